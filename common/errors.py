@@ -1,0 +1,21 @@
+"""Errors that a user can act on: one line that says what is wrong, where, and what to do."""
+
+
+class FedDermError(Exception):
+    """A failure with a message for the user; the command line prints it without a traceback."""
+
+
+class ConfigError(FedDermError):
+    """A configuration key or value that is not allowed."""
+
+
+class DataError(FedDermError):
+    """A data folder that cannot be used."""
+
+
+class ReplyError(FedDermError):
+    """A site's reply that must not be added to the others."""
+
+
+class QuorumError(FedDermError):
+    """Too few sites are left to go on."""

@@ -1,0 +1,51 @@
+"""Values that add: the only kind of value that leaves a site."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import ReplyError
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Arrays summed over records; adding two gives the sums over both sets of records.
+
+    A subclass is a frozen dataclass whose fields are all NumPy arrays. Its neutral
+    element (every array zero) also states the names, shapes and dtypes that a reply
+    must have.
+    """
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        )
+
+    def to_record(self) -> dict[str, NDArray[np.generic]]:
+        """Return the arrays by field name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def from_record(self, record: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Read a record that must look like this one.
+
+        Raises
+        ------
+        ReplyError
+            If a name, shape or dtype differs from this object's, or a value is not finite.
+        """
+        expected = self.to_record()
+        if record.keys() != expected.keys():
+            raise ReplyError(f"arrays are {sorted(record)}, expected {sorted(expected)}")
+        for name, want in expected.items():
+            got = record[name]
+            if got.shape != want.shape or got.dtype != want.dtype:
+                raise ReplyError(
+                    f"array '{name}' is {got.dtype}{list(got.shape)}, "
+                    f"expected {want.dtype}{list(want.shape)}"
+                )
+            if not np.isfinite(got).all():
+                raise ReplyError(f"array '{name}' holds NaN or infinite values")
+        return type(self)(**dict(record))
