@@ -1,0 +1,121 @@
+"""Views of an image: what a network sees of it in training and in prediction.
+
+A view is a pure function of the image, the configuration, the seed, the image's content key and
+the view's number: the same bits in any thread, order or process. Geometry and colours work on
+8-bit Pillow images, which is both faster than tensors here and antialiased. torchvision, and torch
+with it, is imported where a view is made: whoever has all features cached needs neither.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from common.errors import DataError
+
+VIEWS_VERSION = 1
+"""To be raised with every change of this module that changes a view."""
+
+PREDICTION_VIEWS = 8
+"""How many prediction views there are: four quarter turns, each with its mirror image."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far augmented views stray from the image.
+
+    A lesion has no upright, so every view is turned by a random number of quarter turns and
+    mirrored or not. Other angles would need invented corners.
+
+    Attributes
+    ----------
+    least_crop : float
+        The crop is a square anywhere in the image; its side is uniform between this share of
+        the image's short side, in (0, 1], and all of it.
+    brightness, contrast, saturation : float
+        Each factor is uniform in 1 plus or minus this, in [0, 1).
+    """
+
+    least_crop: float = 0.75
+    brightness: float = 0.15
+    contrast: float = 0.15
+    saturation: float = 0.15
+
+
+def decode(data: bytes, size: int) -> Pillow.Image:
+    """Decode a JPEG or PNG file to RGB, a large JPEG at the least scale not below ``size``.
+
+    Raises
+    ------
+    DataError
+        If the bytes are no image.
+    """
+    try:
+        with Pillow.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+            image.draft("RGB", (size, size))
+            return image.convert("RGB")
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
+        raise DataError(f"an image cannot be decoded ({error}); use JPEG or PNG") from error
+
+
+def augmented_view(
+    image: Pillow.Image, content: str, number: int, seed: int, size: int, how: Augmentation
+) -> Pillow.Image:
+    """Return the augmented view ``number`` (0, 1, ...) of an RGB image, ``size`` pixels square.
+
+    ``content`` is a hexadecimal key of the image's bytes: images that are equal have equal views.
+    """
+    import common.torchvision_ops  # noqa: F401  (before torchvision)
+
+    from torchvision.transforms.v2 import InterpolationMode, functional  # isort: skip
+
+    rng = np.random.default_rng([seed, int(content, 16), number])
+    side = round(min(image.size) * rng.uniform(how.least_crop, 1))
+    left, top = rng.integers(0, np.subtract(image.size, side), endpoint=True).tolist()
+    view = functional.resized_crop(
+        image, top, left, side, side, [size, size], InterpolationMode.BICUBIC
+    )
+    brightness, contrast, saturation = 1 + rng.uniform(-1, 1, 3) * (
+        how.brightness,
+        how.contrast,
+        how.saturation,
+    )
+    view = functional.adjust_brightness(view, brightness)
+    view = functional.adjust_contrast(view, contrast)
+    view = functional.adjust_saturation(view, saturation)
+    return _turned(view, int(rng.integers(PREDICTION_VIEWS)))
+
+
+def prediction_view(image: Pillow.Image, number: int, size: int) -> Pillow.Image:
+    """Return the centre square of an RGB image, resized bicubically to ``size`` pixels.
+
+    View 1 is the mirror image of view 0; each further pair is turned by another quarter.
+    """
+    import common.torchvision_ops  # noqa: F401  (before torchvision)
+
+    from torchvision.transforms.v2 import InterpolationMode, functional  # isort: skip
+
+    view = functional.resize(image, [size], InterpolationMode.BICUBIC)
+    return _turned(functional.center_crop(view, [size, size]), number)
+
+
+def normalise(
+    view: Pillow.Image, mean: tuple[float, ...], std: tuple[float, ...]
+) -> NDArray[np.float32]:
+    """Return a view as float32 (3, size, size); ``mean`` and ``std`` refer to values in [0, 1]."""
+    scale = np.divide(1 / 255, std, dtype=np.float32)
+    shift = np.divide(mean, std, dtype=np.float32)
+    pixels = np.asarray(view, dtype=np.float32) * scale - shift
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _turned(view: Pillow.Image, number: int) -> Pillow.Image:
+    """Return one of the eight symmetries of a square: quarter turns, odd numbers mirrored."""
+    from torchvision.transforms.v2 import functional
+
+    turned: Pillow.Image = functional.rotate(view, 90 * (number // 2))
+    if number % 2:
+        turned = functional.horizontal_flip(turned)
+    return turned

@@ -1,0 +1,93 @@
+"""Rows kept on disk in shards that are written once, name their content and prove it on reading.
+
+Any number of processes may write into one folder: a shard appears whole or not at all, and equal
+shards have equal names. So a run that was killed goes on with every shard it finished.
+"""
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Container, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from common.errors import DataError
+
+_SUFFIX = ".safetensors"
+_log = logging.getLogger(__name__)
+
+
+def write_shard(folder: Path, rows: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write ``rows``, arrays under hexadecimal keys, as one shard.
+
+    Raises
+    ------
+    DataError
+        If the shard cannot be written; shards written before remain.
+    """
+    keys = np.frombuffer(bytes.fromhex("".join(rows)), dtype=np.uint8).reshape(len(rows), -1)
+    content = save({"keys": keys, "values": np.stack(list(rows.values()))})
+    write_atomically(folder / f"{hashlib.sha256(content).hexdigest()}{_SUFFIX}", content)
+
+
+def read_rows(folder: Path, keys: Container[str]) -> dict[str, NDArray[np.float32]]:
+    """Return those rows of a folder's shards whose key is in ``keys``.
+
+    A shard whose content does not match its name is removed with a warning.
+    """
+    rows: dict[str, NDArray[np.float32]] = {}
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        for key, value in _read_shard(path).items():
+            if key in keys:
+                rows[key] = value
+    return rows
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is complete whenever it can be seen, making its folder if needed.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written, naming its folder.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(
+            f"cannot write to {path.parent} ({reason}); what was finished before is kept"
+        ) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _read_shard(path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:  # another process found it damaged
+        return {}
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror}); remove it") from error
+    if hashlib.sha256(content).hexdigest() != path.stem:
+        _log.warning("%s is damaged: removed, its features are computed again", path)
+        path.unlink(missing_ok=True)
+        return {}
+    tensors = load(content)
+    keys = (key.tobytes().hex() for key in tensors["keys"])
+    return dict(zip(keys, tensors["values"], strict=True))
