@@ -1,0 +1,337 @@
+"""HAM10000 as people have it: one metadata table beside folders or zip files of JPEG images.
+
+Source: Tschandl, Rosendahl, Kittler, "The HAM10000 dataset", Scientific Data 5:180161 (2018),
+doi:10.7910/DVN/DBW86T.
+"""
+
+import csv
+import io
+import math
+import os
+import re
+import struct
+import zipfile
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import DataError
+
+DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+"""The seven diagnoses; a label is an index into this tuple."""
+
+IMAGE_FOLDER = "HAM10000_images_part_1"
+MASK_FOLDER = "HAM10000_segmentations_lesion_tschandl"
+METADATA_FILE = "HAM10000_metadata.csv"
+SYNTHETIC_MARKER = "SYNTHETIC.txt"
+
+_COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
+_METADATA_NAMES = ("ham10000_metadata.csv", "ham10000_metadata.tab", "ham10000_metadata")
+_PUBLISHED_PART = re.compile(r"ham10000_images_part_\d+(\.zip)?", re.IGNORECASE)
+_SPLIT = re.compile(r"test|\d+", re.ASCII)
+# What zipfile raises on damaged archives besides OSError, found by reading its source.
+_READ_ERRORS = (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+_LIST_ERRORS = (*_READ_ERRORS, struct.error)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One row of the metadata table.
+
+    ``age`` is in years, None where missing; ``source`` is the column ``dataset`` and ``split`` is
+    "test" or a fold number, both "" where the table does not have the column.
+    """
+
+    image_id: str
+    lesion_id: str
+    dx: str
+    dx_type: str
+    age: float | None
+    sex: str
+    localization: str
+    source: str = ""
+    split: str = ""
+
+
+class Location(NamedTuple):
+    """Where an image lies: a folder or a zip file, and the name in it."""
+
+    container: Path
+    member: str
+
+
+@dataclass(frozen=True)
+class Lesions:
+    """The m lesions behind n images: ``index`` (n,) into ``labels`` (m,) and ``sizes`` (m,)."""
+
+    index: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One kind of defect in a data folder, with everything that has it."""
+
+    kind: str
+    severity: Literal["fatal", "warning", "note"]
+    offenders: tuple[str, ...]
+
+    def __str__(self) -> str:
+        # repr keeps damaged text on one line
+        first = ", ".join(repr(name)[1:-1][:60] for name in self.offenders[:3])
+        return f"{len(self.offenders)} x {self.kind}: {first}{', ...' * (len(self.offenders) > 3)}"
+
+
+class Scan(NamedTuple):
+    """What a folder holds, fit for use or not; nothing was decoded."""
+
+    images: tuple[Image, ...]
+    files: dict[str, Location]
+    defects: tuple[Defect, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images of lesions with their metadata; :meth:`open` returns them sorted by ``image_id``."""
+
+    folder: Path
+    images: tuple[Image, ...]
+    files: Mapping[str, Location] = field(repr=False, compare=False)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Self:
+        """Open a folder that is laid out like HAM10000.
+
+        The table is ``HAM10000_metadata.csv``, ``.tab`` or without an ending, separated by commas
+        or tabs. The images lie in the published part folders or zip files, else in the folder
+        itself or any folders or zip files directly inside it.
+
+        Raises
+        ------
+        DataError
+            If the folder cannot be used, as far as this can be told without decoding an image.
+        """
+        folder = Path(folder)
+        found = scan(folder)
+        fatal = "; ".join(str(defect) for defect in found.defects if defect.severity == "fatal")
+        if fatal:
+            raise DataError(f"{folder}: {fatal}; `fedderm data check {folder}` shows all")
+        return cls(folder, found.images, found.files)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Diagnoses as indices into :data:`DIAGNOSES`, shape ``(n,)``."""
+        return np.array([DIAGNOSES.index(image.dx) for image in self.images], dtype=np.int64)
+
+    @cached_property
+    def lesions(self) -> NDArray[np.str_]:
+        """Lesion of each image, shape ``(n,)``."""
+        return np.array([image.lesion_id for image in self.images], dtype=np.str_)
+
+    @cached_property
+    def sources(self) -> NDArray[np.str_]:
+        """Acquisition source of each image, "" where unknown, shape ``(n,)``."""
+        return np.array([image.source for image in self.images], dtype=np.str_)
+
+    @cached_property
+    def splits(self) -> NDArray[np.str_]:
+        """Split of each image, "test" or a fold number, "" where none, shape ``(n,)``."""
+        return np.array([image.split for image in self.images], dtype=np.str_)
+
+    @cached_property
+    def by_lesion(self) -> Lesions:
+        """The lesions in the order of their names."""
+        _, first, index, sizes = np.unique(
+            self.lesions, return_index=True, return_inverse=True, return_counts=True
+        )
+        return Lesions(index, self.labels[first], sizes)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the images were generated; every table made from them must say so."""
+        return (self.folder / SYNTHETIC_MARKER).exists()
+
+    def select(self, indices: NDArray[Any]) -> "Dataset":
+        """Return the images at ``indices`` (integers or a mask), in the order given."""
+        chosen = np.arange(len(self))[indices]
+        return replace(self, images=tuple(self.images[i] for i in chosen))
+
+    def with_splits(self, splits: Sequence[str] | NDArray[np.str_]) -> "Dataset":
+        """Return the same images with ``splits`` (n,) in place of their own."""
+        pairs = zip(self.images, splits, strict=True)
+        return replace(self, images=tuple(replace(image, split=str(s)) for image, s in pairs))
+
+    def read(self, image_id: str) -> bytes:
+        """Return the JPEG bytes of one image; safe in threads and in forked processes.
+
+        Raises
+        ------
+        DataError
+            If the file or its archive cannot be read.
+        """
+        container, member = self.files[image_id]
+        try:
+            if _is_zip(container):
+                return _archive(container, os.getpid()).read(member)
+            return (container / member).read_bytes()
+        except _READ_ERRORS as error:
+            raise DataError(
+                f"{container / member} cannot be read ({error}); restore the file"
+            ) from error
+
+
+def scan(folder: Path) -> Scan:
+    """Read the table, list the images and name every defect that shows without decoding.
+
+    Raises
+    ------
+    DataError
+        If there is no table that can be read as one.
+    """
+    images = tuple(sorted(map(_image, _read_table(folder)), key=lambda image: image.image_id))
+    files, broken = _find_images(folder)
+    kinds = {"folder or archive that cannot be read": broken, **_row_defects(images, files)}
+    defects = [Defect(kind, "fatal", tuple(who)) for kind, who in kinds.items() if who]
+    if strays := sorted(files.keys() - {image.image_id for image in images}):
+        defects.append(Defect("image without a row", "warning", tuple(strays)))
+    return Scan(images, files, tuple(defects))
+
+
+def write_metadata(folder: Path, images: Iterable[Image]) -> None:
+    """Write ``HAM10000_metadata.csv`` with the column ``dataset``, and ``split`` if any is set."""
+    images = tuple(images)
+    extra = ("dataset", "split") if any(image.split for image in images) else ("dataset",)
+    with open(folder / METADATA_FILE, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*_COLUMNS, *extra))
+        for image in images:
+            row = {**vars(image), "dataset": image.source}
+            writer.writerow([row[column] for column in (*_COLUMNS, *extra)])
+
+
+def _read_table(folder: Path) -> list[dict[str, str]]:
+    try:
+        names = {name.lower(): name for name in sorted(os.listdir(folder))}
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed ({error.strerror}); name a folder") from error
+    path = next((folder / names[name] for name in _METADATA_NAMES if name in names), None)
+    if path is None:
+        raise DataError(f"{folder} has no {METADATA_FILE}; put the metadata beside the images")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+        reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+        rows, header = list(reader), reader.fieldnames or ()
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no table ({error}); restore the published file") from error
+    if missing := [column for column in _COLUMNS if column not in header]:
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}; add them")
+    if not rows:
+        raise DataError(f"{path} has no rows; restore the published file")
+    return rows
+
+
+def _image(row: Mapping[str, str | None]) -> Image:
+    # A short row reads as None.
+    cell = {column: (row.get(column) or "").strip() for column in (*_COLUMNS, "dataset", "split")}
+    return Image(
+        image_id=cell["image_id"],
+        lesion_id=cell["lesion_id"],
+        dx=cell["dx"],
+        dx_type=cell["dx_type"],
+        age=_age(cell["age"]),
+        sex=cell["sex"],
+        localization=cell["localization"],
+        source=cell["dataset"],
+        split=cell["split"],
+    )
+
+
+def _age(text: str) -> float | None:
+    try:
+        age = float(text)
+    except ValueError:
+        return None
+    return age if math.isfinite(age) else None
+
+
+def _row_defects(images: Sequence[Image], files: Mapping[str, Location]) -> dict[str, list[str]]:
+    ids = Counter(image.image_id for image in images)
+    diagnoses, splits = defaultdict(set), defaultdict(set)
+    for image in images:
+        diagnoses[image.lesion_id].add(image.dx)
+        splits[image.lesion_id].add(image.split)
+    has_splits = any(image.split for image in images)
+    return {
+        "row without image_id or lesion_id": [
+            f"image_id {image.image_id!r}, lesion_id {image.lesion_id!r}"
+            for image in images
+            if not (image.image_id and image.lesion_id)
+        ],
+        "unknown diagnosis": [
+            f"{image.image_id} {image.dx}" for image in images if image.dx not in DIAGNOSES
+        ],
+        "duplicate image_id": [name for name, count in ids.items() if count > 1],
+        "lesion with two diagnoses": [name for name, dxs in diagnoses.items() if len(dxs) > 1],
+        "lesion in two splits": [name for name, parts in splits.items() if len(parts) > 1],
+        "split that is neither test nor a fold number": [
+            f"{image.image_id} {image.split}"
+            for image in images
+            if has_splits and not _SPLIT.fullmatch(image.split)
+        ],
+        "row without an image": [name for name in ids if name and name not in files],
+    }
+
+
+def _find_images(folder: Path) -> tuple[dict[str, Location], list[str]]:
+    """Locate each image by its id, and name the containers which cannot be listed."""
+    inside = [folder / name for name in os.listdir(folder) if not _is_jpeg(name)]
+    # Folders before archives: where a part is both unpacked and zipped, the files are quicker.
+    inside.sort(key=lambda path: (_is_zip(path), path.name))
+    # The published download also holds test images and masks, which are not in the table.
+    parts = [path for path in inside if _PUBLISHED_PART.fullmatch(path.name)]
+    others = (path for path in inside if "segmentation" not in path.name.lower())
+    files: dict[str, Location] = {}
+    broken = []
+    for container in parts or (folder, *others):
+        try:
+            for member in _members(container):
+                stem = os.path.splitext(os.path.basename(member))[0]
+                files.setdefault(stem, Location(container, member))
+        except _LIST_ERRORS as error:
+            broken.append(f"{container.name} ({error})")
+    return files, broken
+
+
+def _members(container: Path) -> list[str]:
+    if _is_zip(container):
+        names = _archive(container, os.getpid()).namelist()
+    else:
+        names = os.listdir(container) if container.is_dir() else []
+    return [name for name in names if _is_jpeg(name)]
+
+
+def _is_jpeg(name: str) -> bool:
+    # Names with a leading dot are the resource forks that macOS leaves in archives.
+    return name.lower().endswith((".jpg", ".jpeg")) and not os.path.basename(name).startswith(".")
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ".zip"
+
+
+@lru_cache(maxsize=16)
+def _archive(path: Path, process: int) -> zipfile.ZipFile:
+    # A forked process shares the file's offset with its parent: each opens the archive itself.
+    return zipfile.ZipFile(path)
