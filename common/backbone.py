@@ -28,10 +28,21 @@ _READ_ERRORS = (
 
 
 def load_backbone(name: str, weights: Path | None) -> nn.Module:
-    """Build a timm network without its classifier and load pretrained weights.
+    """Load a pretrained network that is ready to be frozen or fine-tuned.
 
-    The network comes in evaluation mode, its BatchNorms folded (:func:`fold_batchnorm`) and its
-    activations not in place, so that Opacus can differentiate it record by record.
+    As :func:`load_pretrained`, its BatchNorms folded (:func:`fold_batchnorm`) and its activations
+    not in place, so that Opacus can differentiate it record by record.
+    """
+    model = load_pretrained(name, weights)
+    fold_batchnorm(model, example_images(model))
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            setattr(module, "inplace", False)  # noqa: B010  (no type has the attribute)
+    return model
+
+
+def load_pretrained(name: str, weights: Path | None) -> nn.Module:
+    """Build a timm network in evaluation mode, without its classifier, and load its weights.
 
     Parameters
     ----------
@@ -61,12 +72,7 @@ def load_backbone(name: str, weights: Path | None) -> nn.Module:
     except RuntimeError as error:
         reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
         raise DataError(f"{file} does not fit '{name}': {reason[:300]}") from error
-    model.eval()
-    fold_batchnorm(model, example_images(model))
-    for module in model.modules():
-        if hasattr(module, "inplace"):
-            setattr(module, "inplace", False)  # noqa: B010  (no type has the attribute)
-    return model
+    return model.eval()
 
 
 def input_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -122,6 +128,7 @@ def fold_batchnorm(model: nn.Module, example: Tensor) -> None:
             model.set_submodule(norm_name, activation)
         else:
             model.set_submodule(norm_name, nn.Sequential(fused, activation))
+    model.eval()  # the new modules too
     change = (model(example) - before).abs().max() / before.abs().max()
     if not change <= _FOLDING_TOLERANCE:
         raise ConfigError(f"BatchNorm cannot be folded: outputs change by {change:.1e}")

@@ -7,8 +7,10 @@ neighbours, their number or the cores.
 """
 
 import logging
+import os
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,13 @@ Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Maps one normalised view (3, size, size) to its features (D,)."""
 
 _log = logging.getLogger(__name__)
+
+
+def one_thread_per_core() -> ThreadPoolExecutor:
+    """Return a thread for each core that this process may use, PyTorch in each on that core."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    cores = len(affinity(0)) if affinity else os.cpu_count()
+    return ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def torch_engine(network: PooledFeatures) -> Engine:

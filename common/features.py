@@ -8,9 +8,7 @@ partition. Reading them from there imports neither PyTorch nor ONNX Runtime.
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -183,7 +181,7 @@ def extract_images(images: Sequence[bytes], spec: FeatureSpec) -> NDArray[np.flo
     DataError
         If an image cannot be decoded, naming its position.
     """
-    from common.engine import torch_engine
+    from common.engine import one_thread_per_core, torch_engine
 
     spec = replace(spec, views=0)
     row = _row_function(spec, torch_engine(_network(spec)))
@@ -194,7 +192,7 @@ def extract_images(images: Sequence[bytes], spec: FeatureSpec) -> NDArray[np.flo
         except DataError as error:
             raise DataError(f"image {job[0]}: {error}") from error
 
-    with _threads() as pool:
+    with one_thread_per_core() as pool:
         return np.stack(list(pool.map(positioned, enumerate(images, start=1))))
 
 
@@ -218,7 +216,7 @@ def _compute(
     dataset: Dataset, missing: Mapping[str, int], spec: FeatureSpec, cache: Path, progress: bool
 ) -> dict[str, NDArray[np.float32]]:
     """Compute and keep the rows of the images at the indices in ``missing``, a shard at a time."""
-    from common.engine import onnx_engine
+    from common.engine import one_thread_per_core, onnx_engine
 
     _log.info("computing features of %d images into %s", len(missing), cache / spec.key)
     file = cache / "networks" / f"{spec.network_name}.onnx"
@@ -229,7 +227,10 @@ def _compute(
         content, index = job
         return row(dataset.read(dataset.images[index].image_id), content)
 
-    with _threads() as pool, tqdm(total=len(missing), unit="image", disable=not progress) as bar:
+    with (
+        one_thread_per_core() as pool,
+        tqdm(total=len(missing), unit="image", disable=not progress) as bar,
+    ):
         jobs = iter(missing.items())
         while shard := list(islice(jobs, SHARD_IMAGES)):
             done = {}
@@ -265,12 +266,3 @@ def _row_function(
         return np.stack([engine(normalise(view, mean, std)) for view in views])
 
     return row
-
-
-def _threads() -> ThreadPoolExecutor:
-    """Return a thread for each core that this process may use, PyTorch in each on that one."""
-    import torch
-
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    cores = len(affinity(0)) if affinity else os.cpu_count()
-    return ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
