@@ -1,0 +1,131 @@
+"""The simulated runtime: drive ``flwr run`` from Python and leave no process behind.
+
+``flwr run`` starts a local SuperLink that stays, which starts an executor and, with each
+run, Ray. Works offline. Linux only: processes are found by their environment in ``/proc``.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from flwr.app import UserConfigValue
+
+
+def flwr_run(
+    app_dir: Path, run_config: Mapping[str, UserConfigValue], sites: int, home: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a Flower app on simulated sites, wait for its end and end what was started.
+
+    Parameters
+    ----------
+    app_dir : Path
+        The folder with the app's ``pyproject.toml``. Only the app is copied from it: data
+        is found by an absolute path in the run configuration.
+    run_config : Mapping[str, UserConfigValue]
+        Overrides of ``[tool.flwr.app.config]``, which must name every key.
+    sites : int
+        Number of simulated sites, one CPU core each while they answer.
+    home : Path
+        Flower's folder for this run: its database, its logs and the unpacked app.
+
+    Returns
+    -------
+    subprocess.CompletedProcess[str]
+        Log of the run as `stdout`. `returncode` is 0 only if the server app returned:
+        ``flwr run`` itself exits with 0 when it raised.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    config_file = home / "run-config.toml"
+    config_file.write_text(_toml(run_config))
+    # Ray's sockets lie in its folder, and a socket's path may have 107 characters only.
+    with tempfile.TemporaryDirectory(prefix="ray-") as ray_dir:
+        environment = _environment(home, ray_dir)
+        federation = f"num-supernodes={sites} client-resources-num-cpus=1"
+        options = ["--federation-config", federation, "--run-config", str(config_file)]
+        try:
+            run = _flwr(environment, "run", str(app_dir), "--stream", *options)
+            if run.returncode == 0 and _last_status(environment) != "finished:completed":
+                run.returncode = 1
+        finally:
+            # No other process knows this folder: it marks the processes of this call.
+            _end_processes(f"RAY_TMPDIR={ray_dir}")
+    return run
+
+
+def _environment(home: Path, ray_dir: str) -> dict[str, str]:
+    superlink_port, control_port = _free_ports()
+    return {
+        **os.environ,
+        # `flwr run` starts `flower-superlink` by its name.
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
+        "FLWR_HOME": str(home.resolve()),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": superlink_port,
+        "FLWR_LOCAL_CONTROL_API_PORT": control_port,
+        # Otherwise each run would install the app's dependencies anew.
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "RAY_TMPDIR": ray_dir,
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+def _free_ports() -> tuple[str, str]:
+    with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
+        return str(a.getsockname()[1]), str(b.getsockname()[1])
+
+
+def _toml(run_config: Mapping[str, UserConfigValue]) -> str:
+    # A scalar in JSON is the same scalar in TOML. Options on the command line would not
+    # do: Flower finds their ends with a regular expression that knows no escapes.
+    return "".join(
+        f"{json.dumps(key)} = {json.dumps(value, ensure_ascii=False)}\n"
+        for key, value in run_config.items()
+    )
+
+
+def _last_status(environment: dict[str, str]) -> str:
+    listing = _flwr(environment, "list", "--limit", "1", "--format", "json")
+    return str(json.loads(listing.stdout)["runs"][0]["status"])
+
+
+def _flwr(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["flwr", *arguments],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # Groups are ended as a whole: this process must not be in the same one.
+        start_new_session=True,
+        check=False,
+    )
+
+
+def _end_processes(variable: str) -> None:
+    while groups := _groups_with(variable):
+        for group in groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+def _groups_with(variable: str) -> set[int]:
+    """Return the process groups in which one has ``NAME=value`` in its environment.
+
+    Not the processes alone: some of Ray's overwrite their environment with their title.
+    """
+    groups = set()
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+            if variable.encode() in file.read_bytes().split(b"\0"):
+                groups.add(os.getpgid(int(file.parent.name)))
+    return groups
