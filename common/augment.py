@@ -8,18 +8,18 @@ with it, is imported where a view is made: whoever has all features cached needs
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from common.errors import DataError
-
-VIEWS_VERSION = 1
-"""To be raised with every change of this module that changes a view."""
+from common.errors import ConfigError, DataError
 
 PREDICTION_VIEWS = 8
 """How many prediction views there are: four quarter turns, each with its mirror image."""
+
+_BICUBIC = int(Pillow.Resampling.BICUBIC)
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,24 @@ class Augmentation:
         the image's short side, in (0, 1], and all of it.
     brightness, contrast, saturation : float
         Each factor is uniform in 1 plus or minus this, in [0, 1).
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range.
     """
 
     least_crop: float = 0.75
     brightness: float = 0.15
     contrast: float = 0.15
     saturation: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least_crop <= 1:
+            raise ConfigError(f"least_crop is {self.least_crop}; it must be above 0, at most 1")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ConfigError(f"{name} is {value}; it must be at least 0, below 1")
 
 
 def decode(data: bytes, size: int) -> Pillow.Image:
@@ -67,24 +79,16 @@ def augmented_view(
 
     ``content`` is a hexadecimal key of the image's bytes: images that are equal have equal views.
     """
-    import common.torchvision_ops  # noqa: F401  (before torchvision)
-
-    from torchvision.transforms.v2 import InterpolationMode, functional  # isort: skip
-
+    v2 = _transforms()
     rng = np.random.default_rng([seed, int(content, 16), number])
     side = round(min(image.size) * rng.uniform(how.least_crop, 1))
     left, top = rng.integers(0, np.subtract(image.size, side), endpoint=True).tolist()
-    view = functional.resized_crop(
-        image, top, left, side, side, [size, size], InterpolationMode.BICUBIC
-    )
-    brightness, contrast, saturation = 1 + rng.uniform(-1, 1, 3) * (
-        how.brightness,
-        how.contrast,
-        how.saturation,
-    )
-    view = functional.adjust_brightness(view, brightness)
-    view = functional.adjust_contrast(view, contrast)
-    view = functional.adjust_saturation(view, saturation)
+    view = v2.resized_crop(image, top, left, side, side, [size, size], _BICUBIC)
+    spread = (how.brightness, how.contrast, how.saturation)
+    brightness, contrast, saturation = 1 + rng.uniform(-1, 1, 3) * spread
+    view = v2.adjust_brightness(view, brightness)
+    view = v2.adjust_contrast(view, contrast)
+    view = v2.adjust_saturation(view, saturation)
     return _turned(view, int(rng.integers(PREDICTION_VIEWS)))
 
 
@@ -93,12 +97,8 @@ def prediction_view(image: Pillow.Image, number: int, size: int) -> Pillow.Image
 
     View 1 is the mirror image of view 0; each further pair is turned by another quarter.
     """
-    import common.torchvision_ops  # noqa: F401  (before torchvision)
-
-    from torchvision.transforms.v2 import InterpolationMode, functional  # isort: skip
-
-    view = functional.resize(image, [size], InterpolationMode.BICUBIC)
-    return _turned(functional.center_crop(view, [size, size]), number)
+    v2 = _transforms()
+    return _turned(v2.center_crop(v2.resize(image, [size], _BICUBIC), [size, size]), number)
 
 
 def normalise(
@@ -113,9 +113,16 @@ def normalise(
 
 def _turned(view: Pillow.Image, number: int) -> Pillow.Image:
     """Return one of the eight symmetries of a square: quarter turns, odd numbers mirrored."""
-    from torchvision.transforms.v2 import functional
-
-    turned: Pillow.Image = functional.rotate(view, 90 * (number // 2))
+    v2 = _transforms()
+    turned: Pillow.Image = v2.rotate(view, 90 * (number // 2))
     if number % 2:
-        turned = functional.horizontal_flip(turned)
+        turned = v2.horizontal_flip(turned)
     return turned
+
+
+def _transforms() -> Any:
+    import common.torchvision_ops  # noqa: F401  (before torchvision)
+
+    from torchvision.transforms.v2 import functional  # isort: skip
+
+    return functional

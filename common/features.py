@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from common.augment import (
     PREDICTION_VIEWS,
-    VIEWS_VERSION,
     Augmentation,
     augmented_view,
     decode,
@@ -36,6 +35,9 @@ from common.weights import DEFAULT_BACKBONE, weights_digest
 if TYPE_CHECKING:
     from common.backbone import PooledFeatures
     from common.engine import Engine
+
+FEATURES_VERSION = 1
+"""To be raised with every change of the views, the network or the pooling; else old ones count."""
 
 SHARD_IMAGES = 256
 """Images in a shard: what a killed extraction loses at most."""
@@ -99,7 +101,7 @@ class FeatureSpec:
     @cached_property
     def key(self) -> str:
         """SHA-256, in hexadecimal, of all that the features depend on, the weights' bytes too."""
-        facts = {**asdict(self), "weights": self._digest, "version": VIEWS_VERSION}
+        facts = {**asdict(self), "weights": self._digest, "version": FEATURES_VERSION}
         if not self.views:
             del facts["seed"], facts["augmentation"]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -107,7 +109,8 @@ class FeatureSpec:
     @cached_property
     def network_name(self) -> str:
         """A file name for the network, without its views."""
-        return f"{self._digest[:32]}-{self.backbone}-{self.levels}-{self.size}"
+        version = FEATURES_VERSION
+        return f"{self._digest[:32]}-{self.backbone}-{self.levels}-{self.size}-v{version}"
 
     @cached_property
     def _digest(self) -> str:

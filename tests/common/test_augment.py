@@ -16,7 +16,7 @@ from common.augment import (
     normalise,
     prediction_view,
 )
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 
 CONTENT = "ab" * 32
 STILL = Augmentation(least_crop=1, brightness=0, contrast=0, saturation=0)
@@ -94,6 +94,14 @@ def test_decodes_large_files_at_a_scale_not_below_the_size() -> None:
     assert decode(_file(_image(600, 450)), 224).size == (300, 225)
     assert decode(_file(_image(600, 450)), 240).size == (600, 450)
     assert decode(_file(_image().convert("L"), "PNG"), 32).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    "change", [{"least_crop": 0}, {"least_crop": 1.1}, {"brightness": 1}, {"contrast": -0.1}]
+)
+def test_refuses_impossible_values(change: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(change))} is "):
+        Augmentation(**change)
 
 
 def test_refuses_what_is_no_image() -> None:
