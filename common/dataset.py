@@ -86,7 +86,7 @@ class Defect:
 
     def __str__(self) -> str:
         # repr keeps damaged text on one line
-        first = ", ".join(repr(name)[1:-1][:60] for name in self.offenders[:3])
+        first = ", ".join(repr(name)[1:-1][:200] for name in self.offenders[:3])
         return f"{len(self.offenders)} x {self.kind}: {first}{', ...' * (len(self.offenders) > 3)}"
 
 

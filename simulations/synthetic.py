@@ -346,12 +346,11 @@ def _inside(lesion: _Lesion, view: _View) -> Plane:
 
 
 def _skin(lesion: _Lesion, rng: np.random.Generator) -> Colours:
-    tint = [
-        np.float32(weight) * _Field.draw(rng, frequency).seen(_UPRIGHT)
-        for weight, frequency in ((0.025, 1), (0.020, 7), (0.015, 24))
-    ]
+    tint = np.zeros((HEIGHT, WIDTH), dtype=np.float32)
+    for weight, frequency in ((0.025, 1), (0.020, 7), (0.015, 24)):
+        tint += np.float32(weight) * _Field.draw(rng, frequency).seen(_UPRIGHT)
     # Blood varies more than brightness: red stays, green and blue change.
-    return _per_colour(lesion.skin) + _per_colour((0.5, 1, 1)) * sum(tint, np.float32(0))
+    return _per_colour(lesion.skin) + _per_colour((0.5, 1, 1)) * tint
 
 
 def _hairs(mean: float, rng: np.random.Generator) -> Plane:
@@ -361,20 +360,18 @@ def _hairs(mean: float, rng: np.random.Generator) -> Plane:
     t = np.linspace(0, 1, 16)[:, None]
     # A geometric number: most images have few hairs, some have many.
     for _ in range(rng.geometric(1 / (1 + mean)) - 1):
-        a, b, c = rng.uniform(-0.2, 1.2, 2) + rng.uniform(-0.5, 0.5, (3, 2)) * (WIDTH, HEIGHT)
+        bends = rng.uniform(-0.2, 1.2, 2) + rng.uniform(-0.5, 0.5, (3, 2))
+        a, b, c = bends * (WIDTH, HEIGHT)
         curve = (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c
-        pen.line(
-            [(x, y) for x, y in curve.tolist()],
-            int(rng.integers(40, 150)),
-            width=int(rng.integers(1, 3)),
-        )
+        grey, width = int(rng.integers(40, 150)), int(rng.integers(1, 3))
+        pen.line([(x, y) for x, y in curve.tolist()], grey, width)
     blurred = drawing.filter(ImageFilter.GaussianBlur(0.7))
-    return np.asarray(blurred, dtype=np.float32) / 255
+    return np.asarray(blurred) * np.float32(1 / 255)
 
 
 def _light(source: _Source, rng: np.random.Generator) -> Colours:
     """Return the factor on each pixel and colour."""
-    vignette = 1 - source.vignette * (_X**2 + _Y[:, None] ** 2) ** 2
+    vignette = 1 - source.vignette * np.square(np.square(_X) + np.square(_Y[:, None]))
     cast = np.array(source.cast) * rng.normal(1, 0.02, 3) * np.exp(rng.normal(0, 0.06))
     light: Colours = _per_colour(cast) * vignette
     return light

@@ -1,0 +1,31 @@
+"""Data that several rooms test on."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from simulations.synthetic import write_synthetic
+
+# A busy machine is no failure.
+settings.register_profile("fedderm", deadline=None)
+settings.load_profile("fedderm")
+
+
+@pytest.fixture(scope="session")
+def synthetic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generate 120 images; tests must not change them."""
+    folder = tmp_path_factory.mktemp("synthetic")
+    write_synthetic(folder, images=120, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Find HAM10000, or skip the test."""
+    default = Path(__file__).parents[2] / "shared" / "ham10000"
+    folder = Path(os.environ.get("FEDDERM_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no HAM10000 at {folder}; set FEDDERM_DATA")
+    return folder
