@@ -17,5 +17,9 @@ class ReplyError(FedDermError):
     """A site's reply that must not be added to the others."""
 
 
+class RefusalError(FedDermError):
+    """What a site will not answer; its text is the reason that the coordinator reads."""
+
+
 class QuorumError(FedDermError):
     """Too few sites are left to go on."""

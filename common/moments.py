@@ -53,7 +53,7 @@ class Moments(Sums):
             class_sum += one_hot.T @ x
             x *= np.sqrt(weights[rows, None])
             gram += x.T @ x
-        class_weight = np.bincount(y, weights=weights, minlength=n_classes)
+        class_weight = np.bincount(y, weights=weights, minlength=n_classes).astype(np.float64)
         return cls(class_weight, class_sum, gram[np.triu_indices(n_features)])
 
     @property
@@ -111,7 +111,7 @@ def ridge(moments: Moments, alpha: float) -> tuple[Floats, Floats]:
     scatter[np.diag_indices_from(scatter)] += alpha
     # sum of (x - mean) * target: the targets' mean drops out because x is centred.
     covariance = 2 * (moments.class_sum - np.outer(moments.class_weight, moments.mean))
-    coefficients = np.linalg.solve(scatter, covariance.T).T
+    coefficients = np.linalg.solve(scatter, covariance.T).T.astype(np.float64)
     target_mean = 2 * moments.class_weight / moments.weight - 1
     return coefficients, target_mean - coefficients @ moments.mean
 
@@ -131,6 +131,6 @@ def lda(moments: Moments) -> tuple[Floats, Floats]:
     centred = means - moments.mean
     between = (centred * moments.class_weight[:, None]).T @ centred
     within = (moments.scatter() - between) / moments.weight
-    coefficients = np.linalg.lstsq(within, means.T)[0].T
+    coefficients = np.linalg.lstsq(within, means.T)[0].T.astype(np.float64)
     priors = moments.class_weight / moments.weight
     return coefficients, np.log(priors) - 0.5 * np.sum(means * coefficients, axis=1)

@@ -49,3 +49,8 @@ class Sums:
             if not np.isfinite(got).all():
                 raise ReplyError(f"array '{name}' holds NaN or infinite values")
         return type(self)(**dict(record))
+
+
+@dataclass(frozen=True)
+class Nothing(Sums):
+    """No arrays: an acknowledgement."""

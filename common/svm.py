@@ -89,7 +89,8 @@ def balanced_weights(class_weight: Floats) -> Floats:
     """
     present = class_weight > 0
     total = class_weight.sum() / present.sum()
-    return np.divide(total, class_weight, out=np.zeros_like(class_weight), where=present)
+    weights: Floats = np.divide(total, class_weight, out=np.zeros_like(class_weight), where=present)
+    return weights
 
 
 class Preconditioner:
@@ -117,7 +118,7 @@ class Preconditioner:
     def solve(self, gradients: Floats, c: float) -> Floats:
         """Return Newton steps for ``gradients`` (n, n_features + 1) at regularisation ``c``."""
         curvature = 1.0 + 2.0 * c * np.maximum(self._eigenvalues, 0.0)
-        return ((gradients @ self._basis) / curvature) @ self._basis.T
+        return np.asarray(((gradients @ self._basis) / curvature) @ self._basis.T)
 
     def start(self, c: float) -> Floats:
         """Return the least-squares solution, (n_classes, n_features + 1): a warm start."""

@@ -18,7 +18,7 @@ def _extension_loads() -> bool:
     assert spec.origin is not None
     for library in pathlib.Path(spec.origin).parent.glob("_C.*"):
         try:
-            torch.ops.load_library(library)
+            torch.ops.load_library(library)  # type: ignore[no-untyped-call]
         except OSError:
             return False
     return True
@@ -26,6 +26,7 @@ def _extension_loads() -> bool:
 
 if not _extension_loads():
     # Kept alive for the life of the process: the operators vanish with the object.
-    _library = torch.library.Library("torchvision", "DEF")
-    _library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for _operator in ("nms", "qnms"):
+        _signature = f"{_operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        _library.define(_signature)  # type: ignore[no-untyped-call]

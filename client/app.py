@@ -1,0 +1,59 @@
+"""The app that runs at a site: one door in, one door out."""
+
+import hashlib
+from collections.abc import Mapping
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client import svm
+from client.site import Site, open_site
+from common.dataset import DIAGNOSES
+from common.errors import FedDermError, RefusalError
+from common.wire import Value, pack, unpack_arrays, unpack_values
+
+METHODS = {"svm": svm.answer}
+
+app = ClientApp()
+
+
+@app.query()
+def answer(message: Message, context: Context) -> Message:
+    """Answer a question with sums, or refuse it with a reason."""
+    try:
+        content = _answer(open_site(context), message.content, context)
+    except FedDermError as error:
+        content = pack({}, {"refused": str(error)})
+    return Message(content, reply_to=message)
+
+
+def _answer(site: Site, content: RecordDict, context: Context) -> RecordDict:
+    values = unpack_values(content)
+    question = str(values["question"])
+    if question == "join":
+        return pack({}, _describe(site))
+    if question == "close":
+        site.close(context.run_id)
+        return pack({}, {})
+    if site.config.method not in METHODS:
+        raise RefusalError(f"this site does not know the method '{site.config.method}'")
+    method = METHODS[site.config.method]
+    sums = method(site, question, unpack_arrays(content), values, context)
+    return pack(sums.to_record(), {})
+
+
+def _describe(site: Site) -> Mapping[str, Value]:
+    """Say who this site is and what its features are; nothing about a patient."""
+    features = site.features.views
+    digest = hashlib.sha256(repr(site.dataset.images).encode())
+    digest.update(features.tobytes())
+    return {
+        "site": site.name,
+        "classes": list(DIAGNOSES),
+        "n_features": features.shape[2],
+        "features": site.config.feature_spec.key,
+        "images": len(site.dataset),
+        "lesions": len(site.dataset.by_lesion.sizes),
+        "synthetic": site.dataset.synthetic,
+        "fingerprint": digest.hexdigest(),
+    }

@@ -1,0 +1,130 @@
+"""A hospital's side: the only door to its images, labels and what is derived from them."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context
+from numpy.typing import NDArray
+
+from common.config import RunConfig
+from common.dataset import Dataset
+from common.errors import ConfigError
+from common.features import Features, extract
+from common.splits import TEST, site_splits
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Training records of a site; a record is one view of one image.
+
+    Attributes
+    ----------
+    X : (n, n_features) raw features.
+    y : (n,) labels.
+    weight : (n,) one over the number of views, so that views add no weight to a lesion.
+    lesion : (n,) number of the record's lesion at this site.
+    fold : (n,) fold of the lesion.
+    """
+
+    X: NDArray[np.float32]
+    y: Ints
+    weight: NDArray[np.float64]
+    lesion: Ints
+    fold: Ints
+
+
+@dataclass(frozen=True)
+class Site:
+    """One data folder under one run's configuration."""
+
+    folder: Path
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """The site's name, that of its folder."""
+        return self.folder.name
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The site's images, with the splits that its table carries, else its own."""
+        dataset = Dataset.open(self.folder)
+        config = self.config
+        splits = site_splits(dataset, config.test_fraction, config.folds, config.seed)
+        return dataset.with_splits(splits)
+
+    @cached_property
+    def features(self) -> Features:
+        """The frozen features of the images, in order; computed where not yet on disk."""
+        cache = self.config.cache.expanduser()
+        return extract(self.dataset, self.config.feature_spec, cache, progress=True)
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """Which images are kept for testing, (n,)."""
+        return np.asarray(self.dataset.splits == TEST)
+
+    def training_records(self) -> Records:
+        """Return every view of every image that is not kept for testing."""
+        train = np.flatnonzero(~self.held_out)
+        X = self.features.train[train]
+        n_views = X.shape[1]
+        return Records(
+            X.reshape(len(train) * n_views, -1),
+            np.repeat(self.dataset.labels[train], n_views),
+            np.full(len(train) * n_views, 1.0 / n_views),
+            np.repeat(self.dataset.by_lesion.index[train], n_views),
+            np.repeat(self.dataset.splits[train].astype(np.int64), n_views),
+        )
+
+    def scratch(self, run_id: int) -> Path:
+        """Return the folder that keeps this site's arrays between the messages of one run."""
+        run = f"{self.folder.resolve()}\n{self.config.out}\n{run_id}"
+        name = hashlib.sha256(run.encode()).hexdigest()[:32]
+        return self.config.cache.expanduser() / "scratch" / name
+
+    def close(self, run_id: int) -> None:
+        """Forget what was kept for one run; features on disk stay."""
+        shutil.rmtree(self.scratch(run_id), ignore_errors=True)
+        self.__dict__.pop("features", None)
+
+
+def open_site(context: Context) -> Site:
+    """Return the site that a message is meant for.
+
+    A deployed site's operator names its folder as ``data`` in the node's configuration; a
+    simulated site is the one at its ``partition-id`` among the folders in ``sites``.
+
+    Raises
+    ------
+    ConfigError
+        If neither names a folder.
+    """
+    config = RunConfig.read(context.run_config)
+    if "data" in context.node_config:
+        return _site(Path(str(context.node_config["data"])), config)
+    if config.sites is None:
+        raise ConfigError("no data folder: set 'data' in the node or 'sites' in the run")
+    index = int(context.node_config["partition-id"])
+    folders = site_folders(config.sites)
+    if index >= len(folders):
+        raise ConfigError(f"{config.sites} has {len(folders)} site folders, none for site {index}")
+    return _site(folders[index], config)
+
+
+@lru_cache(maxsize=4)
+def site_folders(sites: Path) -> list[Path]:
+    """Return the folders in ``sites``, sorted by name."""
+    return sorted(path for path in sites.iterdir() if path.is_dir())
+
+
+@lru_cache(maxsize=1024)
+def _site(folder: Path, config: RunConfig) -> Site:
+    """Remember sites, since a process may answer many messages for many of them."""
+    return Site(folder, config)

@@ -1,0 +1,189 @@
+"""A site's answers while an SVM is trained: sums over its records, and what it refuses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from flwr.app import ConfigRecord, Context
+from numpy.typing import NDArray
+
+from client.site import Site
+from common.calibration import calibration_sums, probabilities
+from common.dataset import DIAGNOSES
+from common.errors import RefusalError
+from common.feature_map import FeatureMap
+from common.metrics import Evaluation
+from common.model import average_views, decision_values
+from common.moments import Moments
+from common.sums import Nothing, Sums
+from common.svm import HingeSums, hinge_sums, with_intercept
+from common.wire import Value
+
+Arrays = Mapping[str, NDArray[np.generic]]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+N_CLASSES = len(DIAGNOSES)
+_ROUNDS = "svm.rounds"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A site's mapped records, kept on disk between messages.
+
+    Attributes
+    ----------
+    X1 : (n, n_outputs + 1) mapped training views with a column of ones.
+    y, fold, lesion : (n,) of the training views.
+    view_weight : (n,) one over the number of views.
+    sample_weight : (n,) class weight times view weight.
+    Z : (m, n_outputs) mapped prediction views of all images, averaged over the views.
+    image_y, image_fold : (m,) of the images; fold -1 is the test set.
+    """
+
+    X1: Floats
+    y: Ints
+    fold: Ints
+    lesion: Ints
+    view_weight: Floats
+    sample_weight: Floats
+    Z: Floats
+    image_y: Ints
+    image_fold: Ints
+
+    def save(self, folder: Path) -> None:
+        """Write one file for each array."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in vars(self).items():
+            np.save(folder / f"{name}.npy", array)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Map the files into memory; only what is used is read."""
+        if not folder.is_dir():
+            raise RefusalError("this feature map was not sent in this run; send it first")
+        names = (field.name for field in fields(cls))
+        return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names})
+
+
+def answer(
+    site: Site,
+    question: str,
+    arrays: Arrays,
+    values: Mapping[str, Value],
+    context: Context,
+) -> Sums:
+    """Answer one question of the coordinator.
+
+    Raises
+    ------
+    RefusalError
+        If this site does not answer it.
+    """
+    if question == "moments":
+        return _moments(site)
+    folder = site.scratch(context.run_id) / str(values["map"])
+    if question == "prepare":
+        _prepare(site, arrays).save(folder)
+        return Nothing()
+    prepared = Prepared.load(folder)
+    if question == "mapped_moments":
+        X = prepared.X1[:, :-1]
+        return Moments.measure(X, prepared.y, prepared.view_weight, N_CLASSES)
+    weights = np.asarray(arrays["weights"], dtype=np.float64)
+    if question == "hinge":
+        _count_round(context, str(values["map"]), limit=prepared.Z.shape[1] // 2)
+        return hinge(prepared, weights, site.config.min_active)
+    scores, y = _unseen_scores(prepared, weights)
+    calibration = np.asarray(arrays["calibration"], dtype=np.float64)
+    if question == "calibrate":
+        return calibration_sums(scores, y, calibration)
+    if question == "evaluate":
+        return Evaluation.measure(y, scores.argmax(axis=1), probabilities(scores, calibration))
+    raise RefusalError(f"no question '{question}' in method svm")
+
+
+def hinge(prepared: Prepared, weights: Floats, min_active: int) -> HingeSums:
+    """Return losses and gradients at ``weights`` (n_fits, n_classes, n_outputs + 1).
+
+    One fit uses all training records; several leave out one fold each, in order.
+
+    Raises
+    ------
+    RefusalError
+        If in some problem the records of fewer than ``min_active`` lesions pull: their
+        summed gradient would begin to be a patient.
+    """
+    n_fits = len(weights)
+    kept = np.ones((n_fits, len(prepared.y)))
+    if n_fits > 1:
+        kept[prepared.fold, np.arange(len(prepared.y))] = 0.0
+    sums, active = hinge_sums(prepared.X1, prepared.y, prepared.sample_weight * kept, weights)
+    pulling = np.zeros((prepared.lesion.max() + 1, n_fits, N_CLASSES), dtype=np.bool_)
+    np.logical_or.at(pulling, prepared.lesion, active.transpose(1, 0, 2))
+    fewest = int(pulling.sum(axis=0).min())
+    if fewest < min_active:
+        raise RefusalError(
+            f"only {fewest} lesions are active in one of the problems, and a sum that hides "
+            f"each of them needs {min_active}"
+        )
+    return sums
+
+
+def _moments(site: Site) -> Moments:
+    records = site.training_records()
+    if not len(records.y):
+        raise RefusalError("the site has no training images")
+    if not np.isfinite(records.X).all():
+        raise RefusalError("the site's features hold NaN or infinite values; extract them again")
+    return Moments.measure(records.X, records.y, records.weight, N_CLASSES)
+
+
+def _prepare(site: Site, arrays: Arrays) -> Prepared:
+    """Map this site's features with the federation's map."""
+    feature_map = FeatureMap.from_record(arrays)
+    records = site.training_records()
+    class_weights = np.asarray(arrays["class_weights"], dtype=np.float64)
+    return Prepared(
+        X1=with_intercept(feature_map.apply(records.X)),
+        y=records.y,
+        fold=records.fold,
+        lesion=records.lesion,
+        view_weight=records.weight,
+        sample_weight=class_weights[records.y] * records.weight,
+        Z=average_views(feature_map, site.features.predict),
+        image_y=site.dataset.labels,
+        image_fold=np.where(site.held_out, "-1", site.dataset.splits).astype(np.int64),
+    )
+
+
+def _count_round(context: Context, feature_map: str, limit: int) -> None:
+    """Count the rounds on one feature map; with as many as features, Hessians could be solved for.
+
+    Raises
+    ------
+    RefusalError
+        After ``limit`` rounds.
+    """
+    counts = context.state.config_records.setdefault(_ROUNDS, ConfigRecord())
+    done = int(str(counts.get(feature_map, 0)))
+    if done >= limit:
+        raise RefusalError(f"{done} rounds were answered in this run, no more are")
+    counts[feature_map] = done + 1
+
+
+def _unseen_scores(prepared: Prepared, weights: Floats) -> tuple[Floats, Ints]:
+    """Return decision values of images that their fit has not seen, and their labels.
+
+    One fit scores the test images; of several, each scores the images of its own fold.
+    """
+    if len(weights) == 1:
+        test = prepared.image_fold == -1
+        return decision_values(prepared.Z[test], weights[0]), prepared.image_y[test]
+    train = np.flatnonzero(prepared.image_fold >= 0)
+    fold = prepared.image_fold[train]
+    values = decision_values(prepared.Z[train], weights.reshape(-1, weights.shape[-1]))
+    own = values.reshape(len(train), len(weights), N_CLASSES)[np.arange(len(train)), fold]
+    return own, prepared.image_y[train]

@@ -1,0 +1,88 @@
+"""Probabilities from decision values: multinomial Platt scaling, fitted from sums.
+
+Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2 ("vector
+scaling"): ``p = softmax(scale * scores + bias)`` with one scale and bias a class, fitted
+by maximum likelihood on decision values of records that the scoring fit has not seen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.lbfgs import minimise
+from common.sums import Sums
+
+Floats = NDArray[np.float64]
+
+_TOLERANCE = 1e-4  # norm of the mean gradient, in nats
+_MAX_ROUNDS = 60
+
+
+@dataclass(frozen=True)
+class CalibrationSums(Sums):
+    """Negative log-likelihood and its gradient, summed over records.
+
+    Attributes
+    ----------
+    count : () number of records.
+    loss : () in nats.
+    gradient : (2, n_classes), of the scales and the biases.
+    """
+
+    count: NDArray[np.int64]
+    loss: Floats
+    gradient: Floats
+
+    @classmethod
+    def zero(cls, n_classes: int) -> Self:
+        """Return the sums over no records."""
+        return cls(np.array(0), np.array(0.0), np.zeros((2, n_classes)))
+
+
+def uncalibrated(n_classes: int) -> Floats:
+    """Return the parameters (2, n_classes) that leave the scores as they are."""
+    return np.stack([np.ones(n_classes), np.zeros(n_classes)])
+
+
+def probabilities(scores: Floats, calibration: Floats) -> Floats:
+    """Return ``softmax(scale * scores + bias)``, (n, n_classes).
+
+    Parameters
+    ----------
+    scores : (n, n_classes) decision values.
+    calibration : (2, n_classes) scales and biases.
+    """
+    logits = calibration[0] * scores + calibration[1]
+    logits = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(logits / logits.sum(axis=1, keepdims=True))
+
+
+def calibration_sums(scores: Floats, y: NDArray[np.int64], calibration: Floats) -> CalibrationSums:
+    """Evaluate the likelihood of labels ``y`` (n,) under ``scores`` (n, n_classes)."""
+    p = probabilities(scores, calibration)
+    own = np.eye(p.shape[1])[y]
+    likelihood = np.maximum(p[own > 0], np.finfo(np.float64).tiny)
+    residual = p - own
+    gradient = np.stack([(residual * scores).sum(axis=0), residual.sum(axis=0)])
+    return CalibrationSums(np.array(len(y)), np.array(-np.log(likelihood).sum()), gradient)
+
+
+def fit(ask: Callable[[Floats], CalibrationSums], n_classes: int) -> Floats:
+    """Return the most likely calibration (2, n_classes); each evaluation asks for sums once.
+
+    Parameters
+    ----------
+    ask : maps a calibration to its sums over all records.
+    """
+
+    def evaluate(flat: Floats) -> tuple[Floats, Floats]:
+        sums = ask(flat.reshape(2, n_classes))
+        count = max(int(sums.count), 1)
+        return np.atleast_1d(sums.loss / count), sums.gradient.reshape(1, -1) / count
+
+    start = uncalibrated(n_classes).reshape(1, -1)
+    solution = minimise(evaluate, start, lambda gradient: gradient, _TOLERANCE, _MAX_ROUNDS)
+    return solution.x.reshape(2, n_classes)

@@ -1,0 +1,131 @@
+"""The configuration of a run: read once, at the edge, into one typed frozen object."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from common.errors import ConfigError
+from common.features import FeatureSpec
+from common.weights import DEFAULT_BACKBONE
+
+
+def _split(value: object) -> object:
+    """Read "1e-5,1e-4" as a tuple: Flower's run configuration holds no lists."""
+    return tuple(value.split(",")) if isinstance(value, str) else value
+
+
+def _absent(value: object) -> object:
+    """Read "" as None: Flower's run configuration holds no nulls."""
+    return None if value == "" else value
+
+
+Positives = Annotated[
+    tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...],
+    BeforeValidator(_split),
+    Field(min_length=1),
+]
+OptionalPath = Annotated[Path | None, BeforeValidator(_absent)]
+
+
+class RunConfig(BaseModel):
+    """Everything that decides a run's model, and the rules it runs under.
+
+    Field names are the keys of a configuration file, of ``key=value`` on the command line
+    and of ``flwr run --run-config``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    out: OptionalPath = Field(default=None, description="run folder to write")
+    sites: OptionalPath = Field(default=None, description="folder with one folder per site")
+    cache: Path = Field(
+        default=Path("~/.cache/fedderm"), description="folder for features, shared by all runs"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of splits, views and random features")
+
+    method: Literal["svm"] = Field(default="svm", description="how the sites train")
+    head: Literal["svm", "ridge", "lda"] = Field(
+        default="svm", description="classifier: exact SVM in rounds, or one-shot ridge or LDA"
+    )
+    backbone: str = Field(default=DEFAULT_BACKBONE, description="timm name of the frozen network")
+    weights: OptionalPath = Field(default=None, description="its weights file, if not built in")
+    size: int = Field(default=224, ge=32, description="height and width of a view in pixels")
+    levels: int = Field(default=3, ge=0, description="depths pooled beside the last one")
+    views: int = Field(default=4, ge=0, description="augmented views of a training image")
+    predictions: int = Field(default=2, ge=1, le=8, description="views averaged at prediction")
+
+    components: int = Field(default=512, ge=1, description="principal components kept")
+    kernel: Literal["linear", "rbf"] = Field(default="linear", description="kernel of the SVM")
+    fourier: int = Field(default=1024, ge=1, description="random Fourier features of the RBF map")
+    widths: Positives = Field(
+        default=(0.5, 1.0, 2.0), description="RBF widths to choose from, in feature norms"
+    )
+    c: Positives = Field(
+        default=(3e-6, 1e-5, 3e-5, 1e-4), description="regularisation strengths C to choose from"
+    )
+    alpha: float = Field(default=1e3, gt=0, description="ridge penalty")
+    class_weight: Literal["balanced", "none"] = Field(
+        default="balanced", description="weight of a record by its class, in every problem"
+    )
+    folds: int = Field(default=3, ge=2, description="folds that C and the width are chosen on")
+    test_fraction: float = Field(
+        default=0.2, ge=0, lt=1, description="share of lesions held out where no split is given"
+    )
+    tolerance: float = Field(default=1e-8, gt=0, description="gradient norm that ends the solver")
+    max_rounds: int = Field(default=200, ge=1, description="most rounds of one fit")
+    min_active: int = Field(
+        default=20, ge=1, description="lesions that must pull in each problem for a site to answer"
+    )
+    quorum: int = Field(default=1, ge=1, description="least number of sites that a model needs")
+    expected: int = Field(default=1, ge=1, description="sites waited for before the start")
+    timeout: float = Field(default=600.0, gt=0, description="seconds a site has for an answer")
+
+    @classmethod
+    def read(cls, values: Mapping[str, object]) -> "RunConfig":
+        """Check values and return the configuration.
+
+        Raises
+        ------
+        ConfigError
+            One line that names the first wrong key, its value and what is allowed.
+        """
+        try:
+            config = cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from error
+        return config
+
+    def flat(self) -> dict[str, str | int | float]:
+        """Return the values as Flower's run configuration holds them."""
+        return {key: _flat(value) for key, value in self}
+
+    @property
+    def feature_spec(self) -> FeatureSpec:
+        """What the features of this run depend on."""
+        return FeatureSpec(
+            backbone=self.backbone,
+            weights=self.weights,
+            size=self.size,
+            levels=self.levels,
+            views=self.views,
+            predictions=self.predictions,
+            seed=self.seed,
+        )
+
+
+def _flat(value: object) -> str | int | float:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ",".join(f"{item:g}" for item in value)
+    return value if isinstance(value, int | float) else str(value)
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return f"unknown configuration key '{key}'; known are {', '.join(RunConfig.model_fields)}"
+    return f"configuration key '{key}' is {first['input']!r}: {first['msg']}"

@@ -1,0 +1,98 @@
+"""The trained classifier as a file: safetensors and nothing that executes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from common.calibration import probabilities
+from common.config import RunConfig
+from common.errors import DataError
+from common.feature_map import FeatureMap
+from common.svm import with_intercept
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """A linear classifier on mapped features.
+
+    Attributes
+    ----------
+    feature_map : from raw features to the classifier's.
+    weights : (n_classes, n_outputs + 1), the intercepts last.
+    calibration : (2, n_classes) scales and biases of the probabilities.
+    classes : names of the classes.
+    config : the run that trained it; says how to compute raw features.
+    """
+
+    feature_map: FeatureMap
+    weights: Floats
+    calibration: Floats
+    classes: Sequence[str]
+    config: RunConfig
+
+    def scores(self, views: NDArray[np.floating]) -> Floats:
+        """Return decision values (n, n_classes), averaged over the views (n, P, n_features)."""
+        return decision_values(average_views(self.feature_map, views), self.weights)
+
+    def predict(self, views: NDArray[np.floating]) -> tuple[NDArray[np.int64], Floats]:
+        """Return classes (n,), those of the largest decision value, and probabilities."""
+        values = self.scores(views)
+        return values.argmax(axis=1), probabilities(values, self.calibration)
+
+    def save(self, path: Path) -> None:
+        """Write the model as one safetensors file."""
+        arrays = {
+            **self.feature_map.to_record(),
+            "weights": self.weights,
+            "calibration": self.calibration,
+        }
+        contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+        about = {"classes": json.dumps(list(self.classes)), "config": self.config.model_dump_json()}
+        save_file(contiguous, path, metadata=about)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a model.
+
+        Raises
+        ------
+        DataError
+            If the file is not there or not such a model.
+        """
+        try:
+            with safe_open(path, "numpy") as file:
+                about = file.metadata()
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return cls(
+                FeatureMap.from_record(arrays),
+                arrays["weights"],
+                arrays["calibration"],
+                json.loads(about["classes"]),
+                RunConfig.read(json.loads(about["config"])),
+            )
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} is no FedDerm model ({error}); name a run's model") from error
+
+
+def average_views(feature_map: FeatureMap, views: NDArray[np.floating]) -> Floats:
+    """Return the mapped features (n, n_outputs), averaged over the views (n, P, n_features).
+
+    Decision values are linear in mapped features, so this averages them too.
+    """
+    n, P, n_features = views.shape
+    mapped = feature_map.apply(views.reshape(n * P, n_features))
+    return np.asarray(mapped.reshape(n, P, -1).mean(axis=1))
+
+
+def decision_values(Z: Floats, weights: Floats) -> Floats:
+    """Return decision values (n, n_classes) of mapped features ``Z`` (n, n_outputs)."""
+    return with_intercept(Z) @ weights.T

@@ -1,0 +1,207 @@
+"""Training an SVM over a federation: the statistics once, then rounds of sums."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common import calibration, svm
+from common.config import RunConfig
+from common.dataset import DIAGNOSES
+from common.feature_map import FeatureMap, FourierMap
+from common.lbfgs import Solution
+from common.metrics import Evaluation, Metrics
+from common.model import LinearModel
+from common.moments import Moments, lda, ridge
+from common.sums import Nothing
+from server.federation import Federation, SitesLostError
+from server.result import Result
+
+Floats = NDArray[np.float64]
+
+N_CLASSES = len(DIAGNOSES)
+NEVER = -1e9
+"""Intercept of a class that no site has: it is never the largest, its probability is 0."""
+
+PLAIN = calibration.uncalibrated(N_CLASSES)
+
+# Enough to tell one C from another; the chosen one is then solved to the run's tolerance.
+_CHOICE_TOLERANCE = 1e-3
+
+_log = logging.getLogger(__name__)
+
+
+class MappedSites:
+    """The sites of a federation after they mapped their features with one map.
+
+    Weights are (n_fits, n_classes, n_outputs + 1). One fit is trained on all training
+    lesions and judged on the test lesions; several are each trained without one fold and
+    judged on that.
+    """
+
+    def __init__(self, federation: Federation, feature_map: FeatureMap, class_weights: Floats):
+        self.feature_map = feature_map
+        self._federation = federation
+        self._values = {"map": feature_map.digest}
+        arrays = {**feature_map.to_record(), "class_weights": class_weights}
+        federation.ask("prepare", Nothing(), arrays, self._values)
+
+    def moments(self) -> Moments:
+        """Return the moments of the mapped features."""
+        zero = Moments.zero(N_CLASSES, self.feature_map.n_outputs)
+        return self._federation.ask("mapped_moments", zero, values=self._values)
+
+    def hinge(self, weights: Floats) -> svm.HingeSums:
+        """Return losses and gradients at ``weights``."""
+        zero = svm.HingeSums.zero(weights.shape)
+        return self._federation.ask("hinge", zero, {"weights": weights}, self._values)
+
+    def calibrate(self, weights: Floats) -> Floats:
+        """Return the calibration (2, n_classes) of decision values that no fit has seen."""
+
+        def ask(parameters: Floats) -> calibration.CalibrationSums:
+            zero = calibration.CalibrationSums.zero(N_CLASSES)
+            arrays = {"weights": weights, "calibration": parameters}
+            return self._federation.ask("calibrate", zero, arrays, self._values)
+
+        return calibration.fit(ask, N_CLASSES)
+
+    def evaluate(self, weights: Floats, parameters: Floats) -> dict[str, Evaluation]:
+        """Return each site's counts on lesions that no fit has seen."""
+        zero = Evaluation.zero(N_CLASSES)
+        arrays = {"weights": weights, "calibration": parameters}
+        return dict(self._federation.answers("evaluate", zero, arrays, self._values))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting, its fits without one fold each, and how they did on those folds."""
+
+    c: float
+    sites: MappedSites
+    preconditioner: svm.Preconditioner
+    weights: Floats
+    balanced_accuracy: float
+
+    def describe(self) -> dict[str, float | None]:
+        """Return what was chosen from, for the run's metrics."""
+        fourier = self.sites.feature_map.fourier
+        width = fourier.width if fourier else None
+        return {"c": self.c, "width": width, "balanced_accuracy": self.balanced_accuracy}
+
+
+def train(federation: Federation, config: RunConfig) -> Result:
+    """Train over the sites; where some fail and the quorum stands, again over those left.
+
+    So the model is always exactly that of the sites which took part to the end.
+
+    Raises
+    ------
+    QuorumError
+        If too few sites are left.
+    """
+    while True:
+        try:
+            return _train(federation, config)
+        except SitesLostError as lost:
+            _log.warning("%s; starting again over %s", lost, ", ".join(federation.sites))
+
+
+def _train(federation: Federation, config: RunConfig) -> Result:
+    n_features = next(iter(federation.sites.values())).n_features
+    moments = federation.ask("moments", Moments.zero(N_CLASSES, n_features))
+    balanced = config.class_weight == "balanced"
+    class_weights = svm.balanced_weights(moments.class_weight) if balanced else np.ones(N_CLASSES)
+    feature_map = FeatureMap.principal(moments, config.components)
+    mapped = moments.mapped(feature_map.mean, feature_map.matrix)
+    if config.head == "svm":
+        sites, weights, parameters, details = _svm(
+            federation, config, feature_map, mapped, class_weights
+        )
+    else:
+        sites = MappedSites(federation, feature_map, class_weights)
+        weights, parameters, details = _one_shot(config, mapped), PLAIN, {}
+    weights[moments.class_weight == 0] = np.append(np.zeros(sites.feature_map.n_outputs), NEVER)
+    return Result(
+        LinearModel(sites.feature_map, weights, parameters, DIAGNOSES, config),
+        sites.evaluate(weights[None], parameters),
+        sites.evaluate(weights[None], PLAIN),
+        details,
+    )
+
+
+def _one_shot(config: RunConfig, moments: Moments) -> Floats:
+    """Solve ridge or LDA from the moments; the sites are asked nothing further."""
+    solved = ridge(moments, config.alpha) if config.head == "ridge" else lda(moments)
+    coefficients, intercepts = solved
+    return np.hstack([coefficients, intercepts[:, None]])
+
+
+def _svm(
+    federation: Federation,
+    config: RunConfig,
+    feature_map: FeatureMap,
+    moments: Moments,
+    class_weights: Floats,
+) -> tuple[MappedSites, Floats, Floats, dict[str, Any]]:
+    """Choose C (and the kernel's width) by cross-validation, then solve to the tolerance."""
+    candidates: list[Candidate] = []
+    for rbf in _feature_maps(config, feature_map, moments):
+        sites = MappedSites(federation, rbf, class_weights)
+        mapped = sites.moments() if rbf.fourier else moments
+        candidates += _path(sites, config, svm.Preconditioner(mapped, class_weights))
+    # max keeps the first of equals, the smoothest: C ascends.
+    best = max(candidates, key=lambda candidate: candidate.balanced_accuracy)
+    start = best.weights.mean(axis=0, keepdims=True)
+    solution = _solve(best, config, start, config.tolerance)
+    reached = float(solution.gradient_norm.max())
+    if reached > config.tolerance:
+        _log.warning("stopped after %d rounds at a gradient of %.1e", solution.rounds, reached)
+    details = {
+        "choice": [candidate.describe() for candidate in candidates],
+        "chosen": best.describe(),
+        "rounds": solution.rounds,
+        "gradient_norm": reached,
+    }
+    return best.sites, solution.x, best.sites.calibrate(best.weights), details
+
+
+def _feature_maps(
+    config: RunConfig, feature_map: FeatureMap, moments: Moments
+) -> Iterator[FeatureMap]:
+    """Yield the maps to choose from: one for the linear kernel, one for each RBF width."""
+    if config.kernel == "linear":
+        yield feature_map
+        return
+    norm = np.sqrt(np.trace(moments.scatter()) / moments.weight)
+    for width in config.widths:
+        fourier = FourierMap(config.fourier, float(width * norm), config.seed)
+        yield replace(feature_map, fourier=fourier)
+
+
+def _path(
+    sites: MappedSites, config: RunConfig, preconditioner: svm.Preconditioner
+) -> Iterator[Candidate]:
+    """Fit every C without one fold each, all folds in the same rounds, from small C to large."""
+    strengths = sorted(config.c)
+    weights = np.repeat(preconditioner.start(strengths[0])[None], config.folds, axis=0)
+    for c in strengths:
+        candidate = Candidate(c, sites, preconditioner, weights, np.nan)
+        weights = _solve(candidate, config, weights, _CHOICE_TOLERANCE).x.reshape(weights.shape)
+        counts = sum(sites.evaluate(weights, PLAIN).values(), Evaluation.zero(N_CLASSES))
+        score = Metrics.compute(counts).balanced_accuracy
+        yield replace(candidate, weights=weights, balanced_accuracy=score)
+
+
+def _solve(candidate: Candidate, config: RunConfig, start: Floats, tolerance: float) -> Solution:
+    return svm.solve(
+        candidate.sites.hinge,
+        start,
+        candidate.preconditioner,
+        candidate.c,
+        tolerance,
+        config.max_rounds,
+    )
