@@ -36,9 +36,16 @@ _COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localizatio
 _METADATA_NAMES = ("ham10000_metadata.csv", "ham10000_metadata.tab", "ham10000_metadata")
 _PUBLISHED_PART = re.compile(r"ham10000_images_part_\d+(\.zip)?", re.IGNORECASE)
 _SPLIT = re.compile(r"test|\d+", re.ASCII)
-# What zipfile raises on damaged archives besides OSError, found by reading its source.
-_READ_ERRORS = (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
-_LIST_ERRORS = (*_READ_ERRORS, struct.error)
+# zipfile has no common error: on damaged archives it raises any of these.
+_READ_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -220,6 +227,19 @@ def write_metadata(folder: Path, images: Iterable[Image]) -> None:
             writer.writerow([row[column] for column in (*_COLUMNS, *extra)])
 
 
+def make_folder(out: Path) -> None:
+    """Make the folder ``out`` unless it exists and is empty.
+
+    Raises
+    ------
+    DataError
+        If ``out`` holds anything: no command writes over data.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is not an empty folder; name a new one")
+    out.mkdir(parents=True, exist_ok=True)
+
+
 def _read_table(folder: Path) -> list[dict[str, str]]:
     try:
         names = {name.lower(): name for name in sorted(os.listdir(folder))}
@@ -309,7 +329,7 @@ def _find_images(folder: Path) -> tuple[dict[str, Location], list[str]]:
             for member in _members(container):
                 stem = os.path.splitext(os.path.basename(member))[0]
                 files.setdefault(stem, Location(container, member))
-        except _LIST_ERRORS as error:
+        except _READ_ERRORS as error:
             broken.append(f"{container.name} ({error})")
     return files, broken
 

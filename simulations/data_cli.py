@@ -58,7 +58,10 @@ def partition(
     folds: Annotated[int, typer.Option(help="Folds of the other lesions.")] = 5,
     link: Annotated[bool, typer.Option("--link", help="Link images instead of copying.")] = False,
 ) -> None:
-    """Write one folder per site of DIR; all carry the splits of the pooled data."""
+    """Write one folder per site of DIR; all carry the splits of the pooled data.
+
+    Where the rows of DIR carry splits already, those are kept.
+    """
     dataset = Dataset.open(folder)
     dataset = dataset.with_splits(site_splits(dataset, test_fraction, folds, seed))
     parts = spread(dataset, scheme, sites, alpha, seed)

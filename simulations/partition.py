@@ -14,6 +14,7 @@ from common.dataset import (
     SYNTHETIC_MARKER,
     Dataset,
     Image,
+    make_folder,
     write_metadata,
 )
 from common.errors import ConfigError, DataError
@@ -77,8 +78,7 @@ def write_sites(
     DataError
         If ``out`` holds anything, or an image cannot be read.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is not an empty folder; name a new one")
+    make_folder(out)
     for name, indices in parts.items():
         site = dataset.select(indices)
         (out / name / IMAGE_FOLDER).mkdir(parents=True)

@@ -18,8 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFilter
 
-from common.dataset import DIAGNOSES, MASK_FOLDER, SYNTHETIC_MARKER, Image, write_metadata
-from common.errors import ConfigError, DataError
+from common.dataset import (
+    DIAGNOSES,
+    MASK_FOLDER,
+    SYNTHETIC_MARKER,
+    Image,
+    make_folder,
+    write_metadata,
+)
+from common.errors import ConfigError
 
 Plane = NDArray[np.float32]
 """One value per pixel, shape (HEIGHT, WIDTH); lengths are in image heights."""
@@ -231,10 +238,9 @@ def write_synthetic(out: Path, images: int = 1200, seed: int = 0) -> None:
     """
     if images < MIN_IMAGES:
         raise ConfigError(f"{images} images cannot show seven classes; ask for {MIN_IMAGES}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is not an empty folder; name a new one")
+    make_folder(out)
     for name in (*_PARTS, MASK_FOLDER):
-        (out / name).mkdir(parents=True)
+        (out / name).mkdir()
     (out / SYNTHETIC_MARKER).write_text(_MARKER_TEXT.format(images=images, seed=seed))
     labels, sizes = _plan(images, np.random.default_rng([seed, 3]))
     lesions = [_draw_lesion(i, label, seed) for i, label in enumerate(labels)]

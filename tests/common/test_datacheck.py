@@ -101,7 +101,7 @@ def truncated_zip(folder: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:-1000])
 
 
-OPEN_REFUSES = {
+OPEN_REFUSES: dict[Callable[[Path], None], str] = {
     no_table: "has no HAM10000_metadata.csv",
     empty_table: "lacks the columns lesion_id, image_id",
     table_without_rows: "has no rows",

@@ -147,8 +147,8 @@ def test_written_sites_add_up_to_the_pooled_data(
 def test_links_from_an_archive_are_copies(synthetic_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(synthetic_folder, tmp_path / "data"))
     with zipfile.ZipFile(folder / f"{PART}.zip", "w") as archive:
-        for image in (folder / PART).iterdir():
-            archive.write(image, image.name)
+        for file in (folder / PART).iterdir():
+            archive.write(file, file.name)
     shutil.rmtree(folder / PART)
     data = Dataset.open(folder)
     write_sites(data, partition(data, "iid", 2, 1.0, 0), tmp_path / "sites", link=True)
