@@ -7,7 +7,7 @@ by maximum likelihood on decision values of records that the scoring fit has not
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class CalibrationSums(Sums):
     loss : () in nats.
     gradient : (2, n_classes), of the scales and the biases.
     """
+
+    nonnegative: ClassVar[tuple[str, ...]] = ("count", "loss")
 
     count: NDArray[np.int64]
     loss: Floats

@@ -1,7 +1,7 @@
-"""Class-wise counts, sums and the Gram matrix: all that standardisation, PCA, ridge and LDA need."""
+"""Class-wise counts, sums and the Gram matrix: all that scaling, PCA, ridge and LDA need."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ class Moments(Sums):
     gram : (n_features * (n_features + 1) / 2,) upper triangle of the weighted
         sum of ``x x^T``, row by row (symmetric, so half the bytes suffice).
     """
+
+    nonnegative: ClassVar[tuple[str, ...]] = ("class_weight",)
 
     class_weight: Floats
     class_sum: Floats

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,13 @@ class Sums:
     A subclass is a frozen dataclass whose fields are all NumPy arrays. Its neutral
     element (every array zero) also states the names, shapes and dtypes that a reply
     must have.
+
+    Attributes
+    ----------
+    nonnegative : names of the arrays that no records can make negative.
     """
+
+    nonnegative: ClassVar[tuple[str, ...]] = ()
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
@@ -34,7 +40,8 @@ class Sums:
         Raises
         ------
         ReplyError
-            If a name, shape or dtype differs from this object's, or a value is not finite.
+            If a name, shape or dtype differs from this object's, or a value is not finite
+            or negative where none can be.
         """
         expected = self.to_record()
         if record.keys() != expected.keys():
@@ -48,6 +55,8 @@ class Sums:
                 )
             if not np.isfinite(got).all():
                 raise ReplyError(f"array '{name}' holds NaN or infinite values")
+            if name in self.nonnegative and (np.asarray(got) < 0).any():
+                raise ReplyError(f"array '{name}' is negative, which no records can make it")
         return type(self)(**dict(record))
 
 

@@ -12,7 +12,7 @@ convergence two of them differ by one record, whose features the difference give
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ class HingeSums(Sums):
     loss : (n_fits, n_classes).
     gradient : (n_fits, n_classes, n_features + 1), the intercept's last.
     """
+
+    nonnegative: ClassVar[tuple[str, ...]] = ("loss",)
 
     loss: Floats
     gradient: Floats
