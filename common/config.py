@@ -12,8 +12,10 @@ from common.weights import DEFAULT_BACKBONE
 
 
 def _split(value: object) -> object:
-    """Read "1e-5,1e-4" as a tuple: Flower's run configuration holds no lists."""
-    return tuple(value.split(",")) if isinstance(value, str) else value
+    """Read "1e-5,1e-4" and 1e-5 as tuples: Flower's run configuration holds no lists."""
+    if isinstance(value, str):
+        return tuple(value.split(","))
+    return (value,) if isinstance(value, int | float) else value
 
 
 def _absent(value: object) -> object:
@@ -22,7 +24,7 @@ def _absent(value: object) -> object:
 
 
 Positives = Annotated[
-    tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...],
+    tuple[Annotated[float, Field(gt=0)], ...],
     BeforeValidator(_split),
     Field(min_length=1),
 ]
@@ -36,7 +38,7 @@ class RunConfig(BaseModel):
     and of ``flwr run --run-config``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     out: OptionalPath = Field(default=None, description="run folder to write")
     sites: OptionalPath = Field(default=None, description="folder with one folder per site")
@@ -119,7 +121,7 @@ def _flat(value: object) -> str | int | float:
     if value is None:
         return ""
     if isinstance(value, tuple):
-        return ",".join(f"{item:g}" for item in value)
+        return ",".join(map(repr, value))
     return value if isinstance(value, int | float) else str(value)
 
 
@@ -127,5 +129,6 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
-        return f"unknown configuration key '{key}'; known are {', '.join(RunConfig.model_fields)}"
+        known = ", ".join(RunConfig.model_fields)
+        return f"unknown configuration key '{key}' with value {first['input']!r}; known are {known}"
     return f"configuration key '{key}' is {first['input']!r}: {first['msg']}"
