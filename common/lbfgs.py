@@ -100,8 +100,10 @@ def _remember(
     change: Floats,
     memory: int,
 ) -> list[tuple[Floats, Floats]]:
-    """Append a pair; problems that did not move get a zero pair, which changes nothing."""
+    """Append a pair where a problem moved; the others get zeros, which change nothing."""
     keep = (moved & (_dot(step, change) > 0))[:, None]
+    if not keep.any():
+        return history
     return [*history, (np.where(keep, step, 0.0), np.where(keep, change, 0.0))][-memory:]
 
 
