@@ -73,7 +73,7 @@ def hinge_sums(
     targets = np.where(np.arange(n_classes) == y[:, None], 1.0, -1.0)[None]
     slack = np.maximum(1.0 - targets * scores.transpose(1, 0, 2), 0.0)
     weighted = sample_weight[:, :, None] * slack
-    pull = (-2.0 * targets * weighted).transpose(0, 2, 1).reshape(-1, len(X1))
+    pull = (-2.0 * targets * weighted).transpose(0, 2, 1).reshape(n_fits * n_classes, len(X1))
     sums = HingeSums((weighted * slack).sum(axis=1), (pull @ X1).reshape(weights.shape))
     return sums, weighted > 0.0
 
