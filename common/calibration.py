@@ -19,17 +19,20 @@ Floats = NDArray[np.float64]
 
 _TOLERANCE = 1e-4  # norm of the mean gradient, in nats
 _MAX_ROUNDS = 60
+_DAMPING = 1e-8  # of the mean curvature, for classes whose probability is 0
 
 
 @dataclass(frozen=True)
 class CalibrationSums(Sums):
-    """Negative log-likelihood and its gradient, summed over records.
+    """Negative log-likelihood, its gradient and curvature, summed over records.
 
     Attributes
     ----------
     count : () number of records.
     loss : () in nats.
     gradient : (2, n_classes), of the scales and the biases.
+    curvature : (3, n_classes) second derivatives within each class: by its scale, by
+        scale and bias, by its bias.
     """
 
     nonnegative: ClassVar[tuple[str, ...]] = ("count", "loss")
@@ -37,11 +40,12 @@ class CalibrationSums(Sums):
     count: NDArray[np.int64]
     loss: Floats
     gradient: Floats
+    curvature: Floats
 
     @classmethod
     def zero(cls, n_classes: int) -> Self:
         """Return the sums over no records."""
-        return cls(np.array(0), np.array(0.0), np.zeros((2, n_classes)))
+        return cls(np.array(0), np.array(0.0), np.zeros((2, n_classes)), np.zeros((3, n_classes)))
 
 
 def uncalibrated(n_classes: int) -> Floats:
@@ -69,7 +73,10 @@ def calibration_sums(scores: Floats, y: NDArray[np.int64], calibration: Floats) 
     likelihood = np.maximum(p[own > 0], np.finfo(np.float64).tiny)
     residual = p - own
     gradient = np.stack([(residual * scores).sum(axis=0), residual.sum(axis=0)])
-    return CalibrationSums(np.array(len(y)), np.array(-np.log(likelihood).sum()), gradient)
+    spread = p * (1.0 - p)
+    curvature = np.stack([(spread * scores**power).sum(axis=0) for power in (2, 1, 0)])
+    loss = np.array(-np.log(likelihood).sum())
+    return CalibrationSums(np.array(len(y)), loss, gradient, curvature)
 
 
 def fit(ask: Callable[[Floats], CalibrationSums], n_classes: int) -> Floats:
@@ -79,12 +86,24 @@ def fit(ask: Callable[[Floats], CalibrationSums], n_classes: int) -> Floats:
     ----------
     ask : maps a calibration to its sums over all records.
     """
+    sums = CalibrationSums.zero(n_classes)
 
     def evaluate(flat: Floats) -> tuple[Floats, Floats]:
+        nonlocal sums
         sums = ask(flat.reshape(2, n_classes))
         count = max(int(sums.count), 1)
         return np.atleast_1d(sums.loss / count), sums.gradient.reshape(1, -1) / count
 
     start = uncalibrated(n_classes).reshape(1, -1)
-    solution = minimise(evaluate, start, lambda gradient: gradient, _TOLERANCE, _MAX_ROUNDS)
+    solution = minimise(
+        evaluate, start, lambda gradient: _newton_step(sums, gradient), _TOLERANCE, _MAX_ROUNDS
+    )
     return solution.x.reshape(2, n_classes)
+
+
+def _newton_step(sums: CalibrationSums, gradient: Floats) -> Floats:
+    """Solve for each class's scale and bias together; the classes' coupling is left out."""
+    mean = sums.curvature / max(int(sums.count), 1)
+    blocks = np.moveaxis(mean[[[0, 1], [1, 2]]], -1, 0) + _DAMPING * np.eye(2)
+    steps = np.linalg.solve(blocks, gradient.reshape(2, -1).T[:, :, None])
+    return np.asarray(steps[:, :, 0].T.reshape(1, -1))
