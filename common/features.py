@@ -152,7 +152,7 @@ def extract(dataset: Dataset, spec: FeatureSpec, cache: Path, progress: bool = F
         Folder for features and exported networks, made if needed. Any number of processes may
         use it at once; after a kill the next call goes on from the last finished shard.
     progress : bool
-        Whether to show images done, rate and time left on standard error.
+        Whether to show images done, rate and time left, where standard error is a terminal.
 
     Raises
     ------
@@ -232,7 +232,7 @@ def _compute(
 
     with (
         one_thread_per_core() as pool,
-        tqdm(total=len(missing), unit="image", disable=not progress) as bar,
+        tqdm(total=len(missing), unit="image", disable=None if progress else True) as bar,
     ):
         jobs = iter(missing.items())
         while shard := list(islice(jobs, SHARD_IMAGES)):

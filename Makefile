@@ -1,0 +1,34 @@
+# Two commands: `make demo` and `make test`. Both set up what they need; a second call reuses it.
+
+PYTHON ?= python3
+DATA ?= data/synthetic
+RUN := runs/demo
+BIN := .venv/bin
+
+.PHONY: demo test bench clean
+
+demo: .venv/ready $(if $(filter data/synthetic,$(DATA)),data/synthetic)
+	rm -rf $(RUN)
+	$(BIN)/fedderm compare $(DATA) --out $(RUN)
+
+test: .venv/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+bench: .venv/ready
+	$(BIN)/fedderm bench $(DATA)
+
+clean:
+	rm -rf .venv data/synthetic runs
+
+# pip, not another installer: where torch has a CPU build of its own, only pip finds it.
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+data/synthetic: | .venv/ready
+	$(BIN)/fedderm data synth $@

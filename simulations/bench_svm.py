@@ -1,0 +1,62 @@
+"""How long a federated SVM takes, next to scikit-learn on the same pooled records."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from client.site import Site
+from common.config import RunConfig
+from common.dataset import DIAGNOSES
+from common.feature_map import FeatureMap
+from common.moments import Moments
+from common.svm import balanced_weights
+from simulations.bench_runtime import Measurement
+from simulations.experiment import make_sites, simulate, with_splits
+
+_SITES = 10
+
+
+def bench_svm(data: Path, c: float) -> list[Measurement]:
+    """Time whole federated runs at one C against ``LinearSVC`` at its default tolerance.
+
+    A run is everything after the features: moments, principal components, fits on the
+    folds, the final fit, calibration and evaluation. ``LinearSVC`` fits once, on the same
+    views with the same weights: all standardised features, and the principal components.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        config = RunConfig.read(
+            {"c": (c,), "out": Path(folder, "run"), "sites": Path(folder, "sites")}
+        )
+        pooled = with_splits(data, config)
+        site = Site(data, config)
+        records = site.training_records()  # the features are computed here, not timed
+        assert config.sites is not None
+        make_sites(pooled, config.sites, "iid", _SITES, 1.0, config.seed)
+        start = time.perf_counter()
+        simulate(config)
+        federated = time.perf_counter() - start
+    moments = Moments.measure(records.X, records.y, records.weight, len(DIAGNOSES))
+    weights = balanced_weights(moments.class_weight)[records.y] * records.weight
+    feature_map = FeatureMap.principal(moments, config.components)
+    svc = LinearSVC(C=c, dual=False)
+    start = time.perf_counter()
+    make_pipeline(StandardScaler(), svc).fit(
+        records.X.astype(float), records.y, linearsvc__sample_weight=weights
+    )
+    whole = time.perf_counter() - start
+    Z = feature_map.apply(records.X)
+    start = time.perf_counter()
+    svc.fit(Z, records.y, sample_weight=weights)
+    reduced = time.perf_counter() - start
+    n, size = records.X.shape
+    return [
+        Measurement(f"federated SVM, {_SITES} sites, {n} views, whole run", federated, "s"),
+        Measurement(f"LinearSVC, pooled, {size} features", whole, "s"),
+        Measurement(f"LinearSVC, pooled, {Z.shape[1]} principal components", reduced, "s"),
+        Measurement("federated / LinearSVC on all features", federated / whole, "", "at most 1"),
+        Measurement("federated / LinearSVC on components", federated / reduced, "", "at most 1"),
+    ]

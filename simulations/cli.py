@@ -1,0 +1,176 @@
+"""The command ``fedderm``."""
+
+import logging
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from common.config import RunConfig
+from common.dataset import DIAGNOSES, Dataset
+from common.errors import ConfigError, DataError, FedDermError
+from common.features import extract, extract_images
+from common.model import LinearModel
+from server.run import MODEL_FILE
+from simulations import comparison, data_cli, report
+from simulations.experiment import POOLED, make_sites, with_splits
+from simulations.experiment import simulate as simulate_run
+
+app = typer.Typer(
+    help="Hospitals train one skin-lesion classifier; no image leaves its hospital.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data_cli.app, name="data")
+
+Data = Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")]
+Out = Annotated[Path, typer.Option(help="New folder for the results.")]
+Sites = Annotated[int | None, typer.Option(help="Number of sites.")]
+Alpha = Annotated[float, typer.Option(help="Skew of Dirichlet sites; smaller is more skewed.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings; `fedderm settings` lists them."),
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
+
+
+@app.command()
+def settings() -> None:
+    """List every setting with its default and meaning."""
+    for key, value in RunConfig().flat().items():
+        typer.echo(f"{key}={value!s:28} {RunConfig.model_fields[key].description}")
+
+
+@app.command()
+def features(data: Data, settings: Settings = None, config: ConfigFile = None) -> None:
+    """Compute the frozen features of all images in DIR ahead of a run."""
+    run = _read(settings, config)
+    found = extract(Dataset.open(data), run.feature_spec, run.cache.expanduser(), progress=True)
+    n, views, size = found.views.shape
+    typer.echo(f"{n} images, {views} views of {size} features each, in {run.cache}")
+
+
+@app.command()
+def simulate(
+    data: Data,
+    out: Out,
+    scheme: Annotated[
+        Literal["natural", "iid", "dirichlet", "quantity", "folders"],
+        typer.Option(help="Who holds what; folders: DIR has one folder per site already."),
+    ] = "natural",
+    sites: Sites = None,
+    alpha: Alpha = 0.5,
+    settings: Settings = None,
+    config: ConfigFile = None,
+) -> None:
+    """Train over the sites that DIR is partitioned into, all in this process."""
+    run = _read(settings, config)
+    if scheme == "folders":
+        folder = data
+    else:
+        folder = out / "sites"
+        make_sites(with_splits(data, run), folder, scheme, sites, alpha, run.seed)
+    _run(run, folder, out)
+
+
+@app.command()
+def centralized(data: Data, out: Out, settings: Settings = None, config: ConfigFile = None) -> None:
+    """Train on everything in DIR pooled: the baseline, by the same code as one big site."""
+    run = _read(settings, config)
+    make_sites(with_splits(data, run), out / "sites", POOLED, None, 1.0, run.seed)
+    _run(run, out / "sites", out)
+
+
+@app.command()
+def compare(
+    data: Data,
+    out: Out,
+    sites: Annotated[int, typer.Option(help="Number of Dirichlet sites.")] = 10,
+    alpha: Alpha = 0.5,
+    settings: Settings = None,
+    config: ConfigFile = None,
+) -> None:
+    """Compare pooled, natural sites, Dirichlet sites and each site alone; write a report."""
+    run = _read(settings, config)
+    arms = comparison.compare(data, out, run, sites, alpha)
+    command = shlex.join(["fedderm", *sys.argv[1:]])
+    synthetic = Dataset.open(data).synthetic
+    path = report.write_report(out, arms, run, data, synthetic, command)
+    typer.echo(path.read_text(encoding="utf-8"))
+    typer.echo(f"report: {path}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or model file.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files.")],
+) -> None:
+    """Print the diagnosis and the probabilities of each image. Not a medical device."""
+    loaded = LinearModel.load(model / MODEL_FILE if model.is_dir() else model)
+    classes, probabilities = loaded.predict(
+        extract_images([_read_file(path) for path in images], loaded.config.feature_spec)
+    )
+    for path, label, row in zip(images, classes, probabilities, strict=True):
+        chances = "  ".join(f"{name} {p:.3f}" for name, p in zip(DIAGNOSES, row, strict=True))
+        typer.echo(f"{path}: {DIAGNOSES[label]}  {chances}")
+
+
+@app.command()
+def bench(
+    data: Data,
+    c: Annotated[float, typer.Option(help="Regularisation strength of the SVMs timed.")] = 3e-4,
+) -> None:
+    """Measure speeds and their ratios, side by side in one run."""
+    from simulations.bench import run
+
+    for figure in run(data, c):
+        target = f"   (target: {figure.target})" if figure.target else ""
+        typer.echo(f"{figure.what:60} {figure.value:10.4g} {figure.unit}{target}")
+
+
+def _read(settings: list[str] | None, file: Path | None) -> RunConfig:
+    """Read the settings of a file, then those of the command line over them."""
+    values: dict[str, object] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file} is no TOML file ({error})") from error
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"'{setting}' is no setting; write key=value")
+        values[key] = value
+    return RunConfig.read(values)
+
+
+def _run(config: RunConfig, sites: Path, out: Path) -> None:
+    run = config.model_copy(update={"sites": sites.resolve(), "out": out / "run"})
+    metrics = simulate_run(run)
+    if metrics["data"]["synthetic"]:
+        typer.echo(f"{report.SYNTHETIC_NOTE}\n")
+    rows = {"all sites": metrics["overall"], **metrics["sites"]}
+    for name, row in rows.items():
+        typer.echo(report.summary(name, row))
+    typer.echo(f"run folder: {run.out}")
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); name image files") from error
+
+
+def main() -> None:
+    """Run the command line; an error that a user can act on is one line and exit code 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("common.features").setLevel(logging.INFO)
+    try:
+        app()
+    except FedDermError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
