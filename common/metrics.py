@@ -7,7 +7,7 @@ is never averaged over sites.
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,15 @@ class Evaluation(Sums):
     brier, log_loss : float64 ndarray of shape (1,)
         Sums of the Brier score and of the negative log-likelihood in nats.
     """
+
+    nonnegative: ClassVar[tuple[str, ...]] = (
+        "confusion",
+        "scores",
+        "calibration",
+        "confidence",
+        "brier",
+        "log_loss",
+    )
 
     confusion: IntArray
     scores: IntArray

@@ -19,6 +19,8 @@ from common.svm import with_intercept
 
 Floats = NDArray[np.float64]
 
+_ABOUT = "fedderm"
+
 
 @dataclass(frozen=True)
 class LinearModel:
@@ -56,8 +58,11 @@ class LinearModel:
             "calibration": self.calibration,
         }
         contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-        about = {"classes": json.dumps(list(self.classes)), "config": self.config.model_dump_json()}
-        save_file(contiguous, path, metadata=about)
+        # Folders say where a run was, nothing about the model.
+        config = self.config.model_dump(mode="json", exclude={"out", "sites", "cache"})
+        about = json.dumps({"classes": list(self.classes), "config": config})
+        # One key: safetensors writes several in random order, and equal models differ.
+        save_file(contiguous, path, metadata={_ABOUT: about})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -70,14 +75,14 @@ class LinearModel:
         """
         try:
             with safe_open(path, "numpy") as file:
-                about = file.metadata()
+                about = json.loads(file.metadata()[_ABOUT])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return cls(
                 FeatureMap.from_record(arrays),
                 arrays["weights"],
                 arrays["calibration"],
-                json.loads(about["classes"]),
-                RunConfig.read(json.loads(about["config"])),
+                about["classes"],
+                RunConfig.read(about["config"]),
             )
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} is no FedDerm model ({error}); name a run's model") from error
