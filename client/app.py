@@ -1,6 +1,7 @@
 """The app that runs at a site: one door in, one door out."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 
 from flwr.app import Context, Message, RecordDict
@@ -14,16 +15,26 @@ from common.wire import Value, pack, unpack_arrays, unpack_values
 
 METHODS = {"svm": svm.answer}
 
+_log = logging.getLogger(__name__)
+
 app = ClientApp()
 
 
 @app.query()
 def answer(message: Message, context: Context) -> Message:
     """Answer a question with sums, or refuse it with a reason."""
+    name: dict[str, Value] = {}
     try:
-        content = _answer(open_site(context), message.content, context)
+        site = open_site(context)
+        name = {"site": site.name}
+        content = _answer(site, message.content, context)
     except FedDermError as error:
-        content = pack({}, {"refused": str(error)})
+        content = pack({}, {"refused": str(error), **name})
+    except Exception as error:
+        # Its text may quote the site's data, and Flower would send it to the coordinator.
+        _log.exception("a question could not be answered")
+        reason = f"{type(error).__name__}, which the site's log explains"
+        content = pack({}, {"refused": reason, **name})
     return Message(content, reply_to=message)
 
 

@@ -6,6 +6,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, ConfigRecordValues, RecordDict
 from numpy.typing import NDArray
 
+from common.errors import ReplyError
+
 Arrays = Mapping[str, NDArray[np.generic]]
 Value = ConfigRecordValues
 
@@ -21,15 +23,42 @@ def pack(arrays: Arrays, values: Mapping[str, Value]) -> RecordDict:
 
 
 def unpack_arrays(content: RecordDict) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of a message's content; no pickle is ever read."""
-    return {name: array.numpy() for name, array in content.array_records["arrays"].items()}
+    """Return the arrays of a message's content; no pickle is ever read.
+
+    Raises
+    ------
+    ReplyError
+        If there are none, or one is not a NumPy array.
+    """
+    try:
+        return {name: array.numpy() for name, array in content.array_records["arrays"].items()}
+    except (KeyError, TypeError, ValueError, EOFError) as error:
+        raise ReplyError(f"the message's arrays cannot be read ({error})") from error
 
 
 def unpack_values(content: RecordDict) -> dict[str, Value]:
-    """Return the plain values of a message's content."""
-    return dict(content.config_records["values"].items())
+    """Return the plain values of a message's content.
+
+    Raises
+    ------
+    ReplyError
+        If there are none.
+    """
+    try:
+        return dict(content.config_records["values"].items())
+    except KeyError as error:
+        raise ReplyError(f"the message has no values ({error})") from error
 
 
 def size(content: RecordDict) -> int:
-    """Return the bytes of a content's records."""
-    return sum(record.count_bytes() for record in content.values())
+    """Return the bytes of a content's arrays and values."""
+    # Not Flower's count_bytes, which raises on an empty string.
+    arrays = (len(a.data) for record in content.array_records.values() for a in record.values())
+    values = (_bytes(v) for record in content.config_records.values() for v in record.values())
+    return sum(arrays) + sum(values)
+
+
+def _bytes(value: Value) -> int:
+    if isinstance(value, list):
+        return sum(map(_bytes, value))
+    return len(value) if isinstance(value, str | bytes) else 8

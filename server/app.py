@@ -1,7 +1,6 @@
 """The app that runs at the coordinator: join, train, write the run folder."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from flwr.app import Context
@@ -9,8 +8,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.config import RunConfig
 from server import svm
+from server.card import model_card
 from server.federation import Federation
-from server.run import METRICS_FILE, MODEL_FILE, RunFolder
+from server.run import CARD_FILE, METRICS_FILE, RunFolder
 
 METHODS = {"svm": svm.train}
 
@@ -25,7 +25,7 @@ def main(grid: Grid, context: Context) -> None:
     ------
     FedDermError
         If the configuration is wrong, the folder is taken or too few sites are left; what
-        was written before stays.
+        was written before stays, and the same run started again goes on from there.
     """
     config = RunConfig.read(context.run_config)
     folder = RunFolder(config)
@@ -36,10 +36,15 @@ def main(grid: Grid, context: Context) -> None:
     finally:
         federation.close()
     metrics = {"data": _data(federation), **result.metrics()}
-    result.model.save(folder.path / MODEL_FILE)
-    folder.write(METRICS_FILE, metrics)
+    folder.write_json(METRICS_FILE, metrics)
+    folder.write_text(CARD_FILE, model_card(config, metrics))
+    folder.finish(result.model)
 
 
 def _data(federation: Federation) -> Mapping[str, Any]:
-    sites = {name: asdict(info) for name, info in federation.sites.items()}
-    return {"synthetic": any(site["synthetic"] for site in sites.values()), "sites": sites}
+    sites = {name: info.model_dump() for name, info in federation.sites.items()}
+    return {
+        "synthetic": any(site["synthetic"] for site in sites.values()),
+        "sites": sites,
+        "left_out": federation.faults,
+    }

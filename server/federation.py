@@ -1,53 +1,65 @@
 """Asking sites and adding their answers: who is in, who failed, and whether enough are left."""
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.config import RunConfig
+from common.dataset import DIAGNOSES
 from common.errors import FedDermError, QuorumError, ReplyError
 from common.sums import Sums
 from common.wire import Arrays, Value, pack, size, unpack_arrays, unpack_values
+from server.journal import question_key
 from server.run import RunFolder
 
 S = TypeVar("S", bound=Sums)
+Positive = Annotated[int, Field(ge=1)]
 
 _POLL_SECONDS = 0.2
-
-_log = logging.getLogger(__name__)
+_CLOSE_SECONDS = 30.0
 
 
 class SitesLostError(FedDermError):
     """Sites failed in a round, and those that are left may go on without them."""
 
 
-@dataclass(frozen=True)
-class SiteInfo:
+class SiteInfo(BaseModel):
     """What a site says about itself when it joins."""
 
-    site: str
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # It is written into tables and logs: no separators of paths, lines, tables or markup.
+    site: Annotated[str, Field(pattern=r"^[^\x00-\x1f/|<>`]{1,100}$")]
     classes: tuple[str, ...]
-    n_features: int
+    n_features: Positive
     features: str
-    images: int
-    lesions: int
+    images: Positive
+    lesions: Positive
     synthetic: bool
     fingerprint: str
 
 
 @dataclass
 class Round:
-    """One question to all sites, as it is logged."""
+    """One question to all sites, as it is logged.
+
+    Attributes
+    ----------
+    answered : sites whose answers were used, in the order in which they were added.
+    faults : reasons by site; a site with one is out.
+    notes : what else happened.
+    """
 
     question: str
     answered: list[str] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     bytes_down: int = 0
     bytes_up: int = 0
 
@@ -60,6 +72,11 @@ class Federation:
     grid : Flower's way to the sites.
     config : for the quorum, the sites expected and the seconds an answer may take.
     folder : where every round is logged.
+
+    Attributes
+    ----------
+    sites : those that take part, by name, in the order in which their answers are added.
+    faults : why the others do not, by name; a site that said no name has its node's.
     """
 
     def __init__(self, grid: Grid, config: RunConfig, folder: RunFolder):
@@ -68,6 +85,7 @@ class Federation:
         self._folder = folder
         self._nodes: dict[str, int] = {}
         self.sites: dict[str, SiteInfo] = {}
+        self.faults: dict[str, str] = {}
 
     def join(self) -> None:
         """Ask every connected node who it is; those with an odd answer are left out, by name.
@@ -77,25 +95,25 @@ class Federation:
         QuorumError
             If too few sites joined.
         """
-        nodes = {f"node {node}": node for node in self._wait_for_nodes()}
         started, record = time.monotonic(), Round("join")
+        nodes = {f"node {node}": node for node in self._wait_for_nodes(record)}
         infos: dict[str, SiteInfo] = {}
-        joined: dict[str, int] = {}
-        for label, reply in self._replies(nodes, pack({}, {"question": "join"}), record):
+        content = pack({}, {"question": "join"})
+        for label, reply in self._replies(nodes, content, record, self._config.timeout):
             try:
-                info = _read_info(unpack_values(reply))
+                info = _read_info(reply)
             except ReplyError as error:
                 record.faults[label] = str(error)
                 continue
             if info.site in infos:
-                record.faults[label] = f"a second node that calls itself '{info.site}'"
+                record.faults[label] = f"is a second node that calls itself '{info.site}'"
                 continue
             infos[info.site] = info
-            joined[info.site] = nodes[label]
-        record.faults |= _odd_ones(infos)
-        record.answered = sorted(infos.keys() - record.faults)
-        self.sites = {site: infos[site] for site in record.answered}
-        self._nodes = {site: joined[site] for site in record.answered}
+            self._nodes[info.site] = nodes[label]
+        self.sites = {site: infos[site] for site in sorted(infos)}
+        self._nodes = {site: self._nodes[site] for site in self.sites}
+        record.faults |= _odd_ones(self.sites)
+        record.answered = list(self.sites)
         self._close_round(record, started)
 
     def ask(
@@ -107,11 +125,17 @@ class Federation:
     ) -> S:
         """Return the sum of all sites' answers, added in the order of the sites' names.
 
+        What these sites were asked before the run was interrupted is not asked again.
         Parameters and errors are those of :meth:`answers`.
         """
-        total = zero
-        for _, answer in self.answers(question, zero, arrays, values):
-            total = total + answer
+        fingerprints = {site: info.fingerprint for site, info in self.sites.items()}
+        key = question_key(question, fingerprints, arrays or {}, values or {})
+        total = self._folder.journal.recall(key, zero)
+        if total is None:
+            total = zero
+            for _, answer in self.answers(question, zero, arrays, values):
+                total = total + answer
+            self._folder.journal.keep(key, total)
         return total
 
     def answers(
@@ -137,7 +161,8 @@ class Federation:
         """
         content = pack(arrays or {}, {"question": question, **(values or {})})
         started, record = time.monotonic(), Round(question)
-        for site, reply in self._replies(self._nodes, content, record):
+        nodes = {site: self._nodes[site] for site in self.sites}
+        for site, reply in self._replies(nodes, content, record, self._config.timeout):
             try:
                 answer = zero.from_record(unpack_arrays(reply))
             except ReplyError as error:
@@ -150,111 +175,167 @@ class Federation:
             raise SitesLostError(_sentence(record.faults))
 
     def close(self) -> None:
-        """Tell the sites to forget what they kept for this run; no answer is needed."""
+        """Tell all sites that joined, lost ones too, to forget what they kept for this run."""
+        started, record = time.monotonic(), Round("close")
         content = pack({}, {"question": "close"})
-        for _ in self._replies(self._nodes, content, Round("close")):
-            pass
+        patience = min(self._config.timeout, _CLOSE_SECONDS)
+        for site, _ in self._replies(self._nodes, content, record, patience):
+            record.answered.append(site)
+        self._folder.log_round(record, time.monotonic() - started)
 
     def _replies(
-        self, nodes: Mapping[str, int], content: RecordDict, record: Round
+        self, nodes: Mapping[str, int], content: RecordDict, record: Round, patience: float
     ) -> Iterator[tuple[str, RecordDict]]:
-        """Send ``content`` to all nodes and yield what they answer, in order of their names.
+        """Send ``content`` to all nodes and yield what they answer, in order of ``nodes``.
 
         An answer is yielded as soon as those before it are there, so that many large ones
         need not be held at once. Faults are put into ``record``.
         """
-        timeout = self._config.timeout
-        messages = [Message(content, node, "query", ttl=timeout) for node in nodes.values()]
-        record.bytes_down += size(content) * len(messages)
-        ids = self._grid.push_messages(messages)
-        pending = dict(zip(ids, nodes, strict=True))
+        pending = self._send(nodes, content, record, patience)
         waiting = list(nodes)
         arrived: dict[str, RecordDict] = {}
-        for label, reply in self._collect(pending, nodes, record):
+        for label, reply in self._collect(pending, nodes, record, patience):
             arrived[label] = reply
             while waiting and (waiting[0] in arrived or waiting[0] in record.faults):
                 first = waiting.pop(0)
-                if first in arrived:
+                if first not in record.faults:
                     yield first, arrived.pop(first)
-        yield from ((label, arrived[label]) for label in waiting if label in arrived)
+        yield from ((label, arrived[label]) for label in waiting if label not in record.faults)
+
+    def _send(
+        self, nodes: Mapping[str, int], content: RecordDict, record: Round, patience: float
+    ) -> dict[str, str]:
+        """Send ``content`` to all nodes and return their labels by message id."""
+        # Sites that share a machine answer one after the other.
+        ttl = patience * max(1, len(nodes))
+        messages = [Message(content, node, "query", ttl=ttl) for node in nodes.values()]
+        record.bytes_down += size(content) * len(messages)
+        # Flower returns no ids where all messages are too large, and None for one that is odd.
+        ids: list[str | None] = list(self._grid.push_messages(messages))
+        ids = ids or [None] * len(messages)
+        pending = {}
+        for label, message_id in zip(nodes, ids, strict=True):
+            if message_id is None:
+                record.faults[label] = "could not be sent the question"
+            else:
+                pending[message_id] = label
+        return pending
 
     def _collect(
-        self, pending: dict[str, str], nodes: Mapping[str, int], record: Round
+        self, pending: dict[str, str], nodes: Mapping[str, int], record: Round, patience: float
     ) -> Iterator[tuple[str, RecordDict]]:
-        """Yield good replies as they arrive; at the end the silent sites are faults."""
+        """Yield good replies as they arrive; sites that stay silent are faults.
+
+        Time is up when none of the sites still waited for has answered for ``patience``
+        seconds.
+        """
         asked = dict(pending)
-        end = time.monotonic() + self._config.timeout
+        end = time.monotonic() + patience
         while pending and time.monotonic() < end:
             replies = list(self._grid.pull_messages(pending))
             for reply in replies:
-                label = asked.get(reply.metadata.reply_to_message_id)
-                if label is None or reply.metadata.src_node_id != nodes[label]:
-                    _log.warning("a reply that was not asked for, from %s", reply.metadata)
-                elif pending.pop(reply.metadata.reply_to_message_id, None) is None:
+                label = _sender(reply, asked, nodes)
+                if label is None:
+                    who = self._name(reply.metadata.src_node_id)
+                    record.notes.append(f"ignored a reply of {who} that was not asked for")
+                    continue
+                if pending.pop(reply.metadata.reply_to_message_id, None) is None:
                     record.faults[label] = "answered twice"
-                elif (reason := _refusal(reply)) is not None:
+                    continue
+                end = time.monotonic() + patience
+                if reason := _refusal(reply, label):
                     record.faults[label] = reason
-                else:
-                    record.bytes_up += size(reply.content)
-                    yield label, reply.content
+                    continue
+                record.bytes_up += size(reply.content)
+                yield label, reply.content
             if not replies:
                 time.sleep(_POLL_SECONDS)
         for label in pending.values():
-            record.faults[label] = f"no answer within {self._config.timeout:g} s"
+            record.faults[label] = f"gave no answer within {patience:g} s"
 
-    def _wait_for_nodes(self) -> list[int]:
+    def _name(self, source: int) -> str:
+        names = (site for site, node in self._nodes.items() if node == source)
+        return next(names, f"node {source}")
+
+    def _wait_for_nodes(self, record: Round) -> list[int]:
         """Return the connected nodes once as many as expected are there, or time is up."""
+        expected = max(self._config.expected, self._config.quorum)
         end = time.monotonic() + self._config.timeout
-        while len(nodes := sorted(self._grid.get_node_ids())) < self._config.expected:
+        while len(nodes := sorted(self._grid.get_node_ids())) < expected:
             if time.monotonic() > end:
+                within = f"within {self._config.timeout:g} s"
+                record.notes.append(f"{len(nodes)} of {expected} expected sites connected {within}")
                 break
             time.sleep(_POLL_SECONDS)
         return nodes
 
     def _close_round(self, record: Round, started: float) -> None:
         """Log a round, drop the sites that failed and check the quorum."""
+        record.answered = [site for site in record.answered if site not in record.faults]
         self._folder.log_round(record, time.monotonic() - started)
-        for site in record.faults:
-            self.sites.pop(site, None)
-            self._nodes.pop(site, None)
+        self.faults |= record.faults
+        self.sites = {s: info for s, info in self.sites.items() if s not in record.faults}
         if len(self.sites) < self._config.quorum:
-            why = f": {_sentence(record.faults)}" if record.faults else ""
+            why = "; ".join(filter(None, [*record.notes, _sentence(record.faults)]))
             raise QuorumError(
                 f"{len(self.sites)} sites are left in round '{record.question}', the quorum is "
-                f"{self._config.quorum}{why}"
+                f"{self._config.quorum}: {why or 'no more are connected'}"
             )
 
 
-def _refusal(reply: Message) -> str | None:
+def _sender(reply: Message, asked: Mapping[str, str], nodes: Mapping[str, int]) -> str | None:
+    """Name the site whose reply this is; None if it was not asked for."""
+    label = asked.get(reply.metadata.reply_to_message_id)
+    # That a node is gone or a message expired is answered by Flower in the site's place.
+    if label is not None and (reply.has_error() or reply.metadata.src_node_id == nodes[label]):
+        return label
+    return None
+
+
+def _refusal(reply: Message, label: str) -> str | None:
+    """Return why a reply is no answer, with the site's name where only its node is known."""
     if reply.has_error():
         return f"failed: {reply.error.reason}"
-    refused = unpack_values(reply.content).get("refused")
-    return None if refused is None else f"refused: {refused!s}"
-
-
-def _read_info(values: Mapping[str, Value]) -> SiteInfo:
     try:
-        return SiteInfo(**{**values, "classes": tuple(values["classes"])})  # type: ignore[arg-type]
-    except (KeyError, TypeError) as error:
-        raise ReplyError(f"an unreadable introduction ({error})") from error
+        values = unpack_values(reply.content)
+    except ReplyError as error:
+        return str(error)
+    if "refused" not in values:
+        return None
+    name = str(values.get("site", label))
+    return f"{'' if name == label else f'({name}) '}refused: {values['refused']!s}"
+
+
+def _read_info(reply: RecordDict) -> SiteInfo:
+    try:
+        return SiteInfo.model_validate(unpack_values(reply))
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ".".join(map(str, first["loc"]))
+        raise ReplyError(f"has an odd introduction: {what}: {first['msg']}") from error
 
 
 def _odd_ones(infos: Mapping[str, SiteInfo]) -> dict[str, str]:
-    """Name the sites whose classes or features differ from those that most sites have."""
-    kinds = Counter((info.classes, info.n_features, info.features) for info in infos.values())
-    if len(kinds) < 2:
-        return {}
-    usual = kinds.most_common(1)[0][0]
-    odd = {}
-    for site, info in infos.items():
-        for what, got, want in zip(
-            ("classes", "number of features", "kind of features"),
-            (info.classes, info.n_features, info.features),
-            usual,
-            strict=True,
-        ):
-            if got != want:
-                odd[site] = f"its {what} are {got}, most sites have {want}"
+    """Name the sites with other classes than this run's, or other features than most have."""
+    odd = {
+        site: f"has the classes {', '.join(info.classes)}; this run's are {', '.join(DIAGNOSES)}"
+        for site, info in infos.items()
+        if info.classes != DIAGNOSES
+    }
+    rest = {site: info for site, info in infos.items() if site not in odd}
+    kinds = Counter((info.n_features, info.features) for info in rest.values())
+    if not kinds:
+        return odd
+    # Of equally common kinds that of the first site by name.
+    n_features, features = kinds.most_common(1)[0][0]
+    for site, info in rest.items():
+        if info.n_features != n_features:
+            odd[site] = f"has {info.n_features} features an image, most sites have {n_features}"
+        elif info.features != features:
+            odd[site] = (
+                f"has features of another network, weights or views (key {info.features[:12]}, "
+                f"most sites have {features[:12]})"
+            )
     return odd
 
 

@@ -4,15 +4,19 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from common.config import RunConfig
 from common.errors import ConfigError
+from common.model import LinearModel
+from common.shards import write_atomically
+from server.journal import Journal
 
 if TYPE_CHECKING:
     from server.federation import Round
 
+CARD_FILE = "MODEL_CARD.md"
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.json"
 MODEL_FILE = "model.safetensors"
@@ -23,22 +27,32 @@ _PACKAGES = ("fedderm", "flwr", "numpy", "scikit-learn", "torch")
 class RunFolder:
     """Writes a run's files; each appears whole or not at all.
 
+    An unfinished run, one without a model, goes on if it is started again as it was.
+
+    Attributes
+    ----------
+    journal : the sums added so far.
+
     Raises
     ------
     ConfigError
-        If the folder holds a run already, or no folder is configured.
+        If no folder is configured, or it holds a finished run or one of another kind.
     """
 
     def __init__(self, config: RunConfig):
         if config.out is None:
             raise ConfigError("no run folder: set 'out' to a new folder")
         self.path = config.out
+        if (self.path / MODEL_FILE).exists():
+            raise ConfigError(f"{self.path} holds a finished run; set 'out' to a new folder")
+        versions = {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}}
+        start = {**config.model_dump(mode="json"), "versions": versions}
         if (self.path / CONFIG_FILE).exists():
-            raise ConfigError(f"{self.path} holds a run already; set 'out' to a new folder")
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._rounds = 0
-        versions = {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}}
-        self.write(CONFIG_FILE, {**config.model_dump(mode="json"), "versions": versions})
+            self._refuse_changes(start)
+        else:
+            self.write_json(CONFIG_FILE, start)
+        self.journal = Journal(self.path / "journal")
+        self._rounds = self._read_rounds()
 
     def log_round(self, record: "Round", seconds: float) -> None:
         """Append one line for a round: who answered, who failed and why, seconds and bytes."""
@@ -47,8 +61,54 @@ class RunFolder:
         with (self.path / ROUNDS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def write(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write a JSON file atomically."""
-        part = self.path / f".{name}.part"
-        part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, self.path / name)
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write a JSON file; what is not a finite number, JSON's null."""
+        finite = json.loads(json.dumps(values), parse_constant=lambda _: None)
+        self.write_text(name, json.dumps(finite, indent=1) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file."""
+        write_atomically(self.path / name, text.encode())
+
+    def finish(self, model: LinearModel) -> None:
+        """Write the model, which makes the run a finished one, and drop the journal."""
+        part = self.path / f".{MODEL_FILE}.part"
+        model.save(part)
+        os.replace(part, self.path / MODEL_FILE)
+        self.journal.clear()
+
+    def _refuse_changes(self, start: Mapping[str, Any]) -> None:
+        """Check that an unfinished run is started as it was at first."""
+        file = self.path / CONFIG_FILE
+        try:
+            first = _flat(json.loads(file.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise ConfigError(f"{file} cannot be read; set 'out' to a new folder") from error
+        now = _flat(start)
+        for key in sorted(first.keys() | now.keys()):
+            if first.get(key) != now.get(key):
+                raise ConfigError(
+                    f"{self.path} holds an unfinished run whose {key} is {first.get(key)!r}, not "
+                    f"{now.get(key)!r}; start it as it was or set 'out' to a new folder"
+                )
+
+    def _read_rounds(self) -> int:
+        """Return the number of logged rounds, without a line that a crash cut short."""
+        file = self.path / ROUNDS_FILE
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            self.write_text(ROUNDS_FILE, whole)
+        return whole.count("\n")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # Flower runs the app's files, installed or not
+        return "not installed"
+
+
+def _flat(start: Mapping[str, Any]) -> dict[str, Any]:
+    versions = {f"version of {name}": v for name, v in start.get("versions", {}).items()}
+    return {**{key: value for key, value in start.items() if key != "versions"}, **versions}

@@ -1,0 +1,114 @@
+"""The model card of a run: what was trained, on what, how well it does, what it is not for.
+
+After Mitchell et al., "Model cards for model reporting", FAT* (2019).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from common.config import RunConfig
+
+_NAMES = {
+    "akiec": "actinic keratosis or Bowen's disease",
+    "bcc": "basal cell carcinoma",
+    "bkl": "benign keratosis",
+    "df": "dermatofibroma",
+    "mel": "melanoma",
+    "nv": "melanocytic naevus",
+    "vasc": "vascular lesion",
+}
+_HEADS = {
+    "svm": "one-vs-rest squared-hinge SVM, solved exactly from sums over the sites",
+    "ridge": "ridge classifier, solved from the sites' added moments",
+    "lda": "linear discriminant analysis, solved from the sites' added moments",
+}
+_SYNTHETIC = (
+    "**SYNTHETIC: trained and tested on generated images. The figures show that the software "
+    "works, nothing about skin lesions.**"
+)
+_USE = """\
+For research on federated learning with dermoscopic images. Not a medical device: not tested on
+patients, not approved by any authority, not to be used for a diagnosis or to put one off.
+
+It knows seven diagnoses and gives one of them to every image, of another disease, of healthy skin
+or of no skin too. It was tested on lesions of the sites above only; other cameras, skin tones and
+rarer lesions may be served worse, and the rows of the sites show how much these differ.
+Probabilities are calibrated for the class frequencies of these sites."""
+
+
+def model_card(config: RunConfig, metrics: Mapping[str, Any]) -> str:
+    """Return the card as Markdown.
+
+    Parameters
+    ----------
+    config : of the run.
+    metrics : as written into the run folder: ``data``, ``training``, ``overall``, ``sites``.
+    """
+    data = metrics["data"]
+    parts = [
+        *([_SYNTHETIC] if data["synthetic"] else []),
+        "# Skin-lesion classifier of a federation",
+        f"A {_HEADS[config.head]}, on frozen features of {config.backbone} "
+        f"({config.size} x {config.size} pixels). Trained by FedDerm: no image left its site.",
+        "## Data",
+        _table(
+            ("site", "images", "lesions"),
+            [(name, site["images"], site["lesions"]) for name, site in data["sites"].items()],
+        ),
+        *[f"- Left out: {name} {reason}" for name, reason in sorted(data["left_out"].items())],
+        "## Training",
+        _training(config, metrics["training"]),
+        "## Test",
+        "On lesions that were held out, from counts added over the sites; n/a where there is none.",
+        _scores({"all sites": metrics["overall"], **metrics["sites"]}),
+        _per_class(metrics["overall"]),
+        "## Use and limits",
+        _USE,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _training(config: RunConfig, training: Mapping[str, Any]) -> str:
+    facts: dict[str, object] = {"seed": config.seed, "class weights": config.class_weight}
+    if config.head == "svm":
+        chosen = training["chosen"]
+        facts |= {
+            "kernel": config.kernel,
+            "C": f"{chosen['c']:g}, chosen by cross-validation over whole lesions",
+            "rounds of the final fit": training["rounds"],
+            "gradient norm reached": f"{training['gradient_norm']:.1e}",
+        }
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def _scores(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    names = (
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "macro_auc",
+        "expected_calibration_error",
+    )
+    rows = [
+        (group, values["n"], *(_number(values[name]) for name in names))
+        for group, values in groups.items()
+    ]
+    return _table(("tested on", "images", *(name.replace("_", " ") for name in names)), rows)
+
+
+def _per_class(overall: Mapping[str, Any]) -> str:
+    names = ("sensitivity", "specificity", "f1", "auc")
+    rows = [
+        (f"{dx}, {_NAMES[dx]}", *(_number(values[name]) for name in names))
+        for dx, values in overall["per_class"].items()
+    ]
+    return _table(("diagnosis", *names), rows)
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

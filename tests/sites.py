@@ -1,0 +1,46 @@
+"""Sites whose features lie in the cache already, so that no test waits for a network."""
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from common.config import RunConfig
+from common.dataset import DIAGNOSES, Dataset
+from common.shards import write_shard
+from common.splits import site_splits
+from simulations.partition import partition, write_sites
+
+N_FEATURES = 96
+
+QUICK = RunConfig(
+    views=1, predictions=1, c=(1e-4, 1e-3), folds=2, test_fraction=0.3, min_active=1, tolerance=1e-9
+)
+"""A run of about a second; to be given `sites`, `cache` and `out`."""
+
+
+def make_quick_sites(data: Path, folder: Path, sites: int) -> RunConfig:
+    """Write sites and their features below `folder`; return the configuration of a run."""
+    config = QUICK.model_copy(update={"sites": folder / "sites", "cache": folder / "cache"})
+    dataset = Dataset.open(data)
+    dataset = dataset.with_splits(site_splits(dataset, config.test_fraction, config.folds, 0))
+    write_sites(dataset, partition(dataset, "iid", sites, 1.0, 0), folder / "sites", link=True)
+    write_features(data, config)
+    return config
+
+
+def write_features(data: Path, config: RunConfig, spoiled: Collection[str] = ()) -> None:
+    """Put features into the cache: the class and noise, or NaN for the images `spoiled`."""
+    dataset, spec = Dataset.open(data), config.feature_spec
+    centres = np.random.default_rng(0).standard_normal((len(DIAGNOSES), N_FEATURES))
+    rows = {}
+    for image, label in zip(dataset.images, dataset.labels, strict=True):
+        content = hashlib.sha256(dataset.read(image.image_id)).hexdigest()
+        rng = np.random.default_rng(int(content[:16], 16))
+        noise = rng.standard_normal((spec.views + spec.predictions, N_FEATURES))
+        row = (
+            np.full_like(noise, np.nan) if image.image_id in spoiled else centres[label] + 2 * noise
+        )
+        rows[content] = row.astype(np.float32)
+    write_shard(config.cache / spec.key, rows)
