@@ -109,7 +109,7 @@ def open_site(context: Context) -> Site:
     config = RunConfig.read(context.run_config)
     if "data" in context.node_config:
         return _site(Path(str(context.node_config["data"])), config)
-    if config.sites is None:
+    if config.sites is None or "partition-id" not in context.node_config:
         raise ConfigError("no data folder: set 'data' in the node or 'sites' in the run")
     index = int(context.node_config["partition-id"])
     folders = site_folders(config.sites)
@@ -120,8 +120,17 @@ def open_site(context: Context) -> Site:
 
 @lru_cache(maxsize=4)
 def site_folders(sites: Path) -> list[Path]:
-    """Return the folders in ``sites``, sorted by name."""
-    return sorted(path for path in sites.iterdir() if path.is_dir())
+    """Return the folders in ``sites``, sorted by name.
+
+    Raises
+    ------
+    ConfigError
+        If it is no folder of folders.
+    """
+    folders = sorted(sites.iterdir()) if sites.is_dir() else []
+    if found := [path for path in folders if path.is_dir()]:
+        return found
+    raise ConfigError(f"{sites} has no folders; set 'sites' to a folder with one for each site")
 
 
 @lru_cache(maxsize=1024)

@@ -1,5 +1,6 @@
 """A site's answers while an SVM is trained: sums over its records, and what it refuses."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -84,7 +85,7 @@ def answer(
     """
     if question == "moments":
         return _moments(site)
-    folder = site.scratch(context.run_id) / str(values["map"])
+    folder = site.scratch(context.run_id) / _folder_name(str(values["map"]))
     if question == "prepare":
         _prepare(site, arrays).save(folder)
         return Nothing()
@@ -130,6 +131,13 @@ def hinge(prepared: Prepared, weights: Floats, min_active: int) -> HingeSums:
             f"each of them needs {min_active}"
         )
     return sums
+
+
+def _folder_name(digest: str) -> str:
+    """Refuse what is no digest, since it names a folder that is written to."""
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise RefusalError(f"{digest!r} is no digest of a feature map")
+    return digest
 
 
 def _moments(site: Site) -> Moments:
