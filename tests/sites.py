@@ -20,9 +20,10 @@ QUICK = RunConfig(
 """A run of about a second; to be given `sites`, `cache` and `out`."""
 
 
-def make_quick_sites(data: Path, folder: Path, sites: int) -> RunConfig:
+def make_quick_sites(data: Path, folder: Path, sites: int, views: int = 1) -> RunConfig:
     """Write sites and their features below `folder`; return the configuration of a run."""
-    config = QUICK.model_copy(update={"sites": folder / "sites", "cache": folder / "cache"})
+    folders = {"sites": folder / "sites", "cache": folder / "cache"}
+    config = QUICK.model_copy(update={**folders, "views": views})
     dataset = Dataset.open(data)
     dataset = dataset.with_splits(site_splits(dataset, config.test_fraction, config.folds, 0))
     write_sites(dataset, partition(dataset, "iid", sites, 1.0, 0), folder / "sites", link=True)
