@@ -82,7 +82,11 @@ class RunConfig(BaseModel):
     )
     quorum: int = Field(default=1, ge=1, description="least number of sites that a model needs")
     expected: int = Field(default=1, ge=1, description="sites waited for before the start")
-    timeout: float = Field(default=600.0, gt=0, description="seconds a site has for an answer")
+    timeout: float = Field(
+        default=600.0,
+        gt=0,
+        description="seconds of silence after which sites that owe an answer are left out",
+    )
 
     @classmethod
     def read(cls, values: Mapping[str, object]) -> "RunConfig":

@@ -23,7 +23,7 @@ from common.wire import pack, unpack_arrays, unpack_values
 from server.federation import Federation
 from server.run import MODEL_FILE, RunFolder
 from simulations.experiment import rounds, simulate
-from simulations.grid import SERVER_NODE_ID, InProcessGrid, _context
+from simulations.grid import RUN_ID, SERVER_NODE_ID, InProcessGrid
 from tests.sites import N_FEATURES, make_quick_sites, write_features
 
 BAD, BAD_NODE = "site_01", 2
@@ -87,7 +87,7 @@ def app_that(question: str, change: Change) -> ClientApp:
 
 def train(config: RunConfig, app: ClientApp, grid_type: type[InProcessGrid] = InProcessGrid):
     grid = grid_type(app, NODES, config.flat())
-    server.app.app(grid, _context(SERVER_NODE_ID, {}, config.flat()))
+    server.app.app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), config.flat()))
 
 
 def assert_bad_is_out(config: RunConfig, expected: LinearModel, who: str, reason: str) -> None:
@@ -316,7 +316,7 @@ def test_a_node_that_is_gone_is_named_at_once(config, tmp_path):
                     reply.metadata.__dict__["_src_node_id"] = SERVER_NODE_ID
             return replies
 
-    run = config.model_copy(update={"out": tmp_path / "run", "quorum": 3, "timeout": 3600})
+    run = config.model_copy(update={"out": tmp_path / "run", "quorum": 3, "timeout": 30})
     with pytest.raises(QuorumError, match=r"site_01 failed: .*out of memory"):
         train(run, app_that("moments", fail), Gone)
 
@@ -347,4 +347,4 @@ def test_few_answers_are_alive_at_once(config, tmp_path):
     federation.join()
     total = federation.ask("x", Ten(np.zeros(10)))
     assert (total.x == 20).all()
-    assert most <= 3
+    assert most <= 2

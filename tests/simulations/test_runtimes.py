@@ -1,0 +1,62 @@
+"""The real apps give one model, in this process and under ``flwr run``."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.config import RunConfig
+from common.features import extract_images
+from common.model import LinearModel
+from common.splits import TEST
+from server.run import MODEL_FILE
+from simulations.experiment import make_sites, rounds, simulate, with_splits
+from simulations.flower import flwr_run
+from simulations.synthetic import write_synthetic
+from tests.sites import N_FEATURES, QUICK, make_quick_sites
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def config(synthetic_folder, tmp_path_factory) -> RunConfig:
+    """Two sites that both runtimes wait for."""
+    config = make_quick_sites(synthetic_folder, tmp_path_factory.mktemp("sites"), 2)
+    return config.model_copy(update={"expected": 2, "quorum": 2, "c": (1e-4,)})
+
+
+def test_from_image_files_to_a_diagnosis(tmp_path):
+    """With the real network, on as few and as small images as it takes."""
+    write_synthetic(tmp_path / "data", images=60, seed=3)
+    config = QUICK.model_copy(
+        update={"size": 64, "components": 64, "c": (1e-5,), "cache": tmp_path / "cache"}
+    )
+    dataset = with_splits(tmp_path / "data", config)
+    make_sites(dataset, tmp_path / "sites", "iid", 2, 1.0, 0)
+    run = config.model_copy(update={"sites": tmp_path / "sites", "out": tmp_path / "run"})
+    metrics = simulate(run)
+    # From the run's folder alone, as `fedderm predict` does.
+    model = LinearModel.load(run.out / MODEL_FILE)
+    test = [image for image in dataset.images if image.split == TEST]
+    views = extract_images([dataset.read(i.image_id) for i in test], model.config.feature_spec)
+    predicted, probabilities = model.predict(views)
+    correct = np.mean([model.classes[p] == i.dx for p, i in zip(predicted, test, strict=True)])
+    assert metrics["overall"]["n"] == len(test)
+    assert metrics["overall"]["accuracy"] == pytest.approx(correct)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
+
+
+def test_flwr_run_trains_the_model_of_the_in_process_run(config, tmp_path):
+    here = config.model_copy(update={"out": tmp_path / "here"})
+    simulate(here)
+    there = config.model_copy(update={"out": tmp_path / "there"})
+    run = flwr_run(ROOT, there.flat(), sites=2, home=tmp_path / "home")
+    assert run.returncode == 0, run.stdout
+    assert [entry["question"] for entry in rounds(there.out)] == [
+        entry["question"] for entry in rounds(here.out)
+    ]
+    views = np.random.default_rng(0).standard_normal((50, 1, N_FEATURES))
+    found = LinearModel.load(there.out / MODEL_FILE)
+    expected = LinearModel.load(here.out / MODEL_FILE)
+    # Ray gives a site other numbers of threads: for large matrices, the last bits may differ.
+    np.testing.assert_allclose(found.scores(views), expected.scores(views), rtol=0, atol=1e-12)
