@@ -36,6 +36,7 @@ class CalibrationSums(Sums):
     """
 
     nonnegative: ClassVar[tuple[str, ...]] = ("count", "loss")
+    counted: ClassVar[str | None] = "count"
 
     count: NDArray[np.int64]
     loss: Floats

@@ -76,6 +76,7 @@ class Evaluation(Sums):
         "brier",
         "log_loss",
     )
+    counted: ClassVar[str | None] = "confusion"
 
     confusion: IntArray
     scores: IntArray

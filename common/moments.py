@@ -27,6 +27,7 @@ class Moments(Sums):
     """
 
     nonnegative: ClassVar[tuple[str, ...]] = ("class_weight",)
+    counted: ClassVar[str | None] = "class_weight"
 
     class_weight: Floats
     class_sum: Floats

@@ -21,9 +21,11 @@ class Sums:
     Attributes
     ----------
     nonnegative : names of the arrays that no records can make negative.
+    counted : name of the array, if any, to whose total each image adds at most 1.
     """
 
     nonnegative: ClassVar[tuple[str, ...]] = ()
+    counted: ClassVar[str | None] = None
 
     def __add__(self, other: Self) -> Self:
         return type(self)(

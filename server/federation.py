@@ -23,6 +23,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 _POLL_SECONDS = 0.2
 _CLOSE_SECONDS = 30.0
+_ROUNDING = 1e-9
 
 
 class SitesLostError(FedDermError):
@@ -165,6 +166,7 @@ class Federation:
         for site, reply in self._replies(nodes, content, record, self._config.timeout):
             try:
                 answer = zero.from_record(unpack_arrays(reply))
+                _check_size(answer, self.sites[site].images)
             except ReplyError as error:
                 record.faults[site] = str(error)
                 continue
@@ -315,8 +317,20 @@ def _read_info(reply: RecordDict) -> SiteInfo:
         raise ReplyError(f"has an odd introduction: {what}: {first['msg']}") from error
 
 
+def _check_size(answer: Sums, images: int) -> None:
+    """Refuse sums over more images than the site has: they would outweigh all other sites'."""
+    if answer.counted is None:
+        return
+    total = float(getattr(answer, answer.counted).sum())
+    if total > images * (1 + _ROUNDING):
+        raise ReplyError(f"array '{answer.counted}' adds up to {total:g}, it has {images} images")
+
+
 def _odd_ones(infos: Mapping[str, SiteInfo]) -> dict[str, str]:
-    """Name the sites with other classes than this run's, or other features than most have."""
+    """Name the sites with other classes than this run's, or other features than most have.
+
+    And those with the very data of another site, which must not count twice.
+    """
     odd = {
         site: f"has the classes {', '.join(info.classes)}; this run's are {', '.join(DIAGNOSES)}"
         for site, info in infos.items()
@@ -328,8 +342,12 @@ def _odd_ones(infos: Mapping[str, SiteInfo]) -> dict[str, str]:
         return odd
     # Of equally common kinds that of the first site by name.
     n_features, features = kinds.most_common(1)[0][0]
+    owners: dict[str, str] = {}
     for site, info in rest.items():
-        if info.n_features != n_features:
+        owner = owners.setdefault(info.fingerprint, site)
+        if owner != site:
+            odd[site] = f"has the same data as {owner}"
+        elif info.n_features != n_features:
             odd[site] = f"has {info.n_features} features an image, most sites have {n_features}"
         elif info.features != features:
             odd[site] = (

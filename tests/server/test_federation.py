@@ -140,12 +140,14 @@ JOIN = {
 }
 SUMS = {
     "moments: negative weight": (array("class_weight", np.negative), "'class_weight' is negative"),
+    "moments: too much weight": (array("class_weight", lambda a: a + 1e12), "it has "),
     "moments: infinite": (array("gram", spoil(np.inf)), "array 'gram' holds NaN or infinite"),
     "moments: shape": (array("class_sum", lambda a: a[:1]), "array 'class_sum' is float64[1, 96]"),
     "moments: dtype": (array("gram", np.float32), "array 'gram' is float32"),
     "moments: other name": (lambda a, v: pack({"x": np.zeros(2)}, v), "arrays are ['x']"),
     "moments: no arrays": (lambda a, v: RecordDict({"values": ConfigRecord()}), "cannot be read"),
     "prepare: exception": (fail, "failed: <class 'ValueError'>"),
+    "evaluate: too many counts": (array("confusion", lambda a: a + 99), "'confusion' adds up to"),
     "evaluate: negative count": (array("confusion", lambda a: a - 99), "'confusion' is negative"),
 }
 SVM_SUMS = {
@@ -205,6 +207,14 @@ def test_a_site_without_data_is_left_out(config, without_bad, tmp_path):
     (run.sites / BAD / METADATA_FILE).write_text(header + "\n")
     train(run, client.app.app)
     assert_bad_is_out(run, without_bad, NODE, "(site_01) refused")
+
+
+def test_the_same_data_count_once(config, tmp_path):
+    run = link_others(config, tmp_path)
+    (run.sites / "copy_of_00").symlink_to(config.sites / "site_00")
+    train(run, client.app.app)
+    # The first by name stays.
+    assert rounds(run.out)[0]["faults"] == {"site_00": "has the same data as copy_of_00"}
 
 
 class FaultyGrid(InProcessGrid):
@@ -333,7 +343,9 @@ def test_few_answers_are_alive_at_once(config, tmp_path):
         if unpack_values(message.content)["question"] == "join":
             info = {"site": f"s{context.node_id:02}", "classes": list(DIAGNOSES), "n_features": 1}
             facts = {"features": "k", "images": 1, "lesions": 1, "synthetic": True}
-            return Message(pack({}, {**info, **facts, "fingerprint": ""}), reply_to=message)
+            return Message(
+                pack({}, {**info, **facts, "fingerprint": str(context.node_id)}), reply_to=message
+            )
         content = pack({"x": np.ones(10)}, {})
         alive.add(id(content))
         weakref.finalize(content, alive.discard, id(content))
