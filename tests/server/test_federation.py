@@ -3,7 +3,7 @@
 import gc
 import json
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import client.app
 import server.app
@@ -44,11 +46,11 @@ def config(svm_config) -> RunConfig:
     return svm_config.model_copy(update={"head": "ridge"})
 
 
-def link_others(config: RunConfig, folder: Path) -> RunConfig:
-    """Link the sites beside the bad one into a new folder and configure a run over them."""
+def link_others(config: RunConfig, folder: Path, left_out: Collection[str] = (BAD,)) -> RunConfig:
+    """Link the other sites into a new folder and configure a run over them."""
     (folder / "sites").mkdir()
     for site in config.sites.iterdir():
-        if site.name != BAD:
+        if site.name not in left_out:
             (folder / "sites" / site.name).symlink_to(site)
     return config.model_copy(update={"sites": folder / "sites", "out": folder / "run"})
 
@@ -71,13 +73,18 @@ def svm_without_bad(svm_config, tmp_path_factory) -> LinearModel:
 
 def app_that(question: str, change: Change) -> ClientApp:
     """Return the real client app, whose bad site changes its answers to one question."""
+    return app_where({BAD_NODE: question}, change)
+
+
+def app_where(questions: dict[int, str], change: Change) -> ClientApp:
+    """Return the real client app; each of these nodes changes its answers to its question."""
     app = ClientApp()
 
     @app.query()
     def answer(message: Message, context: Context) -> Message:
         reply = client.app.app(message, context)
         asked = unpack_values(message.content)["question"]
-        if asked != question or context.node_id != BAD_NODE:
+        if questions.get(context.node_id) != asked:
             return reply
         content = change(unpack_arrays(reply.content), unpack_values(reply.content))
         return Message(content, reply_to=message)
@@ -178,6 +185,24 @@ def test_nor_in_a_later_round(svm_config, svm_without_bad, tmp_path, fault):
     run = svm_config.model_copy(update={"out": tmp_path / "run", "quorum": 2})
     train(run, app_that(fault.split(":")[0], change))
     assert_bad_is_out(run, svm_without_bad, BAD, reason)
+
+
+@settings(max_examples=8)
+@given(
+    failing=st.dictionaries(
+        st.sampled_from([1, 2, 3]),
+        st.sampled_from(["join", "moments", "prepare", "evaluate"]),
+        min_size=1,
+        max_size=2,
+    )
+)
+def test_whoever_fails_wherever_the_rest_train_as_if_alone(config, tmp_path_factory, failing):
+    folder = tmp_path_factory.mktemp("failing")
+    run = config.model_copy(update={"out": folder / "failing"})
+    train(run, app_where(failing, fail))
+    alone = link_others(config, folder, {f"site_{node - 1:02}" for node in failing})
+    simulate(alone)
+    assert (run.out / MODEL_FILE).read_bytes() == (alone.out / MODEL_FILE).read_bytes()
 
 
 def test_below_the_quorum_the_run_stops_and_keeps_what_it_had(svm_config, tmp_path):

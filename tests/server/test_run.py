@@ -135,6 +135,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_model(config, finished, tmp_pat
     assert (run.out / MODEL_FILE).read_bytes() == (finished.out / MODEL_FILE).read_bytes()
     assert (run.out / METRICS_FILE).read_bytes() == (finished.out / METRICS_FILE).read_bytes()
     assert {file.name for file in run.out.iterdir()} == FILES
+    assert not any((config.cache / "scratch").iterdir())
     log = rounds(run.out)
     assert [entry["round"] for entry in log] == list(range(1, len(log) + 1))
     # Every sum was asked for once, but for those of the rounds that were cut short.
