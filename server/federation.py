@@ -1,25 +1,22 @@
 """Asking sites and adding their answers: who is in, who failed, and whether enough are left."""
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.config import RunConfig
-from common.dataset import DIAGNOSES
 from common.errors import FedDermError, QuorumError, ReplyError
 from common.sums import Sums
 from common.wire import Arrays, Value, pack, size, unpack_arrays, unpack_values
+from server.introduction import SiteInfo, odd_ones, read_info
 from server.journal import question_key
 from server.run import RunFolder
 
 S = TypeVar("S", bound=Sums)
-Positive = Annotated[int, Field(ge=1)]
 
 _POLL_SECONDS = 0.2
 _CLOSE_SECONDS = 30.0
@@ -28,22 +25,6 @@ _ROUNDING = 1e-9
 
 class SitesLostError(FedDermError):
     """Sites failed in a round, and those that are left may go on without them."""
-
-
-class SiteInfo(BaseModel):
-    """What a site says about itself when it joins."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    # It is written into tables and logs: no separators of paths, lines, tables or markup.
-    site: Annotated[str, Field(pattern=r"^[^\x00-\x1f/|<>`]{1,100}$")]
-    classes: tuple[str, ...]
-    n_features: Positive
-    features: str
-    images: Positive
-    lesions: Positive
-    synthetic: bool
-    fingerprint: str
 
 
 @dataclass
@@ -102,7 +83,7 @@ class Federation:
         content = pack({}, {"question": "join"})
         for label, reply in self._replies(nodes, content, record, self._config.timeout):
             try:
-                info = _read_info(reply)
+                info = read_info(reply)
             except ReplyError as error:
                 record.faults[label] = str(error)
                 continue
@@ -113,7 +94,7 @@ class Federation:
             self._nodes[info.site] = nodes[label]
         self.sites = {site: infos[site] for site in sorted(infos)}
         self._nodes = {site: self._nodes[site] for site in self.sites}
-        record.faults |= _odd_ones(self.sites)
+        record.faults |= odd_ones(self.sites)
         record.answered = list(self.sites)
         self._close_round(record, started)
 
@@ -308,15 +289,6 @@ def _refusal(reply: Message, label: str) -> str | None:
     return f"{'' if name == label else f'({name}) '}refused: {values['refused']!s}"
 
 
-def _read_info(reply: RecordDict) -> SiteInfo:
-    try:
-        return SiteInfo.model_validate(unpack_values(reply))
-    except ValidationError as error:
-        first = error.errors()[0]
-        what = ".".join(map(str, first["loc"]))
-        raise ReplyError(f"has an odd introduction: {what}: {first['msg']}") from error
-
-
 def _check_size(answer: Sums, images: int) -> None:
     """Refuse sums over more images than the site has: they would outweigh all other sites'."""
     if answer.counted is None:
@@ -324,37 +296,6 @@ def _check_size(answer: Sums, images: int) -> None:
     total = float(getattr(answer, answer.counted).sum())
     if total > images * (1 + _ROUNDING):
         raise ReplyError(f"array '{answer.counted}' adds up to {total:g}, it has {images} images")
-
-
-def _odd_ones(infos: Mapping[str, SiteInfo]) -> dict[str, str]:
-    """Name the sites with other classes than this run's, or other features than most have.
-
-    And those with the very data of another site, which must not count twice.
-    """
-    odd = {
-        site: f"has the classes {', '.join(info.classes)}; this run's are {', '.join(DIAGNOSES)}"
-        for site, info in infos.items()
-        if info.classes != DIAGNOSES
-    }
-    rest = {site: info for site, info in infos.items() if site not in odd}
-    kinds = Counter((info.n_features, info.features) for info in rest.values())
-    if not kinds:
-        return odd
-    # Of equally common kinds that of the first site by name.
-    n_features, features = kinds.most_common(1)[0][0]
-    owners: dict[str, str] = {}
-    for site, info in rest.items():
-        owner = owners.setdefault(info.fingerprint, site)
-        if owner != site:
-            odd[site] = f"has the same data as {owner}"
-        elif info.n_features != n_features:
-            odd[site] = f"has {info.n_features} features an image, most sites have {n_features}"
-        elif info.features != features:
-            odd[site] = (
-                f"has features of another network, weights or views (key {info.features[:12]}, "
-                f"most sites have {features[:12]})"
-            )
-    return odd
 
 
 def _sentence(faults: Mapping[str, str]) -> str:

@@ -1,0 +1,77 @@
+"""What sites say about themselves when they join, and which of them do not fit together."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated
+
+from flwr.app import RecordDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.dataset import DIAGNOSES
+from common.errors import ReplyError
+from common.wire import unpack_values
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class SiteInfo(BaseModel):
+    """What a site says about itself when it joins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # It is written into tables and logs: no separators of paths, lines, tables or markup.
+    site: Annotated[str, Field(pattern=r"^[^\x00-\x1f/|<>`]{1,100}$")]
+    classes: tuple[str, ...]
+    n_features: Positive
+    features: str
+    images: Positive
+    lesions: Positive
+    synthetic: bool
+    fingerprint: str
+
+
+def read_info(reply: RecordDict) -> SiteInfo:
+    """Read a site's answer to ``join``.
+
+    Raises
+    ------
+    ReplyError
+        If a fact is missing, unknown or impossible.
+    """
+    try:
+        return SiteInfo.model_validate(unpack_values(reply))
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ".".join(map(str, first["loc"]))
+        raise ReplyError(f"has an odd introduction: {what}: {first['msg']}") from error
+
+
+def odd_ones(infos: Mapping[str, SiteInfo]) -> dict[str, str]:
+    """Name the sites with other classes than this run's, or other features than most have.
+
+    And those with the very data of another site, which must not count twice.
+    """
+    odd = {
+        site: f"has the classes {', '.join(info.classes)}; this run's are {', '.join(DIAGNOSES)}"
+        for site, info in infos.items()
+        if info.classes != DIAGNOSES
+    }
+    rest = {site: info for site, info in infos.items() if site not in odd}
+    kinds = Counter((info.n_features, info.features) for info in rest.values())
+    if not kinds:
+        return odd
+    # Of equally common kinds that of the first site by name.
+    n_features, features = kinds.most_common(1)[0][0]
+    owners: dict[str, str] = {}
+    for site, info in rest.items():
+        owner = owners.setdefault(info.fingerprint, site)
+        if owner != site:
+            odd[site] = f"has the same data as {owner}"
+        elif info.n_features != n_features:
+            odd[site] = f"has {info.n_features} features an image, most sites have {n_features}"
+        elif info.features != features:
+            odd[site] = (
+                f"has features of another network, weights or views (key {info.features[:12]}, "
+                f"most sites have {features[:12]})"
+            )
+    return odd
