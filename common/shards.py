@@ -8,11 +8,13 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from common.errors import DataError
@@ -34,16 +36,21 @@ def write_shard(folder: Path, rows: Mapping[str, NDArray[np.float32]]) -> None:
     write_atomically(folder / f"{hashlib.sha256(content).hexdigest()}{_SUFFIX}", content)
 
 
-def read_rows(folder: Path, keys: Container[str]) -> dict[str, NDArray[np.float32]]:
+def read_rows(folder: Path, keys: Collection[str]) -> dict[str, NDArray[np.float32]]:
     """Return those rows of a folder's shards whose key is in ``keys``.
 
-    A shard whose content does not match its name is removed with a warning.
+    A shard whose content does not match its name is removed with a warning. Each is checked
+    once in a process, so that many sites may pick their rows from the same shards.
     """
     rows: dict[str, NDArray[np.float32]] = {}
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
-        for key, value in _read_shard(path).items():
-            if key in keys:
-                rows[key] = value
+        numbers = _index(path)
+        if wanted := numbers.keys() & keys:
+            with safe_open(path, "numpy") as file:
+                values = file.get_slice("values")
+                first, last = (f(numbers[key] for key in wanted) for f in (min, max))
+                part = values[first : last + 1]
+                rows |= {key: part[numbers[key] - first].copy() for key in wanted}
     return rows
 
 
@@ -77,17 +84,29 @@ def _replace(path: Path, content: bytes) -> None:
             raise
 
 
-def _read_shard(path: Path) -> dict[str, NDArray[np.float32]]:
+def _index(path: Path) -> Mapping[str, int]:
+    """Return the number of each key's row; nothing for a shard that has just been removed."""
     try:
-        content = path.read_bytes()
+        stat = path.stat()
+        return _checked_index(path, stat.st_mtime_ns, stat.st_size)
     except FileNotFoundError:  # another process found it damaged
         return {}
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror}); remove it") from error
-    if hashlib.sha256(content).hexdigest() != path.stem:
+    except _DamagedError:
         _log.warning("%s is damaged: removed, its features are computed again", path)
         path.unlink(missing_ok=True)
         return {}
-    tensors = load(content)
-    keys = (key.tobytes().hex() for key in tensors["keys"])
-    return dict(zip(keys, tensors["values"], strict=True))
+
+
+@lru_cache(maxsize=4096)
+def _checked_index(path: Path, modified: int, size: int) -> Mapping[str, int]:
+    """Check a shard against its name; a file that was written anew since is another one."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != path.stem:
+        raise _DamagedError
+    return {key.tobytes().hex(): number for number, key in enumerate(load(content)["keys"])}
+
+
+class _DamagedError(Exception):
+    """A shard is not what it was when it was written."""
