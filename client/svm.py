@@ -27,7 +27,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 N_CLASSES = len(DIAGNOSES)
-_ROUNDS = "svm.rounds"
 
 
 @dataclass(frozen=True)
@@ -87,15 +86,22 @@ def answer(
         return _moments(site)
     folder = site.scratch(context.run_id) / _folder_name(str(values["map"]))
     if question == "prepare":
-        _prepare(site, arrays).save(folder)
+        feature_map = FeatureMap.from_record(arrays)
+        if feature_map.digest != values["map"]:
+            raise RefusalError("the feature map is not the one that its name says")
+        _prepare(site, feature_map, arrays).save(folder)
         return Nothing()
     prepared = Prepared.load(folder)
     if question == "mapped_moments":
         X = prepared.X1[:, :-1]
         return Moments.measure(X, prepared.y, prepared.view_weight, N_CLASSES)
     weights = np.asarray(arrays["weights"], dtype=np.float64)
+    if len(weights) not in (1, site.config.folds):
+        raise RefusalError(
+            f"{len(weights)} fits in one round; 1 or {site.config.folds} are allowed"
+        )
     if question == "hinge":
-        _count_round(context, str(values["map"]), limit=prepared.Z.shape[1] // 2)
+        _count_round(context, limit=prepared.Z.shape[1] // 2)
         return hinge(prepared, weights, site.config.min_active)
     scores, y = _unseen_scores(prepared, weights)
     calibration = np.asarray(arrays["calibration"], dtype=np.float64)
@@ -114,23 +120,37 @@ def hinge(prepared: Prepared, weights: Floats, min_active: int) -> HingeSums:
     Raises
     ------
     RefusalError
-        If in some problem the records of fewer than ``min_active`` lesions pull: their
-        summed gradient would begin to be a patient.
+        If in some problem the records of fewer than ``min_active`` lesions of a fold pull:
+        their summed gradient would begin to be a patient. Each fold has to have as many,
+        because fits with and without it can be subtracted.
     """
     n_fits = len(weights)
     kept = np.ones((n_fits, len(prepared.y)))
     if n_fits > 1:
         kept[prepared.fold, np.arange(len(prepared.y))] = 0.0
     sums, active = hinge_sums(prepared.X1, prepared.y, prepared.sample_weight * kept, weights)
-    pulling = np.zeros((prepared.lesion.max() + 1, n_fits, N_CLASSES), dtype=np.bool_)
-    np.logical_or.at(pulling, prepared.lesion, active.transpose(1, 0, 2))
-    fewest = int(pulling.sum(axis=0).min())
+    fewest = _fewest_active(prepared, active)
     if fewest < min_active:
         raise RefusalError(
-            f"only {fewest} lesions are active in one of the problems, and a sum that hides "
-            f"each of them needs {min_active}"
+            f"only {fewest} lesions of a fold are active in one of the problems, and a sum that "
+            f"hides each of them needs {min_active}"
         )
     return sums
+
+
+def _fewest_active(prepared: Prepared, active: NDArray[np.bool_]) -> int:
+    """Return the least number of active lesions over fits, problems and the folds they use."""
+    lesions, first = np.unique(prepared.lesion, return_index=True)
+    number = np.searchsorted(lesions, prepared.lesion)
+    pulling = np.zeros((len(lesions), len(active), N_CLASSES), dtype=np.bool_)
+    np.logical_or.at(pulling, number, active.transpose(1, 0, 2))
+    fold = prepared.fold[first]
+    counts = {f: pulling[fold == f].sum(axis=0) for f in np.unique(fold).tolist()}
+    left_out = len(active) > 1
+    return min(
+        int(np.delete(count, f, axis=0).min() if left_out else count.min())
+        for f, count in counts.items()
+    )
 
 
 def _folder_name(digest: str) -> str:
@@ -149,9 +169,8 @@ def _moments(site: Site) -> Moments:
     return Moments.measure(records.X, records.y, records.weight, N_CLASSES)
 
 
-def _prepare(site: Site, arrays: Arrays) -> Prepared:
+def _prepare(site: Site, feature_map: FeatureMap, arrays: Arrays) -> Prepared:
     """Map this site's features with the federation's map."""
-    feature_map = FeatureMap.from_record(arrays)
     records = site.training_records()
     class_weights = np.asarray(arrays["class_weights"], dtype=np.float64)
     return Prepared(
@@ -167,19 +186,19 @@ def _prepare(site: Site, arrays: Arrays) -> Prepared:
     )
 
 
-def _count_round(context: Context, feature_map: str, limit: int) -> None:
-    """Count the rounds on one feature map; with as many as features, Hessians could be solved for.
+def _count_round(context: Context, limit: int) -> None:
+    """Count a run's rounds; with as many as features, Hessians could be solved for.
 
     Raises
     ------
     RefusalError
         After ``limit`` rounds.
     """
-    counts = context.state.config_records.setdefault(_ROUNDS, ConfigRecord())
-    done = int(str(counts.get(feature_map, 0)))
+    state = context.state.config_records.setdefault("svm", ConfigRecord({"rounds": 0}))
+    done = int(str(state["rounds"]))
     if done >= limit:
         raise RefusalError(f"{done} rounds were answered in this run, no more are")
-    counts[feature_map] = done + 1
+    state["rounds"] = done + 1
 
 
 def _unseen_scores(prepared: Prepared, weights: Floats) -> tuple[Floats, Ints]:

@@ -16,8 +16,13 @@ from PIL import Image as Pillow
 
 from common.errors import ConfigError, DataError
 
-PREDICTION_VIEWS = 8
-"""How many prediction views there are: four quarter turns, each with its mirror image."""
+CROPS = (1.0, 0.5, 0.7, 0.875)
+"""Sides of the prediction views' crops, as shares of the image's short side."""
+
+PREDICTION_VIEWS = 2 * len(CROPS)
+"""How many prediction views there are: each crop, then their mirror images."""
+
+_SYMMETRIES = 8  # of a square: four quarter turns, each with its mirror image
 
 _BICUBIC = int(Pillow.Resampling.BICUBIC)
 
@@ -27,13 +32,17 @@ class Augmentation:
     """How far augmented views stray from the image.
 
     A lesion has no upright, so every view is turned by a random number of quarter turns and
-    mirrored or not. Other angles would need invented corners.
+    mirrored or not. Other angles would need invented corners. Lesions are photographed in the
+    middle, and a close crop elsewhere would show skin alone, so crops stay near it.
 
     Attributes
     ----------
     least_crop : float
-        The crop is a square anywhere in the image; its side is uniform between this share of
-        the image's short side, in (0, 1], and all of it.
+        The crop is a square; its side is uniform between this share of the image's short
+        side, in (0, 1], and all of it.
+    shift : float
+        How far, in each direction, the crop's centre may lie from the image's, as a share of
+        the crop's side, in [0, 1); uniform, but never beyond the image.
     brightness, contrast, saturation : float
         Each factor is uniform in 1 plus or minus this, in [0, 1).
 
@@ -43,7 +52,8 @@ class Augmentation:
         If a number is out of range.
     """
 
-    least_crop: float = 0.75
+    least_crop: float = 0.45
+    shift: float = 0.1
     brightness: float = 0.15
     contrast: float = 0.15
     saturation: float = 0.15
@@ -51,7 +61,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         if not 0 < self.least_crop <= 1:
             raise ConfigError(f"least_crop is {self.least_crop}; it must be above 0, at most 1")
-        for name in ("brightness", "contrast", "saturation"):
+        for name in ("shift", "brightness", "contrast", "saturation"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name} is {value}; it must be at least 0, below 1")
 
@@ -82,23 +92,25 @@ def augmented_view(
     v2 = _transforms()
     rng = np.random.default_rng([seed, int(content, 16), number])
     side = round(min(image.size) * rng.uniform(how.least_crop, 1))
-    left, top = rng.integers(0, np.subtract(image.size, side), endpoint=True).tolist()
-    view = v2.resized_crop(image, top, left, side, side, [size, size], _BICUBIC)
+    view = _crop(image, side, rng.uniform(-1, 1, 2) * how.shift, size)
     spread = (how.brightness, how.contrast, how.saturation)
     brightness, contrast, saturation = 1 + rng.uniform(-1, 1, 3) * spread
     view = v2.adjust_brightness(view, brightness)
     view = v2.adjust_contrast(view, contrast)
     view = v2.adjust_saturation(view, saturation)
-    return _turned(view, int(rng.integers(PREDICTION_VIEWS)))
+    number = int(rng.integers(_SYMMETRIES))
+    view = v2.rotate(view, 90 * (number // 2))
+    return _mirrored(view, number % 2 == 1)
 
 
 def prediction_view(image: Pillow.Image, number: int, size: int) -> Pillow.Image:
-    """Return the centre square of an RGB image, resized bicubically to ``size`` pixels.
+    """Return a square around the centre of an RGB image, resized bicubically to ``size`` pixels.
 
-    View 1 is the mirror image of view 0; each further pair is turned by another quarter.
+    View ``number`` has the crop at that place in :data:`CROPS`, counted round and round, and is
+    mirrored the second time.
     """
-    v2 = _transforms()
-    return _turned(v2.center_crop(v2.resize(image, [size], _BICUBIC), [size, size]), number)
+    side = round(min(image.size) * CROPS[number % len(CROPS)])
+    return _mirrored(_crop(image, side, np.zeros(2), size), number >= len(CROPS))
 
 
 def normalise(
@@ -111,13 +123,19 @@ def normalise(
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _turned(view: Pillow.Image, number: int) -> Pillow.Image:
-    """Return one of the eight symmetries of a square: quarter turns, odd numbers mirrored."""
-    v2 = _transforms()
-    turned: Pillow.Image = v2.rotate(view, 90 * (number // 2))
-    if number % 2:
-        turned = v2.horizontal_flip(turned)
-    return turned
+def _crop(image: Pillow.Image, side: int, shift: NDArray[np.float64], size: int) -> Pillow.Image:
+    """Return the square of ``side`` pixels, ``shift`` sides off the centre, resized to ``size``."""
+    room = np.subtract(image.size, side)
+    left, top = np.clip(np.round(room / 2 + shift * side), 0, room).astype(int).tolist()
+    view: Pillow.Image = _transforms().resized_crop(
+        image, top, left, side, side, [size, size], _BICUBIC
+    )
+    return view
+
+
+def _mirrored(view: Pillow.Image, mirror: bool) -> Pillow.Image:
+    mirrored: Pillow.Image = _transforms().horizontal_flip(view) if mirror else view
+    return mirrored
 
 
 def _transforms() -> Any:

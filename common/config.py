@@ -68,9 +68,6 @@ class RunConfig(BaseModel):
         default=(3e-6, 1e-5, 3e-5, 1e-4), description="regularisation strengths C to choose from"
     )
     alpha: float = Field(default=1e3, gt=0, description="ridge penalty")
-    class_weight: Literal["balanced", "none"] = Field(
-        default="balanced", description="weight of a record by its class, in every problem"
-    )
     folds: int = Field(default=3, ge=2, description="folds that C and the width are chosen on")
     test_fraction: float = Field(
         default=0.2, ge=0, lt=1, description="share of lesions held out where no split is given"

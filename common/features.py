@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from common.backbone import PooledFeatures
     from common.engine import Engine
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """To be raised with every change of the views, the network or the pooling; else old ones count."""
 
 SHARD_IMAGES = 256
@@ -62,7 +62,7 @@ class FeatureSpec:
     views : int
         Number K of augmented views of each image, at least 0.
     predictions : int
-        Number P of prediction views, 1 to 8: centre crop, its mirror image, quarter turns.
+        Number P of prediction views, 1 to 8: centre crops of several sizes, then mirrored.
     augmentation : Augmentation
         How far the augmented views stray.
     seed : int

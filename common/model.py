@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from common.calibration import probabilities
 from common.config import RunConfig
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.feature_map import FeatureMap
 from common.svm import with_intercept
 
@@ -84,7 +84,7 @@ class LinearModel:
                 about["classes"],
                 RunConfig.read(about["config"]),
             )
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, ConfigError) as error:
             raise DataError(f"{path} is no FedDerm model ({error}); name a run's model") from error
 
 

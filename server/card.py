@@ -69,7 +69,7 @@ def model_card(config: RunConfig, metrics: Mapping[str, Any]) -> str:
 
 
 def _training(config: RunConfig, training: Mapping[str, Any]) -> str:
-    facts: dict[str, object] = {"seed": config.seed, "class weights": config.class_weight}
+    facts: dict[str, object] = {"seed": config.seed, "class weights": "balanced"}
     if config.head == "svm":
         chosen = training["chosen"]
         facts |= {

@@ -93,6 +93,16 @@ class Candidate:
         return {"c": self.c, "width": width, "balanced_accuracy": self.balanced_accuracy}
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A solved problem: weights (1, n_classes, n_outputs + 1) and calibration (2, n_classes)."""
+
+    sites: MappedSites
+    weights: Floats
+    calibration: Floats
+    details: dict[str, Any]
+
+
 def train(federation: Federation, config: RunConfig) -> Result:
     """Train over the sites; where some fail and the quorum stands, again over those left.
 
@@ -113,31 +123,34 @@ def train(federation: Federation, config: RunConfig) -> Result:
 def _train(federation: Federation, config: RunConfig) -> Result:
     n_features = next(iter(federation.sites.values())).n_features
     moments = federation.ask("moments", Moments.zero(N_CLASSES, n_features))
-    balanced = config.class_weight == "balanced"
-    class_weights = svm.balanced_weights(moments.class_weight) if balanced else np.ones(N_CLASSES)
+    class_weights = svm.balanced_weights(moments.class_weight)
     feature_map = FeatureMap.principal(moments, config.components)
     mapped = moments.mapped(feature_map.mean, feature_map.matrix)
     if config.head == "svm":
-        sites, weights, parameters, details = _svm(
-            federation, config, feature_map, mapped, class_weights
-        )
+        fitted = _svm(federation, config, feature_map, mapped, class_weights)
     else:
         sites = MappedSites(federation, feature_map, class_weights)
-        weights, parameters, details = _one_shot(config, mapped), PLAIN, {}
-    weights[moments.class_weight == 0] = np.append(np.zeros(sites.feature_map.n_outputs), NEVER)
+        fitted = Fitted(sites, _one_shot(config, mapped), PLAIN, {})
+    weights = _without_absent(fitted.weights, class_weights)
     return Result(
-        LinearModel(sites.feature_map, weights, parameters, DIAGNOSES, config),
-        sites.evaluate(weights[None], parameters),
-        sites.evaluate(weights[None], PLAIN),
-        details,
+        LinearModel(fitted.sites.feature_map, weights[0], fitted.calibration, DIAGNOSES, config),
+        fitted.sites.evaluate(weights, fitted.calibration),
+        fitted.sites.evaluate(weights, PLAIN),
+        fitted.details,
     )
+
+
+def _without_absent(weights: Floats, class_weights: Floats) -> Floats:
+    """Return the weights with those of classes that no site has set to never win."""
+    never = np.append(np.zeros(weights.shape[-1] - 1), NEVER)
+    return np.where(class_weights[:, None] > 0, weights, never)
 
 
 def _one_shot(config: RunConfig, moments: Moments) -> Floats:
     """Solve ridge or LDA from the moments; the sites are asked nothing further."""
     solved = ridge(moments, config.alpha) if config.head == "ridge" else lda(moments)
     coefficients, intercepts = solved
-    return np.hstack([coefficients, intercepts[:, None]])
+    return np.hstack([coefficients, intercepts[:, None]])[None]
 
 
 def _svm(
@@ -146,7 +159,7 @@ def _svm(
     feature_map: FeatureMap,
     moments: Moments,
     class_weights: Floats,
-) -> tuple[MappedSites, Floats, Floats, dict[str, Any]]:
+) -> Fitted:
     """Choose C (and the kernel's width) by cross-validation, then solve to the tolerance."""
     candidates: list[Candidate] = []
     for rbf in _feature_maps(config, feature_map, moments):
@@ -166,7 +179,8 @@ def _svm(
         "rounds": solution.rounds,
         "gradient_norm": reached,
     }
-    return best.sites, solution.x, best.sites.calibrate(best.weights), details
+    calibrated = best.sites.calibrate(_without_absent(best.weights, class_weights))
+    return Fitted(best.sites, solution.x[None], calibrated, details)
 
 
 def _feature_maps(

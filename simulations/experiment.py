@@ -1,9 +1,12 @@
 """Runs over many sites on one machine, in one process."""
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 from flwr.app import UserConfig
 
 import client.app
@@ -11,12 +14,14 @@ import server.app
 from client.site import site_folders
 from common.config import RunConfig
 from common.dataset import Dataset
+from common.errors import DataError
 from common.splits import site_splits
 from server.run import METRICS_FILE, ROUNDS_FILE
 from simulations.grid import run_in_process
 from simulations.partition import Scheme, partition, write_sites
 
 POOLED: Final = "pooled"
+_ASKED_FILE = "partition.json"
 
 
 def with_splits(data: Path, config: RunConfig) -> Dataset:
@@ -35,13 +40,31 @@ def make_sites(
     alpha: float,
     seed: int,
 ) -> None:
-    """Write one folder of links per site; ``pooled`` puts everything at one site."""
+    """Write one folder of links per site; ``pooled`` puts everything at one site.
+
+    A folder that holds the same partition already is kept, for a run that is started again.
+
+    Raises
+    ------
+    DataError
+        If the partition is impossible, or ``out`` holds another one.
+    """
+    rows = hashlib.sha256(repr(dataset.images).encode()).hexdigest()
+    asked = json.dumps([str(dataset.folder.resolve()), rows, scheme, sites, alpha, seed])
+    if out.exists():
+        if not (out / _ASKED_FILE).exists() or (out / _ASKED_FILE).read_text() != asked:
+            raise DataError(f"{out} holds another partition; name a new folder for the results")
+        return
     if scheme == POOLED:
-        parts = partition(dataset, "iid", 1, alpha, seed)
-        parts = {POOLED: next(iter(parts.values()))}
+        parts = {POOLED: np.arange(len(dataset))}
     else:
         parts = partition(dataset, scheme, sites, alpha, seed)
-    write_sites(dataset, parts, out, link=True)
+    # Renamed when complete, so that a folder cut short by a crash is not taken for one.
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    write_sites(dataset, parts, part, link=True)
+    (part / _ASKED_FILE).write_text(asked)
+    part.rename(out)
 
 
 def simulate(config: RunConfig) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from common.augment import (
+    PREDICTION_VIEWS,
     Augmentation,
     augmented_view,
     decode,
@@ -19,7 +20,7 @@ from common.augment import (
 from common.errors import ConfigError, DataError
 
 CONTENT = "ab" * 32
-STILL = Augmentation(least_crop=1, brightness=0, contrast=0, saturation=0)
+STILL = Augmentation(least_crop=1, shift=0, brightness=0, contrast=0, saturation=0)
 
 
 def _image(width: int = 60, height: int = 45) -> Pillow.Image:
@@ -63,16 +64,28 @@ def test_without_crop_and_colours_there_are_the_eight_symmetries_of_a_square() -
     views = {
         np.asarray(augmented_view(image, CONTENT, n, 0, 40, STILL)).tobytes() for n in range(100)
     }
-    symmetries = {np.asarray(prediction_view(image, n, 40)).tobytes() for n in range(8)}
-    assert views == symmetries
-    assert len(symmetries) == 8
+    square = np.asarray(image)
+    turned = [np.rot90(square, quarter) for quarter in range(4)]
+    assert views == {t.tobytes() for t in turned} | {t[:, ::-1].tobytes() for t in turned}
 
 
-def test_prediction_views_are_the_centre_and_its_mirror_image() -> None:
-    plain, mirrored = (np.asarray(prediction_view(_image(60, 45), n, 45)) for n in (0, 1))
-    expected = np.asarray(_image(60, 45).crop((8, 0, 53, 45)))
-    np.testing.assert_array_equal(plain, expected)
-    np.testing.assert_array_equal(mirrored, expected[:, ::-1])
+def test_crops_of_augmented_views_stay_near_the_centre() -> None:
+    image = Pillow.new("RGB", (600, 450))
+    image.paste((255, 255, 255), (270, 195, 330, 255))  # what every view must show
+    for number in range(200):
+        view = np.asarray(augmented_view(image, CONTENT, number, 0, 60, Augmentation()))
+        assert view.max() > 150, number
+
+
+def test_prediction_views_are_centre_crops_then_their_mirror_images() -> None:
+    image = _image(60, 40)
+    views = [np.asarray(prediction_view(image, n, 40)) for n in range(PREDICTION_VIEWS)]
+    half = len(views) // 2
+    np.testing.assert_array_equal(views[0], np.asarray(image.crop((10, 0, 50, 40))))
+    close = image.crop((20, 10, 40, 30)).resize((40, 40), Pillow.Resampling.BICUBIC)
+    np.testing.assert_array_equal(views[1], np.asarray(close))
+    for plain, mirrored in zip(views[:half], views[half:], strict=True):
+        np.testing.assert_array_equal(mirrored, plain[:, ::-1])
 
 
 @pytest.mark.parametrize(("width", "height"), [(20, 500), (500, 20), (7, 7)])
@@ -97,7 +110,8 @@ def test_decodes_large_files_at_a_scale_not_below_the_size() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"least_crop": 0}, {"least_crop": 1.1}, {"brightness": 1}, {"contrast": -0.1}]
+    "change",
+    [{"least_crop": 0}, {"least_crop": 1.1}, {"shift": 1}, {"brightness": 1}, {"contrast": -0.1}],
 )
 def test_refuses_impossible_values(change: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(change))} is "):

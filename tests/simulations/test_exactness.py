@@ -1,0 +1,88 @@
+"""The federated SVM is the pooled one, on real features, whoever holds the images."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.utils.class_weight import compute_sample_weight
+
+from client.site import Site
+from common.config import RunConfig
+from common.dataset import Dataset
+from common.model import LinearModel
+from common.splits import holdout
+from server.run import MODEL_FILE
+from simulations.experiment import make_sites, rounds, simulate, with_splits
+from simulations.partition import Scheme
+
+IMAGES = int(os.environ.get("FEDDERM_IMAGES", "1200"))
+"""About how many images the test takes; 10015 are all."""
+
+ROUNDS, ROUND_BYTES = 40, 100_000
+C = 3e-4
+VIEWS = 1
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Scikit-learn's decision values of the prediction views of all images."""
+
+    data: Path
+    config: RunConfig
+    views: NDArray[np.float32]
+    scores: NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def reference(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    folder = tmp_path_factory.mktemp("exactness")
+    cache = Path(os.environ.get("FEDDERM_CACHE", folder / "cache"))
+    # Of 12 images a site there are no 20 lesions to pull in each fold.
+    config = RunConfig(cache=cache, c=(C,), views=VIEWS, predictions=VIEWS, min_active=1)
+    dataset = Dataset.open(real_data)
+    if len(dataset) > IMAGES:
+        dataset = dataset.select(holdout(dataset, IMAGES / len(dataset), seed=0))
+    make_sites(dataset, folder / "data", "pooled", None, 1.0, 0)
+    data = folder / "data" / "pooled"
+    make_sites(with_splits(data, config), folder / "pooled", "pooled", None, 1.0, 0)
+    site = Site(folder / "pooled" / "pooled", config)
+    records = site.training_records()
+    svc = LinearSVC(C=C, dual=False, tol=1e-10, max_iter=100_000)
+    components = min(config.components, *records.X.shape)
+    pipeline = make_pipeline(StandardScaler(), PCA(components, svd_solver="full"), svc)
+    weight = records.weight * compute_sample_weight("balanced", records.y)
+    pipeline.fit(records.X.astype(np.float64), records.y, linearsvc__sample_weight=weight)
+    views = site.features.predict
+    flat = views.reshape(-1, views.shape[2]).astype(np.float64)
+    scores = pipeline.decision_function(flat).reshape(len(views), views.shape[1], -1).mean(axis=1)
+    return Reference(data, config, views, scores)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("scheme", "sites"), [("pooled", None), ("natural", None), ("dirichlet", 10), ("iid", 100)]
+)
+def test_any_federation_holds_the_svm_of_the_pooled_data(
+    reference: Reference, scheme: Scheme, sites: int | None, tmp_path: Path
+) -> None:
+    config = reference.config.model_copy(
+        update={"sites": tmp_path / "sites", "out": tmp_path / "run"}
+    )
+    make_sites(
+        with_splits(reference.data, config), tmp_path / "sites", scheme, sites, 0.5, config.seed
+    )
+    metrics = simulate(config)
+    assert not metrics["data"]["left_out"]
+    scores = LinearModel.load(tmp_path / "run" / MODEL_FILE).scores(reference.views)
+    np.testing.assert_allclose(scores, reference.scores, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(scores.argmax(axis=1), reference.scores.argmax(axis=1))
+    assert metrics["training"]["rounds"] <= ROUNDS
+    hinge = [entry for entry in rounds(tmp_path / "run") if entry["question"] == "hinge"]
+    assert max(entry["bytes_up"] / len(entry["answered"]) for entry in hinge) <= ROUND_BYTES
