@@ -56,7 +56,7 @@ class RunConfig(BaseModel):
     size: int = Field(default=224, ge=32, description="height and width of a view in pixels")
     levels: int = Field(default=3, ge=0, description="depths pooled beside the last one")
     views: int = Field(default=4, ge=0, description="augmented views of a training image")
-    predictions: int = Field(default=2, ge=1, le=8, description="views averaged at prediction")
+    predictions: int = Field(default=4, ge=1, le=8, description="views averaged at prediction")
 
     components: int = Field(default=512, ge=1, description="principal components kept")
     kernel: Literal["linear", "rbf"] = Field(default="linear", description="kernel of the SVM")
@@ -65,7 +65,7 @@ class RunConfig(BaseModel):
         default=(0.5, 1.0, 2.0), description="RBF widths to choose from, in feature norms"
     )
     c: Positives = Field(
-        default=(3e-6, 1e-5, 3e-5, 1e-4), description="regularisation strengths C to choose from"
+        default=(1e-5, 3e-5, 1e-4, 3e-4), description="regularisation strengths C to choose from"
     )
     alpha: float = Field(default=1e3, gt=0, description="ridge penalty")
     folds: int = Field(default=3, ge=2, description="folds that C and the width are chosen on")

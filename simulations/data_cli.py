@@ -55,7 +55,7 @@ def partition(
     alpha: Annotated[float, typer.Option(help="Smaller is more skewed.")] = 0.5,
     seed: Seed = 0,
     test_fraction: Annotated[float, typer.Option(help="Share of lesions for the test.")] = 0.2,
-    folds: Annotated[int, typer.Option(help="Folds of the other lesions.")] = 5,
+    folds: Annotated[int, typer.Option(help="Folds of the other lesions.")] = 3,
     link: Annotated[bool, typer.Option("--link", help="Link images instead of copying.")] = False,
 ) -> None:
     """Write one folder per site of DIR; all carry the splits of the pooled data.
