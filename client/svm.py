@@ -1,5 +1,6 @@
 """A site's answers while an SVM is trained: sums over its records, and what it refuses."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -27,6 +28,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 N_CLASSES = len(DIAGNOSES)
+_FOLD_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -120,37 +122,37 @@ def hinge(prepared: Prepared, weights: Floats, min_active: int) -> HingeSums:
     Raises
     ------
     RefusalError
-        If in some problem the records of fewer than ``min_active`` lesions of a fold pull:
-        their summed gradient would begin to be a patient. Each fold has to have as many,
-        because fits with and without it can be subtracted.
+        If in some problem the records of fewer than ``min_active`` lesions pull: their summed
+        gradient would begin to be a patient. Of each fold a third as many must pull, because
+        fits with and without it can be subtracted.
     """
     n_fits = len(weights)
     kept = np.ones((n_fits, len(prepared.y)))
     if n_fits > 1:
         kept[prepared.fold, np.arange(len(prepared.y))] = 0.0
     sums, active = hinge_sums(prepared.X1, prepared.y, prepared.sample_weight * kept, weights)
-    fewest = _fewest_active(prepared, active)
-    if fewest < min_active:
+    in_fit, in_fold = _fewest_active(prepared, active)
+    least = math.ceil(min_active * _FOLD_SHARE)
+    if in_fit < min_active or in_fold < least:
         raise RefusalError(
-            f"only {fewest} lesions of a fold are active in one of the problems, and a sum that "
-            f"hides each of them needs {min_active}"
+            f"only {in_fit} lesions, of one fold {in_fold}, are active in one of the problems; a "
+            f"sum that hides each of them needs {min_active} and {least}"
         )
     return sums
 
 
-def _fewest_active(prepared: Prepared, active: NDArray[np.bool_]) -> int:
-    """Return the least number of active lesions over fits, problems and the folds they use."""
+def _fewest_active(prepared: Prepared, active: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return the least numbers of active lesions in a problem: of a fit, and of a fold in it."""
     lesions, first = np.unique(prepared.lesion, return_index=True)
-    number = np.searchsorted(lesions, prepared.lesion)
     pulling = np.zeros((len(lesions), len(active), N_CLASSES), dtype=np.bool_)
+    number = np.searchsorted(lesions, prepared.lesion)
     np.logical_or.at(pulling, number, active.transpose(1, 0, 2))
     fold = prepared.fold[first]
-    counts = {f: pulling[fold == f].sum(axis=0) for f in np.unique(fold).tolist()}
-    left_out = len(active) > 1
-    return min(
-        int(np.delete(count, f, axis=0).min() if left_out else count.min())
-        for f, count in counts.items()
-    )
+    in_folds = [
+        np.delete(pulling[fold == f].sum(axis=0), f if len(active) > 1 else [], axis=0)
+        for f in np.unique(fold)
+    ]
+    return int(pulling.sum(axis=0).min()), min(int(counts.min()) for counts in in_folds)
 
 
 def _folder_name(digest: str) -> str:

@@ -27,7 +27,7 @@ IMAGES = int(os.environ.get("FEDDERM_IMAGES", "1200"))
 
 ROUNDS, ROUND_BYTES = 40, 100_000
 C = 3e-4
-VIEWS = 1
+VIEWS = int(os.environ.get("FEDDERM_VIEWS", "1"))
 
 
 @dataclass(frozen=True)
