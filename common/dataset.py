@@ -233,11 +233,15 @@ def make_folder(out: Path) -> None:
     Raises
     ------
     DataError
-        If ``out`` holds anything: no command writes over data.
+        If ``out`` holds anything, for no command writes over data, or cannot be made.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        empty = not any(out.iterdir())
+    except OSError as error:
+        raise DataError(f"{out} cannot be a folder ({error.strerror}); name a new one") from error
+    if not empty:
         raise DataError(f"{out} is not an empty folder; name a new one")
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def _read_table(folder: Path) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from common.config import RunConfig
+from common.dataset import make_folder
 from common.errors import ConfigError
 from common.model import LinearModel
 from common.shards import write_atomically
@@ -37,6 +38,8 @@ class RunFolder:
     ------
     ConfigError
         If no folder is configured, or it holds a finished run or one of another kind.
+    DataError
+        If the folder holds anything else.
     """
 
     def __init__(self, config: RunConfig):
@@ -50,6 +53,7 @@ class RunFolder:
         if (self.path / CONFIG_FILE).exists():
             self._refuse_changes(start)
         else:
+            make_folder(self.path)
             self.write_json(CONFIG_FILE, start)
         self.journal = Journal(self.path / "journal")
         self._rounds = self._read_rounds()
