@@ -171,8 +171,8 @@ def extract(dataset: Dataset, spec: FeatureSpec, cache: Path, progress: bool = F
     return Features(np.stack([rows[content] for content in contents]), spec.views)
 
 
-def extract_images(images: Sequence[bytes], spec: FeatureSpec) -> NDArray[np.float32]:
-    """Return the prediction views' features (n, P, D) of n JPEG or PNG files' bytes.
+def extract_images(images: Mapping[str, bytes], spec: FeatureSpec) -> NDArray[np.float32]:
+    """Return the prediction views' features (n, P, D) of n JPEG or PNG files' bytes by name.
 
     Nothing is kept on disk; PyTorch runs the network, because exporting it takes longer than a
     few images do. The features equal those of :func:`extract` up to rounding.
@@ -182,21 +182,21 @@ def extract_images(images: Sequence[bytes], spec: FeatureSpec) -> NDArray[np.flo
     ConfigError
         If the backbone, its weights or ``levels`` cannot be used.
     DataError
-        If an image cannot be decoded, naming its position.
+        If an image cannot be decoded, with its name.
     """
     from common.engine import one_thread_per_core, torch_engine
 
     spec = replace(spec, views=0)
     row = _row_function(spec, torch_engine(_network(spec)))
 
-    def positioned(job: tuple[int, bytes]) -> NDArray[np.float32]:
+    def named(name: str) -> NDArray[np.float32]:
         try:
-            return row(job[1], _content(job[1]))
+            return row(images[name], _content(images[name]))
         except DataError as error:
-            raise DataError(f"image {job[0]}: {error}") from error
+            raise DataError(f"{name}: {error}") from error
 
     with one_thread_per_core() as pool:
-        return np.stack(list(pool.map(positioned, enumerate(images, start=1))))
+        return np.stack(list(pool.map(named, images)))
 
 
 def _content(data: bytes) -> str:

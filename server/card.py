@@ -51,7 +51,7 @@ def model_card(config: RunConfig, metrics: Mapping[str, Any]) -> str:
         f"A {_HEADS[config.head]}, on frozen features of {config.backbone} "
         f"({config.size} x {config.size} pixels). Trained by FedDerm: no image left its site.",
         "## Data",
-        _table(
+        markdown_table(
             ("site", "images", "lesions"),
             [(name, site["images"], site["lesions"]) for name, site in data["sites"].items()],
         ),
@@ -93,7 +93,9 @@ def _scores(groups: Mapping[str, Mapping[str, Any]]) -> str:
         (group, values["n"], *(_number(values[name]) for name in names))
         for group, values in groups.items()
     ]
-    return _table(("tested on", "images", *(name.replace("_", " ") for name in names)), rows)
+    return markdown_table(
+        ("tested on", "images", *(name.replace("_", " ") for name in names)), rows
+    )
 
 
 def _per_class(overall: Mapping[str, Any]) -> str:
@@ -102,13 +104,14 @@ def _per_class(overall: Mapping[str, Any]) -> str:
         (f"{dx}, {_NAMES[dx]}", *(_number(values[name]) for name in names))
         for dx, values in overall["per_class"].items()
     ]
-    return _table(("diagnosis", *names), rows)
+    return markdown_table(("diagnosis", *names), rows)
 
 
 def _number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

@@ -14,10 +14,10 @@ from common.dataset import DIAGNOSES, Dataset
 from common.errors import ConfigError, DataError, FedDermError
 from common.features import extract, extract_images
 from common.model import LinearModel
-from server.run import MODEL_FILE
-from simulations import comparison, data_cli, report
-from simulations.experiment import POOLED, make_sites, with_splits
-from simulations.experiment import simulate as simulate_run
+from simulations import data_cli
+from simulations.partition import Scheme
+
+# Flower takes a second to import: what needs it is imported where it is used.
 
 app = typer.Typer(
     help="Hospitals train one skin-lesion classifier; no image leaves its hospital.",
@@ -34,6 +34,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings; `fedderm settings` lists them."),
 ]
+_RUN = "run"
+"""The run's folder in the one given to ``--out``, beside the sites'."""
+
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
 
 
@@ -41,7 +44,7 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of 
 def settings() -> None:
     """List every setting with its default and meaning."""
     for key, value in RunConfig().flat().items():
-        typer.echo(f"{key}={value!s:28} {RunConfig.model_fields[key].description}")
+        typer.echo(f"{f'{key}={value}':34} {RunConfig.model_fields[key].description}")
 
 
 @app.command()
@@ -69,19 +72,15 @@ def simulate(
     """Train over the sites that DIR is partitioned into, all in this process."""
     run = _read(settings, config)
     if scheme == "folders":
-        folder = data
+        _run(run, data, out)
     else:
-        folder = out / "sites"
-        make_sites(with_splits(data, run), folder, scheme, sites, alpha, run.seed)
-    _run(run, folder, out)
+        _partition_and_run(run, data, out, scheme, sites, alpha)
 
 
 @app.command()
 def centralized(data: Data, out: Out, settings: Settings = None, config: ConfigFile = None) -> None:
     """Train on everything in DIR pooled: the baseline, by the same code as one big site."""
-    run = _read(settings, config)
-    make_sites(with_splits(data, run), out / "sites", POOLED, None, 1.0, run.seed)
-    _run(run, out / "sites", out)
+    _partition_and_run(_read(settings, config), data, out, "pooled", None, 1.0)
 
 
 @app.command()
@@ -94,6 +93,8 @@ def compare(
     config: ConfigFile = None,
 ) -> None:
     """Compare pooled, natural sites, Dirichlet sites and each site alone; write a report."""
+    from simulations import comparison, report
+
     run = _read(settings, config)
     arms = comparison.compare(data, out, run, sites, alpha)
     command = shlex.join(["fedderm", *sys.argv[1:]])
@@ -105,15 +106,16 @@ def compare(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder or model file.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="The folder of a run, or its model file.")
+    ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files.")],
 ) -> None:
     """Print the diagnosis and the probabilities of each image. Not a medical device."""
-    loaded = LinearModel.load(model / MODEL_FILE if model.is_dir() else model)
-    classes, probabilities = loaded.predict(
-        extract_images([_read_file(path) for path in images], loaded.config.feature_spec)
-    )
-    for path, label, row in zip(images, classes, probabilities, strict=True):
+    loaded = LinearModel.load(_model_file(model))
+    files = {str(path): _read_file(path) for path in images}
+    classes, probabilities = loaded.predict(extract_images(files, loaded.config.feature_spec))
+    for path, label, row in zip(files, classes, probabilities, strict=True):
         chances = "  ".join(f"{name} {p:.3f}" for name, p in zip(DIAGNOSES, row, strict=True))
         typer.echo(f"{path}: {DIAGNOSES[label]}  {chances}")
 
@@ -144,18 +146,43 @@ def _read(settings: list[str] | None, file: Path | None) -> RunConfig:
         if not equals:
             raise ConfigError(f"'{setting}' is no setting; write key=value")
         values[key] = value
+    for key in ("out", "sites"):
+        if key in values:
+            raise ConfigError(
+                f"'{key}' is no setting here: DIR and --out say where to read and write"
+            )
     return RunConfig.read(values)
 
 
+def _partition_and_run(
+    config: RunConfig,
+    data: Path,
+    out: Path,
+    scheme: Scheme | Literal["pooled"],
+    sites: int | None,
+    alpha: float,
+) -> None:
+    from simulations.experiment import make_sites, with_splits
+
+    make_sites(with_splits(data, config), out / "sites", scheme, sites, alpha, config.seed)
+    _run(config, out / "sites", out)
+
+
 def _run(config: RunConfig, sites: Path, out: Path) -> None:
-    run = config.model_copy(update={"sites": sites.resolve(), "out": out / "run"})
-    metrics = simulate_run(run)
-    if metrics["data"]["synthetic"]:
-        typer.echo(f"{report.SYNTHETIC_NOTE}\n")
-    rows = {"all sites": metrics["overall"], **metrics["sites"]}
-    for name, row in rows.items():
-        typer.echo(report.summary(name, row))
+    from simulations import experiment, report
+
+    # Beside the sites, not around them: the run's folder holds nothing of a patient.
+    run = config.model_copy(update={"sites": sites.resolve(), "out": out / _RUN})
+    typer.echo(report.run_summary(experiment.simulate(run)))
     typer.echo(f"run folder: {run.out}")
+
+
+def _model_file(model: Path) -> Path:
+    """Return the model of a run folder, or of the folder that was given to ``--out``."""
+    from server.run import MODEL_FILE
+
+    files = (model / MODEL_FILE, model / _RUN / MODEL_FILE)
+    return next((file for file in files if file.is_file()), model)
 
 
 def _read_file(path: Path) -> bytes:
@@ -171,6 +198,6 @@ def main() -> None:
     logging.getLogger("common.features").setLevel(logging.INFO)
     try:
         app()
-    except FedDermError as error:
+    except (FedDermError, OSError) as error:  # a full disk is no defect of this program
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

@@ -14,7 +14,7 @@ import server.app
 from client.site import site_folders
 from common.config import RunConfig
 from common.dataset import Dataset
-from common.errors import DataError
+from common.errors import DataError, QuorumError
 from common.splits import site_splits
 from server.run import METRICS_FILE, ROUNDS_FILE
 from simulations.grid import run_in_process
@@ -81,7 +81,11 @@ def simulate(config: RunConfig) -> dict[str, Any]:
     """
     assert config.sites is not None
     assert config.out is not None
-    nodes: list[UserConfig] = [{"partition-id": i} for i in range(len(site_folders(config.sites)))]
+    n_sites = len(site_folders(config.sites))
+    needed = max(config.quorum, config.expected)
+    if n_sites < needed:  # in a deployment more might connect; here waiting would be in vain
+        raise QuorumError(f"{config.sites} has {n_sites} of the {needed} sites that are needed")
+    nodes: list[UserConfig] = [{"partition-id": i} for i in range(n_sites)]
     run_in_process(server.app.app, client.app.app, nodes, config.flat())
     metrics: dict[str, Any] = json.loads((config.out / METRICS_FILE).read_text())
     return metrics

@@ -59,6 +59,20 @@ def bootstrap(
     return {name: _interval(v) for name, v in values.items()}
 
 
+def point_estimates(
+    labels: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+) -> dict[str, float]:
+    """Return the exact metrics that `bootstrap` gives intervals of, under the same names.
+
+    Parameters are those of `bootstrap`; at least two classes must be present.
+    """
+    once = np.ones((1, len(labels)))
+    values = _metrics(labels, (predicted, probabilities), once)
+    return {name: float(v[0]) for name, v in values.items()}
+
+
 def paired_difference(
     labels: NDArray[np.integer],
     first: Predictions,

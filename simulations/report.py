@@ -1,12 +1,13 @@
 """The comparison as Markdown that a newcomer can read, and as JSON."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from common.config import RunConfig
+from server.card import markdown_table
 from simulations.comparison import Arm, Cost, Quality
 
 SYNTHETIC_NOTE = (
@@ -48,11 +49,11 @@ def write_report(
         "",
         table(arms),
         "",
-        *(f"{arm.name}: no model. {arm.failure}" for arm in arms if arm.failure),
+        *_missing(arms),
         "Every row is judged on the same test lesions, which no row was trained on or chosen "
-        "by. *Difference* is the largest, over all test images and classes, of a decision "
-        "value from the pooled model's. Intervals are bootstrapped over lesions. Seconds are "
-        "wall time in one process, features cached before.",
+        "by. *Difference* is the largest, over all test images and the diagnoses that a row "
+        "was trained on, of a decision value from the pooled model's. Intervals are "
+        "bootstrapped over lesions. Seconds are wall time in one process, features cached before.",
     ]
     path = out / "report.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -61,14 +62,24 @@ def write_report(
 
 def table(arms: Iterable[Arm]) -> str:
     """Return the arms as a Markdown table."""
-    rows = [_HEADER, ["---"] * len(_HEADER), *map(_row, arms)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown_table(_HEADER, map(_row, arms))
+
+
+def _missing(arms: Iterable[Arm]) -> Iterator[str]:
+    """Yield a line on each model and each site that the table lacks, then an empty one."""
+    lines = [f"- {arm.name}: no model. {arm.failure}" for arm in arms if arm.failure]
+    for arm in arms:
+        lines += [f"- {arm.name}: left out {site} {why}" for site, why in arm.left_out.items()]
+    if lines:
+        yield from (*lines, "")
 
 
 def _row(arm: Arm) -> list[str]:
+    left = len(arm.left_out)
+    sites = f"{arm.sites - left} of {arm.sites}" if left else str(arm.sites)
     if arm.quality is None or arm.cost is None:
-        return [arm.name, str(arm.sites), *["-"] * (len(_HEADER) - 2)]
-    return [arm.name, str(arm.sites), *_quality_cells(arm.quality), *_cost_cells(arm, arm.cost)]
+        return [arm.name, sites, *["-"] * (len(_HEADER) - 2)]
+    return [arm.name, sites, *_quality_cells(arm.quality), *_cost_cells(arm, arm.cost)]
 
 
 def _quality_cells(quality: Quality) -> list[str]:
@@ -78,8 +89,8 @@ def _quality_cells(quality: Quality) -> list[str]:
         f"{quality.balanced_accuracy:.3f} ({low:.3f} to {high:.3f})",
         f"{quality.macro_auc:.3f} ({auc_low:.3f} to {auc_high:.3f})",
         f"{quality.calibration_error_before:.3f} → {quality.calibration_error:.3f}",
-        f"{quality.difference:.1e}",
-        str(quality.disagreements),
+        "-" if quality.difference is None else f"{quality.difference:.1e}",
+        "-" if quality.disagreements is None else str(quality.disagreements),
     ]
 
 
@@ -92,8 +103,15 @@ def _cost_cells(arm: Arm, cost: Cost) -> list[str]:
     ]
 
 
-def summary(name: str, metrics: Mapping[str, Any]) -> str:
-    """Return one line on a run's metrics over one site or all."""
+def run_summary(metrics: Mapping[str, Any]) -> str:
+    """Return a run's metrics as text: a line for all sites, for each, and each left out."""
+    rows = {"all sites": metrics["overall"], **metrics["sites"]}
+    lines = [_summary(name, row) for name, row in rows.items()]
+    lines += [f"left out: {site} {why}" for site, why in metrics["data"]["left_out"].items()]
+    return "\n".join([*([SYNTHETIC_NOTE, ""] if metrics["data"]["synthetic"] else []), *lines])
+
+
+def _summary(name: str, metrics: Mapping[str, Any]) -> str:
     shown = ("balanced_accuracy", "macro_auc", "accuracy", "expected_calibration_error")
     cells = [
         f"{key.replace('_', ' ')} " + ("-" if metrics[key] is None else f"{metrics[key]:.3f}")

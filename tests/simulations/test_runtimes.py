@@ -38,7 +38,8 @@ def test_from_image_files_to_a_diagnosis(tmp_path):
     # From the run's folder alone, as `fedderm predict` does.
     model = LinearModel.load(run.out / MODEL_FILE)
     test = [image for image in dataset.images if image.split == TEST]
-    views = extract_images([dataset.read(i.image_id) for i in test], model.config.feature_spec)
+    files = {image.image_id: dataset.read(image.image_id) for image in test}
+    views = extract_images(files, model.config.feature_spec)
     predicted, probabilities = model.predict(views)
     correct = np.mean([model.classes[p] == i.dx for p, i in zip(predicted, test, strict=True)])
     assert metrics["overall"]["n"] == len(test)
