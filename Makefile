@@ -30,5 +30,8 @@ clean:
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
+# Renamed when complete: a folder cut short by an interrupt would be taken for the data.
 data/synthetic: | .venv/ready
-	$(BIN)/fedderm data synth $@
+	rm -rf $@.part
+	$(BIN)/fedderm data synth $@.part
+	mv $@.part $@

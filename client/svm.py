@@ -21,9 +21,8 @@ from common.model import average_views, decision_values
 from common.moments import Moments
 from common.sums import Nothing, Sums
 from common.svm import HingeSums, hinge_sums, with_intercept
-from common.wire import Value
+from common.wire import Arrays, Value
 
-Arrays = Mapping[str, NDArray[np.generic]]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 

@@ -76,8 +76,12 @@ class FeatureMap:
 
     def apply(self, X: NDArray[np.floating]) -> Floats:
         """Map ``X`` (n, n_features) to (n, n_outputs)."""
-        Z = (X.astype(np.float64) - self.mean) @ self.matrix
+        Z = self.project(X)
         return self.fourier.apply(Z) if self.fourier else Z
+
+    def project(self, X: NDArray[np.floating]) -> Floats:
+        """Return the principal components (n, n_components) of ``X`` (n, n_features)."""
+        return (X.astype(np.float64) - self.mean) @ self.matrix
 
     def to_record(self) -> dict[str, Floats]:
         """Return the map as arrays."""

@@ -29,6 +29,7 @@ class LinearModel:
     Attributes
     ----------
     feature_map : from raw features to the classifier's.
+    variance : (n_components,) variances of the training views' principal components.
     weights : (n_classes, n_outputs + 1), the intercepts last.
     calibration : (2, n_classes) scales and biases of the probabilities.
     classes : names of the classes.
@@ -36,6 +37,7 @@ class LinearModel:
     """
 
     feature_map: FeatureMap
+    variance: Floats
     weights: Floats
     calibration: Floats
     classes: Sequence[str]
@@ -50,10 +52,22 @@ class LinearModel:
         values = self.scores(views)
         return values.argmax(axis=1), probabilities(values, self.calibration)
 
+    def distance(self, views: NDArray[np.floating]) -> Floats:
+        """Return how far images lie from the training images, (n,); about 1 is usual.
+
+        The Mahalanobis distance from the mean of all training views, over the square root of
+        the number of components, as the root mean square over the views (n, P, n_features).
+        """
+        n, P, n_features = views.shape
+        Z = self.feature_map.project(views.reshape(n * P, n_features))
+        squares = (Z**2 / self.variance).reshape(n, -1)
+        return np.asarray(np.sqrt(squares.mean(axis=1)))
+
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
         arrays = {
             **self.feature_map.to_record(),
+            "variance": self.variance,
             "weights": self.weights,
             "calibration": self.calibration,
         }
@@ -79,6 +93,7 @@ class LinearModel:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return cls(
                 FeatureMap.from_record(arrays),
+                arrays["variance"],
                 arrays["weights"],
                 arrays["calibration"],
                 about["classes"],

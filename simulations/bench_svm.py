@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from sklearn.pipeline import make_pipeline
@@ -28,30 +29,20 @@ def bench_svm(data: Path, c: float) -> list[Measurement]:
     views with the same weights: all standardised features, and the principal components.
     """
     with tempfile.TemporaryDirectory() as folder:
-        config = RunConfig.read(
-            {"c": (c,), "out": Path(folder, "run"), "sites": Path(folder, "sites")}
-        )
-        pooled = with_splits(data, config)
-        site = Site(data, config)
-        records = site.training_records()  # the features are computed here, not timed
-        assert config.sites is not None
-        make_sites(pooled, config.sites, "iid", _SITES, 1.0, config.seed)
-        start = time.perf_counter()
-        simulate(config)
-        federated = time.perf_counter() - start
+        sites = Path(folder, "sites")
+        config = RunConfig.read({"c": (c,), "out": Path(folder, "run"), "sites": sites})
+        records = Site(data, config).training_records()  # computes the features, not timed
+        make_sites(with_splits(data, config), sites, "iid", _SITES, 1.0, config.seed)
+        federated = _seconds(lambda: simulate(config))
     moments = Moments.measure(records.X, records.y, records.weight, len(DIAGNOSES))
     weights = balanced_weights(moments.class_weight)[records.y] * records.weight
-    feature_map = FeatureMap.principal(moments, config.components)
+    Z = FeatureMap.principal(moments, config.components).apply(records.X)
     svc = LinearSVC(C=c, dual=False)
-    start = time.perf_counter()
-    make_pipeline(StandardScaler(), svc).fit(
-        records.X.astype(float), records.y, linearsvc__sample_weight=weights
+    scaled = make_pipeline(StandardScaler(), svc)
+    whole = _seconds(
+        lambda: scaled.fit(records.X.astype(float), records.y, linearsvc__sample_weight=weights)
     )
-    whole = time.perf_counter() - start
-    Z = feature_map.apply(records.X)
-    start = time.perf_counter()
-    svc.fit(Z, records.y, sample_weight=weights)
-    reduced = time.perf_counter() - start
+    reduced = _seconds(lambda: svc.fit(Z, records.y, sample_weight=weights))
     n, size = records.X.shape
     return [
         Measurement(f"federated SVM, {_SITES} sites, {n} views, whole run", federated, "s"),
@@ -60,3 +51,9 @@ def bench_svm(data: Path, c: float) -> list[Measurement]:
         Measurement("federated / LinearSVC on all features", federated / whole, "", "at most 1"),
         Measurement("federated / LinearSVC on components", federated / reduced, "", "at most 1"),
     ]
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from common.config import RunConfig
-from common.dataset import DIAGNOSES, Dataset
+from common.dataset import Dataset
 from common.errors import ConfigError, DataError, FedDermError
 from common.features import extract, extract_images
 from common.model import LinearModel
@@ -28,8 +28,6 @@ app.add_typer(data_cli.app, name="data")
 
 Data = Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")]
 Out = Annotated[Path, typer.Option(help="New folder for the results.")]
-Sites = Annotated[int | None, typer.Option(help="Number of sites.")]
-Alpha = Annotated[float, typer.Option(help="Skew of Dirichlet sites; smaller is more skewed.")]
 Settings = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings; `fedderm settings` lists them."),
@@ -64,8 +62,8 @@ def simulate(
         Literal["natural", "iid", "dirichlet", "quantity", "folders"],
         typer.Option(help="Who holds what; folders: DIR has one folder per site already."),
     ] = "natural",
-    sites: Sites = None,
-    alpha: Alpha = 0.5,
+    sites: data_cli.Sites = None,
+    alpha: data_cli.Alpha = 0.5,
     settings: Settings = None,
     config: ConfigFile = None,
 ) -> None:
@@ -88,7 +86,7 @@ def compare(
     data: Data,
     out: Out,
     sites: Annotated[int, typer.Option(help="Number of Dirichlet sites.")] = 10,
-    alpha: Alpha = 0.5,
+    alpha: data_cli.Alpha = 0.5,
     settings: Settings = None,
     config: ConfigFile = None,
 ) -> None:
@@ -111,13 +109,18 @@ def predict(
     ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files.")],
 ) -> None:
-    """Print the diagnosis and the probabilities of each image. Not a medical device."""
+    """Print diagnosis and probabilities of each image; no medical device.
+
+    The last number is the image's distance from the training images: about 1 is usual, and
+    what lies much farther the model has never seen the like of.
+    """
     loaded = LinearModel.load(_model_file(model))
     files = {str(path): _read_file(path) for path in images}
-    classes, probabilities = loaded.predict(extract_images(files, loaded.config.feature_spec))
-    for path, label, row in zip(files, classes, probabilities, strict=True):
-        chances = "  ".join(f"{name} {p:.3f}" for name, p in zip(DIAGNOSES, row, strict=True))
-        typer.echo(f"{path}: {DIAGNOSES[label]}  {chances}")
+    views = extract_images(files, loaded.config.feature_spec)
+    answers = zip(files, *loaded.predict(views), loaded.distance(views), strict=True)
+    for path, label, row, distance in answers:
+        chances = "  ".join(f"{name} {p:.3f}" for name, p in zip(loaded.classes, row, strict=True))
+        typer.echo(f"{path}: {loaded.classes[label]}  {chances}  distance {distance:.2f}")
 
 
 @app.command()

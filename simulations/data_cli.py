@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from common.config import RunConfig
 from common.datacheck import Check, Count
 from common.datacheck import check as check_folder
 from common.dataset import DIAGNOSES, SYNTHETIC_MARKER, Dataset
@@ -17,7 +18,13 @@ from simulations.synthetic import write_synthetic
 
 app = typer.Typer(help="Check, generate and partition data folders.", no_args_is_help=True)
 
+Sites = Annotated[int | None, typer.Option(help="Number of sites.")]
+Alpha = Annotated[
+    float, typer.Option(help="Skew of dirichlet and quantity; smaller is more skewed.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+
+_RUN = RunConfig()  # for its defaults: folders written ahead of a run are those of the run
 
 
 @app.command()
@@ -51,11 +58,13 @@ def partition(
     folder: Annotated[Path, typer.Argument(metavar="DIR")],
     out: Annotated[Path, typer.Option(help="New folder for the site folders.")],
     scheme: Annotated[Scheme, typer.Option(help="Who holds what.")] = "natural",
-    sites: Annotated[int | None, typer.Option(help="Number of sites.")] = None,
-    alpha: Annotated[float, typer.Option(help="Smaller is more skewed.")] = 0.5,
-    seed: Seed = 0,
-    test_fraction: Annotated[float, typer.Option(help="Share of lesions for the test.")] = 0.2,
-    folds: Annotated[int, typer.Option(help="Folds of the other lesions.")] = 3,
+    sites: Sites = None,
+    alpha: Alpha = 0.5,
+    seed: Seed = _RUN.seed,
+    test_fraction: Annotated[
+        float, typer.Option(help="Share of lesions for the test.")
+    ] = _RUN.test_fraction,
+    folds: Annotated[int, typer.Option(help="Folds of the other lesions.")] = _RUN.folds,
     link: Annotated[bool, typer.Option("--link", help="Link images instead of copying.")] = False,
 ) -> None:
     """Write one folder per site of DIR; all carry the splits of the pooled data.

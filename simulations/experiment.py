@@ -76,6 +76,8 @@ def simulate(config: RunConfig) -> dict[str, Any]:
 
     Raises
     ------
+    QuorumError
+        If there are fewer sites than the run needs.
     FedDermError
         What the coordinator raised.
     """

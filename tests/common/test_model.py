@@ -22,12 +22,26 @@ VIEWS = X.reshape(20, 3, 8).astype(np.float32)
 
 
 def make_model(fourier: FourierMap | None) -> LinearModel:
-    principal = FeatureMap.principal(Moments.measure(X, Y, np.ones(60), N_CLASSES), 5)
+    moments = Moments.measure(X, Y, np.ones(60), N_CLASSES)
+    principal = FeatureMap.principal(moments, 5)
+    variance = np.diag(moments.mapped(principal.mean, principal.matrix).scatter()) / 60
     feature_map = FeatureMap(principal.mean, principal.matrix, fourier)
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((N_CLASSES, feature_map.n_outputs + 1))
     calibration = rng.uniform(0.5, 2.0, (2, N_CLASSES))
-    return LinearModel(feature_map, weights, calibration, DIAGNOSES, RunConfig(seed=3, c=(1e-4,)))
+    config = RunConfig(seed=3, c=(1e-4,))
+    return LinearModel(feature_map, variance, weights, calibration, DIAGNOSES, config)
+
+
+def test_the_distance_is_1_over_the_training_views_and_grows_away_from_them() -> None:
+    model = make_model(None)
+    assert np.mean(model.distance(VIEWS) ** 2) == pytest.approx(1.0)
+    Z = model.feature_map.project(X)
+    inverse = np.linalg.inv(np.cov(Z.T, bias=True))
+    expected = np.sqrt(np.einsum("ij,jk,ik->i", Z, inverse, Z) / 5)
+    np.testing.assert_allclose(model.distance(X[:, None]), expected, rtol=1e-6)
+    away = model.feature_map.mean + 3 * (VIEWS - model.feature_map.mean)
+    np.testing.assert_allclose(model.distance(away), 3 * model.distance(VIEWS), rtol=1e-5)
 
 
 @pytest.mark.parametrize("fourier", [None, FourierMap(16, 1.7, 5)], ids=["linear", "rbf"])
