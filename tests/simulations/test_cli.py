@@ -252,10 +252,12 @@ def test_predict_diagnoses_from_the_run_alone(
     correct = []
     for line, (path, dx) in zip(out.splitlines(), tested.items(), strict=True):
         name, _, rest = line.partition(": ")
-        diagnosis, *chances = rest.split()
+        diagnosis, *chances, word, distance = rest.split()
         assert name == path
         assert chances[::2] == list(DIAGNOSES)
         assert sum(map(float, chances[1::2])) == pytest.approx(1, abs=0.005)
+        assert word == "distance"
+        assert float(distance) > 0
         correct.append(diagnosis == dx)
     assert np.mean(correct) == pytest.approx(_metrics(finished / "run")["overall"]["accuracy"])
 
