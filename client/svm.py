@@ -151,7 +151,9 @@ def _fewest_active(prepared: Prepared, active: NDArray[np.bool_]) -> tuple[int, 
         np.delete(pulling[fold == f].sum(axis=0), f if len(active) > 1 else [], axis=0)
         for f in np.unique(fold)
     ]
-    return int(pulling.sum(axis=0).min()), min(int(counts.min()) for counts in in_folds)
+    # A fold of which none pull adds nothing, and nothing is found by taking it away.
+    present = [int(counts[counts > 0].min(initial=len(lesions))) for counts in in_folds]
+    return int(pulling.sum(axis=0).min()), min(present)
 
 
 def _folder_name(digest: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
 
 from common.errors import ConfigError, DataError
 
@@ -79,7 +80,9 @@ def decode(data: bytes, size: int) -> Pillow.Image:
             image.draft("RGB", (size, size))
             return image.convert("RGB")
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        raise DataError(f"an image cannot be decoded ({error}); use JPEG or PNG") from error
+        # Pillow's own text for an unknown format shows an address in memory.
+        reason = "no image" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"an image cannot be decoded ({reason}); use JPEG or PNG") from error
 
 
 def augmented_view(

@@ -29,7 +29,8 @@ class LinearModel:
     Attributes
     ----------
     feature_map : from raw features to the classifier's.
-    variance : (n_components,) variances of the training views' principal components.
+    variance : (n_components,) variances of the training views' principal components,
+        infinite for those to be left out of distances.
     weights : (n_classes, n_outputs + 1), the intercepts last.
     calibration : (2, n_classes) scales and biases of the probabilities.
     classes : names of the classes.
@@ -55,13 +56,13 @@ class LinearModel:
     def distance(self, views: NDArray[np.floating]) -> Floats:
         """Return how far images lie from the training images, (n,); about 1 is usual.
 
-        The Mahalanobis distance from the mean of all training views, over the square root of
-        the number of components, as the root mean square over the views (n, P, n_features).
+        The Mahalanobis distance from the mean of all training views, as the root mean square
+        over the views (n, P, n_features) and the components that vary.
         """
         n, P, n_features = views.shape
         Z = self.feature_map.project(views.reshape(n * P, n_features))
-        squares = (Z**2 / self.variance).reshape(n, -1)
-        return np.asarray(np.sqrt(squares.mean(axis=1)))
+        squares = (Z**2 / self.variance).reshape(n, -1).sum(axis=1)
+        return np.asarray(np.sqrt(squares / (P * np.isfinite(self.variance).sum())))
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""

@@ -132,8 +132,9 @@ def _train(federation: Federation, config: RunConfig) -> Result:
         sites = MappedSites(federation, feature_map, class_weights)
         fitted = Fitted(sites, _one_shot(config, mapped), PLAIN, {})
     weights = _without_absent(fitted.weights, class_weights)
-    # A component without variance, where records are few, tells no distance.
-    variance = np.maximum(np.diag(mapped.scatter()) / mapped.weight, np.finfo(np.float32).eps)
+    variance = np.diag(mapped.scatter()) / mapped.weight
+    # A component without variance, where records are fewer than components, tells no distance.
+    variance = np.where(variance > 1e-9 * variance.max(), variance, np.inf)
     return Result(
         LinearModel(
             fitted.sites.feature_map, variance, weights[0], fitted.calibration, DIAGNOSES, config
