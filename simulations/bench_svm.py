@@ -30,7 +30,7 @@ def bench_svm(data: Path, c: float) -> list[Measurement]:
     """
     with tempfile.TemporaryDirectory() as folder:
         sites = Path(folder, "sites")
-        config = RunConfig.read({"c": (c,), "out": Path(folder, "run"), "sites": sites})
+        config = RunConfig(c=(c,), out=Path(folder, "run"), sites=sites, min_active=1)
         records = Site(data, config).training_records()  # computes the features, not timed
         make_sites(with_splits(data, config), sites, "iid", _SITES, 1.0, config.seed)
         federated = _seconds(lambda: simulate(config))
