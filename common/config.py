@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from common.augment import PREDICTION_VIEWS
 from common.errors import ConfigError
 from common.features import FeatureSpec
 from common.weights import DEFAULT_BACKBONE
@@ -42,7 +43,7 @@ class RunConfig(BaseModel):
 
     out: OptionalPath = Field(default=None, description="run folder to write")
     sites: OptionalPath = Field(default=None, description="folder with one folder per site")
-    cache: Path = Field(
+    cache: Annotated[Path, BeforeValidator(_absent)] = Field(
         default=Path("~/.cache/fedderm"), description="folder for features, shared by all runs"
     )
     seed: int = Field(default=0, ge=0, description="seed of splits, views and random features")
@@ -56,7 +57,9 @@ class RunConfig(BaseModel):
     size: int = Field(default=224, ge=32, description="height and width of a view in pixels")
     levels: int = Field(default=3, ge=0, description="depths pooled beside the last one")
     views: int = Field(default=4, ge=0, description="augmented views of a training image")
-    predictions: int = Field(default=4, ge=1, le=8, description="views averaged at prediction")
+    predictions: int = Field(
+        default=4, ge=1, le=PREDICTION_VIEWS, description="views averaged at prediction"
+    )
 
     components: int = Field(default=512, ge=1, description="principal components kept")
     kernel: Literal["linear", "rbf"] = Field(default="linear", description="kernel of the SVM")
@@ -80,7 +83,7 @@ class RunConfig(BaseModel):
     quorum: int = Field(default=1, ge=1, description="least number of sites that a model needs")
     expected: int = Field(default=1, ge=1, description="sites waited for before the start")
     timeout: float = Field(
-        default=600.0,
+        default=3600.0,
         gt=0,
         description="seconds of silence after which sites that owe an answer are left out",
     )
