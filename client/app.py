@@ -57,7 +57,7 @@ def _describe(site: Site) -> Mapping[str, Value]:
     """Say who this site is and what its features are; nothing about a patient."""
     features = site.features.views
     digest = hashlib.sha256(repr(site.dataset.images).encode())
-    digest.update(features.tobytes())
+    digest.update(features.data)  # not tobytes, which would copy them all
     return {
         "site": site.name,
         "classes": list(DIAGNOSES),

@@ -12,7 +12,6 @@ from common import calibration, svm
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.feature_map import FeatureMap, FourierMap
-from common.lbfgs import Solution
 from common.metrics import Evaluation, Metrics
 from common.model import LinearModel
 from common.moments import Moments, lda, ridge
@@ -174,7 +173,9 @@ def _svm(
     # max keeps the first of equals, the smoothest: C ascends.
     best = max(candidates, key=lambda candidate: candidate.balanced_accuracy)
     start = best.weights.mean(axis=0, keepdims=True)
-    solution = _solve(best, config, start, config.tolerance)
+    solution = svm.solve(
+        best.sites.hinge, start, best.preconditioner, best.c, config.tolerance, config.max_rounds
+    )
     reached = float(solution.gradient_norm.max())
     if reached > config.tolerance:
         _log.warning("stopped after %d rounds at a gradient of %.1e", solution.rounds, reached)
@@ -208,19 +209,10 @@ def _path(
     strengths = sorted(config.c)
     weights = np.repeat(preconditioner.start(strengths[0])[None], config.folds, axis=0)
     for c in strengths:
-        candidate = Candidate(c, sites, preconditioner, weights, np.nan)
-        weights = _solve(candidate, config, weights, _CHOICE_TOLERANCE).x.reshape(weights.shape)
+        solution = svm.solve(
+            sites.hinge, weights, preconditioner, c, _CHOICE_TOLERANCE, config.max_rounds
+        )
+        weights = solution.x.reshape(weights.shape)
         counts = sum(sites.evaluate(weights, PLAIN).values(), Evaluation.zero(N_CLASSES))
         score = Metrics.compute(counts).balanced_accuracy
-        yield replace(candidate, weights=weights, balanced_accuracy=score)
-
-
-def _solve(candidate: Candidate, config: RunConfig, start: Floats, tolerance: float) -> Solution:
-    return svm.solve(
-        candidate.sites.hinge,
-        start,
-        candidate.preconditioner,
-        candidate.c,
-        tolerance,
-        config.max_rounds,
-    )
+        yield Candidate(c, sites, preconditioner, weights, score)
