@@ -1,19 +1,20 @@
 """The app that runs at a site: one door in, one door out."""
 
-import hashlib
+import importlib
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client import svm
 from client.site import Site, open_site
 from common.dataset import DIAGNOSES
 from common.errors import FedDermError, RefusalError
 from common.wire import Value, pack, unpack_arrays, unpack_values
 
-METHODS = {"svm": svm.answer}
+METHODS = {"svm": "client.svm", "finetune": "client.finetune"}
+"""Modules, imported when they are asked for: not every method needs PyTorch."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,30 +42,29 @@ def answer(message: Message, context: Context) -> Message:
 def _answer(site: Site, content: RecordDict, context: Context) -> RecordDict:
     values = unpack_values(content)
     question = str(values["question"])
-    if question == "join":
-        return pack({}, _describe(site))
     if question == "close":
-        site.close(context.run_id)
+        site.close(context.run_id, bool(values["finished"]))
         return pack({}, {})
-    if site.config.method not in METHODS:
-        raise RefusalError(f"this site does not know the method '{site.config.method}'")
-    method = METHODS[site.config.method]
-    sums = method(site, question, unpack_arrays(content), values, context)
+    method = _method(site)
+    if question == "join":
+        return pack({}, {**_describe(site), **method.describe(site)})
+    sums = method.answer(site, question, unpack_arrays(content), values, context)
     return pack(sums.to_record(), {})
 
 
+def _method(site: Site) -> Any:
+    if site.config.method not in METHODS:
+        raise RefusalError(f"this site does not know the method '{site.config.method}'")
+    return importlib.import_module(METHODS[site.config.method])
+
+
 def _describe(site: Site) -> Mapping[str, Value]:
-    """Say who this site is and what its features are; nothing about a patient."""
-    features = site.features.views
-    digest = hashlib.sha256(repr(site.dataset.images).encode())
-    digest.update(features.data)  # not tobytes, which would copy them all
+    """Say who this site is; nothing about a patient."""
     return {
         "site": site.name,
         "classes": list(DIAGNOSES),
-        "n_features": features.shape[2],
-        "features": site.config.feature_spec.key,
         "images": len(site.dataset),
         "lesions": len(site.dataset.by_lesion.sizes),
         "synthetic": site.dataset.synthetic,
-        "fingerprint": digest.hexdigest(),
+        "fingerprint": site.fingerprint,
     }

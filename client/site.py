@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from common.config import RunConfig
 from common.dataset import Dataset
-from common.errors import ConfigError
-from common.features import Features, extract
+from common.errors import ConfigError, RefusalError
+from common.features import Features, content_keys, extract
 from common.splits import TEST, site_splits
 
 Ints = NDArray[np.int64]
@@ -70,6 +70,37 @@ class Site:
         """Which images are kept for testing, (n,)."""
         return np.asarray(self.dataset.splits == TEST)
 
+    @cached_property
+    def contents(self) -> list[str]:
+        """The key of each image's bytes, in order."""
+        return content_keys(self.dataset)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the images and their rows in the table."""
+        facts = repr((self.dataset.images, self.contents))
+        return hashlib.sha256(facts.encode()).hexdigest()
+
+    def part(self, name: str) -> Ints:
+        """Return the numbers of the images of a part.
+
+        The parts are "test"; "validation", the first fold of the others; "train", the rest.
+
+        Raises
+        ------
+        RefusalError
+            If there is no such part.
+        """
+        validation = self.dataset.splits == "0"
+        masks = {
+            "train": ~self.held_out & ~validation,
+            "validation": validation,
+            "test": self.held_out,
+        }
+        if name not in masks:
+            raise RefusalError(f"'{name}' is no part of the images; parts are {', '.join(masks)}")
+        return np.flatnonzero(masks[name])
+
     def training_records(self) -> Records:
         """Return every view of every image that is not kept for testing."""
         train = np.flatnonzero(~self.held_out)
@@ -85,13 +116,26 @@ class Site:
 
     def scratch(self, run_id: int) -> Path:
         """Return the folder that keeps this site's arrays between the messages of one run."""
-        run = f"{self.folder.resolve()}\n{self.config.out}\n{run_id}"
+        return self._folder(str(run_id))
+
+    @property
+    def state_folder(self) -> Path:
+        """The folder of what a run needs that goes on after an interruption, under a new id."""
+        return self._folder("state")
+
+    def _folder(self, kind: str) -> Path:
+        run = f"{self.folder.resolve()}\n{self.config.out}\n{kind}"
         name = hashlib.sha256(run.encode()).hexdigest()[:32]
         return self.config.cache.expanduser() / "scratch" / name
 
-    def close(self, run_id: int) -> None:
-        """Forget what was kept for one run; features on disk stay."""
+    def close(self, run_id: int, finished: bool) -> None:
+        """Forget what was kept for one run; features on disk stay.
+
+        What an unfinished run needs to go on is kept.
+        """
         shutil.rmtree(self.scratch(run_id), ignore_errors=True)
+        if finished:
+            shutil.rmtree(self.state_folder, ignore_errors=True)
         self.__dict__.pop("features", None)
 
 

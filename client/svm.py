@@ -69,6 +69,12 @@ class Prepared:
         return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names})
 
 
+def describe(site: Site) -> dict[str, Value]:
+    """Say what this site's features are; computes those that are not on disk."""
+    size = site.features.views.shape[2]
+    return {"n_features": size, "features": site.config.feature_spec.key}
+
+
 def answer(
     site: Site,
     question: str,

@@ -2,37 +2,25 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from common.augment import PREDICTION_VIEWS
+from common.config_fields import OptionalPath, Positives, absent
 from common.errors import ConfigError
 from common.features import FeatureSpec
+from common.finetune_config import FinetuneConfig
 from common.weights import DEFAULT_BACKBONE
 
-
-def _split(value: object) -> object:
-    """Read "1e-5,1e-4" and 1e-5 as tuples: Flower's run configuration holds no lists."""
-    if isinstance(value, str):
-        return tuple(value.split(","))
-    return (value,) if isinstance(value, int | float) else value
-
-
-def _absent(value: object) -> object:
-    """Read "" as None: Flower's run configuration holds no nulls."""
-    return None if value == "" else value
+METHOD_DEFAULTS: Mapping[str, Mapping[str, object]] = {
+    "svm": {"size": 224, "folds": 3},
+    "finetune": {"size": 160, "folds": 10},
+}
+"""Values of keys that are left empty, where the methods want different ones."""
 
 
-Positives = Annotated[
-    tuple[Annotated[float, Field(gt=0)], ...],
-    BeforeValidator(_split),
-    Field(min_length=1),
-]
-OptionalPath = Annotated[Path | None, BeforeValidator(_absent)]
-
-
-class RunConfig(BaseModel):
+class RunConfig(FinetuneConfig):
     """Everything that decides a run's model, and the rules it runs under.
 
     Field names are the keys of a configuration file, of ``key=value`` on the command line
@@ -43,12 +31,12 @@ class RunConfig(BaseModel):
 
     out: OptionalPath = Field(default=None, description="run folder to write")
     sites: OptionalPath = Field(default=None, description="folder with one folder per site")
-    cache: Annotated[Path, BeforeValidator(_absent)] = Field(
+    cache: Annotated[Path, BeforeValidator(absent)] = Field(
         default=Path("~/.cache/fedderm"), description="folder for features, shared by all runs"
     )
     seed: int = Field(default=0, ge=0, description="seed of splits, views and random features")
 
-    method: Literal["svm"] = Field(default="svm", description="how the sites train")
+    method: Literal["svm", "finetune"] = Field(default="svm", description="how the sites train")
     head: Literal["svm", "ridge", "lda"] = Field(
         default="svm", description="classifier: exact SVM in rounds, or one-shot ridge or LDA"
     )
@@ -71,7 +59,11 @@ class RunConfig(BaseModel):
         default=(1e-5, 3e-5, 1e-4, 3e-4), description="regularisation strengths C to choose from"
     )
     alpha: float = Field(default=1e3, gt=0, description="ridge penalty")
-    folds: int = Field(default=3, ge=2, description="folds that C and the width are chosen on")
+    folds: int = Field(
+        default=3,
+        ge=2,
+        description="folds of the training lesions: C is chosen on each, rounds on the first",
+    )
     test_fraction: float = Field(
         default=0.2, ge=0, lt=1, description="share of lesions held out where no split is given"
     )
@@ -87,6 +79,13 @@ class RunConfig(BaseModel):
         gt=0,
         description="seconds of silence after which sites that owe an answer are left out",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        """Give keys that are left empty what their method wants."""
+        defaults = METHOD_DEFAULTS.get(str(values.get("method", "svm")), {})
+        return values | {k: v for k, v in defaults.items() if values.get(k, "") == ""}
 
     @classmethod
     def read(cls, values: Mapping[str, object]) -> "RunConfig":
@@ -125,12 +124,14 @@ def _flat(value: object) -> str | int | float:
     if value is None:
         return ""
     if isinstance(value, tuple):
-        return ",".join(map(repr, value))
+        return ",".join(str(item) if isinstance(item, str) else repr(item) for item in value)
     return value if isinstance(value, int | float) else str(value)
 
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
+    if not first["loc"]:  # a rule about several keys
+        return str(first["msg"]).removeprefix("Value error, ")
     key = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         known = ", ".join(RunConfig.model_fields)

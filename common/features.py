@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,12 +161,12 @@ def extract(dataset: Dataset, spec: FeatureSpec, cache: Path, progress: bool = F
     DataError
         If an image cannot be read, before anything is computed, or ``cache`` cannot be written.
     """
-    contents = [_content(dataset.read(image.image_id)) for image in dataset.images]
+    contents = content_keys(dataset)
     rows = read_rows(cache / spec.key, set(contents))
     # Equal images have equal features, so each content is computed once.
     missing = {content: i for i, content in enumerate(contents) if content not in rows}
     if missing:
-        _refuse_unreadable(dataset, list(missing.values()))
+        refuse_unreadable(dataset, list(missing.values()))
         rows |= _compute(dataset, missing, spec, cache, progress)
     return Features(np.stack([rows[content] for content in contents]), spec.views)
 
@@ -199,11 +199,23 @@ def extract_images(images: Mapping[str, bytes], spec: FeatureSpec) -> NDArray[np
         return np.stack(list(pool.map(named, images)))
 
 
+def content_keys(dataset: Dataset) -> list[str]:
+    """Return the SHA-256 of each image's bytes, in hexadecimal."""
+    return [_content(dataset.read(image.image_id)) for image in dataset.images]
+
+
 def _content(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _refuse_unreadable(dataset: Dataset, indices: Sequence[int]) -> None:
+def refuse_unreadable(dataset: Dataset, indices: Sequence[int]) -> None:
+    """Decode the images at ``indices``.
+
+    Raises
+    ------
+    DataError
+        If some cannot be decoded, with the first of them.
+    """
     from common.datacheck import unreadable
 
     offenders = unreadable(dataset, np.array(indices, dtype=np.int64))
@@ -218,17 +230,40 @@ def _refuse_unreadable(dataset: Dataset, indices: Sequence[int]) -> None:
 def _compute(
     dataset: Dataset, missing: Mapping[str, int], spec: FeatureSpec, cache: Path, progress: bool
 ) -> dict[str, NDArray[np.float32]]:
-    """Compute and keep the rows of the images at the indices in ``missing``, a shard at a time."""
-    from common.engine import one_thread_per_core, onnx_engine
+    """Compute and keep the rows of the images at the indices in ``missing``."""
+    from common.engine import onnx_engine
 
     _log.info("computing features of %d images into %s", len(missing), cache / spec.key)
     file = cache / "networks" / f"{spec.network_name}.onnx"
     row = _row_function(spec, onnx_engine(lambda: _network(spec), spec.size, file))
-    rows: dict[str, NDArray[np.float32]] = {}
 
-    def compute(job: tuple[str, int]) -> NDArray[np.float32]:
+    def rows(data: bytes, content: str) -> list[NDArray[np.float32]]:
+        return [row(data, content)]
+
+    return fill_shards(dataset, missing, rows, [cache / spec.key], progress)[0]
+
+
+def fill_shards(
+    dataset: Dataset,
+    missing: Mapping[str, int],
+    rows: Callable[[bytes, str], Sequence[NDArray[Any]]],
+    folders: Sequence[Path],
+    progress: bool,
+) -> list[dict[str, NDArray[Any]]]:
+    """Compute rows of images on all cores and keep them, a shard at a time.
+
+    Parameters
+    ----------
+    missing : numbers of the images by content key.
+    rows : maps an image's bytes and content key to one row for each of ``folders``.
+    """
+    from common.engine import one_thread_per_core
+
+    found: list[dict[str, NDArray[Any]]] = [{} for _ in folders]
+
+    def compute(job: tuple[str, int]) -> Sequence[NDArray[Any]]:
         content, index = job
-        return row(dataset.read(dataset.images[index].image_id), content)
+        return rows(dataset.read(dataset.images[index].image_id), content)
 
     with (
         one_thread_per_core() as pool,
@@ -236,13 +271,15 @@ def _compute(
     ):
         jobs = iter(missing.items())
         while shard := list(islice(jobs, SHARD_IMAGES)):
-            done = {}
-            for (content, _), features in zip(shard, pool.map(compute, shard), strict=True):
-                done[content] = features
+            done: list[dict[str, NDArray[Any]]] = [{} for _ in folders]
+            for (content, _), images_rows in zip(shard, pool.map(compute, shard), strict=True):
+                for into, row in zip(done, images_rows, strict=True):
+                    into[content] = row
                 bar.update()
-            write_shard(cache / spec.key, done)
-            rows |= done
-    return rows
+            for folder, into, part in zip(folders, found, done, strict=True):
+                write_shard(folder, part)
+                into |= part
+    return found
 
 
 def _network(spec: FeatureSpec) -> "PooledFeatures":

@@ -1,6 +1,5 @@
-"""The trained classifier as a file: safetensors and nothing that executes."""
+"""The classifier that the SVM gives: linear, on mapped features."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,18 +7,15 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from common.calibration import probabilities
 from common.config import RunConfig
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from common.feature_map import FeatureMap
+from common.model_file import ModelFile, read_model_file
 from common.svm import with_intercept
 
 Floats = NDArray[np.float64]
-
-_ABOUT = "fedderm"
 
 
 @dataclass(frozen=True)
@@ -72,12 +68,7 @@ class LinearModel:
             "weights": self.weights,
             "calibration": self.calibration,
         }
-        contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-        # Folders say where a run was, nothing about the model.
-        config = self.config.model_dump(mode="json", exclude={"out", "sites", "cache"})
-        about = json.dumps({"classes": list(self.classes), "config": config})
-        # One key: safetensors writes several in random order, and equal models differ.
-        save_file(contiguous, path, metadata={_ABOUT: about})
+        ModelFile(arrays, self.classes, self.config).write(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -88,19 +79,17 @@ class LinearModel:
         DataError
             If the file is not there or not such a model.
         """
+        arrays, classes, config = read_model_file(path, "svm")
         try:
-            with safe_open(path, "numpy") as file:
-                about = json.loads(file.metadata()[_ABOUT])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return cls(
                 FeatureMap.from_record(arrays),
-                arrays["variance"],
-                arrays["weights"],
-                arrays["calibration"],
-                about["classes"],
-                RunConfig.read(about["config"]),
+                np.asarray(arrays["variance"]),
+                np.asarray(arrays["weights"]),
+                np.asarray(arrays["calibration"]),
+                classes,
+                config,
             )
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, ConfigError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} is no FedDerm model ({error}); name a run's model") from error
 
 

@@ -23,7 +23,7 @@ _SUFFIX = ".safetensors"
 _log = logging.getLogger(__name__)
 
 
-def write_shard(folder: Path, rows: Mapping[str, NDArray[np.float32]]) -> None:
+def write_shard(folder: Path, rows: Mapping[str, NDArray[np.floating]]) -> None:
     """Write ``rows``, arrays under hexadecimal keys, as one shard.
 
     Raises
@@ -36,13 +36,13 @@ def write_shard(folder: Path, rows: Mapping[str, NDArray[np.float32]]) -> None:
     write_atomically(folder / f"{hashlib.sha256(content).hexdigest()}{_SUFFIX}", content)
 
 
-def read_rows(folder: Path, keys: Collection[str]) -> dict[str, NDArray[np.float32]]:
+def read_rows(folder: Path, keys: Collection[str]) -> dict[str, NDArray[np.floating]]:
     """Return those rows of a folder's shards whose key is in ``keys``.
 
     A shard whose content does not match its name is removed with a warning. Each is checked
     once in a process, so that many sites may pick their rows from the same shards.
     """
-    rows: dict[str, NDArray[np.float32]] = {}
+    rows: dict[str, NDArray[np.floating]] = {}
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
         numbers = _index(path)
         if wanted := numbers.keys() & keys:

@@ -59,7 +59,11 @@ class Sums:
                 raise ReplyError(f"array '{name}' holds NaN or infinite values")
             if name in self.nonnegative and (np.asarray(got) < 0).any():
                 raise ReplyError(f"array '{name}' is negative, which no records can make it")
-        return type(self)(**dict(record))
+        return self._from_arrays(record)
+
+    @classmethod
+    def _from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
+        return cls(**arrays)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The app that runs at the coordinator: join, train, write the run folder."""
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,12 +8,13 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.config import RunConfig
-from server import svm
 from server.card import model_card
 from server.federation import Federation
+from server.result import Result
 from server.run import CARD_FILE, METRICS_FILE, RunFolder
 
-METHODS = {"svm": svm.train}
+METHODS = {"svm": "server.svm", "finetune": "server.finetune"}
+"""Modules, imported when they are asked for: not every method needs PyTorch."""
 
 app = ServerApp()
 
@@ -31,10 +33,13 @@ def main(grid: Grid, context: Context) -> None:
     folder = RunFolder(config)
     federation = Federation(grid, config, folder)
     federation.join()
+    finished = False
     try:
-        result = METHODS[config.method](federation, config)
+        train = importlib.import_module(METHODS[config.method]).train
+        result: Result = train(federation, config, folder)
+        finished = True
     finally:
-        federation.close()
+        federation.close(finished)
     metrics = {"data": _data(federation), **result.metrics()}
     folder.write_json(METRICS_FILE, metrics)
     folder.write_text(CARD_FILE, model_card(config, metrics))

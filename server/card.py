@@ -48,8 +48,8 @@ def model_card(config: RunConfig, metrics: Mapping[str, Any]) -> str:
     parts = [
         *([_SYNTHETIC] if data["synthetic"] else []),
         "# Skin-lesion classifier of a federation",
-        f"A {_HEADS[config.head]}, on frozen features of {config.backbone} "
-        f"({config.size} x {config.size} pixels). Trained by FedDerm: no image left its site.",
+        f"A {_kind(config)} ({config.size} x {config.size} pixels). Trained by FedDerm: no image "
+        "left its site.",
         "## Data",
         markdown_table(
             ("site", "images", "lesions"),
@@ -68,8 +68,24 @@ def model_card(config: RunConfig, metrics: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _kind(config: RunConfig) -> str:
+    if config.method == "finetune":
+        return f"{config.backbone} with a linear head, fine-tuned stage by stage"
+    return f"{_HEADS[config.head]}, on frozen features of {config.backbone}"
+
+
 def _training(config: RunConfig, training: Mapping[str, Any]) -> str:
-    facts: dict[str, object] = {"seed": config.seed, "class weights": "balanced"}
+    facts: dict[str, object] = {"seed": config.seed}
+    if config.method == "finetune":
+        facts |= {
+            "stages": ", ".join(config.stages),
+            "aggregation": config.strategy,
+            "rare classes": f"{config.imbalance}, by {config.priors} class frequencies",
+            "rounds": training["rounds"],
+            "best round on the validation lesions": training["best_round"] + 1,
+        }
+        return _list(facts)
+    facts["class weights"] = "balanced"
     if config.head == "svm":
         chosen = training["chosen"]
         facts |= {
@@ -78,6 +94,10 @@ def _training(config: RunConfig, training: Mapping[str, Any]) -> str:
             "rounds of the final fit": training["rounds"],
             "gradient norm reached": f"{training['gradient_norm']:.1e}",
         }
+    return _list(facts)
+
+
+def _list(facts: Mapping[str, object]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 

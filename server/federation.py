@@ -1,7 +1,7 @@
 """Asking sites and adding their answers: who is in, who failed, and whether enough are left."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -126,12 +126,14 @@ class Federation:
         zero: S,
         arrays: Arrays | None = None,
         values: Mapping[str, Value] | None = None,
+        sites: Collection[str] | None = None,
     ) -> Iterator[tuple[str, S]]:
         """Yield each site's name and checked answer, in the order of the names.
 
         Parameters
         ----------
         zero : the neutral element, which every answer must look like.
+        sites : the sites that are asked; None for all.
 
         Raises
         ------
@@ -143,7 +145,7 @@ class Federation:
         """
         content = pack(arrays or {}, {"question": question, **(values or {})})
         started, record = time.monotonic(), Round(question)
-        nodes = {site: self._nodes[site] for site in self.sites}
+        nodes = {s: self._nodes[s] for s in self.sites if sites is None or s in sites}
         for site, reply in self._replies(nodes, content, record, self._config.timeout):
             try:
                 answer = zero.from_record(unpack_arrays(reply))
@@ -157,10 +159,13 @@ class Federation:
         if record.faults:
             raise SitesLostError(_sentence(record.faults))
 
-    def close(self) -> None:
-        """Tell all sites that joined, lost ones too, to forget what they kept for this run."""
+    def close(self, finished: bool) -> None:
+        """Tell all sites that joined, lost ones too, to forget what they kept for this run.
+
+        Of a run that is not finished they keep what it needs to go on.
+        """
         started, record = time.monotonic(), Round("close")
-        content = pack({}, {"question": "close"})
+        content = pack({}, {"question": "close", "finished": finished})
         patience = min(self._config.timeout, _CLOSE_SECONDS)
         for site, _ in self._replies(self._nodes, content, record, patience):
             record.answered.append(site)

@@ -1,6 +1,7 @@
 """The folder of a run: what was asked for, what happened, and what came out."""
 
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from common.config import RunConfig
 from common.dataset import make_folder
 from common.errors import ConfigError
-from common.model import LinearModel
+from common.model_file import Model
 from common.shards import write_atomically
 from server.journal import Journal
 
@@ -56,25 +57,44 @@ class RunFolder:
             make_folder(self.path)
             self.write_json(CONFIG_FILE, start)
         self.journal = Journal(self.path / "journal")
-        self._rounds = self._read_rounds()
+        self._rounds = self.trim(ROUNDS_FILE)
 
     def log_round(self, record: "Round", seconds: float) -> None:
         """Append one line for a round: who answered, who failed and why, seconds and bytes."""
         self._rounds += 1
         line = {"round": self._rounds, **vars(record), "seconds": round(seconds, 4)}
-        with (self.path / ROUNDS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        self.append(ROUNDS_FILE, line)
+
+    def append(self, name: str, values: Mapping[str, Any]) -> None:
+        """Append a line of JSON to a file; what is not a finite number, JSON's null."""
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(values)) + "\n")
+
+    def trim(self, name: str, last: float = math.inf) -> int:
+        """Drop a line that a crash cut short, and the lines of rounds after ``last``.
+
+        Returns
+        -------
+        int
+            Number of lines left in the file, which need not exist.
+        """
+        file = self.path / name
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        whole = text[: text.rfind("\n") + 1].splitlines(keepends=True)
+        kept = [line for line in whole if json.loads(line)["round"] <= last]
+        if "".join(kept) != text:
+            self.write_text(name, "".join(kept))
+        return len(kept)
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file; what is not a finite number, JSON's null."""
-        finite = json.loads(json.dumps(values), parse_constant=lambda _: None)
-        self.write_text(name, json.dumps(finite, indent=1) + "\n")
+        self.write_text(name, json.dumps(_finite(values), indent=1) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file."""
         write_atomically(self.path / name, text.encode())
 
-    def finish(self, model: LinearModel) -> None:
+    def finish(self, model: Model) -> None:
         """Write the model, which makes the run a finished one, and drop the journal."""
         part = self.path / f".{MODEL_FILE}.part"
         model.save(part)
@@ -96,14 +116,9 @@ class RunFolder:
                     f"{now.get(key)!r}; start it as it was or set 'out' to a new folder"
                 )
 
-    def _read_rounds(self) -> int:
-        """Return the number of logged rounds, without a line that a crash cut short."""
-        file = self.path / ROUNDS_FILE
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            self.write_text(ROUNDS_FILE, whole)
-        return whole.count("\n")
+
+def _finite(values: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(values), parse_constant=lambda _: None)
 
 
 def _version(package: str) -> str:

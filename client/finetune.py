@@ -1,0 +1,251 @@
+"""A site's part in fine-tuning: it trains the open stage on its images, and counts."""
+
+import itertools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from flwr.app import Context
+from numpy.typing import NDArray
+
+from client.site import Site
+from client.state import SiteState
+from common.activations import Views, activations
+from common.calibration import calibration_sums, probabilities
+from common.config import RunConfig
+from common.engine import one_thread_per_core
+from common.errors import RefusalError
+from common.finetune import CONTROL, Item, Load, LocalSteps, Round, Stream, Update, plan
+from common.imbalance import Balance, ClassCounts
+from common.inference import prediction_features
+from common.metrics import Evaluation
+from common.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, shared_network
+from common.sums import Sums
+from common.wire import Arrays, Value
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Tensors = dict[str, Floats]
+
+
+def describe(site: Site) -> dict[str, Value]:
+    """Say which network this site would train, and on views of what kind."""
+    network = shared_network(site.config.backbone, site.config.weights)
+    return {"n_features": network.n_features, "features": site.config.feature_spec.key}
+
+
+def answer(
+    site: Site, question: str, arrays: Arrays, values: Mapping[str, Value], context: Context
+) -> Sums:
+    """Answer one question of the coordinator.
+
+    Raises
+    ------
+    RefusalError
+        If this site does not answer it.
+    """
+    if question == "counts":
+        return ClassCounts.measure(site.dataset.labels[site.part("train")])
+    tensors = {n: np.asarray(a, np.float32) for n, a in arrays.items() if n != "calibration"}
+    if question == "train":
+        return _train(site, tensors, values)
+    if question not in ("calibrate", "evaluate"):
+        raise RefusalError(f"no question '{question}' in method finetune")
+    labels = site.dataset.labels[site.part(str(values["subset"]))]
+    scores = _kept_scores(site, tensors, values, context)
+    calibration = np.asarray(arrays["calibration"], dtype=np.float64)
+    if question == "calibrate":
+        return calibration_sums(scores, labels, calibration)
+    return Evaluation.measure(labels, scores.argmax(axis=1), probabilities(scores, calibration))
+
+
+def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
+    """Take one round's steps from the coordinator's weights."""
+    config, labels = site.config, site.dataset.labels[site.part("train")]
+    this = _round(config, values)
+    network, stage = _open(config, this.stage, tensors)
+    counts = np.array(values["counts"], dtype=np.int64)
+    balance = _balance(config, counts, labels)
+    stream = Stream(labels, balance.draws, config.seed, site.name)
+    state = SiteState(site.state_folder, str(values["run"]))
+    kept = state.load(this.number)
+    load = _loader(site, network, stage)
+    seen, loss, travelled = 0, 0.0, 0.0
+    with one_thread_per_core() as pool:
+        correction = _correction(stage, tensors, kept)
+        steps = LocalSteps(network, stage, config, balance, labels, load, pool, correction)
+        steps.restore(kept)
+        for begin, end in itertools.pairwise(this.times(int(counts.sum()), config.batch)):
+            if items := stream.between(begin, end):
+                lr = this.learning_rate((begin + end) / 2, config.warmup)
+                loss += steps.step(items, lr)
+                seen, travelled = seen + len(items), travelled + lr
+    change = steps.change()
+    moved = _control_change(stage, config, tensors, change, travelled)
+    control = {name: np.asarray(kept.get(name, 0) + a, np.float32) for name, a in moved.items()}
+    state.save(this.number + 1, steps.state() | control)
+    # Frequent draws of rare images must not make a site weigh more than its images.
+    weight = seen / balance.draws.max() / math.ceil(this.end - this.begin)
+    return Update.of(weight, loss / max(seen, 1), change | moved)
+
+
+def _round(config: RunConfig, values: Mapping[str, Value]) -> Round:
+    rounds, number = plan(config), int(str(values["round"]))
+    if not 0 <= number < len(rounds):
+        raise RefusalError(f"there is no round {number}; this run has {len(rounds)}")
+    return rounds[number]
+
+
+def _balance(config: RunConfig, counts: Ints, labels: Ints) -> Balance:
+    """Choose the remedy for rare classes by all sites' ``counts``, or by this site's."""
+    own = ClassCounts.measure(labels).images
+    return Balance.from_counts(config, own if config.priors == "local" else counts)
+
+
+def _open(config: RunConfig, name: str, tensors: Tensors) -> tuple[Network, Stage]:
+    """Give the network its weights and open a stage; the tensors must be that stage's."""
+    network = shared_network(config.backbone, config.weights)
+    stage = open_stage(network, name)
+    weights = {name: a for name, a in tensors.items() if not name.startswith(CONTROL)}
+    if odd := weights.keys() ^ stage.trainable.keys():
+        raise RefusalError(f"stage '{name}' does not train just what was sent: {min(odd)}")
+    for tensor, parameter in stage.trainable.items():
+        if weights[tensor].shape != parameter.shape:
+            shapes = f"{list(weights[tensor].shape)}, expected {list(parameter.shape)}"
+            raise RefusalError(f"tensor '{tensor}' is {shapes}")
+    network.load(weights)
+    return network, stage
+
+
+def _loader(site: Site, network: Network, stage: Stage) -> Load:
+    """Return the function that reads the activations that ``stage`` starts from."""
+    spec, images = site.config.feature_spec, site.part("train")
+    dataset, contents = site.dataset.select(images), [site.contents[i] for i in images]
+    views = Views(dataset, contents, spec)
+    kept = _activations(site, stage.name) if stage.frozen else None
+
+    def load(item: Item) -> tuple[Floats, Floats]:
+        number = item.view % spec.views if stage.frozen else item.view
+        inputs = views.load(item) if kept is None else kept[item.image, number].astype(np.float32)
+        # Named after the image, as its view is: the same wherever the image lies.
+        rng = np.random.default_rng([spec.seed, int(contents[item.image], 16), item.view, 1])
+        keeps = rng.random(network.n_features, dtype=np.float32) >= site.config.dropout
+        return inputs, keeps.astype(np.float32) / np.float32(1 - site.config.dropout)
+
+    return load
+
+
+@lru_cache(maxsize=64)
+def _activations(site: Site, stage: str) -> NDArray[np.float16]:
+    """Return the activations (n, views, ...) of the training images at a stage's cut."""
+    config, images = site.config, site.part("train")
+    stages = tuple(name for name in config.stages if name != ALL)
+    contents = [site.contents[i] for i in images]
+    network = shared_network(config.backbone, config.weights)
+    found = activations(
+        network,
+        stages,
+        site.dataset.select(images),
+        contents,
+        config.feature_spec,
+        config.cache.expanduser(),
+    )
+    return found[stage]
+
+
+def _correction(stage: Stage, tensors: Tensors, kept: Tensors) -> dict[str, torch.Tensor]:
+    """Return SCAFFOLD's c - c_i; nothing where no control variates were sent."""
+    return {
+        name: torch.from_numpy(np.asarray(tensors[CONTROL + name] - kept.get(CONTROL + name, 0)))
+        for name in stage.trainable
+        if CONTROL + name in tensors
+    }
+
+
+def _control_change(
+    stage: Stage, config: RunConfig, tensors: Tensors, change: Tensors, travelled: float
+) -> Tensors:
+    """Return the change of c_i by option II of SCAFFOLD, where control variates were sent.
+
+    Parameters
+    ----------
+    travelled : sum of the learning rates of this round's steps.
+
+    References
+    ----------
+    Karimireddy et al., "SCAFFOLD: stochastic controlled averaging for federated learning", ICML
+    2020, equation 4.
+    """
+    moved: Tensors = {}
+    for name, depth in stage.depth.items():
+        if CONTROL + name in tensors:
+            rate = travelled * config.layer_decay**depth
+            c = tensors[CONTROL + name]
+            new = -c - change[name] / np.float32(rate) if rate else np.zeros_like(c)
+            moved[CONTROL + name] = np.asarray(new, np.float32)
+    return moved
+
+
+def _kept_scores(
+    site: Site, tensors: Tensors, values: Mapping[str, Value], context: Context
+) -> NDArray[np.float64]:
+    """Return scores under weights that are sent with the first question about them only."""
+    key = str(values["scores"])
+    if not re.fullmatch("[0-9a-f]{64}", key):
+        raise RefusalError(f"{key!r} is no digest of weights")
+    file = site.scratch(context.run_id) / f"scores-{key}.npy"
+    if tensors:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, _scores(site, tensors, values))
+    elif not file.exists():
+        raise RefusalError("these weights were not sent in this run; send them first")
+    return np.asarray(np.load(file), dtype=np.float64)
+
+
+def _scores(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> NDArray[np.float64]:
+    """Return logits (n, n_classes) of images, averaged over their prediction views."""
+    config, images = site.config, site.part(str(values["subset"]))
+    views, personal = int(str(values["views"])), bool(values["personal"])
+    network = shared_network(config.backbone, config.weights)
+    network.load(tensors)
+    features = _features(site, network, images, views)
+    if personal:
+        _fit_head(site, network, views)
+    with torch.inference_mode():
+        logits = network.head(torch.from_numpy(features).to(DEVICE)).cpu()
+    return np.asarray(logits.numpy(), dtype=np.float64)
+
+
+def _features(site: Site, network: Network, images: Ints, views: int) -> Floats:
+    spec = replace(site.config.feature_spec, predictions=views)
+    files = (site.dataset.read(site.dataset.images[i].image_id) for i in images)
+    with one_thread_per_core() as pool:
+        return prediction_features(network.backbone, files, spec, pool)
+
+
+def _fit_head(site: Site, network: Network, views: int) -> None:
+    """Train the head on this site's images alone, by its own class frequencies."""
+    config, images = site.config, site.part("train")
+    labels = site.dataset.labels[images]
+    features = _features(site, network, images, views)
+    epochs = float(config.personal)
+    this = Round(0, HEAD, 0.0, epochs, 0.0, epochs, epochs, config.lr[0])
+    balance = Balance.from_counts(config, ClassCounts.measure(labels).images)
+    stream = Stream(labels, balance.draws, config.seed, site.name)
+    even = np.ones(network.n_features, dtype=np.float32)
+    with one_thread_per_core() as pool:
+        steps = LocalSteps(
+            network,
+            open_stage(network, HEAD),
+            config,
+            balance,
+            labels,
+            lambda item: (features[item.image], even),
+            pool,
+        )
+        for begin, end in itertools.pairwise(this.times(len(labels), config.batch)):
+            steps.step(stream.between(begin, end), this.learning_rate(begin, config.warmup))

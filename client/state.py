@@ -1,0 +1,53 @@
+"""What a site keeps from one round of a run to the next: states of optimisers and the like."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+
+from common.shards import write_atomically
+
+Floats = NDArray[np.float32]
+
+
+class SiteState:
+    """Arrays of one run, by the round that they are for.
+
+    Those of earlier rounds are kept until a later round begins, so that a coordinator that was
+    killed can ask for its last round again and gets the very same answer.
+
+    Parameters
+    ----------
+    folder : of this site and run folder.
+    run : names the run; what another one left is never read.
+    """
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self._folder, self._run = folder, run
+
+    def load(self, number: int) -> dict[str, Floats]:
+        """Return what was last saved for a round up to ``number``; forget what came before."""
+        rounds = sorted(self._rounds())
+        usable = [each for each in rounds if each <= number]
+        for each in usable[:-1]:
+            self._file(each).unlink()
+        return dict(load_file(self._file(usable[-1]))) if usable else {}
+
+    def save(self, number: int, arrays: Mapping[str, Floats]) -> None:
+        """Keep arrays for round ``number`` and later ones.
+
+        Raises
+        ------
+        DataError
+            If they cannot be written; those of earlier rounds remain.
+        """
+        write_atomically(self._file(number), save(dict(arrays)))
+
+    def _rounds(self) -> list[int]:
+        files = self._folder.glob(f"{self._run}-*.safetensors")
+        return [int(file.stem.rpartition("-")[2]) for file in files]
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"{self._run}-{number}.safetensors"

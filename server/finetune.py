@@ -1,0 +1,241 @@
+"""Fine-tuning over a federation: stages, rounds, and what is kept of them."""
+
+import hashlib
+import logging
+import math
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from operator import add
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common import calibration
+from common.config import RunConfig
+from common.dataset import DIAGNOSES
+from common.errors import DataError
+from common.finetune import CONTROL, Round, Update, plan
+from common.imbalance import ClassCounts
+from common.metrics import Evaluation, Metrics
+from common.network import build, open_stage
+from common.network_model import NetworkModel
+from common.sums import Sums
+from common.wire import Arrays, Value
+from server.aggregation import Aggregation
+from server.checkpoint import Checkpoint, Tensors
+from server.federation import Federation, SitesLostError
+from server.progress import Progress
+from server.result import Result
+from server.run import RunFolder
+
+S = TypeVar("S", bound=Sums)
+
+N_CLASSES = len(DIAGNOSES)
+PLAIN = calibration.uncalibrated(N_CLASSES)
+CHECKPOINT_FILE = "checkpoint.safetensors"
+
+_log = logging.getLogger(__name__)
+
+
+def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Result:
+    """Train stage by stage; a site that fails is left out from then on.
+
+    After each round everything is on disk, so that a run that was killed goes on from there.
+
+    Raises
+    ------
+    QuorumError
+        If too few sites are left.
+    DataError
+        If there are no training images, or the state of the run cannot be kept.
+    """
+    return _Training(federation, config, folder).run()
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What weights make of a part of the sites' images.
+
+    Attributes
+    ----------
+    subset : name of the part.
+    views : prediction views of each image.
+    personal : whether each site first trains the head on its own images.
+    """
+
+    weights: Tensors
+    subset: str
+    views: int
+    personal: bool = False
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of all this."""
+        digest = hashlib.sha256(repr((self.subset, self.views, self.personal)).encode())
+        for name, array in sorted(self.weights.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+class _Training:
+    def __init__(self, federation: Federation, config: RunConfig, folder: RunFolder) -> None:
+        self._federation, self._config = federation, config
+        self._file = folder.path / CHECKPOINT_FILE
+        self._rounds = plan(config)
+        self._network = build(config.backbone, config.weights)
+        self._stages = {name: open_stage(self._network, name) for name in config.stages}
+        self._aggregation = Aggregation(config.strategy, config.server_lr, config.server_momentum)
+        self._sent: set[str] = set()
+        self._progress = Progress(folder, len(self._rounds), config.tensorboard)
+
+    def run(self) -> Result:
+        state = self._begin()
+        while state.next_round < len(self._rounds):
+            this = self._rounds[state.next_round]
+            facts = {"loss": self._train(state, this), **self._validate(state, this)}
+            state.next_round = self._next(state, this)
+            state.aggregation = self._aggregation.state()
+            state.save(self._file)
+            self._progress.round(this.number, this.stage, facts)
+        return self._result(state)
+
+    def _begin(self) -> Checkpoint:
+        """Go on from the checkpoint, or count the classes and begin."""
+        if self._file.exists():
+            state = Checkpoint.load(self._file)
+            self._aggregation.restore(state.aggregation)
+            return state
+        counts = reduce(add, self._ask("counts", ClassCounts.zero()).values()).images
+        if not counts.sum():
+            raise DataError("no site has training images; lower test_fraction or add sites")
+        state = Checkpoint(run=secrets.token_hex(8), counts=counts.tolist())
+        state.save(self._file)
+        return state
+
+    def _train(self, state: Checkpoint, this: Round) -> float | None:
+        """Average one round of the sites' training; return its loss."""
+        trainable = self._stages[this.stage].trainable
+        current = {
+            name: state.weights.get(name, self._network.pretrained[name].numpy())
+            for name in trainable
+        }
+        arrays: dict[str, NDArray[Any]] = dict(current)
+        if self._config.strategy == "scaffold":
+            control = {n: state.control.get(n, np.zeros_like(a)) for n, a in current.items()}
+            arrays |= {CONTROL + n: a for n, a in control.items()}
+        zero = Update.zero({name: a.shape for name, a in arrays.items()})
+        values: dict[str, Value] = {"round": this.number, "run": state.run, "counts": state.counts}
+        updates = self._ask("train", zero, arrays, values, self._sample(this))
+        total = reduce(add, updates.values(), zero)
+        mean = total.mean()
+        state.weights |= self._aggregation.step(current, {name: mean[name] for name in current})
+        if self._config.strategy == "scaffold":  # algorithm 1, line 17
+            share = np.float32(len(updates) / len(self._federation.sites))
+            state.control = {n: a + share * mean[CONTROL + n] for n, a in control.items()}
+        size = sum(parameter.numel() for parameter in self._network.parameters())
+        state.bytes_sent += len(updates) * sum(a.nbytes for a in arrays.values()) * 2
+        state.bytes_whole += len(updates) * size * 4 * 2
+        return float(total.loss / total.weight) if total.weight else None
+
+    def _sample(self, this: Round) -> list[str]:
+        """Return the sites of a round: a share of all, drawn by seed and round alone."""
+        sites = sorted(self._federation.sites)
+        size = math.ceil(self._config.fraction * len(sites))
+        rng = np.random.default_rng([self._config.seed, this.number])
+        return sorted(rng.choice(sites, size, replace=False).tolist())
+
+    def _validate(self, state: Checkpoint, this: Round) -> dict[str, float]:
+        """Score the weights now and then, and at a stage's end; keep the best."""
+        last = (
+            this.number + 1 == len(self._rounds)
+            or self._rounds[this.number + 1].stage_begin != this.stage_begin
+        )
+        if not last and (this.number + 1) % self._config.validate_every:
+            return {}
+        counts = self._evaluate(_Scores(dict(state.weights), "validation", views=1), PLAIN)
+        metrics = Metrics.compute(reduce(add, counts.values()))
+        score = metrics.balanced_accuracy
+        # Of equals the later one, which has seen more; without validation images, the last.
+        if not score < state.best_score:
+            state.best, state.best_score, state.best_round = dict(state.weights), score, this.number
+            state.waited = 0
+        else:
+            state.waited += 1
+        return {"balanced_accuracy": score, "macro_auc": metrics.macro_auc}
+
+    def _next(self, state: Checkpoint, this: Round) -> int:
+        """Return the next round: where patience is at an end, the first of the next stage."""
+        follow = this.number + 1
+        if self._config.patience and state.waited >= self._config.patience:
+            state.weights |= state.best
+            while follow < len(self._rounds) and self._rounds[follow].stage == this.stage:
+                follow += 1
+        if follow < len(self._rounds) and self._rounds[follow].stage != this.stage:
+            state.waited = 0
+        return follow
+
+    def _result(self, state: Checkpoint) -> Result:
+        weights, views = state.best or state.weights, self._config.predictions
+        validation = _Scores(weights, "validation", views)
+        test, own = _Scores(weights, "test", views), _Scores(weights, "test", views, personal=True)
+        parameters = calibration.fit(lambda p: self._calibrate(validation, p), N_CLASSES)
+        return Result(
+            NetworkModel(weights, parameters, DIAGNOSES, self._config),
+            self._evaluate(test, parameters),
+            self._evaluate(test, PLAIN),
+            {
+                "rounds": state.next_round,
+                "best_round": state.best_round,
+                "validation_balanced_accuracy": state.best_score,
+                "class_counts": dict(zip(DIAGNOSES, state.counts, strict=True)),
+                "bytes_sent": state.bytes_sent,
+                "bytes_of_whole_networks": state.bytes_whole,
+            },
+            self._evaluate(own, parameters) if self._config.personal else {},
+        )
+
+    def _calibrate(
+        self, scores: _Scores, parameters: NDArray[np.float64]
+    ) -> calibration.CalibrationSums:
+        zero = calibration.CalibrationSums.zero(N_CLASSES)
+        return reduce(add, self._ask_about(scores, "calibrate", zero, parameters).values())
+
+    def _evaluate(self, scores: _Scores, parameters: NDArray[np.float64]) -> dict[str, Evaluation]:
+        return self._ask_about(scores, "evaluate", Evaluation.zero(N_CLASSES), parameters)
+
+    def _ask_about(
+        self, scores: _Scores, question: str, zero: S, parameters: NDArray[np.float64]
+    ) -> dict[str, S]:
+        """Ask about scores; their weights are sent once, the sites keep what comes of them."""
+        arrays: dict[str, NDArray[Any]] = {"calibration": parameters}
+        if scores.key not in self._sent:
+            arrays |= scores.weights
+        self._sent.add(scores.key)
+        values: dict[str, Value] = {
+            "scores": scores.key,
+            "subset": scores.subset,
+            "views": scores.views,
+            "personal": scores.personal,
+        }
+        return self._ask(question, zero, arrays, values)
+
+    def _ask(
+        self,
+        question: str,
+        zero: S,
+        arrays: Arrays | None = None,
+        values: Mapping[str, Value] | None = None,
+        sites: Collection[str] | None = None,
+    ) -> dict[str, S]:
+        """Return the answers by site; those that fail are out, the others go on."""
+        found = {}
+        try:
+            for site, answer in self._federation.answers(question, zero, arrays, values, sites):
+                found[site] = answer
+        except SitesLostError as lost:
+            _log.warning("%s; going on with %s", lost, ", ".join(self._federation.sites))
+        return found
