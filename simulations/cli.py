@@ -198,7 +198,8 @@ def _read_file(path: Path) -> bytes:
 def main() -> None:
     """Run the command line; an error that a user can act on is one line and exit code 1."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("common.features").setLevel(logging.INFO)
+    for name in ("common.features", "server.progress"):
+        logging.getLogger(name).setLevel(logging.INFO)
     try:
         app()
     except (FedDermError, OSError) as error:  # a full disk is no defect of this program
