@@ -149,4 +149,4 @@ def test_a_fresh_process_answers_a_round_without_the_large_libraries(config):
     weight = open_site(context).training_records().weight.sum()
     np.testing.assert_allclose(loss, np.full((1, len(DIAGNOSES)), weight))
     assert not {"torch", "torchvision", "timm", "onnxruntime", "sklearn", "scipy"} & set(modules)
-    open_site(context).close(context.run_id)
+    open_site(context).close(context.run_id, finished=True)
