@@ -10,7 +10,7 @@ AISTATS 2017, algorithm 1 and section 2).
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
@@ -113,7 +113,8 @@ class Stream:
     def between(self, begin: float, end: float) -> list[Item]:
         """Return what is seen between two times in epochs."""
         first, last = (math.floor(self._length * time + 1e-6) for time in (begin, end))
-        orders = {p // self._length: self._order(p // self._length) for p in range(first, last)}
+        epochs = {position // self._length for position in range(first, last)}
+        orders = {epoch: self._order(epoch) for epoch in epochs}
         return [
             Item(int(orders[p // self._length][p % self._length]), self._view(p))
             for p in range(first, last)
@@ -238,14 +239,19 @@ class LocalSteps:
 
     def step(self, items: Sequence[Item], lr: float) -> float:
         """Take one step on a batch and return its summed loss."""
-        losses, gradients = zip(*self._parts(items), strict=True)
-        for parameter, *parts in zip(self._stage.trainable.values(), *gradients, strict=True):
-            parameter.grad = sum(parts[1:], parts[0]) / len(items)
+        parts = self._parts(items)
+        loss, total = next(parts)
+        for more, gradients in parts:
+            loss += more
+            torch._foreach_add_(total, gradients)
+        torch._foreach_div_(total, len(items))
+        for parameter, gradient in zip(self._stage.trainable.values(), total, strict=True):
+            parameter.grad = gradient
         self._adjust_gradients()
         for group in self._optimizer.param_groups:
             group["lr"] = lr * group["scale"]
         self._optimizer.step()
-        return float(sum(losses))
+        return loss
 
     def change(self) -> dict[str, Floats]:
         """Return how far the weights have moved."""
@@ -254,12 +260,12 @@ class LocalSteps:
             for name, parameter in self._stage.trainable.items()
         }
 
-    def _parts(self, items: Sequence[Item]) -> list[tuple[float, tuple[Tensor, ...]]]:
+    def _parts(self, items: Sequence[Item]) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
         """Differentiate the loss on chunks of a batch, one on each core, always the same ones."""
         if DEVICE == "cuda":
             loaded = list(self._pool.map(self._load, items))
-            return [self._differentiate(items, loaded)]
-        return list(self._pool.map(self._load_and_differentiate, _even_chunks(items)))
+            return iter([self._differentiate(items, loaded)])
+        return self._pool.map(self._load_and_differentiate, _even_chunks(items))
 
     def _load_and_differentiate(self, items: Sequence[Item]) -> tuple[float, tuple[Tensor, ...]]:
         return self._differentiate(items, list(map(self._load, items)))

@@ -90,17 +90,19 @@ class _Training:
         self._stages = {name: open_stage(self._network, name) for name in config.stages}
         self._aggregation = Aggregation(config.strategy, config.server_lr, config.server_momentum)
         self._sent: set[str] = set()
-        self._progress = Progress(folder, len(self._rounds), config.tensorboard)
+        self._folder = folder
 
     def run(self) -> Result:
         state = self._begin()
-        while state.next_round < len(self._rounds):
-            this = self._rounds[state.next_round]
-            facts = {"loss": self._train(state, this), **self._validate(state, this)}
-            state.next_round = self._next(state, this)
-            state.aggregation = self._aggregation.state()
-            state.save(self._file)
-            self._progress.round(this.number, this.stage, facts)
+        shown = (len(self._rounds), self._config.tensorboard, state.next_round)
+        with Progress(self._folder, *shown) as progress:
+            while state.next_round < len(self._rounds):
+                this = self._rounds[state.next_round]
+                facts = {"loss": self._train(state, this), **self._validate(state, this)}
+                progress.round(this.number, this.stage, facts)
+                state.next_round = self._next(state, this)
+                state.aggregation = self._aggregation.state()
+                state.save(self._file)
         return self._result(state)
 
     def _begin(self) -> Checkpoint:
