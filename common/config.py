@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from common.augment import PREDICTION_VIEWS
-from common.config_fields import OptionalPath, Positives, absent
+from common.config_fields import OptionalPath, absent
 from common.errors import ConfigError
 from common.features import FeatureSpec
 from common.finetune_config import FinetuneConfig
+from common.svm_config import SvmConfig
 from common.weights import DEFAULT_BACKBONE
 
 METHOD_DEFAULTS: Mapping[str, Mapping[str, object]] = {
@@ -20,14 +21,8 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, object]] = {
 """Values of keys that are left empty, where the methods want different ones."""
 
 
-class RunConfig(FinetuneConfig):
-    """Everything that decides a run's model, and the rules it runs under.
-
-    Field names are the keys of a configuration file, of ``key=value`` on the command line
-    and of ``flwr run --run-config``.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class CommonConfig(BaseModel):
+    """The rules a run goes by, and what all methods see of the images."""
 
     out: OptionalPath = Field(default=None, description="run folder to write")
     sites: OptionalPath = Field(default=None, description="folder with one folder per site")
@@ -37,10 +32,9 @@ class RunConfig(FinetuneConfig):
     seed: int = Field(default=0, ge=0, description="seed of splits, views and random features")
 
     method: Literal["svm", "finetune"] = Field(default="svm", description="how the sites train")
-    head: Literal["svm", "ridge", "lda"] = Field(
-        default="svm", description="classifier: exact SVM in rounds, or one-shot ridge or LDA"
+    backbone: str = Field(
+        default=DEFAULT_BACKBONE, description="timm name of the pretrained network"
     )
-    backbone: str = Field(default=DEFAULT_BACKBONE, description="timm name of the frozen network")
     weights: OptionalPath = Field(default=None, description="its weights file, if not built in")
     size: int = Field(default=224, ge=32, description="height and width of a view in pixels")
     levels: int = Field(default=3, ge=0, description="depths pooled beside the last one")
@@ -49,16 +43,6 @@ class RunConfig(FinetuneConfig):
         default=4, ge=1, le=PREDICTION_VIEWS, description="views averaged at prediction"
     )
 
-    components: int = Field(default=512, ge=1, description="principal components kept")
-    kernel: Literal["linear", "rbf"] = Field(default="linear", description="kernel of the SVM")
-    fourier: int = Field(default=1024, ge=1, description="random Fourier features of the RBF map")
-    widths: Positives = Field(
-        default=(0.5, 1.0, 2.0), description="RBF widths to choose from, in feature norms"
-    )
-    c: Positives = Field(
-        default=(1e-5, 3e-5, 1e-4, 3e-4), description="regularisation strengths C to choose from"
-    )
-    alpha: float = Field(default=1e3, gt=0, description="ridge penalty")
     folds: int = Field(
         default=3,
         ge=2,
@@ -67,11 +51,6 @@ class RunConfig(FinetuneConfig):
     test_fraction: float = Field(
         default=0.2, ge=0, lt=1, description="share of lesions held out where no split is given"
     )
-    tolerance: float = Field(default=1e-8, gt=0, description="gradient norm that ends the solver")
-    max_rounds: int = Field(default=200, ge=1, description="most rounds of one fit")
-    min_active: int = Field(
-        default=20, ge=1, description="lesions that must pull in each problem for a site to answer"
-    )
     quorum: int = Field(default=1, ge=1, description="least number of sites that a model needs")
     expected: int = Field(default=1, ge=1, description="sites waited for before the start")
     timeout: float = Field(
@@ -79,6 +58,16 @@ class RunConfig(FinetuneConfig):
         gt=0,
         description="seconds of silence after which sites that owe an answer are left out",
     )
+
+
+class RunConfig(FinetuneConfig, SvmConfig, CommonConfig):
+    """Everything that decides a run's model, and the rules it runs under.
+
+    Field names are the keys of a configuration file, of ``key=value`` on the command line
+    and of ``flwr run --run-config``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
