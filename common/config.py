@@ -33,7 +33,7 @@ class CommonConfig(BaseModel):
 
     method: Literal["svm", "finetune"] = Field(default="svm", description="how the sites train")
     backbone: str = Field(
-        default=DEFAULT_BACKBONE, description="timm name of the pretrained network"
+        default=DEFAULT_BACKBONE, description="pretrained network, by its name in timm"
     )
     weights: OptionalPath = Field(default=None, description="its weights file, if not built in")
     size: int = Field(default=224, ge=32, description="height and width of a view in pixels")

@@ -31,7 +31,7 @@ class Checkpoint:
     best : those of the best round.
     control : SCAFFOLD's control variate of the coordinator.
     aggregation : state of the server's optimiser.
-    best_score, best_round : balanced accuracy on the validation lesions, and where it was.
+    best_score, best_round : macro AUC on the validation lesions, and where it was.
     waited : evaluations of this stage since then.
     bytes_sent, bytes_whole : of weights to and from the sites; had all been sent each time.
     """
