@@ -19,7 +19,7 @@ from common.calibration import calibration_sums, probabilities
 from common.config import RunConfig
 from common.engine import one_thread_per_core
 from common.errors import RefusalError
-from common.finetune import CONTROL, Item, Load, LocalSteps, Round, Stream, Update, plan
+from common.finetune import CONTROL, Item, Load, LocalSteps, Round, Stream, Update, plan, shapes
 from common.imbalance import Balance, ClassCounts
 from common.inference import prediction_features
 from common.metrics import Evaluation
@@ -72,13 +72,12 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
     balance = _balance(config, counts, labels)
     stream = Stream(labels, balance.draws, config.seed, site.name)
     state = SiteState(site.state_folder, str(values["run"]))
-    kept = state.load(this.number)
+    control = state.load(this.number)
     load = _loader(site, network, stage)
     seen, loss, travelled = 0, 0.0, 0.0
     with one_thread_per_core() as pool:
-        correction = _correction(stage, tensors, kept)
-        steps = LocalSteps(network, stage, config, balance, labels, load, pool, correction)
-        steps.restore(kept)
+        correction = _correction(stage, tensors, control)
+        steps = LocalSteps(network, stage, config, balance, labels, load, pool, tensors, correction)
         for begin, end in itertools.pairwise(this.times(int(counts.sum()), config.batch)):
             if items := stream.between(begin, end):
                 lr = this.learning_rate((begin + end) / 2, config.warmup)
@@ -86,8 +85,9 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
                 seen, travelled = seen + len(items), travelled + lr
     change = steps.change()
     moved = _control_change(stage, config, tensors, change, travelled)
-    control = {name: np.asarray(kept.get(name, 0) + a, np.float32) for name, a in moved.items()}
-    state.save(this.number + 1, steps.state() | control)
+    if moved:
+        control |= {n: np.asarray(control.get(n, 0) + a, np.float32) for n, a in moved.items()}
+        state.save(this.number + 1, control)
     # Frequent draws of rare images must not make a site weigh more than its images.
     weight = seen / balance.draws.max() / math.ceil(this.end - this.begin)
     return Update.of(weight, loss / max(seen, 1), change | moved)
@@ -110,14 +110,14 @@ def _open(config: RunConfig, name: str, tensors: Tensors) -> tuple[Network, Stag
     """Give the network its weights and open a stage; the tensors must be that stage's."""
     network = shared_network(config.backbone, config.weights)
     stage = open_stage(network, name)
-    weights = {name: a for name, a in tensors.items() if not name.startswith(CONTROL)}
-    if odd := weights.keys() ^ stage.trainable.keys():
+    expected = shapes(stage, config)
+    if odd := tensors.keys() ^ expected.keys():
         raise RefusalError(f"stage '{name}' does not train just what was sent: {min(odd)}")
-    for tensor, parameter in stage.trainable.items():
-        if weights[tensor].shape != parameter.shape:
-            shapes = f"{list(weights[tensor].shape)}, expected {list(parameter.shape)}"
-            raise RefusalError(f"tensor '{tensor}' is {shapes}")
-    network.load(weights)
+    for tensor, shape in expected.items():
+        if tensors[tensor].shape != shape:
+            found = list(tensors[tensor].shape)
+            raise RefusalError(f"tensor '{tensor}' is {found}, expected {list(shape)}")
+    network.load(tensors)
     return network, stage
 
 
@@ -157,10 +157,10 @@ def _activations(site: Site, stage: str) -> NDArray[np.float16]:
     return found[stage]
 
 
-def _correction(stage: Stage, tensors: Tensors, kept: Tensors) -> dict[str, torch.Tensor]:
+def _correction(stage: Stage, tensors: Tensors, control: Tensors) -> dict[str, torch.Tensor]:
     """Return SCAFFOLD's c - c_i; nothing where no control variates were sent."""
     return {
-        name: torch.from_numpy(np.asarray(tensors[CONTROL + name] - kept.get(CONTROL + name, 0)))
+        name: torch.from_numpy(np.asarray(tensors[CONTROL + name] - control.get(CONTROL + name, 0)))
         for name in stage.trainable
         if CONTROL + name in tensors
     }
@@ -246,6 +246,7 @@ def _fit_head(site: Site, network: Network, views: int) -> None:
             labels,
             lambda item: (features[item.image], even),
             pool,
+            {},
         )
         for begin, end in itertools.pairwise(this.times(len(labels), config.batch)):
             steps.step(stream.between(begin, end), this.learning_rate(begin, config.warmup))

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.finetune_config import FinetuneConfig
 from common.imbalance import Balance
@@ -30,6 +30,8 @@ Ints = NDArray[np.int64]
 
 CONTROL = "control/"
 """Before the names of SCAFFOLD's control variates."""
+
+_STEP = "step"
 
 CHUNK = 4
 """Most images that one core differentiates at once: more leave its cache."""
@@ -85,6 +87,30 @@ def plan(config: FinetuneConfig) -> list[Round]:
         for r in range(rounds[s]):
             span = (begin + r * epochs[s], begin + (r + 1) * epochs[s])
             found.append(Round(len(found), stage, *span, begin, end, sum(lengths), rates[s]))
+    return found
+
+
+def moment_kinds(config: FinetuneConfig) -> tuple[str, ...]:
+    """Return the optimiser's moments, by PyTorch's names for them."""
+    if config.optimizer == "adamw":
+        return ("exp_avg", "exp_avg_sq", _STEP)
+    return ("momentum_buffer",) if config.momentum else ()
+
+
+def shapes(stage: Stage, config: FinetuneConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors that a round sends to a site and back, by name.
+
+    Beside the weights these are the optimiser's moments: a site that goes on from the average of
+    all sites' moments, not from its own, scales its steps as pooled training would, and nothing
+    of a run need be kept at the site. SCAFFOLD adds the control variates.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for name, parameter in stage.trainable.items():
+        found[name] = tuple(parameter.shape)
+        for kind in moment_kinds(config):
+            found[f"{kind}/{name}"] = _moment_shape(kind, parameter)
+        if config.strategy == "scaffold":
+            found[CONTROL + name] = tuple(parameter.shape)
     return found
 
 
@@ -198,6 +224,8 @@ class LocalSteps:
     labels : (n,) of the site's training images.
     load : reads what the steps need; called from many threads.
     pool : one thread for each core.
+    moments : the optimiser's, by kind and parameter such as ``exp_avg/head.weight``; it begins
+        anew with those that are not given.
     correction : by parameter, added to every gradient (SCAFFOLD's c - c_i).
     """
 
@@ -210,32 +238,14 @@ class LocalSteps:
         labels: Ints,
         load: Load,
         pool: Executor,
+        moments: Mapping[str, Floats],
         correction: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._network, self._stage, self._config = network, stage, config
         self._balance, self._labels, self._load, self._pool = balance, labels, load, pool
         self._correction = correction or {}
-        self._start = {name: p.detach().clone() for name, p in stage.trainable.items()}
-        self._optimizer = _optimizer(stage, config)
-
-    def state(self) -> dict[str, Floats]:
-        """Return the optimiser's state by flat names, such as ``exp_avg/head.weight``."""
-        return {
-            f"{kind}/{name}": value.detach().cpu().numpy().copy()
-            for name, parameter in self._stage.trainable.items()
-            for kind, value in self._optimizer.state.get(parameter, {}).items()
-            if value is not None
-        }
-
-    def restore(self, state: Mapping[str, Floats]) -> None:
-        """Go on from a state; parameters that it does not have begin anew."""
-        for flat, value in state.items():
-            kind, _, name = flat.partition("/")
-            if name in self._stage.trainable:
-                parameter = self._stage.trainable[name]
-                tensor = torch.from_numpy(np.array(value))
-                device = parameter.device if kind != "step" else "cpu"
-                self._optimizer.state[parameter][kind] = tensor.to(device)
+        self._optimizer = _optimizer(stage, config, moments)
+        self._start = {name: tensor.detach().clone() for name, tensor in self._tensors()}
 
     def step(self, items: Sequence[Item], lr: float) -> float:
         """Take one step on a batch and return its summed loss."""
@@ -246,7 +256,7 @@ class LocalSteps:
             torch._foreach_add_(total, gradients)
         torch._foreach_div_(total, len(items))
         for parameter, gradient in zip(self._stage.trainable.values(), total, strict=True):
-            parameter.grad = gradient
+            parameter.grad = _laid_out(gradient, parameter)
         self._adjust_gradients()
         for group in self._optimizer.param_groups:
             group["lr"] = lr * group["scale"]
@@ -254,11 +264,17 @@ class LocalSteps:
         return loss
 
     def change(self) -> dict[str, Floats]:
-        """Return how far the weights have moved."""
+        """Return how far the weights and the optimiser's moments have moved, by their names."""
         return {
-            name: (parameter.detach() - self._start[name]).cpu().contiguous().numpy()
-            for name, parameter in self._stage.trainable.items()
+            name: (tensor.detach() - self._start[name]).cpu().contiguous().numpy()
+            for name, tensor in self._tensors()
         }
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for name, parameter in self._stage.trainable.items():
+            yield name, parameter
+            for kind in moment_kinds(self._config):
+                yield f"{kind}/{name}", self._optimizer.state[parameter][kind]
 
     def _parts(self, items: Sequence[Item]) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
         """Differentiate the loss on chunks of a batch, one on each core, always the same ones."""
@@ -314,13 +330,41 @@ def _even_chunks(items: Sequence[Item]) -> list[Sequence[Item]]:
     return [items[a:b] for a, b in itertools.pairwise(bounds)]
 
 
-def _optimizer(stage: Stage, config: FinetuneConfig) -> torch.optim.Optimizer:
+def _laid_out(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Return a tensor where its parameter is and in the same order in memory.
+
+    Fused steps go through the memory of both, whatever their strides.
+    """
+    if tensor.device == parameter.device and tensor.stride() == parameter.stride():
+        return tensor
+    return torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+
+
+def _optimizer(
+    stage: Stage, config: FinetuneConfig, moments: Mapping[str, Floats]
+) -> torch.optim.Optimizer:
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in stage.trainable.items():
         depth, decays = stage.depth[name], parameter.ndim > 1
         weight_decay = config.weight_decay if decays else 0.0
         new = {"params": [], "weight_decay": weight_decay, "scale": config.layer_decay**depth}
         groups.setdefault((depth, decays), new)["params"].append(parameter)
+    optimizer: torch.optim.Optimizer
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups.values(), lr=0.0, fused=True)
-    return torch.optim.SGD(groups.values(), lr=0.0, momentum=config.momentum, fused=True)
+        optimizer = torch.optim.AdamW(groups.values(), lr=0.0, fused=True)
+    else:
+        optimizer = torch.optim.SGD(groups.values(), lr=0.0, momentum=config.momentum, fused=True)
+    for name, parameter in stage.trainable.items():
+        for kind in moment_kinds(config):
+            start = moments.get(f"{kind}/{name}")
+            moment = torch.zeros(_moment_shape(kind, parameter), device=parameter.device)
+            if start is not None:
+                moment = torch.from_numpy(np.array(start)).to(parameter.device)
+            if kind != _STEP:
+                moment = _laid_out(moment, parameter)
+            optimizer.state[parameter][kind] = moment
+    return optimizer
+
+
+def _moment_shape(kind: str, parameter: Tensor) -> tuple[int, ...]:
+    return () if kind == _STEP else tuple(parameter.shape)

@@ -29,7 +29,7 @@ class Checkpoint:
     counts : training images of each class over all sites.
     weights : the tensors trained so far.
     best : those of the best round.
-    control : SCAFFOLD's control variate of the coordinator.
+    moments : of the sites' optimiser, averaged, and SCAFFOLD's control variate.
     aggregation : state of the server's optimiser.
     best_score, best_round : macro AUC on the validation lesions, and where it was.
     waited : evaluations of this stage since then.
@@ -41,7 +41,7 @@ class Checkpoint:
     counts: list[int] = field(default_factory=list)
     weights: Tensors = field(default_factory=dict)
     best: Tensors = field(default_factory=dict)
-    control: Tensors = field(default_factory=dict)
+    moments: Tensors = field(default_factory=dict)
     aggregation: dict[str, NDArray[np.generic]] = field(default_factory=dict)
     best_score: float = -1.0
     best_round: int = -1
@@ -90,4 +90,4 @@ class Checkpoint:
             ) from error
 
 
-_GROUPS = ("weights", "best", "control", "aggregation")
+_GROUPS = ("weights", "best", "moments", "aggregation")

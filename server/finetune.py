@@ -17,10 +17,10 @@ from common import calibration
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.errors import DataError
-from common.finetune import CONTROL, Round, Update, plan
+from common.finetune import CONTROL, Round, Update, plan, shapes
 from common.imbalance import ClassCounts
 from common.metrics import Evaluation, Metrics
-from common.network import build, open_stage
+from common.network import ALL, build, open_stage
 from common.network_model import NetworkModel
 from common.sums import Sums
 from common.wire import Arrays, Value
@@ -120,27 +120,28 @@ class _Training:
 
     def _train(self, state: Checkpoint, this: Round) -> float | None:
         """Average one round of the sites' training; return its loss."""
-        trainable = self._stages[this.stage].trainable
-        current = {
-            name: state.weights.get(name, self._network.pretrained[name].numpy())
-            for name in trainable
-        }
-        arrays: dict[str, NDArray[Any]] = dict(current)
-        if self._config.strategy == "scaffold":
-            control = {n: state.control.get(n, np.zeros_like(a)) for n, a in current.items()}
-            arrays |= {CONTROL + n: a for n, a in control.items()}
-        zero = Update.zero({name: a.shape for name, a in arrays.items()})
+        stage, config = self._stages[this.stage], self._config
+        known = {n: t.numpy() for n, t in self._network.pretrained.items()}
+        known |= state.weights | state.moments
+        needed = shapes(stage, config)
+        arrays = {n: known.get(n, np.zeros(s, dtype=np.float32)) for n, s in needed.items()}
         values: dict[str, Value] = {"round": this.number, "run": state.run, "counts": state.counts}
+        zero = Update.zero(needed)
         updates = self._ask("train", zero, arrays, values, self._sample(this))
         total = reduce(add, updates.values(), zero)
         mean = total.mean()
-        state.weights |= self._aggregation.step(current, {name: mean[name] for name in current})
-        if self._config.strategy == "scaffold":  # algorithm 1, line 17
-            share = np.float32(len(updates) / len(self._federation.sites))
-            state.control = {n: a + share * mean[CONTROL + n] for n, a in control.items()}
-        size = sum(parameter.numel() for parameter in self._network.parameters())
-        state.bytes_sent += len(updates) * sum(a.nbytes for a in arrays.values()) * 2
-        state.bytes_whole += len(updates) * size * 4 * 2
+        weights = {name: arrays[name] for name in stage.trainable}
+        state.weights |= self._aggregation.step(weights, mean)
+        # Algorithm 1 of SCAFFOLD, line 17; moments are averaged as they are.
+        share = np.float32(len(updates) / len(self._federation.sites))
+        state.moments |= {
+            name: np.asarray(array + (share if name.startswith(CONTROL) else 1) * mean[name])
+            for name, array in arrays.items()
+            if name not in stage.trainable
+        }
+        whole = shapes(open_stage(self._network, ALL), config)
+        state.bytes_sent += len(updates) * _bytes(needed)
+        state.bytes_whole += len(updates) * _bytes(whole)
         return float(total.loss / total.weight) if total.weight else None
 
     def _sample(self, this: Round) -> list[str]:
@@ -241,3 +242,8 @@ class _Training:
         except SitesLostError as lost:
             _log.warning("%s; going on with %s", lost, ", ".join(self._federation.sites))
         return found
+
+
+def _bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return the size of single-precision tensors, to the sites and back."""
+    return 2 * 4 * sum(math.prod(shape) for shape in shapes.values())
