@@ -162,9 +162,9 @@ def _trace(backbone: nn.Module) -> fx.Graph:
 
 def _opened(network: Network, name: str) -> list[str]:
     """Return the modules with parameters that a stage opens, in the order of execution."""
-    executed = [str(node.target) for node in network.graph.nodes if node.op == "call_module"]
     own = {full.rpartition(".")[0] for full, _ in network.backbone.named_parameters()}
-    modules = [module for module in executed if module in own]
+    owners = dict.fromkeys(_owner(node) for node in network.graph.nodes)
+    modules = [module for module in owners if module in own]
     if name in (ALL, HEAD):
         return modules if name == ALL else []
     starts = [i for i, m in enumerate(modules) if m == name or m.startswith(f"{name}.")]
@@ -175,6 +175,12 @@ def _opened(network: Network, name: str) -> list[str]:
             f"{', '.join(reversed(known))}, {ALL}"
         )
     return modules[starts[0] :]
+
+
+def _owner(node: fx.Node) -> str | None:
+    """Name the module whose parameters a node uses, as a whole or one as it is."""
+    target = str(node.target)
+    return {"call_module": target, "get_attr": target.rpartition(".")[0]}.get(node.op)
 
 
 class _Cut(NamedTuple):
@@ -188,7 +194,7 @@ def _cut(network: Network, name: str) -> _Cut:
     """Return the last place, before what a stage opens, where a single value leads on."""
     nodes = list(network.graph.nodes)
     opened = set(_opened(network, name))
-    first = next(i for i, n in enumerate(nodes) if n.target in opened or n.op == "output")
+    first = next(i for i, n in enumerate(nodes) if _owner(n) in opened or n.op == "output")
     number = {node: i for i, node in enumerate(nodes)}
     for end in range(first, 0, -1):
         crossing = [n for n in nodes[:end] if any(number[user] >= end for user in n.users)]

@@ -29,3 +29,11 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no HAM10000 at {folder}; set FEDDERM_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the weights of a small network; tests must not change them."""
+    from tests.finetuning import write_network  # it imports PyTorch
+
+    return write_network(tmp_path_factory.mktemp("network") / "weights.safetensors")
