@@ -6,6 +6,7 @@ augmented views of each image, and the open part trains from there.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -102,4 +103,6 @@ def activations(
 
 
 def _key(spec: FeatureSpec, stage: str) -> str:
-    return hashlib.sha256(f"{spec.key}\n{stage}".encode()).hexdigest()
+    """Return a name for activations, which do not depend on pooling and prediction."""
+    views = replace(spec, levels=0, predictions=1)
+    return hashlib.sha256(f"{views.key}\n{stage}".encode()).hexdigest()
