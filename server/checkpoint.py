@@ -1,6 +1,8 @@
 """What the coordinator of a fine-tuning run knows after a round, on disk."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +18,7 @@ from common.shards import write_atomically
 Tensors = dict[str, NDArray[np.float32]]
 
 _ABOUT = "fedderm"
+_DIGEST = "sha256"
 
 
 @dataclass
@@ -25,6 +28,7 @@ class Checkpoint:
     Attributes
     ----------
     run : names the run to the sites; a new one for each.
+    settings : digest of the run's configuration.
     next_round : number of the round that comes next.
     counts : training images of each class over all sites.
     weights : the tensors trained so far.
@@ -37,6 +41,7 @@ class Checkpoint:
     """
 
     run: str
+    settings: str
     next_round: int = 0
     counts: list[int] = field(default_factory=list)
     weights: Tensors = field(default_factory=dict)
@@ -61,33 +66,53 @@ class Checkpoint:
         groups = {name: value for name, value in values.items() if name in _GROUPS}
         plain = {name: value for name, value in values.items() if name not in _GROUPS}
         tensors = {
-            f"{group}:{name}": np.ascontiguousarray(array)
+            f"{group}:{name}": np.asarray(array, order="C")
             for group, arrays in groups.items()
             for name, array in arrays.items()
         }
-        write_atomically(path, save(tensors, metadata={_ABOUT: json.dumps(plain)}))
+        about = json.dumps(plain)
+        metadata = {_ABOUT: about, _DIGEST: _digest(about, tensors)}
+        write_atomically(path, save(tensors, metadata))
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, settings: str) -> Self:
         """Read a state.
+
+        Parameters
+        ----------
+        settings : digest of the configuration that it must be of.
 
         Raises
         ------
         DataError
-            If the file is damaged or of another kind.
+            If the file is damaged, of another kind or of another configuration.
         """
         try:
             with safe_open(path, "numpy") as file:
-                values: dict[str, Any] = json.loads(file.metadata()[_ABOUT])
-                values |= {group: {} for group in _GROUPS}
-                for flat in file.keys():  # noqa: SIM118
-                    group, _, name = flat.partition(":")
-                    values[group][name] = file.get_tensor(flat)
-            return cls(**values)
+                metadata = file.metadata() or {}
+                tensors = {flat: file.get_tensor(flat) for flat in file.keys()}  # noqa: SIM118
+            if metadata[_DIGEST] != _digest(metadata[_ABOUT], tensors):
+                raise ValueError("it is not what was written")
+            values: dict[str, Any] = json.loads(metadata[_ABOUT]) | {g: {} for g in _GROUPS}
+            for flat, array in tensors.items():
+                group, _, name = flat.partition(":")
+                values[group][name] = array
+            state = cls(**values)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"{path} is no checkpoint ({error}); remove it to begin the run anew"
             ) from error
+        if state.settings != settings:
+            raise DataError(f"{path} is of another configuration; remove it to begin the run anew")
+        return state
 
 
 _GROUPS = ("weights", "best", "moments", "aggregation")
+
+
+def _digest(about: str, tensors: Mapping[str, NDArray[np.generic]]) -> str:
+    digest = hashlib.sha256(about.encode())
+    for name, array in sorted(tensors.items()):
+        digest.update(repr((name, array.shape, str(array.dtype))).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

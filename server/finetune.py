@@ -91,6 +91,7 @@ class _Training:
         self._aggregation = Aggregation(config.strategy, config.server_lr, config.server_momentum)
         self._sent: set[str] = set()
         self._folder = folder
+        self._settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
 
     def run(self) -> Result:
         state = self._begin()
@@ -108,13 +109,13 @@ class _Training:
     def _begin(self) -> Checkpoint:
         """Go on from the checkpoint, or count the classes and begin."""
         if self._file.exists():
-            state = Checkpoint.load(self._file)
+            state = Checkpoint.load(self._file, self._settings)
             self._aggregation.restore(state.aggregation)
             return state
         counts = reduce(add, self._ask("counts", ClassCounts.zero()).values()).images
         if not counts.sum():
             raise DataError("no site has training images; lower test_fraction or add sites")
-        state = Checkpoint(run=secrets.token_hex(8), counts=counts.tolist())
+        state = Checkpoint(secrets.token_hex(8), self._settings, counts=counts.tolist())
         state.save(self._file)
         return state
 
