@@ -16,6 +16,8 @@ from common.sums import Sums
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+_LEAST = 1e-7  # doubt in an answer
+
 
 @dataclass(frozen=True)
 class ClassCounts(Sums):
@@ -96,5 +98,6 @@ class Balance:
         )
         if self.gamma:
             own = adjusted.log_softmax(dim=1).gather(1, labels[:, None])[:, 0].exp()
-            losses = losses * (1 - own) ** self.gamma
+            # At 0 an exponent below 1 has no finite slope.
+            losses = losses * (1 - own).clamp_min(_LEAST) ** self.gamma
         return (losses * self.weight.to(logits.device)[labels]).sum()
