@@ -16,7 +16,7 @@ from common.weights import DEFAULT_BACKBONE
 
 METHOD_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "svm": {"size": 224, "folds": 3},
-    "finetune": {"size": 160, "folds": 10},
+    "finetune": {"size": 128, "folds": 10},
 }
 """Values of keys that are left empty, where the methods want different ones."""
 

@@ -17,9 +17,9 @@ class FinetuneConfig(BaseModel):
         default=("head", "blocks.5", "all"),
         description="what is trained: the head, from a module on, then all",
     )
-    rounds: Counts = Field(default=(4, 8, 60), description="rounds of each stage")
+    rounds: Counts = Field(default=(20, 30, 100), description="rounds of each stage")
     local_epochs: Positives = Field(
-        default=(0.5, 0.25, 0.1), description="share of its images that a site sees in a round"
+        default=(0.05,), description="share of its images that a site sees in a round"
     )
     batch: int = Field(
         default=64, ge=1, description="images of a step, over all sites in proportion to theirs"
@@ -64,7 +64,7 @@ class FinetuneConfig(BaseModel):
         default=0, ge=0, description="epochs of a head for each site alone, scored beside; 0: none"
     )
     validate_every: int = Field(
-        default=10, ge=1, description="rounds between evaluations on the validation lesions"
+        default=15, ge=1, description="rounds between evaluations on the validation lesions"
     )
     patience: int = Field(
         default=0, ge=0, description="evaluations without a better one that end a stage; 0 for any"
