@@ -29,13 +29,12 @@ from server.checkpoint import Checkpoint, Tensors
 from server.federation import Federation, SitesLostError
 from server.progress import Progress
 from server.result import Result
-from server.run import RunFolder
+from server.run import CHECKPOINT_FILE, RunFolder
 
 S = TypeVar("S", bound=Sums)
 
 N_CLASSES = len(DIAGNOSES)
 PLAIN = calibration.uncalibrated(N_CLASSES)
-CHECKPOINT_FILE = "checkpoint.safetensors"
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +87,7 @@ class _Training:
         self._rounds = plan(config)
         self._network = build(config.backbone, config.weights)
         self._stages = {name: open_stage(self._network, name) for name in config.stages}
+        self._whole = shapes(open_stage(self._network, ALL), config)
         self._aggregation = Aggregation(config.strategy, config.server_lr, config.server_momentum)
         self._sent: set[str] = set()
         self._folder = folder
@@ -140,9 +140,8 @@ class _Training:
             for name, array in arrays.items()
             if name not in stage.trainable
         }
-        whole = shapes(open_stage(self._network, ALL), config)
         state.bytes_sent += len(updates) * _bytes(needed)
-        state.bytes_whole += len(updates) * _bytes(whole)
+        state.bytes_whole += len(updates) * _bytes(self._whole)
         return float(total.loss / total.weight) if total.weight else None
 
     def _sample(self, this: Round) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from server.federation import Round
 
 CARD_FILE = "MODEL_CARD.md"
+CHECKPOINT_FILE = "checkpoint.safetensors"
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.json"
 MODEL_FILE = "model.safetensors"
@@ -95,11 +96,12 @@ class RunFolder:
         write_atomically(self.path / name, text.encode())
 
     def finish(self, model: Model) -> None:
-        """Write the model, which makes the run a finished one, and drop the journal."""
+        """Write the model, which makes the run a finished one, and drop what it could go on from."""
         part = self.path / f".{MODEL_FILE}.part"
         model.save(part)
         os.replace(part, self.path / MODEL_FILE)
         self.journal.clear()
+        (self.path / CHECKPOINT_FILE).unlink(missing_ok=True)
 
     def _refuse_changes(self, start: Mapping[str, Any]) -> None:
         """Check that an unfinished run is started as it was at first."""
