@@ -96,7 +96,7 @@ class RunFolder:
         write_atomically(self.path / name, text.encode())
 
     def finish(self, model: Model) -> None:
-        """Write the model, which makes the run a finished one, and drop what it could go on from."""
+        """Write the model, which makes the run a finished one, and drop what it went on from."""
         part = self.path / f".{MODEL_FILE}.part"
         model.save(part)
         os.replace(part, self.path / MODEL_FILE)
