@@ -88,8 +88,10 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
     if moved:
         control |= {n: np.asarray(control.get(n, 0) + a, np.float32) for n, a in moved.items()}
         state.save(this.number + 1, control)
-    # Frequent draws of rare images must not make a site weigh more than its images.
-    weight = seen / balance.draws.max() / math.ceil(this.end - this.begin)
+    # Frequent draws of rare images must not make a site weigh more than its images; by its own
+    # frequencies a site draws as many as it has.
+    most = balance.draws.max() if config.priors == "global" else np.float64(1)
+    weight = seen / most / math.ceil(this.end - this.begin)
     return Update.of(weight, loss / max(seen, 1), change | moved)
 
 
@@ -126,7 +128,7 @@ def _loader(site: Site, network: Network, stage: Stage) -> Load:
     spec, images = site.config.feature_spec, site.part("train")
     dataset, contents = site.dataset.select(images), [site.contents[i] for i in images]
     views = Views(dataset, contents, spec)
-    kept = _activations(site, stage.name) if stage.frozen else None
+    kept = _activations(site, stage.name) if stage.frozen and len(images) else None
 
     def load(item: Item) -> tuple[Floats, Floats]:
         number = item.view % spec.views if stage.frozen else item.view
@@ -159,10 +161,10 @@ def _activations(site: Site, stage: str) -> NDArray[np.float16]:
 
 def _correction(stage: Stage, tensors: Tensors, control: Tensors) -> dict[str, torch.Tensor]:
     """Return SCAFFOLD's c - c_i; nothing where no control variates were sent."""
+    found = {n: tensors[CONTROL + n] for n in stage.trainable if CONTROL + n in tensors}
     return {
-        name: torch.from_numpy(np.asarray(tensors[CONTROL + name] - control.get(CONTROL + name, 0)))
-        for name in stage.trainable
-        if CONTROL + name in tensors
+        name: torch.from_numpy(np.asarray(c - control.get(CONTROL + name, 0))).to(DEVICE)
+        for name, c in found.items()
     }
 
 
@@ -230,6 +232,8 @@ def _features(site: Site, network: Network, images: Ints, views: int) -> Floats:
 def _fit_head(site: Site, network: Network, views: int) -> None:
     """Train the head on this site's images alone, by its own class frequencies."""
     config, images = site.config, site.part("train")
+    if not len(images):
+        return
     labels = site.dataset.labels[images]
     features = _features(site, network, images, views)
     epochs = float(config.personal)

@@ -1,5 +1,6 @@
 """What a site keeps from one round of a run to the next: states of optimisers and the like."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from common.errors import RefusalError
 from common.shards import write_atomically
 
 Floats = NDArray[np.float32]
@@ -21,10 +23,17 @@ class SiteState:
     Parameters
     ----------
     folder : of this site and run folder.
-    run : names the run; what another one left is never read.
+    run : names the run, in hexadecimal; what another one left is never read.
+
+    Raises
+    ------
+    RefusalError
+        If ``run`` is no such name: it is the coordinator's word, and becomes a file's name.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
+        if not re.fullmatch("[0-9a-f]{1,64}", run):
+            raise RefusalError(f"{run!r} is no name of a run")
         self._folder, self._run = folder, run
 
     def load(self, number: int) -> dict[str, Floats]:

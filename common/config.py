@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -75,6 +75,12 @@ class RunConfig(FinetuneConfig, SvmConfig, CommonConfig):
         """Give keys that are left empty what their method wants."""
         defaults = METHOD_DEFAULTS.get(str(values.get("method", "svm")), {})
         return values | {k: v for k, v in defaults.items() if values.get(k, "") == ""}
+
+    @model_validator(mode="after")
+    def _enough_views(self) -> Self:
+        if self.method == "finetune" and not self.views:
+            raise ValueError("'views' is 0; fine-tuning trains on augmented views, at least 1")
+        return self
 
     @classmethod
     def read(cls, values: Mapping[str, object]) -> "RunConfig":

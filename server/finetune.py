@@ -1,10 +1,11 @@
 """Fine-tuning over a federation: stages, rounds, and what is kept of them."""
 
 import hashlib
+import itertools
 import logging
 import math
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import add
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from common import calibration
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.finetune import CONTROL, Round, Update, plan, shapes
 from common.imbalance import ClassCounts
 from common.metrics import Evaluation, Metrics
-from common.network import ALL, build, open_stage
+from common.network import ALL, Network, Stage, build, open_stage
 from common.network_model import NetworkModel
 from common.sums import Sums
 from common.wire import Arrays, Value
@@ -35,6 +36,8 @@ S = TypeVar("S", bound=Sums)
 
 N_CLASSES = len(DIAGNOSES)
 PLAIN = calibration.uncalibrated(N_CLASSES)
+
+_ROUNDING = 1e-9
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +89,7 @@ class _Training:
         self._file = folder.path / CHECKPOINT_FILE
         self._rounds = plan(config)
         self._network = build(config.backbone, config.weights)
-        self._stages = {name: open_stage(self._network, name) for name in config.stages}
+        self._stages = _open_stages(self._network, config.stages)
         self._whole = shapes(open_stage(self._network, ALL), config)
         self._aggregation = Aggregation(config.strategy, config.server_lr, config.server_momentum)
         self._sent: set[str] = set()
@@ -147,17 +150,15 @@ class _Training:
     def _sample(self, this: Round) -> list[str]:
         """Return the sites of a round: a share of all, drawn by seed and round alone."""
         sites = sorted(self._federation.sites)
-        size = math.ceil(self._config.fraction * len(sites))
+        size = math.ceil(self._config.fraction * len(sites) - _ROUNDING)
         rng = np.random.default_rng([self._config.seed, this.number])
         return sorted(rng.choice(sites, size, replace=False).tolist())
 
     def _validate(self, state: Checkpoint, this: Round) -> dict[str, float]:
         """Score the weights now and then, and at a stage's end; keep the best."""
-        last = (
-            this.number + 1 == len(self._rounds)
-            or self._rounds[this.number + 1].stage_begin != this.stage_begin
-        )
-        if not last and (this.number + 1) % self._config.validate_every:
+        follow = this.number + 1
+        last = follow == len(self._rounds) or not self._same_stage(follow, this)
+        if not last and follow % self._config.validate_every:
             return {}
         counts = self._evaluate(_Scores(dict(state.weights), "validation", views=1), PLAIN)
         metrics = Metrics.compute(reduce(add, counts.values()))
@@ -170,14 +171,18 @@ class _Training:
             state.waited += 1
         return {"balanced_accuracy": metrics.balanced_accuracy, "macro_auc": metrics.macro_auc}
 
+    def _same_stage(self, number: int, this: Round) -> bool:
+        return self._rounds[number].stage_begin == this.stage_begin
+
     def _next(self, state: Checkpoint, this: Round) -> int:
         """Return the next round: where patience is at an end, the first of the next stage."""
         follow = this.number + 1
         if self._config.patience and state.waited >= self._config.patience:
-            state.weights |= state.best
-            while follow < len(self._rounds) and self._rounds[follow].stage == this.stage:
+            # All of them: the best tensors and those of later rounds do not fit together.
+            state.weights = dict(state.best)
+            while follow < len(self._rounds) and self._same_stage(follow, this):
                 follow += 1
-        if follow < len(self._rounds) and self._rounds[follow].stage != this.stage:
+        if follow < len(self._rounds) and not self._same_stage(follow, this):
             state.waited = 0
         return follow
 
@@ -242,6 +247,18 @@ class _Training:
         except SitesLostError as lost:
             _log.warning("%s; going on with %s", lost, ", ".join(self._federation.sites))
         return found
+
+
+def _open_stages(network: Network, names: Sequence[str]) -> dict[str, Stage]:
+    """Open all stages of a run; none may freeze what an earlier one has trained."""
+    stages = {name: open_stage(network, name) for name in names}
+    for before, after in itertools.pairwise(names):
+        if not stages[before].trainable.keys() <= stages[after].trainable.keys():
+            raise ConfigError(
+                f"configuration key 'stages' has '{after}' after '{before}', which opens more of "
+                "the network; put it first"
+            )
+    return stages
 
 
 def _bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
