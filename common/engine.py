@@ -29,7 +29,11 @@ _log = logging.getLogger(__name__)
 
 
 def one_thread_per_core() -> ThreadPoolExecutor:
-    """Return a thread for each core that this process may use, PyTorch in each on that core."""
+    """Return a thread for each core that this process may use, PyTorch in each on that core.
+
+    In the caller's thread too: small steps spread over all cores wait for those that are busy.
+    """
+    torch.set_num_threads(1)
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cores = len(affinity(0)) if affinity else os.cpu_count()
     return ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
