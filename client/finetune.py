@@ -74,6 +74,7 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
     state = SiteState(site.state_folder, str(values["run"]))
     control = state.load(this.number)
     load = _loader(site, network, stage)
+    network.load(tensors)
     seen, loss, travelled = 0, 0.0, 0.0
     with one_thread_per_core() as pool:
         correction = _correction(stage, tensors, control)
@@ -109,7 +110,7 @@ def _balance(config: RunConfig, counts: Ints, labels: Ints) -> Balance:
 
 
 def _open(config: RunConfig, name: str, tensors: Tensors) -> tuple[Network, Stage]:
-    """Give the network its weights and open a stage; the tensors must be that stage's."""
+    """Open a stage of the network; the tensors must be that stage's."""
     network = shared_network(config.backbone, config.weights)
     stage = open_stage(network, name)
     expected = shapes(stage, config)
@@ -119,7 +120,6 @@ def _open(config: RunConfig, name: str, tensors: Tensors) -> tuple[Network, Stag
         if tensors[tensor].shape != shape:
             found = list(tensors[tensor].shape)
             raise RefusalError(f"tensor '{tensor}' is {found}, expected {list(shape)}")
-    network.load(tensors)
     return network, stage
 
 

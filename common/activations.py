@@ -67,7 +67,8 @@ def activations(
 
     Parameters
     ----------
-    network : holds the pretrained weights in its frozen part.
+    network : is given its pretrained weights if anything is missing: what is kept outlives the
+        run, and a part that one stage freezes may have been trained by another.
     stages : names of stages that leave a part frozen; all are computed in one pass.
     spec : its ``views`` augmented views of each image are taken.
     cache : folder shared by all sites of this machine.
@@ -86,6 +87,7 @@ def activations(
     missing = {c: i for i, c in enumerate(contents) if any(c not in found for found in rows)}
     if missing:
         refuse_unreadable(dataset, list(missing.values()))
+        network.load({})
         views, frozen = Views(dataset, contents, spec), trunk(network, stages)
 
         def compute(data: bytes, content: str) -> list[Halves]:
