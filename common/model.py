@@ -1,6 +1,6 @@
 """The classifier that the SVM gives: linear, on mapped features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 
 from common.calibration import probabilities
 from common.config import RunConfig
-from common.errors import DataError
+from common.dataset import Dataset
 from common.feature_map import FeatureMap
-from common.model_file import ModelFile, read_model_file
+from common.features import extract, extract_images
+from common.model_file import (
+    ModelFile,
+    Prediction,
+    check_arrays,
+    read_model_file,
+    refuse_foreign,
+)
 from common.svm import with_intercept
 
 Floats = NDArray[np.float64]
@@ -44,10 +51,33 @@ class LinearModel:
         """Return decision values (n, n_classes), averaged over the views (n, P, n_features)."""
         return decision_values(average_views(self.feature_map, views), self.weights)
 
-    def predict(self, views: NDArray[np.floating]) -> tuple[NDArray[np.int64], Floats]:
-        """Return classes (n,), those of the largest decision value, and probabilities."""
+    def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
+        """Return decision values (n, n_classes) of a dataset's images.
+
+        Parameters
+        ----------
+        cache : folder of the features; those that it lacks are computed into it.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read or ``cache`` cannot be written.
+        """
+        found = extract(dataset, self.config.feature_spec, cache.expanduser(), progress=True)
+        return self.scores(found.predict)
+
+    def predict(self, images: Mapping[str, bytes]) -> Prediction:
+        """Give JPEG or PNG files' bytes by name the classes of the largest decision value.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be decoded, with its name.
+        """
+        views = extract_images(images, self.config.feature_spec)
         values = self.scores(views)
-        return values.argmax(axis=1), probabilities(values, self.calibration)
+        chances = probabilities(values, self.calibration)
+        return Prediction(values.argmax(axis=1), chances, self.distance(views))
 
     def distance(self, views: NDArray[np.floating]) -> Floats:
         """Return how far images lie from the training images, (n,); about 1 is usual.
@@ -80,17 +110,22 @@ class LinearModel:
             If the file is not there or not such a model.
         """
         arrays, classes, config = read_model_file(path, "svm")
-        try:
-            return cls(
-                FeatureMap.from_record(arrays),
-                np.asarray(arrays["variance"]),
-                np.asarray(arrays["weights"]),
-                np.asarray(arrays["calibration"]),
-                classes,
-                config,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path} is no FedDerm model ({error}); name a run's model") from error
+        with refuse_foreign(path):
+            feature_map = FeatureMap.from_record(arrays)
+            n_features, n_components = feature_map.matrix.shape
+            expected = {
+                "mean": (n_features,),
+                "matrix": (n_features, n_components),
+                "fourier": (3,) if feature_map.fourier else (0,),
+                "variance": (n_components,),
+                "weights": (len(classes), feature_map.n_outputs + 1),
+                "calibration": (2, len(classes)),
+            }
+            check_arrays(arrays, expected)
+        variance, weights, calibration = (
+            np.asarray(arrays[name]) for name in ("variance", "weights", "calibration")
+        )
+        return cls(feature_map, variance, weights, calibration, classes, config)
 
 
 def average_views(feature_map: FeatureMap, views: NDArray[np.floating]) -> Floats:

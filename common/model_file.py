@@ -1,8 +1,10 @@
-"""A trained model as a file: safetensors and nothing that executes."""
+"""A trained model as a file, safetensors and nothing that executes; and the door to all of them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,13 +13,69 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from common.config import RunConfig
+from common.dataset import DIAGNOSES, Dataset
 from common.errors import ConfigError, DataError
+
+Floats = NDArray[np.float64]
+
+MODELS = {"svm": "common.model:LinearModel", "finetune": "common.network_model:NetworkModel"}
+"""Classes by method, imported when they are asked for: not every method needs PyTorch."""
 
 _ABOUT = "fedderm"
 
 
+class Prediction(NamedTuple):
+    """What a model says of n images.
+
+    Attributes
+    ----------
+    labels : (n,) indices into the model's classes.
+    probabilities : (n, n_classes).
+    distance : (n,) how far each lies from the training images, about 1 is usual; None where
+        the model cannot tell.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: Floats
+    distance: Floats | None
+
+
 class Model(Protocol):
-    """A trained classifier."""
+    """A trained classifier of images, whatever the method."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The run that trained it."""
+
+    @property
+    def calibration(self) -> Floats:
+        """Scales and biases, (2, n_classes), that make probabilities of scores."""
+
+    def predict(self, images: Mapping[str, bytes]) -> Prediction:
+        """Diagnose JPEG or PNG files, given as their bytes by name.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be decoded, with its name.
+        """
+
+    def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
+        """Return the scores (n, n_classes) of a dataset's images; a bar shows how far it is.
+
+        Parameters
+        ----------
+        cache : folder of frozen features, for models that start from them.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read.
+        """
 
     def save(self, path: Path) -> None:
         """Write it as one safetensors file."""
@@ -40,21 +98,66 @@ class ModelFile(NamedTuple):
         save_file(contiguous, path, metadata={_ABOUT: about})
 
 
-def read_model_file(path: Path, method: str) -> ModelFile:
-    """Read a file that a run of ``method`` wrote.
+def load_model(path: Path) -> Model:
+    """Read the model that a run of any method wrote.
+
+    Raises
+    ------
+    DataError
+        If the file is not there or not such a model.
+    ConfigError
+        If the model's pretrained network cannot be had.
+    """
+    model: Model = resolve_name(MODELS[read_model_file(path).config.method]).load(path)
+    return model
+
+
+def read_model_file(path: Path, method: str | None = None) -> ModelFile:
+    """Read a file that a run of ``method`` wrote; None stands for any.
 
     Raises
     ------
     DataError
         If the file is not there or not such a model.
     """
-    try:
+    with refuse_foreign(path):
         with safe_open(path, "numpy") as file:
             about = json.loads(file.metadata()[_ABOUT])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config = RunConfig.read(about["config"])
-        if config.method != method:
+        if method not in (None, config.method):
             raise ValueError(f"its method is {config.method}, not {method}")
+        if tuple(about["classes"]) != DIAGNOSES:
+            raise ValueError(f"its classes are not {', '.join(DIAGNOSES)}")
         return ModelFile(arrays, about["classes"], config)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ConfigError) as error:
+
+
+@contextmanager
+def refuse_foreign(path: Path) -> Iterator[None]:
+    """Raise a DataError of one line for whatever comes of reading a file that is no model."""
+    try:
+        yield
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, ConfigError) as error:
         raise DataError(f"{path} is no FedDerm model ({error}); name a run's model") from error
+
+
+def check_arrays(
+    arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Check that arrays are those expected, by name and shape, and hold numbers.
+
+    Raises
+    ------
+    ValueError
+        If they are not, with the first that is odd.
+    """
+    for name in sorted(arrays.keys() | expected.keys()):
+        if name not in expected:
+            raise ValueError(f"array '{name}' is unknown")
+        if name not in arrays:
+            raise ValueError(f"array '{name}' is missing")
+        if arrays[name].shape != expected[name]:
+            shapes = f"{list(arrays[name].shape)}, expected {list(expected[name])}"
+            raise ValueError(f"array '{name}' has the shape {shapes}")
+        if np.isnan(arrays[name]).any():
+            raise ValueError(f"array '{name}' has values that are no numbers")

@@ -1,23 +1,37 @@
 """The classifier that fine-tuning gives: a whole network with its calibration."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from common.augment import decode
 from common.calibration import probabilities
 from common.config import RunConfig
+from common.dataset import Dataset
 from common.engine import one_thread_per_core
 from common.errors import DataError
 from common.inference import prediction_features
-from common.model_file import ModelFile, read_model_file
-from common.network import DEVICE, Network, Weights, build
+from common.model_file import (
+    ModelFile,
+    Prediction,
+    check_arrays,
+    read_model_file,
+    refuse_foreign,
+)
+from common.network import DEVICE, HEAD, Network, Weights, shared_network
 
 Floats = NDArray[np.float64]
+
+BLOCK = 64
+"""Image files in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -37,25 +51,50 @@ class NetworkModel:
     classes: Sequence[str]
     config: RunConfig
 
-    def scores(self, images: Iterable[bytes]) -> Floats:
-        """Return logits (n, n_classes) of image files, averaged over the prediction views.
+    def scores(self, images: Iterable[tuple[str, bytes]]) -> Floats:
+        """Return logits (n, n_classes), averaged over the prediction views.
+
+        Parameters
+        ----------
+        images : names and bytes of JPEG or PNG files, at least one.
 
         Raises
         ------
         DataError
-            If an image cannot be decoded.
+            If an image cannot be decoded, with its name.
         """
-        network = self._network()
+        network = shared_network(self.config.backbone, self.config.weights)
+        network.load(self.weights)
+        files, rows = iter(images), []
         with one_thread_per_core() as pool:
-            features = prediction_features(network.backbone, images, self.config.feature_spec, pool)
+            while block := dict(islice(files, BLOCK)):
+                rows.append(self._features(network, block, pool))
         with torch.inference_mode():
-            logits = network.head(torch.from_numpy(features).to(DEVICE)).cpu().numpy()
-        return np.asarray(logits, dtype=np.float64)
+            logits = network.head(torch.from_numpy(np.concatenate(rows)).to(DEVICE)).cpu()
+        return np.asarray(logits.numpy(), dtype=np.float64)
 
-    def predict(self, images: Iterable[bytes]) -> tuple[NDArray[np.int64], Floats]:
-        """Return classes (n,), those of the largest logit, and probabilities."""
-        values = self.scores(images)
-        return values.argmax(axis=1), probabilities(values, self.calibration)
+    def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
+        """Return logits (n, n_classes) of a dataset's images; ``cache`` is not used.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read.
+        """
+        names = (image.image_id for image in dataset.images)
+        files = ((name, dataset.read(name)) for name in names)
+        return self.scores(tqdm(files, total=len(dataset), unit="image", disable=None))
+
+    def predict(self, images: Mapping[str, bytes]) -> Prediction:
+        """Give JPEG or PNG files' bytes by name the classes of the largest logit.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be decoded, with its name.
+        """
+        values = self.scores(images.items())
+        return Prediction(values.argmax(axis=1), probabilities(values, self.calibration), None)
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
@@ -69,20 +108,38 @@ class NetworkModel:
         Raises
         ------
         DataError
-            If the file is not there or not such a model.
+            If the file is not there or not such a model, or does not fit its network.
+        ConfigError
+            If its pretrained network cannot be had.
         """
         arrays, classes, config = read_model_file(path, "finetune")
-        if "calibration" not in arrays:
-            raise DataError(f"{path} is no FedDerm model (no calibration); name a run's model")
-        calibration = np.asarray(arrays["calibration"], dtype=np.float64)
-        weights = {
-            name: np.asarray(a, dtype=np.float32)
-            for name, a in arrays.items()
-            if name != "calibration"
+        network = shared_network(config.backbone, config.weights)
+        # Every stage trains the head; tensors that no stage opened are not in the file.
+        expected = {
+            name: tuple(tensor.shape)
+            for name, tensor in network.pretrained.items()
+            if name in arrays or name.startswith(f"{HEAD}.")
         }
-        return cls(weights, calibration, classes, config)
+        with refuse_foreign(path):
+            check_arrays(arrays, {**expected, "calibration": (2, len(classes))})
+        weights = {name: np.asarray(arrays[name], dtype=np.float32) for name in expected}
+        return cls(weights, np.asarray(arrays["calibration"], dtype=np.float64), classes, config)
 
-    def _network(self) -> Network:
-        network = build(self.config.backbone, self.config.weights)
-        network.load(self.weights)
-        return network
+    def _features(
+        self, network: Network, files: Mapping[str, bytes], pool: Executor
+    ) -> NDArray[np.float32]:
+        spec = self.config.feature_spec
+        try:
+            return prediction_features(network.backbone, files.values(), spec, pool)
+        except DataError:
+            _name_unreadable(files, spec.size)
+            raise
+
+
+def _name_unreadable(files: Mapping[str, bytes], size: int) -> None:
+    """Raise a DataError that names the first file that cannot be decoded."""
+    for name, data in files.items():
+        try:
+            decode(data, size)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error

@@ -1,9 +1,11 @@
 """The command ``fedderm``."""
 
+import json
 import logging
 import shlex
 import sys
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,8 +14,9 @@ import typer
 from common.config import RunConfig
 from common.dataset import Dataset
 from common.errors import ConfigError, DataError, FedDermError
-from common.features import extract, extract_images
-from common.model import LinearModel
+from common.features import extract
+from common.model_file import load_model
+from common.shards import write_atomically
 from simulations import data_cli
 from simulations.partition import Scheme
 
@@ -87,19 +90,57 @@ def compare(
     out: Out,
     sites: Annotated[int, typer.Option(help="Number of Dirichlet sites.")] = 10,
     alpha: data_cli.Alpha = 0.5,
+    arms: Annotated[
+        str | None,
+        typer.Option(help="Some of pooled,natural,dirichlet,alone.", show_default="all"),
+    ] = None,
     settings: Settings = None,
     config: ConfigFile = None,
 ) -> None:
-    """Compare pooled, natural sites, Dirichlet sites and each site alone; write a report."""
+    """Compare pooled, natural sites, Dirichlet sites and each site alone; write a report.
+
+    A comparison that was killed goes on when it is started again with the same command; arms
+    may be added then.
+    """
     from simulations import comparison, report
 
     run = _read(settings, config)
-    arms = comparison.compare(data, out, run, sites, alpha)
-    command = shlex.join(["fedderm", *sys.argv[1:]])
+    kinds = None if arms is None else arms.split(",")
+    found = comparison.compare(data, out, run, sites, alpha, kinds)
     synthetic = Dataset.open(data).synthetic
-    path = report.write_report(out, arms, run, data, synthetic, command)
+    path = report.write_report(out, found, run, data, synthetic, _command())
     typer.echo(path.read_text(encoding="utf-8"))
     typer.echo(f"report: {path}")
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [cache=FOLDER]",
+            help="Folders of finished runs, the one to compare with first.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="New JSON file for the same figures, exact.")
+    ] = None,
+) -> None:
+    """Judge the models of runs on the same test lesions of DIR, beside the first of them."""
+    from simulations import evaluation, report
+
+    if out is not None and (out.exists() or not out.parent.is_dir()):
+        raise DataError(f"{out} is there or its folder is not; name a new file")
+    files = {run: _model_file(Path(run)) for run in runs if not run.startswith("cache=")}
+    if not files:
+        raise ConfigError("no run to evaluate; name the folders of finished runs")
+    cache = _read([run for run in runs if run.startswith("cache=")], None).cache
+    judgement = evaluation.evaluate(data, files, cache)
+    typer.echo(report.evaluation(judgement))
+    if out is not None:
+        values = {"command": _command(), "data": str(data), **asdict(judgement)}
+        write_atomically(out, (json.dumps(values, indent=1) + "\n").encode())
 
 
 @app.command()
@@ -111,16 +152,18 @@ def predict(
 ) -> None:
     """Print diagnosis and probabilities of each image; no medical device.
 
-    The last number is the image's distance from the training images: about 1 is usual, and
-    what lies much farther the model has never seen the like of.
+    The last number is the image's distance from the training images, where the model can tell:
+    about 1 is usual, and what lies much farther the model has never seen the like of.
     """
-    loaded = LinearModel.load(_model_file(model))
+    loaded = load_model(_model_file(model))
     files = {str(path): _read_file(path) for path in images}
-    views = extract_images(files, loaded.config.feature_spec)
-    answers = zip(files, *loaded.predict(views), loaded.distance(views), strict=True)
-    for path, label, row, distance in answers:
-        chances = "  ".join(f"{name} {p:.3f}" for name, p in zip(loaded.classes, row, strict=True))
-        typer.echo(f"{path}: {loaded.classes[label]}  {chances}  distance {distance:.2f}")
+    found = loaded.predict(files)
+    for i, path in enumerate(files):
+        pairs = zip(loaded.classes, found.probabilities[i], strict=True)
+        cells = [f"{name} {chance:.3f}" for name, chance in pairs]
+        if found.distance is not None:
+            cells.append(f"distance {found.distance[i]:.2f}")
+        typer.echo(f"{path}: {loaded.classes[found.labels[i]]}  {'  '.join(cells)}")
 
 
 @app.command()
@@ -184,8 +227,16 @@ def _model_file(model: Path) -> Path:
     """Return the model of a run folder, or of the folder that was given to ``--out``."""
     from server.run import MODEL_FILE
 
-    files = (model / MODEL_FILE, model / _RUN / MODEL_FILE)
-    return next((file for file in files if file.is_file()), model)
+    if not model.is_dir():
+        return model
+    for file in (model / MODEL_FILE, model / _RUN / MODEL_FILE):
+        if file.is_file():
+            return file
+    raise DataError(f"{model} holds no finished run; name a run's folder or its model file")
+
+
+def _command() -> str:
+    return shlex.join(["fedderm", *sys.argv[1:]])
 
 
 def _read_file(path: Path) -> bytes:
@@ -198,7 +249,7 @@ def _read_file(path: Path) -> bytes:
 def main() -> None:
     """Run the command line; an error that a user can act on is one line and exit code 1."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    for name in ("common.features", "server.progress"):
+    for name in ("common.features", "server.progress", "simulations.comparison"):
         logging.getLogger(name).setLevel(logging.INFO)
     try:
         app()

@@ -1,49 +1,56 @@
 """Pooled, federated and alone on the same test lesions: what federation costs."""
 
+import json
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.site import site_folders
-from common.calibration import probabilities, uncalibrated
 from common.config import RunConfig
 from common.dataset import Dataset, make_folder
-from common.errors import DataError, QuorumError
+from common.errors import ConfigError, DataError, QuorumError
 from common.features import extract
-from common.metrics import Evaluation, Metrics
-from common.model import LinearModel
-from common.splits import TEST
-from server.run import MODEL_FILE
+from common.model_file import load_model
+from common.shards import write_atomically
+from server.run import METRICS_FILE, MODEL_FILE
 from server.svm import NEVER
+from simulations.evaluation import Answers, Gap, HeldOut, Quality
 from simulations.experiment import POOLED, make_sites, rounds, simulate, with_splits
-from simulations.intervals import Interval, bootstrap, point_estimates
+from simulations.partition import Scheme
+
+NATURAL: Final = "natural"
+DIRICHLET: Final = "dirichlet"
+ALONE: Final = "alone"
+KINDS = (POOLED, NATURAL, DIRICHLET, ALONE)
+"""Kinds of arms: everything at one site; the sources federated; Dirichlet sites federated; and
+an arm for each source alone."""
+
+STATE_FILE = "comparison.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Quality:
-    """A model on the pooled test images; intervals are 95 % over lesions, all in [0, 1].
+class ArmQuality(Quality):
+    """How good an arm's model is, also beside the pooled one; None without a pooled model.
 
     Attributes
     ----------
-    calibration_error, calibration_error_before : expected calibration error of the
-        probabilities, and of what they would be without calibration.
-    difference : largest difference of a decision value from the pooled model's, over the
-        diagnoses that both were trained on; None without a pooled model.
-    disagreements : test images with another diagnosis than the pooled model's, or None.
+    difference : largest difference of an SVM's decision value, over the diagnoses that both
+        were trained on; None for another method.
+    disagreements : test images with another diagnosis.
+    gap : the metrics minus the pooled model's; None for itself.
     """
 
-    balanced_accuracy: float
-    balanced_accuracy_interval: Interval
-    macro_auc: float
-    macro_auc_interval: Interval
-    calibration_error: float
-    calibration_error_before: float
     difference: float | None
     disagreements: int | None
+    gap: Gap | None
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,17 @@ class Cost:
 
     Attributes
     ----------
-    fit_rounds, rounds : questions to the sites in the final fit, and in all.
+    fit_rounds, rounds : questions to the sites in the final fit or in training, and in all.
     statistics : bytes that a site sent of first and second moments, on average.
     sums : bytes that a site sent beside them, on average.
-    seconds : wall time; the features were cached before.
+    seconds : wall time; the features were cached before. None for a run that was interrupted.
     """
 
     fit_rounds: int
     rounds: int
     statistics: float
     sums: float
-    seconds: float
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -81,129 +88,195 @@ class Arm:
     sites: int
     left_out: dict[str, str] = field(default_factory=dict)
     c: float | None = None
-    quality: Quality | None = None
+    quality: ArmQuality | None = None
     cost: Cost | None = None
     failure: str = ""
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """The pooled test images: prediction features (n, P, n_features), labels, lesions (n,)."""
-
-    views: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    lesions: NDArray[np.str_]
-
-
-def compare(data: Path, out: Path, config: RunConfig, sites: int, alpha: float) -> list[Arm]:
+def compare(
+    data: Path,
+    out: Path,
+    config: RunConfig,
+    sites: int,
+    alpha: float,
+    kinds: Collection[str] | None = None,
+) -> list[Arm]:
     """Train every arm in a run folder of its own and judge all on the same test images.
 
-    The arms are: everything pooled; the natural sites federated, where the table names
-    sources; ``sites`` Dirichlet sites of skew ``alpha`` federated; each natural site alone.
+    A comparison that was killed goes on when it is started again; other kinds of arms may be
+    asked for then.
+
+    Parameters
+    ----------
+    sites, alpha : number and skew of the Dirichlet sites.
+    kinds : those of ``KINDS`` that are wanted; None for all that the data can give, without
+        ``natural`` and ``alone`` where the table names no sources.
 
     Raises
     ------
+    ConfigError
+        If a kind is unknown, or ``out`` holds another comparison.
     DataError
-        If the data cannot be used, or ``out`` holds anything.
+        If the data cannot be used, or ``out`` holds anything else.
     """
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise ConfigError(f"'{kind}' is no arm; choose from {', '.join(KINDS)}")
     dataset = with_splits(data, config)
-    diagnoses = len(np.unique(dataset.labels[dataset.splits == TEST]))
-    if diagnoses < 2:
-        raise DataError(
-            f"{data}: a comparison needs test lesions of two diagnoses, there are {diagnoses}; "
-            "raise test_fraction, or name test lesions in the column split"
-        )
-    make_folder(out)
+    held_out = HeldOut.of(dataset, config)
+    asked = config.model_dump(mode="json", exclude={"out", "sites"})
+    clock = _Clock(out, {"data": str(data.resolve()), "sites": sites, "alpha": alpha, **asked})
     # All before the first is trained: an impossible one ends the comparison at once.
-    federations = list(_federations(dataset, out / "sites", sites, alpha, config.seed))
-    held_out = _held_out(dataset, config)
+    spread = _Spread(dataset, out / "sites", sites, alpha, config.seed)
+    federations = list(spread.federations(kinds))
+    if config.method == "svm":  # of all images, for the sites read theirs from the same cache
+        extract(dataset, config.feature_spec, config.cache.expanduser(), progress=True)
     arms: list[Arm] = []
-    pooled: LinearModel | None = None
+    pooled: Answers | None = None
     for name, folder in federations:
-        arm = _train(name, folder, out / "runs" / name, config)
+        run = out / "runs" / name
+        arm = _train(name, folder, run, config, clock)
         if not arm.failure:
-            model = LinearModel.load(out / "runs" / name / MODEL_FILE)
-            pooled = model if name == POOLED else pooled
-            arm = replace(arm, quality=_quality(model, pooled, held_out, config.seed))
+            answers = held_out.ask(load_model(run / MODEL_FILE))
+            pooled = answers if name == POOLED else pooled
+            arm = replace(arm, quality=_quality(held_out, answers, pooled, config.method))
         arms.append(arm)
     return arms
 
 
-def _federations(
-    dataset: Dataset, out: Path, sites: int, alpha: float, seed: int
-) -> Iterator[tuple[str, Path]]:
-    """Yield each arm's name and the folder with its sites, the pooled arm first."""
-    make_sites(dataset, out / POOLED, POOLED, None, alpha, seed)
-    yield POOLED, out / POOLED
-    natural = dataset.sources.any()
-    if natural:
-        make_sites(dataset, out / "natural", "natural", None, alpha, seed)
-        yield "natural", out / "natural"
-    make_sites(dataset, out / "dirichlet", "dirichlet", sites, alpha, seed)
-    yield "dirichlet", out / "dirichlet"
-    for site in site_folders(out / "natural") if natural else []:
-        alone = out / f"alone-{site.name}"
-        alone.mkdir()
-        (alone / site.name).symlink_to(site.resolve())
-        yield alone.name, alone
+class _Clock:
+    """How long each arm took: with what was asked, all that a comparison itself must remember.
+
+    Parameters
+    ----------
+    out : folder of the comparison, made if needed.
+    asked : everything that decides the arms.
+
+    Raises
+    ------
+    ConfigError
+        If another comparison is there.
+    DataError
+        If anything else is there.
+    """
+
+    def __init__(self, out: Path, asked: Mapping[str, Any]) -> None:
+        self._file = out / STATE_FILE
+        self._asked = json.loads(json.dumps(asked))
+        self.seconds: dict[str, float] = {}
+        if self._file.exists():
+            self._go_on()
+        else:
+            make_folder(out)
+            self._write()
+
+    def keep(self, arm: str, seconds: float) -> None:
+        """Remember how long an arm took."""
+        self.seconds[arm] = seconds
+        self._write()
+
+    def _go_on(self) -> None:
+        try:
+            state = json.loads(self._file.read_text(encoding="utf-8"))
+            first, self.seconds = state["asked"], state["seconds"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise DataError(f"{self._file} cannot be read; name a new folder") from error
+        for key, value in self._asked.items():
+            if first.get(key) != value:
+                raise ConfigError(
+                    f"{self._file.parent} holds a comparison whose {key} is {first.get(key)!r}, "
+                    f"not {value!r}; start it as it was or name a new folder"
+                )
+
+    def _write(self) -> None:
+        state = {"asked": self._asked, "seconds": self.seconds}
+        write_atomically(self._file, (json.dumps(state, indent=1) + "\n").encode())
 
 
-def _held_out(dataset: Dataset, config: RunConfig) -> HeldOut:
-    # The features of all images, for the sites read theirs from the same cache.
-    features = extract(dataset, config.feature_spec, config.cache.expanduser(), progress=True)
-    test = np.flatnonzero(dataset.splits == TEST)
-    return HeldOut(features.predict[test], dataset.labels[test], dataset.lesions[test])
+@dataclass(frozen=True)
+class _Spread:
+    """Pooled data, and how it is spread over the sites of the arms, in folders in ``out``."""
+
+    dataset: Dataset
+    out: Path
+    sites: int
+    alpha: float
+    seed: int
+
+    def federations(self, kinds: Collection[str] | None) -> Iterator[tuple[str, Path]]:
+        """Yield each arm's name and the folder with its sites, the pooled arm first."""
+        if kinds is None:
+            kinds = KINDS if self.dataset.sources.any() else (POOLED, DIRICHLET)
+        if POOLED in kinds:
+            yield POOLED, self._make(POOLED, None)
+        if NATURAL in kinds:
+            yield NATURAL, self._make(NATURAL, None)
+        if DIRICHLET in kinds:
+            yield DIRICHLET, self._make(DIRICHLET, self.sites)
+        for site in site_folders(self._make(NATURAL, None)) if ALONE in kinds else []:
+            folder = self.out / f"{ALONE}-{site.name}"
+            folder.mkdir(exist_ok=True)
+            if not (folder / site.name).is_symlink():
+                (folder / site.name).symlink_to(site.resolve())
+            yield folder.name, folder
+
+    def _make(self, scheme: Scheme | Literal["pooled"], sites: int | None) -> Path:
+        folder = self.out / scheme
+        make_sites(self.dataset, folder, scheme, sites, self.alpha, self.seed)
+        return folder
 
 
-def _train(name: str, sites: Path, out: Path, config: RunConfig) -> Arm:
+def _train(name: str, sites: Path, out: Path, config: RunConfig, clock: _Clock) -> Arm:
     """Train one arm over the folders in ``sites``; its quality is still to be judged."""
     n_sites = len(site_folders(sites))
     # The quorum is a rule for federations: a baseline has one site, whatever it says.
     rules = {} if n_sites > 1 else {"quorum": 1, "expected": 1}
-    run = config.model_copy(update={"sites": sites, "out": out, **rules})
-    start = time.perf_counter()
+    run = config.model_copy(update={"sites": sites.resolve(), "out": out, **rules})
+    fresh, start = not out.exists(), time.perf_counter()
     try:
-        metrics = simulate(run)
-    except QuorumError as error:
+        metrics = _run(name, run)
+    except (QuorumError, DataError) as error:  # too little data is no reason to train no other
         return Arm(name, n_sites, failure=str(error))
-    seconds = time.perf_counter() - start
+    if fresh:
+        clock.keep(name, time.perf_counter() - start)
     training = metrics["training"]
     return Arm(
         name,
         n_sites,
         left_out=metrics["data"]["left_out"],
         c=training.get("chosen", {}).get("c"),
-        cost=_cost(out, n_sites, training.get("rounds", 0), seconds),
+        cost=_cost(out, n_sites, training.get("rounds", 0), clock.seconds.get(name)),
     )
+
+
+def _run(name: str, config: RunConfig) -> dict[str, Any]:
+    """Return the metrics of a run, which goes on where it was, or was finished before."""
+    assert config.out is not None
+    if (config.out / MODEL_FILE).exists():
+        _log.info("%s: finished before", name)
+        metrics: dict[str, Any] = json.loads((config.out / METRICS_FILE).read_text())
+        return metrics
+    _log.info("%s: training", name)
+    return simulate(config)
 
 
 def _quality(
-    model: LinearModel, pooled: LinearModel | None, held_out: HeldOut, seed: int
-) -> Quality:
-    labels = held_out.labels
-    scores = model.scores(held_out.views)
-    predicted, calibrated = model.predict(held_out.views)
-    plain = probabilities(scores, uncalibrated(len(model.classes)))
-    values = point_estimates(labels, predicted, calibrated)
-    intervals = bootstrap(labels, predicted, calibrated, held_out.lesions, seed=seed)
-    expected = None if pooled is None else pooled.scores(held_out.views)
-    return Quality(
-        balanced_accuracy=values["balanced_accuracy"],
-        balanced_accuracy_interval=intervals["balanced_accuracy"],
-        macro_auc=values["macro_auc"],
-        macro_auc_interval=intervals["macro_auc"],
-        calibration_error=_calibration_error(labels, predicted, calibrated),
-        calibration_error_before=_calibration_error(labels, predicted, plain),
-        difference=None if expected is None else _difference(scores, expected),
-        disagreements=None if expected is None else int((predicted != expected.argmax(1)).sum()),
+    held_out: HeldOut, answers: Answers, pooled: Answers | None, method: str
+) -> ArmQuality:
+    difference = disagreements = gap = None
+    if pooled is not None:
+        other = answers.predictions[0] != pooled.predictions[0]
+        disagreements = int(np.count_nonzero(other))
+        if method == "svm":  # the others are not held to equal the pooled model
+            difference = _difference(answers.scores, pooled.scores)
+        if answers is not pooled:
+            gap = held_out.gap(answers, pooled)
+    return ArmQuality(
+        **vars(held_out.quality(answers)),
+        difference=difference,
+        disagreements=disagreements,
+        gap=gap,
     )
-
-
-def _calibration_error(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], chances: NDArray[np.float64]
-) -> float:
-    evaluation = Evaluation.measure(labels, predicted, chances)
-    return Metrics.compute(evaluation).expected_calibration_error
 
 
 def _difference(scores: NDArray[np.float64], pooled: NDArray[np.float64]) -> float:
@@ -212,7 +285,7 @@ def _difference(scores: NDArray[np.float64], pooled: NDArray[np.float64]) -> flo
     return float(np.abs(scores - pooled)[:, known].max())
 
 
-def _cost(run: Path, sites: int, fit_rounds: int, seconds: float) -> Cost:
+def _cost(run: Path, sites: int, fit_rounds: int, seconds: float | None) -> Cost:
     log = rounds(run)
     moments = sum(entry["bytes_up"] for entry in log if "moments" in entry["question"])
     total = sum(entry["bytes_up"] for entry in log)

@@ -2,18 +2,23 @@
 
 import json
 import pickle
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import common.model
 from common.calibration import probabilities
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.errors import DataError
 from common.feature_map import FeatureMap, FourierMap
 from common.model import LinearModel
+from common.model_file import load_model
 from common.moments import Moments
 from tests.records import N_CLASSES, draw_records
 
@@ -54,21 +59,25 @@ def test_a_model_comes_back_bit_for_bit(tmp_path: Path, fourier: FourierMap | No
     assert loaded.feature_map.digest == model.feature_map.digest
     assert loaded.config == model.config
     assert tuple(loaded.classes) == tuple(model.classes)
-    for got, want in zip(loaded.predict(VIEWS), model.predict(VIEWS), strict=True):
-        np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(loaded.scores(VIEWS), model.scores(VIEWS))
+    np.testing.assert_array_equal(loaded.calibration, model.calibration)
 
 
 @pytest.mark.parametrize("fourier", [None, FourierMap(16, 1.7, 5)], ids=["linear", "rbf"])
-def test_prediction_averages_the_decision_values_of_the_views(fourier: FourierMap | None) -> None:
+def test_prediction_averages_the_decision_values_of_the_views(
+    fourier: FourierMap | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common.model, "extract_images", lambda images, spec: VIEWS)
     model = make_model(fourier)
     values = np.zeros((20, N_CLASSES))
     for view in range(3):
         Z = model.feature_map.apply(VIEWS[:, view])
         values += (Z @ model.weights[:, :-1].T + model.weights[:, -1]) / 3
-    predicted, p = model.predict(VIEWS)
+    predicted, p, distance = model.predict({})
     np.testing.assert_allclose(model.scores(VIEWS), values, atol=1e-12)
     np.testing.assert_array_equal(predicted, values.argmax(axis=1))
     np.testing.assert_allclose(p, probabilities(values, model.calibration), atol=1e-12)
+    np.testing.assert_array_equal(distance, model.distance(VIEWS))
 
 
 class Explosive:
@@ -87,20 +96,54 @@ def spoil(path: Path, how: str) -> None:
     elif how == "cut":
         make_model(None).save(path)
         path.write_bytes(path.read_bytes()[:-100])
+    elif how == "folder":
+        path.mkdir()
     elif how == "other arrays":
         save_file({"weights": np.zeros(3)}, path)
     elif how == "other metadata":
         save_file({"weights": np.zeros(3)}, path, metadata={"fedderm": json.dumps([1])})
-    elif how == "folder":
-        path.mkdir()
+    elif how == "other classes":
+        replace(make_model(None), classes=DIAGNOSES[::-1]).save(path)
+    elif how == "other shape":
+        replace(make_model(None), weights=np.zeros((N_CLASSES, 3))).save(path)
+    elif how == "no numbers":
+        replace(make_model(None), calibration=np.full((2, N_CLASSES), np.nan)).save(path)
 
 
-@pytest.mark.parametrize(
-    "how", ["missing", "text", "pickle", "cut", "other arrays", "other metadata", "folder"]
-)
-def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path, how: str) -> None:
+REASONS = {
+    "missing": "",
+    "text": "",
+    "pickle": "",
+    "cut": "",
+    "folder": "",
+    "other arrays": "",
+    "other metadata": "",
+    "other classes": "its classes are not akiec, bcc, ",
+    "other shape": r"array 'weights' has the shape \[7, 3\], expected \[7, 6\]",
+    "no numbers": "array 'calibration' has values that are no numbers",
+}
+
+
+@pytest.mark.parametrize(("how", "reason"), REASONS.items())
+def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path, how: str, reason: str) -> None:
     path = tmp_path / "model.safetensors"
     spoil(path, how)
-    with pytest.raises(DataError, match=r"model\.safetensors") as caught:
-        LinearModel.load(path)
-    assert "\n" not in str(caught.value)
+    for load in (LinearModel.load, load_model):
+        with pytest.raises(
+            DataError, match=rf"model\.safetensors is no FedDerm.*{reason}"
+        ) as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_door_loads_it_without_pytorch(tmp_path: Path) -> None:
+    """A site of the SVM and a command that reads cached features never need it."""
+    make_model(None).save(tmp_path / "model")
+    code = (
+        "import sys; from pathlib import Path; from common.model_file import load_model;"
+        "print(type(load_model(Path(sys.argv[1]))).__name__, *sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    name, *modules = subprocess.run(command, capture_output=True, check=True).stdout.split()
+    assert name == b"LinearModel"
+    assert not {b"torch", b"timm", b"onnxruntime", b"sklearn"} & set(modules)
