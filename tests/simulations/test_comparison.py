@@ -55,6 +55,7 @@ def test_a_killed_comparison_goes_on_where_it_was(
     def killed(config):
         if len(trained) == 2:
             trained.append("killed")
+            config.out.mkdir(parents=True)
             raise KeyboardInterrupt
         trained.append(config.out.name)
         return simulate(config)
@@ -74,9 +75,11 @@ def test_a_killed_comparison_goes_on_where_it_was(
     assert trained[4:] == []
     rows = [line.split(" | ")[0] for line in first.splitlines() if line.startswith("| ")]
     assert rows[2:] == ["| pooled", "| dirichlet"]
-    # Each was trained in one go, and how long it took is not forgotten.
+    # How long an arm took is not forgotten, where it was trained in one go.
     seconds = {arm["name"]: arm["cost"]["seconds"] for arm in _arms(out)}
-    assert all(value > 0 for value in seconds.values())
+    assert seconds["pooled"] > 0
+    assert seconds["dirichlet"] is None
+    assert "\n- dirichlet: its seconds are not known, for it was interrupted\n" in first
 
 
 def test_another_comparison_is_refused_by_what_is_different(
