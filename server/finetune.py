@@ -21,7 +21,7 @@ from common.errors import ConfigError, DataError
 from common.finetune import CONTROL, Round, Update, plan, shapes
 from common.imbalance import ClassCounts
 from common.metrics import Evaluation, Metrics
-from common.network import ALL, Network, Stage, build, open_stage
+from common.network import ALL, Network, Stage, open_stage, shared_network
 from common.network_model import NetworkModel
 from common.sums import Sums
 from common.wire import Arrays, Value
@@ -88,7 +88,8 @@ class _Training:
         self._federation, self._config = federation, config
         self._file = folder.path / CHECKPOINT_FILE
         self._rounds = plan(config)
-        self._network = build(config.backbone, config.weights)
+        # In one process with the sites it is theirs; only shapes and pretrained weights are read.
+        self._network = shared_network(config.backbone, config.weights)
         self._stages = _open_stages(self._network, config.stages)
         self._whole = shapes(open_stage(self._network, ALL), config)
         self._aggregation = Aggregation(config.strategy, config.server_lr, config.server_momentum)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config import RunConfig
 from common.dataset import make_folder
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
 from common.model_file import Model
 from common.shards import write_atomically
 from server.journal import Journal
@@ -54,6 +54,8 @@ class RunFolder:
         start = {**config.model_dump(mode="json"), "versions": versions}
         if (self.path / CONFIG_FILE).exists():
             self._refuse_changes(start)
+            for part in self.path.glob("*.part"):  # of files that a crash cut short
+                part.unlink()
         else:
             make_folder(self.path)
             self.write_json(CONFIG_FILE, start)
@@ -67,9 +69,21 @@ class RunFolder:
         self.append(ROUNDS_FILE, line)
 
     def append(self, name: str, values: Mapping[str, Any]) -> None:
-        """Append a line of JSON to a file; what is not a finite number, JSON's null."""
-        with (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(values)) + "\n")
+        """Append a line of JSON to a file; what is not a finite number, JSON's null.
+
+        Raises
+        ------
+        DataError
+            If it cannot be written; the next start drops a part of a line.
+        """
+        file = self.path / name
+        try:
+            with file.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(_finite(values)) + "\n")
+        except OSError as error:
+            raise DataError(
+                f"cannot write {file} ({error.strerror}); what was finished before is kept"
+            ) from error
 
     def trim(self, name: str, last: float = math.inf) -> int:
         """Drop a line that a crash cut short, and the lines of rounds after ``last``.
