@@ -334,12 +334,9 @@ def test_a_run_that_is_interrupted_again_and_again_gives_the_same_model(
 
 KILLED = """
 import os, signal, sys
-import client.finetune, server.finetune
-from client.state import SiteState
 from common import shards
 from common.config import RunConfig
 from common.finetune import LocalSteps
-from server.checkpoint import Checkpoint
 from simulations.experiment import simulate
 
 class Replacing:
@@ -351,7 +348,6 @@ class Replacing:
             tick()
         os.replace(part, path)
 
-owner, name = {"step": (LocalSteps, "step"), "write": (None, None)}[sys.argv[1]]
 left = int(sys.argv[2])
 
 def tick():
@@ -360,12 +356,14 @@ def tick():
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-if owner:
-    function = getattr(owner, name)
-    def killed(*arguments):
-        tick()
-        return function(*arguments)
-    setattr(owner, name, killed)
+step = LocalSteps.step
+
+def killed(*arguments):
+    tick()
+    return step(*arguments)
+
+if sys.argv[1] == "step":
+    LocalSteps.step = killed
 else:
     shards.os = Replacing()
 simulate(RunConfig.model_validate_json(sys.argv[3]))
@@ -388,7 +386,21 @@ def test_a_run_killed_at_any_moment_gives_the_same_model(base, tmp_path):
     assert {file.name for file in run.out.iterdir()} == {f.name for f in finished.out.iterdir()}
 
 
-def test_nothing_of_a_finished_run_stays_behind(base, tmp_path, dataset, network_file):
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux's affinity")
+def test_the_number_of_cores_changes_no_bit(base, tmp_path):
+    cores, models = os.sched_getaffinity(0), []
+    try:
+        for name, some in (("all", cores), ("one", {min(cores)})):
+            os.sched_setaffinity(0, some)
+            run = _with(base, tmp_path / name, cache=tmp_path / f"cache-{name}")
+            simulate(run)
+            models.append((_bytes(run), _bytes(run, METRICS_FILE)))
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert models[0] == models[1]
+
+
+def test_nothing_of_a_finished_run_stays_behind(base, tmp_path):
     how = HOWS["scaffold"]
     run = _with(base, tmp_path / "run", cache=tmp_path / "cache", **how)
     simulate(run)
