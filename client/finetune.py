@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from client.site import Site
 from client.state import SiteState
 from common.activations import Views, activations
-from common.calibration import calibration_sums, probabilities
+from common.calibration import calibration_sums, decisions, probabilities
 from common.config import RunConfig
 from common.engine import one_thread_per_core
 from common.errors import RefusalError
@@ -30,6 +30,10 @@ from common.wire import Arrays, Value
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Tensors = dict[str, Floats]
+
+
+_RULE = ("calibration", "priors")
+"""Arrays that make probabilities and decisions of scores."""
 
 
 def describe(site: Site) -> dict[str, Value]:
@@ -50,17 +54,18 @@ def answer(
     """
     if question == "counts":
         return ClassCounts.measure(site.dataset.labels[site.part("train")])
-    tensors = {n: np.asarray(a, np.float32) for n, a in arrays.items() if n != "calibration"}
+    tensors = {n: np.asarray(a, np.float32) for n, a in arrays.items() if n not in _RULE}
     if question == "train":
         return _train(site, tensors, values)
     if question not in ("calibrate", "evaluate"):
         raise RefusalError(f"no question '{question}' in method finetune")
     labels = site.dataset.labels[site.part(str(values["subset"]))]
     scores = _kept_scores(site, tensors, values, context)
-    calibration = np.asarray(arrays["calibration"], dtype=np.float64)
+    calibration, priors = (np.asarray(arrays[name], dtype=np.float64) for name in _RULE)
     if question == "calibrate":
         return calibration_sums(scores, labels, calibration)
-    return Evaluation.measure(labels, scores.argmax(axis=1), probabilities(scores, calibration))
+    predicted = decisions(scores, calibration, priors)
+    return Evaluation.measure(labels, predicted, probabilities(scores, calibration))
 
 
 def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:

@@ -77,7 +77,11 @@ class LinearModel:
         views = extract_images(images, self.config.feature_spec)
         values = self.scores(views)
         chances = probabilities(values, self.calibration)
-        return Prediction(values.argmax(axis=1), chances, self.distance(views))
+        return Prediction(self.decide(values), chances, self.distance(views))
+
+    def decide(self, scores: Floats) -> NDArray[np.int64]:
+        """Return the classes (n,) of the largest decision values (n, n_classes)."""
+        return np.asarray(scores.argmax(axis=1))
 
     def distance(self, views: NDArray[np.floating]) -> Floats:
         """Return how far images lie from the training images, (n,); about 1 is usual.

@@ -64,6 +64,9 @@ class Model(Protocol):
             If an image cannot be decoded, with its name.
         """
 
+    def decide(self, scores: Floats) -> NDArray[np.int64]:
+        """Return the classes (n,) for scores (n, n_classes)."""
+
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
         """Return the scores (n, n_classes) of a dataset's images; a bar shows how far it is.
 

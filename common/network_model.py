@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from common.augment import decode
-from common.calibration import probabilities
+from common.calibration import decisions, probabilities
 from common.config import RunConfig
 from common.dataset import Dataset
 from common.engine import one_thread_per_core
@@ -42,12 +42,14 @@ class NetworkModel:
     ----------
     weights : the trained tensors by name; the others are the pretrained ones.
     calibration : (2, n_classes) scales and biases of the probabilities.
+    priors : (n_classes,) frequencies of the classes among the training images.
     classes : names of the classes.
     config : the run that trained it.
     """
 
     weights: Weights
     calibration: Floats
+    priors: Floats
     classes: Sequence[str]
     config: RunConfig
 
@@ -86,7 +88,7 @@ class NetworkModel:
         return self.scores(tqdm(files, total=len(dataset), unit="image", disable=None))
 
     def predict(self, images: Mapping[str, bytes]) -> Prediction:
-        """Give JPEG or PNG files' bytes by name the classes of the largest logit.
+        """Give JPEG or PNG files' bytes by name their classes.
 
         Raises
         ------
@@ -94,11 +96,16 @@ class NetworkModel:
             If an image cannot be decoded, with its name.
         """
         values = self.scores(images.items())
-        return Prediction(values.argmax(axis=1), probabilities(values, self.calibration), None)
+        return Prediction(self.decide(values), probabilities(values, self.calibration), None)
+
+    def decide(self, scores: Floats) -> NDArray[np.int64]:
+        """Return the classes (n,) that logits speak for most, beside their frequencies."""
+        return decisions(scores, self.calibration, self.priors)
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
-        arrays: dict[str, NDArray[Any]] = {**self.weights, "calibration": self.calibration}
+        rule = {"calibration": self.calibration, "priors": self.priors}
+        arrays: dict[str, NDArray[Any]] = {**self.weights, **rule}
         ModelFile(arrays, self.classes, self.config).write(path)
 
     @classmethod
@@ -121,9 +128,11 @@ class NetworkModel:
             if name in arrays or name.startswith(f"{HEAD}.")
         }
         with refuse_foreign(path):
-            check_arrays(arrays, {**expected, "calibration": (2, len(classes))})
+            rule = {"calibration": (2, len(classes)), "priors": (len(classes),)}
+            check_arrays(arrays, {**expected, **rule})
         weights = {name: np.asarray(arrays[name], dtype=np.float32) for name in expected}
-        return cls(weights, np.asarray(arrays["calibration"], dtype=np.float64), classes, config)
+        calibration, priors = (np.asarray(arrays[name], dtype=np.float64) for name in rule)
+        return cls(weights, calibration, priors, classes, config)
 
     def _features(
         self, network: Network, files: Mapping[str, bytes], pool: Executor

@@ -32,10 +32,12 @@ from server.progress import Progress
 from server.result import Result
 from server.run import CHECKPOINT_FILE, RunFolder
 
+Floats = NDArray[np.float64]
 S = TypeVar("S", bound=Sums)
 
 N_CLASSES = len(DIAGNOSES)
 PLAIN = calibration.uncalibrated(N_CLASSES)
+EVEN = np.full(N_CLASSES, 1 / N_CLASSES)
 
 _ROUNDING = 1e-9
 
@@ -161,7 +163,7 @@ class _Training:
         last = follow == len(self._rounds) or not self._same_stage(follow, this)
         if not last and follow % self._config.validate_every:
             return {}
-        counts = self._evaluate(_Scores(dict(state.weights), "validation", views=1), PLAIN)
+        counts = self._evaluate(_Scores(dict(state.weights), "validation", views=1), PLAIN, EVEN)
         metrics = Metrics.compute(reduce(add, counts.values()))
         # Not balanced accuracy: a handful of lesions of the rarest class decide it. Of equals the
         # later one, which has seen more; without validation images, the last.
@@ -192,10 +194,11 @@ class _Training:
         validation = _Scores(weights, "validation", views)
         test, own = _Scores(weights, "test", views), _Scores(weights, "test", views, personal=True)
         parameters = calibration.fit(lambda p: self._calibrate(validation, p), N_CLASSES)
+        priors = np.array(state.counts) / sum(state.counts)
         return Result(
-            NetworkModel(weights, parameters, DIAGNOSES, self._config),
-            self._evaluate(test, parameters),
-            self._evaluate(test, PLAIN),
+            NetworkModel(weights, parameters, priors, DIAGNOSES, self._config),
+            self._evaluate(test, parameters, priors),
+            self._evaluate(test, PLAIN, EVEN),
             {
                 "rounds": state.next_round,
                 "best_round": state.best_round,
@@ -204,23 +207,24 @@ class _Training:
                 "bytes_sent": state.bytes_sent,
                 "bytes_of_whole_networks": state.bytes_whole,
             },
-            self._evaluate(own, parameters) if self._config.personal else {},
+            self._evaluate(own, parameters, priors) if self._config.personal else {},
         )
 
-    def _calibrate(
-        self, scores: _Scores, parameters: NDArray[np.float64]
-    ) -> calibration.CalibrationSums:
+    def _calibrate(self, scores: _Scores, parameters: Floats) -> calibration.CalibrationSums:
         zero = calibration.CalibrationSums.zero(N_CLASSES)
-        return reduce(add, self._ask_about(scores, "calibrate", zero, parameters).values())
+        return reduce(add, self._ask_about(scores, "calibrate", zero, parameters, EVEN).values())
 
-    def _evaluate(self, scores: _Scores, parameters: NDArray[np.float64]) -> dict[str, Evaluation]:
-        return self._ask_about(scores, "evaluate", Evaluation.zero(N_CLASSES), parameters)
+    def _evaluate(
+        self, scores: _Scores, parameters: Floats, priors: Floats
+    ) -> dict[str, Evaluation]:
+        zero = Evaluation.zero(N_CLASSES)
+        return self._ask_about(scores, "evaluate", zero, parameters, priors)
 
     def _ask_about(
-        self, scores: _Scores, question: str, zero: S, parameters: NDArray[np.float64]
+        self, scores: _Scores, question: str, zero: S, parameters: Floats, priors: Floats
     ) -> dict[str, S]:
         """Ask about scores; their weights are sent once, the sites keep what comes of them."""
-        arrays: dict[str, NDArray[Any]] = {"calibration": parameters}
+        arrays: dict[str, NDArray[Any]] = {"calibration": parameters, "priors": priors}
         if scores.key not in self._sent:
             arrays |= scores.weights
         self._sent.add(scores.key)

@@ -69,22 +69,24 @@ class Answers:
     Attributes
     ----------
     scores : (n, n_classes).
+    labels : (n,) predicted classes.
     calibration : (2, n_classes) scales and biases of its probabilities.
     """
 
     scores: Floats
+    labels: NDArray[np.int64]
     calibration: Floats
 
     @cached_property
     def predictions(self) -> Predictions:
         """Predicted classes (n,) and probabilities (n, n_classes)."""
-        return self.scores.argmax(axis=1), probabilities(self.scores, self.calibration)
+        return self.labels, probabilities(self.scores, self.calibration)
 
     @property
     def uncalibrated(self) -> Predictions:
-        """The same without calibration."""
+        """The classes of the largest scores, and probabilities without calibration."""
         plain = uncalibrated(self.scores.shape[1])
-        return self.predictions[0], probabilities(self.scores, plain)
+        return self.scores.argmax(axis=1), probabilities(self.scores, plain)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ class HeldOut:
 
     def ask(self, model: Model) -> Answers:
         """Return what a model says of the images."""
-        return Answers(model.dataset_scores(self.dataset, self.cache), model.calibration)
+        scores = model.dataset_scores(self.dataset, self.cache)
+        return Answers(scores, model.decide(scores), model.calibration)
 
     def quality(self, answers: Answers) -> Quality:
         """Judge a model's answers."""

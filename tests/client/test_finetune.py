@@ -27,6 +27,8 @@ from common.sums import Sums
 from tests.finetuning import BACKBONE, SIZE, STAGE, quick, small_dataset, spread, training_labels
 
 RUN = "0a" * 8
+RULE = {"calibration": uncalibrated(7), "priors": np.full(7, 1 / 7)}
+"""The class of the largest logit."""
 Arrays = dict[str, np.ndarray]
 MakeSite = Callable[..., Site]
 
@@ -273,7 +275,7 @@ def _about(stage: str = HEAD, **changes: Any) -> dict[str, Any]:
     ],
 )
 def test_other_questions_are_refused(make_site, question, changes, message) -> None:
-    arrays = {"calibration": uncalibrated(7)}
+    arrays = dict(RULE)
     with pytest.raises(RefusalError, match=message):
         _ask(make_site(), question, arrays, _about(**changes))
 
@@ -303,7 +305,7 @@ def test_scores_are_the_networks_averaged_over_its_views(make_site) -> None:
     arrays = {n: a for n, a in _tensors(site, ALL, scale=0.01).items() if "/" not in n}
     labels = site.dataset.labels[site.part("test")]
     logits = _expected_logits(site, arrays, views=2)
-    calibration = {"calibration": uncalibrated(7)}
+    calibration = dict(RULE)
     found = _ask(site, "evaluate", arrays | calibration, _about())
     expected = np.zeros((7, 7), dtype=np.int64)
     np.add.at(expected, (labels, logits.argmax(axis=1)), 1)
@@ -318,7 +320,7 @@ def test_scores_are_the_networks_averaged_over_its_views(make_site) -> None:
 
 def test_a_head_of_its_own_learns_from_the_sites_images_alone(make_site, dataset) -> None:
     arrays = {n: a for n, a in _tensors(make_site(), HEAD).items() if "/" not in n}
-    arrays |= {"calibration": uncalibrated(7)}
+    arrays |= RULE
     site = make_site(personal=40, lr=0.05, imbalance="none", smoothing=0)
     labels = training_labels(site.dataset)
     ask = lambda digest, **about: _ask(  # noqa: E731

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime, minimize
 
-from common.calibration import CalibrationSums, calibration_sums, fit, probabilities, uncalibrated
+from common.calibration import (
+    CalibrationSums,
+    calibration_sums,
+    decisions,
+    fit,
+    probabilities,
+    uncalibrated,
+)
 from common.metrics import Evaluation, Metrics
 from tests.records import N_CLASSES, SHARES, Floats, Ints, partitions, total
 
@@ -130,3 +137,14 @@ def test_no_records_leave_the_scores_as_they_are() -> None:
     parameters, rounds = calibrate(SCORES[:0], Y[:0])
     assert rounds == 1
     np.testing.assert_array_equal(parameters, PLAIN)
+
+
+def test_decisions_weigh_probabilities_by_rarity() -> None:
+    """No change of a single decision raises the balanced accuracy that is expected."""
+    rng = np.random.default_rng(3)
+    priors, scores = rng.dirichlet(np.ones(4)), rng.standard_normal((200, 4))
+    calibration = rng.uniform(0.5, 2, (2, 4))
+    p = probabilities(scores, calibration)
+    np.testing.assert_array_equal(decisions(scores, calibration, priors), (p / priors).argmax(1))
+    absent = np.where(np.arange(4) == 1, 0.0, priors)
+    assert 1 not in decisions(scores, calibration, absent)

@@ -46,7 +46,8 @@ def model(config: RunConfig, network: Network) -> NetworkModel:
         + rng.normal(0, 0.02, network.pretrained[name].shape).astype(np.float32)
         for name in names
     }
-    return NetworkModel(weights, rng.uniform(0.5, 2, (2, N_CLASSES)), DIAGNOSES, config)
+    calibration, priors = rng.uniform(0.5, 2, (2, N_CLASSES)), rng.dirichlet(np.ones(N_CLASSES))
+    return NetworkModel(weights, calibration, priors, DIAGNOSES, config)
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +84,8 @@ def test_prediction_is_the_forward_pass_averaged_over_the_views(
     np.testing.assert_array_equal(model.predict(images).probabilities, p)
     network.load(model.weights)
     expected = _logits(network, images, model.config)
-    np.testing.assert_array_equal(labels, expected.argmax(axis=1))
     np.testing.assert_allclose(p, probabilities(expected, model.calibration), atol=1e-4)
+    np.testing.assert_array_equal(labels, (p / model.priors).argmax(axis=1))
     assert distance is None
     assert len(set(labels)) > 1
 
@@ -115,16 +116,18 @@ def test_an_image_that_cannot_be_decoded_is_named(
         ({DEEP: np.zeros((2, 2))}, f"array '{DEEP}' has the shape [2, 2], expected [1280, 320, 1"),
         ({"head.bias": None}, "array 'head.bias' is missing"),
         ({"head.bias": np.full(N_CLASSES, np.nan)}, "array 'head.bias' has values that are no"),
+        ({"priors": np.ones(6)}, "array 'priors' has the shape [6], expected [7]"),
         ({"calibration": np.zeros(2)}, "array 'calibration' has the shape [2], expected [2, 7]"),
     ],
 )
 def test_a_file_that_does_not_fit_the_network_is_refused_in_one_line(
     tmp_path: Path, model: NetworkModel, changes: dict[str, Any], reason: str
 ) -> None:
-    arrays = {**model.weights, "calibration": model.calibration, **changes}
-    calibration = arrays.pop("calibration")
+    rule = {"calibration": model.calibration, "priors": model.priors}
+    arrays = {**model.weights, **rule, **changes}
+    rule = {name: arrays.pop(name) for name in rule}
     kept = {name: array for name, array in arrays.items() if array is not None}
-    replace(model, weights=kept, calibration=calibration).save(tmp_path / "model")
+    replace(model, weights=kept, **rule).save(tmp_path / "model")
     with pytest.raises(DataError) as caught:
         load_model(tmp_path / "model")
     text = str(caught.value)

@@ -62,7 +62,8 @@ def _reference(run, test, cached):
     logits = model.calibration[0] * scores + model.calibration[1]
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     aucs = [roc_auc_score(test.labels == c, chances[:, c]) for c in np.unique(test.labels)]
-    predicted = scores.argmax(axis=1)
+    svm = model.config.method == "svm"
+    predicted = scores.argmax(axis=1) if svm else (chances / model.priors).argmax(axis=1)
     return {
         "accuracy": accuracy_score(test.labels, predicted),
         "balanced_accuracy": balanced_accuracy_score(test.labels, predicted),
