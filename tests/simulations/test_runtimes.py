@@ -8,11 +8,14 @@ import pytest
 from common.config import RunConfig
 from common.features import extract_images
 from common.model import LinearModel
+from common.network_model import NetworkModel
 from common.splits import TEST
+from server.progress import TRAINING_FILE
 from server.run import MODEL_FILE
 from simulations.experiment import make_sites, rounds, simulate, with_splits
 from simulations.flower import flwr_run
 from simulations.synthetic import write_synthetic
+from tests.finetuning import dealt, quick, small_dataset, spread
 from tests.sites import N_FEATURES, QUICK, make_quick_sites
 
 ROOT = Path(__file__).parents[2]
@@ -61,3 +64,21 @@ def test_flwr_run_trains_the_model_of_the_in_process_run(config, tmp_path):
     expected = LinearModel.load(here.out / MODEL_FILE)
     # Ray gives a site other numbers of threads: for large matrices, the last bits may differ.
     np.testing.assert_allclose(found.scores(views), expected.scores(views), rtol=0, atol=1e-12)
+
+
+def test_so_it_does_with_fine_tuning(synthetic_folder, network_file, tmp_path):
+    spread(small_dataset(synthetic_folder), tmp_path, dealt(2))
+    config = quick(tmp_path, network_file, rounds=1, expected=2, quorum=2, personal=1)
+    here = config.model_copy(update={"out": tmp_path / "here", "cache": tmp_path / "cache-here"})
+    simulate(here)
+    there = config.model_copy(update={"out": tmp_path / "there"})
+    run = flwr_run(ROOT, there.flat(), sites=2, home=tmp_path / "home")
+    assert run.returncode == 0, run.stdout
+    found, expected = (NetworkModel.load(each.out / MODEL_FILE) for each in (there, here))
+    assert found.weights.keys() == expected.weights.keys()
+    for name, tensor in expected.weights.items():
+        np.testing.assert_array_equal(found.weights[name], tensor)
+    asked = [[entry["question"] for entry in rounds(each.out)] for each in (there, here)]
+    assert asked[0] == asked[1]
+    lines = [(each.out / TRAINING_FILE).read_text().splitlines() for each in (there, here)]
+    assert len(lines[0]) == len(lines[1]) == 3
