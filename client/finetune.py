@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -133,7 +132,9 @@ def _loader(site: Site, network: Network, stage: Stage) -> Load:
     spec, images = site.config.feature_spec, site.part("train")
     dataset, contents = site.dataset.select(images), [site.contents[i] for i in images]
     views = Views(dataset, contents, spec)
-    kept = _activations(site, stage.name) if stage.frozen and len(images) else None
+    if not stage.frozen:
+        site.memory.clear()  # no stage closes what another has opened
+    kept = _activations(site)[stage.name] if stage.frozen and len(images) else None
 
     def load(item: Item) -> tuple[Floats, Floats]:
         number = item.view % spec.views if stage.frozen else item.view
@@ -146,22 +147,20 @@ def _loader(site: Site, network: Network, stage: Stage) -> Load:
     return load
 
 
-@lru_cache(maxsize=64)
-def _activations(site: Site, stage: str) -> NDArray[np.float16]:
-    """Return the activations (n, views, ...) of the training images at a stage's cut."""
-    config, images = site.config, site.part("train")
-    stages = tuple(name for name in config.stages if name != ALL)
-    contents = [site.contents[i] for i in images]
-    network = shared_network(config.backbone, config.weights)
-    found = activations(
-        network,
-        stages,
-        site.dataset.select(images),
-        contents,
-        config.feature_spec,
-        config.cache.expanduser(),
-    )
-    return found[stage]
+def _activations(site: Site) -> dict[str, NDArray[np.float16]]:
+    """Return the activations (n, views, ...) of the training images at the stages' cuts."""
+    if "activations" not in site.memory:
+        config, images = site.config, site.part("train")
+        site.memory["activations"] = activations(
+            shared_network(config.backbone, config.weights),
+            [name for name in config.stages if name != ALL],
+            site.dataset.select(images),
+            [site.contents[i] for i in images],
+            config.feature_spec,
+            config.cache.expanduser(),
+        )
+    found: dict[str, NDArray[np.float16]] = site.memory["activations"]
+    return found
 
 
 def _correction(stage: Stage, tensors: Tensors, control: Tensors) -> dict[str, torch.Tensor]:

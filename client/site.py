@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flwr.app import Context
@@ -81,6 +82,11 @@ class Site:
         facts = repr((self.dataset.images, self.contents))
         return hashlib.sha256(facts.encode()).hexdigest()
 
+    @cached_property
+    def memory(self) -> dict[str, Any]:
+        """What a method keeps in memory, for as long as it wants and a run at most."""
+        return {}
+
     def part(self, name: str) -> Ints:
         """Return the numbers of the images of a part.
 
@@ -136,7 +142,8 @@ class Site:
         shutil.rmtree(self.scratch(run_id), ignore_errors=True)
         if finished:
             shutil.rmtree(self.state_folder, ignore_errors=True)
-        self.__dict__.pop("features", None)
+        for name in ("features", "memory"):
+            self.__dict__.pop(name, None)
 
 
 def open_site(context: Context) -> Site:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from concurrent.futures import Executor
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from common.augment import decode, normalise, prediction_view
 from common.backbone import input_statistics
 from common.features import FeatureSpec
 from common.finetune import autocast, to_device
+
+BLOCK = 64
+"""Image files in memory at once."""
 
 
 def prediction_features(
@@ -42,5 +46,8 @@ def prediction_features(
         row: NDArray[np.float32] = found.cpu().numpy()
         return row
 
-    rows = list(pool.map(features, images))
+    files = iter(images)
+    rows: list[NDArray[np.float32]] = []
+    while block := list(islice(files, BLOCK)):  # a pool takes in all that it is given at once
+        rows += pool.map(features, block)
     return np.array(rows, dtype=np.float32).reshape(len(rows), int(backbone.num_features))

@@ -18,7 +18,7 @@ from common.config import RunConfig
 from common.dataset import Dataset
 from common.engine import one_thread_per_core
 from common.errors import DataError
-from common.inference import prediction_features
+from common.inference import BLOCK, prediction_features
 from common.model_file import (
     ModelFile,
     Prediction,
@@ -29,9 +29,6 @@ from common.model_file import (
 from common.network import DEVICE, HEAD, Network, Weights, shared_network
 
 Floats = NDArray[np.float64]
-
-BLOCK = 64
-"""Image files in memory at once."""
 
 
 @dataclass(frozen=True)

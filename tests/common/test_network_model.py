@@ -17,10 +17,11 @@ from common.calibration import probabilities
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.errors import DataError
+from common.inference import BLOCK
 from common.model import LinearModel
 from common.model_file import load_model
 from common.network import Network, shared_network
-from common.network_model import BLOCK, NetworkModel
+from common.network_model import NetworkModel
 
 N_CLASSES = len(DIAGNOSES)
 DEEP = "backbone.conv_head.weight"
