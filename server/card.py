@@ -77,12 +77,15 @@ def _kind(config: RunConfig) -> str:
 def _training(config: RunConfig, training: Mapping[str, Any]) -> str:
     facts: dict[str, object] = {"seed": config.seed}
     if config.method == "finetune":
+        keys = ("bytes_sent", "bytes_of_whole_networks")
+        sent, whole = (f"{training[key] / 1e6:.0f} MB" for key in keys)
         facts |= {
             "stages": ", ".join(config.stages),
             "aggregation": config.strategy,
             "rare classes": f"{config.imbalance}, by {config.priors} class frequencies",
             "rounds": training["rounds"],
             "best round on the validation lesions": training["best_round"] + 1,
+            "sent to the sites and back": f"{sent}; whole networks would be {whole}",
         }
         return _list(facts)
     facts["class weights"] = "balanced"
