@@ -1,5 +1,6 @@
 """Federations that fine-tune a small network with random weights in about a second."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from safetensors.torch import save_file
 from common.config import RunConfig
 from common.dataset import Dataset, Image
 from common.network import HEAD
+from common.network_model import NetworkModel
 from common.splits import TEST, site_splits
+from server.progress import TRAINING_FILE
+from server.run import MODEL_FILE
 from simulations.partition import write_sites
 
 import timm  # isort: skip  (after common.network, which makes it importable)
@@ -88,3 +92,31 @@ def spread(dataset: Dataset, folder: Path, site_of: SiteOf) -> Path:
 def dealt(sites: int) -> SiteOf:
     """Deal the lesions to sites like cards."""
     return lambda number, image: f"site_{number % sites:02}"
+
+
+SITES = 3
+SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0}
+SCAFFOLD: dict[str, Any] = {**SGD, "strategy": "scaffold"}
+
+
+def changed(config: RunConfig, out: Path, **changes: Any) -> RunConfig:
+    """Return the configuration of another run."""
+    return RunConfig.read(config.model_dump() | {"out": out} | changes)
+
+
+def training_log(run: RunConfig) -> list[dict[str, Any]]:
+    """Return what a run says of its rounds, one entry a round."""
+    assert run.out is not None
+    return [json.loads(line) for line in (run.out / TRAINING_FILE).read_text().splitlines()]
+
+
+def model_of(run: RunConfig) -> NetworkModel:
+    """Read a finished run's model."""
+    assert run.out is not None
+    return NetworkModel.load(run.out / MODEL_FILE)
+
+
+def content_of(run: RunConfig, name: str = MODEL_FILE) -> bytes:
+    """Read a file of a run, the model unless told."""
+    assert run.out is not None
+    return (run.out / name).read_bytes()
