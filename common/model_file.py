@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from common.config import RunConfig
 from common.dataset import DIAGNOSES, Dataset
 from common.errors import ConfigError, DataError
+from common.shards import write_atomically
 
 Floats = NDArray[np.float64]
 
@@ -92,13 +93,19 @@ class ModelFile(NamedTuple):
     config: RunConfig
 
     def write(self, path: Path) -> None:
-        """Write the file."""
-        contiguous = {name: np.ascontiguousarray(a) for name, a in self.arrays.items()}
+        """Write the file.
+
+        Raises
+        ------
+        DataError
+            If it cannot be written.
+        """
+        contiguous = {name: np.asarray(a, order="C") for name, a in self.arrays.items()}
         # Folders say where a run was, nothing about the model.
         config = self.config.model_dump(mode="json", exclude={"out", "sites", "cache"})
         about = json.dumps({"classes": list(self.classes), "config": config})
         # One key: safetensors writes several in random order, and equal models differ.
-        save_file(contiguous, path, metadata={_ABOUT: about})
+        write_atomically(path, save(contiguous, metadata={_ABOUT: about}))
 
 
 def load_model(path: Path) -> Model:

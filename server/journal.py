@@ -56,7 +56,7 @@ class Journal:
         DataError
             If they cannot be written.
         """
-        record = {name: np.ascontiguousarray(a) for name, a in sums.to_record().items()}
+        record = {name: np.asarray(a, order="C") for name, a in sums.to_record().items()}
         if record:
             write_atomically(self._path(key), save(record))
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -111,9 +110,7 @@ class RunFolder:
 
     def finish(self, model: Model) -> None:
         """Write the model, which makes the run a finished one, and drop what it went on from."""
-        part = self.path / f".{MODEL_FILE}.part"
-        model.save(part)
-        os.replace(part, self.path / MODEL_FILE)
+        model.save(self.path / MODEL_FILE)
         self.journal.clear()
         (self.path / CHECKPOINT_FILE).unlink(missing_ok=True)
 

@@ -196,8 +196,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(base, tmp_path, monke
 
         return replace
 
-    # The coordinator's disk, later the sites', later that of all.
-    for after, only in ((3, CHECKPOINT_FILE), (4, "-"), (9, "")):
+    # The coordinator's disk, later the sites', later that of all, at last just for the model.
+    for after, only in ((3, CHECKPOINT_FILE), (4, "-"), (9, ""), (0, MODEL_FILE)):
         with monkeypatch.context() as patch:
             patch.setattr(common.shards.os, "replace", filled(after, only))
             with pytest.raises(FedDermError, match="No space left on device") as refusal:

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from common.calibration import CalibrationSums
 from common.sums import Nothing
 from common.svm import HingeSums
 from server.journal import Journal, question_key
@@ -43,6 +44,10 @@ def test_sums_come_back_bit_for_bit_and_only_as_they_should_look(tmp_path, sums)
     for name, array in sums.to_record().items():
         np.testing.assert_array_equal(found.to_record()[name], array)
     assert journal.recall("hinge-1", HingeSums.zero((1, 7, 5))) is None
+    # Also a number, which has no shape.
+    counts = CalibrationSums.zero(7) + CalibrationSums.zero(7)
+    journal.keep("calibrate-1", counts)
+    assert journal.recall("calibrate-1", counts) is not None
     journal.clear()
     assert not any(tmp_path.iterdir())
 
