@@ -18,9 +18,10 @@ from common.calibration import calibration_sums, decisions, probabilities
 from common.config import RunConfig
 from common.engine import one_thread_per_core
 from common.errors import RefusalError
-from common.finetune import CONTROL, Item, Load, LocalSteps, Round, Stream, Update, plan, shapes
+from common.finetune import CONTROL, Item, Round, Stream, Update, plan, shapes
 from common.imbalance import Balance, ClassCounts
 from common.inference import prediction_features
+from common.local_steps import Load, LocalSteps
 from common.metrics import Evaluation
 from common.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, shared_network
 from common.sums import Sums

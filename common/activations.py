@@ -18,8 +18,8 @@ from common.augment import augmented_view, decode, normalise
 from common.backbone import input_statistics
 from common.dataset import Dataset
 from common.features import FeatureSpec, fill_shards, refuse_unreadable
-from common.finetune import Item, autocast, to_device
-from common.network import Network, trunk
+from common.finetune import Item
+from common.network import Network, autocast, to_device, trunk
 from common.shards import read_rows
 
 Halves = NDArray[np.float16]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from common.augment import decode, normalise, prediction_view
 from common.backbone import input_statistics
 from common.features import FeatureSpec
-from common.finetune import autocast, to_device
+from common.network import autocast, to_device
 
 BLOCK = 64
 """Image files in memory at once."""

@@ -146,6 +146,18 @@ def trunk(network: Network, names: Sequence[str]) -> nn.Module:
     return module
 
 
+def to_device(inputs: Tensor) -> Tensor:
+    """Move inputs to where the network is, images in its memory layout."""
+    if inputs.ndim == 4:
+        return inputs.to(DEVICE, memory_format=torch.channels_last)
+    return inputs.to(DEVICE)
+
+
+def autocast() -> torch.autocast:
+    """Compute in mixed precision on a GPU, in single precision on a CPU."""
+    return torch.autocast(DEVICE, dtype=torch.bfloat16, enabled=DEVICE == "cuda")
+
+
 class _Tracer(fx.Tracer):
     """Looks into modules down to those without children, whose code may branch on shapes."""
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from common.config import RunConfig
-from common.finetune import Floats, Item, LocalSteps
+from common.finetune import Floats, Item
 from common.imbalance import Balance
+from common.local_steps import LocalSteps
 from common.network import ALL, HEAD, Network, Stage, build, open_stage, trunk
 from tests.finetuning import STAGE, write_network
 from tests.records import draw_records

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import common.finetune
+import common.local_steps
 import common.shards
 import server.app
 import server.finetune
 from client.state import SiteState
 from common.config import RunConfig
 from common.errors import ConfigError, DataError, FedDermError, QuorumError
-from common.finetune import LocalSteps
+from common.local_steps import LocalSteps
 from common.network import HEAD
 from server.checkpoint import Checkpoint
 from server.run import CHECKPOINT_FILE, METRICS_FILE, MODEL_FILE, RunFolder
@@ -102,7 +102,7 @@ KILLED = """
 import os, signal, sys
 from common import shards
 from common.config import RunConfig
-from common.finetune import LocalSteps
+from common.local_steps import LocalSteps
 from simulations.experiment import simulate
 
 class Replacing:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from common.config import RunConfig
-from common.features import extract_images
 from common.model import LinearModel
 from common.network_model import NetworkModel
 from common.splits import TEST
@@ -42,8 +41,7 @@ def test_from_image_files_to_a_diagnosis(tmp_path):
     model = LinearModel.load(run.out / MODEL_FILE)
     test = [image for image in dataset.images if image.split == TEST]
     files = {image.image_id: dataset.read(image.image_id) for image in test}
-    views = extract_images(files, model.config.feature_spec)
-    predicted, probabilities = model.predict(views)
+    predicted, probabilities, _ = model.predict(files)
     correct = np.mean([model.classes[p] == i.dx for p, i in zip(predicted, test, strict=True)])
     assert metrics["overall"]["n"] == len(test)
     assert metrics["overall"]["accuracy"] == pytest.approx(correct)

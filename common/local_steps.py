@@ -1,0 +1,165 @@
+"""The local step: gradients on all cores, and the optimiser of one site."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from common.finetune import STEP, Item, moment_kinds, moment_shape
+from common.finetune_config import FinetuneConfig
+from common.imbalance import Balance
+from common.network import DEVICE, Network, Stage, autocast, to_device
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+CHUNK = 4
+"""Most images that one core differentiates at once: more leave its cache."""
+
+Load = Callable[[Item], tuple[Floats, Floats]]
+"""Returns the activations at a stage's cut, and the factors (n_features,) of dropout."""
+
+
+class LocalSteps:
+    """Steps of a local optimiser on the open stage of a network.
+
+    Parameters
+    ----------
+    network : holds the weights to start from; they are changed in place.
+    labels : (n,) of the site's training images.
+    load : reads what the steps need; called from many threads.
+    pool : one thread for each core.
+    moments : the optimiser's, by kind and parameter such as ``exp_avg/head.weight``; it begins
+        anew with those that are not given.
+    correction : by parameter, added to every gradient (SCAFFOLD's c - c_i).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        stage: Stage,
+        config: FinetuneConfig,
+        balance: Balance,
+        labels: Ints,
+        load: Load,
+        pool: Executor,
+        moments: Mapping[str, Floats],
+        correction: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self._network, self._stage, self._config = network, stage, config
+        self._balance, self._labels, self._load, self._pool = balance, labels, load, pool
+        self._correction = correction or {}
+        self._optimizer = _optimizer(stage, config, moments)
+        self._start = {name: tensor.detach().clone() for name, tensor in self._tensors()}
+
+    def step(self, items: Sequence[Item], lr: float) -> float:
+        """Take one step on a batch and return its summed loss."""
+        parts = self._parts(items)
+        loss, total = next(parts)
+        for more, gradients in parts:
+            loss += more
+            torch._foreach_add_(total, gradients)
+        torch._foreach_div_(total, len(items))
+        for parameter, gradient in zip(self._stage.trainable.values(), total, strict=True):
+            parameter.grad = _laid_out(gradient, parameter)
+        self._adjust_gradients()
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * group["scale"]
+        self._optimizer.step()
+        return loss
+
+    def change(self) -> dict[str, Floats]:
+        """Return how far the weights and the optimiser's moments have moved, by their names."""
+        return {
+            name: (tensor.detach() - self._start[name]).cpu().contiguous().numpy()
+            for name, tensor in self._tensors()
+        }
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for name, parameter in self._stage.trainable.items():
+            yield name, parameter
+            for kind in moment_kinds(self._config):
+                yield f"{kind}/{name}", self._optimizer.state[parameter][kind]
+
+    def _parts(self, items: Sequence[Item]) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
+        """Differentiate the loss on chunks of a batch, one on each core, always the same ones."""
+        if DEVICE == "cuda":
+            loaded = list(self._pool.map(self._load, items))
+            return iter([self._differentiate(items, loaded)])
+        return self._pool.map(self._load_and_differentiate, _even_chunks(items))
+
+    def _load_and_differentiate(self, items: Sequence[Item]) -> tuple[float, tuple[Tensor, ...]]:
+        return self._differentiate(items, list(map(self._load, items)))
+
+    def _differentiate(
+        self, items: Sequence[Item], loaded: Sequence[tuple[Floats, Floats]]
+    ) -> tuple[float, tuple[Tensor, ...]]:
+        inputs, factors = (torch.from_numpy(np.stack(each)) for each in zip(*loaded, strict=True))
+        labels = torch.from_numpy(self._labels[[item.image for item in items]])
+        with autocast():
+            features = self._stage.tail(to_device(inputs))
+            logits = self._network.head(features * factors.to(DEVICE))
+        loss = self._balance.loss(logits.float(), labels.to(DEVICE))
+        gradients = torch.autograd.grad(loss, list(self._stage.trainable.values()))
+        return loss.item(), gradients
+
+    def _adjust_gradients(self) -> None:
+        """Correct, pull and clip, in this order."""
+        for name, parameter in self._stage.trainable.items():
+            assert parameter.grad is not None
+            if name in self._correction:
+                parameter.grad += self._correction[name]
+            if self._config.strategy == "fedprox":  # Li et al., MLSys 2020, equation 2
+                pull = parameter.detach() - self._start[name]
+                parameter.grad += self._config.proximal * pull
+        if self._config.clip:
+            torch.nn.utils.clip_grad_norm_(self._stage.trainable.values(), self._config.clip)
+
+
+def _even_chunks(items: Sequence[Item]) -> list[Sequence[Item]]:
+    """Cut a batch into an even number of about equal chunks: cores come in pairs."""
+    count = min(len(items), 2 * math.ceil(len(items) / (2 * CHUNK)))
+    bounds = [len(items) * i // count for i in range(count + 1)]
+    return [items[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+def _laid_out(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Return a tensor where its parameter is and in the same order in memory.
+
+    Fused steps go through the memory of both, whatever their strides.
+    """
+    if tensor.device == parameter.device and tensor.stride() == parameter.stride():
+        return tensor
+    return torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+
+
+def _optimizer(
+    stage: Stage, config: FinetuneConfig, moments: Mapping[str, Floats]
+) -> torch.optim.Optimizer:
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in stage.trainable.items():
+        depth, decays = stage.depth[name], parameter.ndim > 1
+        weight_decay = config.weight_decay if decays else 0.0
+        new = {"params": [], "weight_decay": weight_decay, "scale": config.layer_decay**depth}
+        groups.setdefault((depth, decays), new)["params"].append(parameter)
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(groups.values(), lr=0.0, fused=True)
+    else:
+        optimizer = torch.optim.SGD(groups.values(), lr=0.0, momentum=config.momentum, fused=True)
+    for name, parameter in stage.trainable.items():
+        for kind in moment_kinds(config):
+            start = moments.get(f"{kind}/{name}")
+            moment = torch.zeros(moment_shape(kind, parameter), device=parameter.device)
+            if start is not None:
+                moment = torch.from_numpy(np.array(start)).to(parameter.device)
+            if kind != STEP:
+                moment = _laid_out(moment, parameter)
+            optimizer.state[parameter][kind] = moment
+    return optimizer
