@@ -30,6 +30,7 @@ class Checkpoint:
     run : names the run to the sites; a new one for each.
     settings : digest of the run's configuration.
     next_round : number of the round that comes next.
+    trained : rounds so far; patience skips some.
     counts : training images of each class over all sites.
     weights : the tensors trained so far.
     best : those of the best round.
@@ -43,6 +44,7 @@ class Checkpoint:
     run: str
     settings: str
     next_round: int = 0
+    trained: int = 0
     counts: list[int] = field(default_factory=list)
     weights: Tensors = field(default_factory=dict)
     best: Tensors = field(default_factory=dict)

@@ -107,7 +107,7 @@ class _Training:
                 this = self._rounds[state.next_round]
                 facts = {"loss": self._train(state, this), **self._validate(state, this)}
                 progress.round(this.number, this.stage, facts)
-                state.next_round = self._next(state, this)
+                state.next_round, state.trained = self._next(state, this), state.trained + 1
                 state.aggregation = self._aggregation.state()
                 state.save(self._file)
         return self._result(state)
@@ -200,7 +200,7 @@ class _Training:
             self._evaluate(test, parameters, priors),
             self._evaluate(test, PLAIN, EVEN),
             {
-                "rounds": state.next_round,
+                "rounds": state.trained,
                 "best_round": state.best_round,
                 "validation_macro_auc": state.best_score,
                 "class_counts": dict(zip(DIAGNOSES, state.counts, strict=True)),

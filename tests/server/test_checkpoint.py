@@ -28,6 +28,7 @@ def _state(next_round: int = 3) -> Checkpoint:
         run="ab" * 8,
         settings=SETTINGS,
         next_round=next_round,
+        trained=2,
         counts=[3, 0, 1, 0, 5, 60, 1],
         weights={"head.weight": kernels[0, 0], "backbone.conv.weight": kernels},
         best={"head.weight": kernels[1, 0]},

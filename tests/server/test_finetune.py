@@ -144,6 +144,7 @@ def test_patience_goes_on_to_the_next_stage_from_the_best_weights(base, tmp_path
     assert list(sent) == [0, 1, 2, 3, 6, 7, 12, 13, 14]
     assert [line["round"] - 1 for line in training_log(run)] == list(sent)
     assert metrics["training"]["best_round"] == 12
+    assert metrics["training"]["rounds"] == len(sent)
     pretrained = shared_network(BACKBONE, base.weights).pretrained
     for number in (6, 12):
         for name, tensor in sent[number].items():
