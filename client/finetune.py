@@ -31,7 +31,6 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Tensors = dict[str, Floats]
 
-
 _RULE = ("calibration", "priors")
 """Arrays that make probabilities and decisions of scores."""
 

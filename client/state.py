@@ -1,4 +1,4 @@
-"""What a site keeps from one round of a run to the next: states of optimisers and the like."""
+"""What a site keeps from one round of a run to the next: SCAFFOLD's control variates."""
 
 import re
 from collections.abc import Mapping
