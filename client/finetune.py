@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from common.imbalance import Balance, ClassCounts
 from common.inference import prediction_features
 from common.local_steps import Load, LocalSteps
 from common.metrics import Evaluation
+from common.model_file import check_arrays
 from common.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, shared_network
 from common.sums import Sums
 from common.wire import Arrays, Value
@@ -79,25 +81,41 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
     control = state.load(this.number)
     load = _loader(site, network, stage)
     network.load(tensors)
-    seen, loss, travelled = 0, 0.0, 0.0
     with one_thread_per_core() as pool:
         correction = _correction(stage, tensors, control)
         steps = LocalSteps(network, stage, config, balance, labels, load, pool, tensors, correction)
-        for begin, end in itertools.pairwise(this.times(int(counts.sum()), config.batch)):
-            if items := stream.between(begin, end):
-                lr = this.learning_rate((begin + end) / 2, config.warmup)
-                loss += steps.step(items, lr)
-                seen, travelled = seen + len(items), travelled + lr
+        course = _walk(steps, stream, this, int(counts.sum()), config)
     change = steps.change()
-    moved = _control_change(stage, config, tensors, change, travelled)
+    moved = _control_change(stage, config, tensors, change, course.travelled)
     if moved:
         control |= {n: np.asarray(control.get(n, 0) + a, np.float32) for n, a in moved.items()}
         state.save(this.number + 1, control)
     # Frequent draws of rare images must not make a site weigh more than its images; by its own
     # frequencies a site draws as many as it has.
     most = balance.draws.max() if config.priors == "global" else np.float64(1)
-    weight = seen / most / math.ceil(this.end - this.begin)
-    return Update.of(weight, loss / max(seen, 1), change | moved)
+    weight = course.seen / most / math.ceil(this.end - this.begin)
+    return Update.of(weight, course.loss / max(course.seen, 1), change | moved)
+
+
+class _Course(NamedTuple):
+    """A round's steps: images seen, their summed loss, and the sum of the learning rates."""
+
+    seen: int
+    loss: float
+    travelled: float
+
+
+def _walk(
+    steps: LocalSteps, stream: Stream, this: Round, images: int, config: RunConfig
+) -> _Course:
+    """Take a round's steps, as many as ``images`` over all sites make."""
+    seen, loss, travelled = 0, 0.0, 0.0
+    for begin, end in itertools.pairwise(this.times(images, config.batch)):
+        if items := stream.between(begin, end):
+            lr = this.learning_rate((begin + end) / 2, config.warmup)
+            loss += steps.step(items, lr)
+            seen, travelled = seen + len(items), travelled + lr
+    return _Course(seen, loss, travelled)
 
 
 def _round(config: RunConfig, values: Mapping[str, Value]) -> Round:
@@ -117,13 +135,10 @@ def _open(config: RunConfig, name: str, tensors: Tensors) -> tuple[Network, Stag
     """Open a stage of the network; the tensors must be that stage's."""
     network = shared_network(config.backbone, config.weights)
     stage = open_stage(network, name)
-    expected = shapes(stage, config)
-    if odd := tensors.keys() ^ expected.keys():
-        raise RefusalError(f"stage '{name}' does not train just what was sent: {min(odd)}")
-    for tensor, shape in expected.items():
-        if tensors[tensor].shape != shape:
-            found = list(tensors[tensor].shape)
-            raise RefusalError(f"tensor '{tensor}' is {found}, expected {list(shape)}")
+    try:
+        check_arrays(tensors, shapes(stage, config))
+    except ValueError as error:
+        raise RefusalError(f"stage '{name}' cannot start from what was sent: {error}") from error
     return network, stage
 
 
@@ -256,5 +271,4 @@ def _fit_head(site: Site, network: Network, views: int) -> None:
             pool,
             {},
         )
-        for begin, end in itertools.pairwise(this.times(len(labels), config.batch)):
-            steps.step(stream.between(begin, end), this.learning_rate(begin, config.warmup))
+        _walk(steps, stream, this, len(labels), config)

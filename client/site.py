@@ -64,7 +64,7 @@ class Site:
     def features(self) -> Features:
         """The frozen features of the images, in order; computed where not yet on disk."""
         cache = self.config.cache.expanduser()
-        return extract(self.dataset, self.config.feature_spec, cache, progress=True)
+        return extract(self.dataset, self.config.feature_spec, cache, True, self.contents)
 
     @property
     def held_out(self) -> NDArray[np.bool_]:

@@ -143,7 +143,13 @@ class Features:
         return self.views[:, self.augmented :]
 
 
-def extract(dataset: Dataset, spec: FeatureSpec, cache: Path, progress: bool = False) -> Features:
+def extract(
+    dataset: Dataset,
+    spec: FeatureSpec,
+    cache: Path,
+    progress: bool = False,
+    contents: Sequence[str] | None = None,
+) -> Features:
     """Return the features of a dataset's images, in its order, computing those not in ``cache``.
 
     Parameters
@@ -153,6 +159,8 @@ def extract(dataset: Dataset, spec: FeatureSpec, cache: Path, progress: bool = F
         use it at once; after a kill the next call goes on from the last finished shard.
     progress : bool
         Whether to show images done, rate and time left, where standard error is a terminal.
+    contents : sequence of str, optional
+        The images' :func:`content_keys`, where they are at hand.
 
     Raises
     ------
@@ -161,7 +169,7 @@ def extract(dataset: Dataset, spec: FeatureSpec, cache: Path, progress: bool = F
     DataError
         If an image cannot be read, before anything is computed, or ``cache`` cannot be written.
     """
-    contents = content_keys(dataset)
+    contents = content_keys(dataset) if contents is None else contents
     rows = read_rows(cache / spec.key, set(contents))
     # Equal images have equal features, so each content is computed once.
     missing = {content: i for i, content in enumerate(contents) if content not in rows}

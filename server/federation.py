@@ -1,5 +1,6 @@
 """Asking sites and adding their answers: who is in, who failed, and whether enough are left."""
 
+import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ S = TypeVar("S", bound=Sums)
 _POLL_SECONDS = 0.2
 _CLOSE_SECONDS = 30.0
 _ROUNDING = 1e-9
+
+_log = logging.getLogger(__name__)
 
 
 class SitesLostError(FedDermError):
@@ -158,6 +161,31 @@ class Federation:
         self._close_round(record, started)
         if record.faults:
             raise SitesLostError(_sentence(record.faults))
+
+    def remaining(
+        self,
+        question: str,
+        zero: S,
+        arrays: Arrays | None = None,
+        values: Mapping[str, Value] | None = None,
+        sites: Collection[str] | None = None,
+    ) -> dict[str, S]:
+        """Return the checked answers by site; the run goes on without sites that fail.
+
+        Parameters are those of :meth:`answers`.
+
+        Raises
+        ------
+        QuorumError
+            If too few sites are left.
+        """
+        found = {}
+        try:
+            for site, answer in self.answers(question, zero, arrays, values, sites):
+                found[site] = answer
+        except SitesLostError as lost:
+            _log.warning("%s; going on with %s", lost, ", ".join(self.sites))
+        return found
 
     def close(self, finished: bool) -> None:
         """Tell all sites that joined, lost ones too, to forget what they kept for this run.

@@ -2,10 +2,9 @@
 
 import hashlib
 import itertools
-import logging
 import math
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import add
@@ -24,10 +23,10 @@ from common.metrics import Evaluation, Metrics
 from common.network import ALL, Network, Stage, open_stage, shared_network
 from common.network_model import NetworkModel
 from common.sums import Sums
-from common.wire import Arrays, Value
+from common.wire import Value
 from server.aggregation import Aggregation
 from server.checkpoint import Checkpoint, Tensors
-from server.federation import Federation, SitesLostError
+from server.federation import Federation
 from server.progress import Progress
 from server.result import Result
 from server.run import CHECKPOINT_FILE, RunFolder
@@ -40,8 +39,6 @@ PLAIN = calibration.uncalibrated(N_CLASSES)
 EVEN = np.full(N_CLASSES, 1 / N_CLASSES)
 
 _ROUNDING = 1e-9
-
-_log = logging.getLogger(__name__)
 
 
 def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Result:
@@ -118,7 +115,9 @@ class _Training:
             state = Checkpoint.load(self._file, self._settings)
             self._aggregation.restore(state.aggregation)
             return state
-        counts = reduce(add, self._ask("counts", ClassCounts.zero()).values()).images
+        counts = reduce(
+            add, self._federation.remaining("counts", ClassCounts.zero()).values()
+        ).images
         if not counts.sum():
             raise DataError("no site has training images; lower test_fraction or add sites")
         state = Checkpoint(secrets.token_hex(8), self._settings, counts=counts.tolist())
@@ -134,7 +133,7 @@ class _Training:
         arrays = {n: known.get(n, np.zeros(s, dtype=np.float32)) for n, s in needed.items()}
         values: dict[str, Value] = {"round": this.number, "run": state.run, "counts": state.counts}
         zero = Update.zero(needed)
-        updates = self._ask("train", zero, arrays, values, self._sample(this))
+        updates = self._federation.remaining("train", zero, arrays, values, self._sample(this))
         total = reduce(add, updates.values(), zero)
         mean = total.mean()
         weights = {name: arrays[name] for name in stage.trainable}
@@ -234,24 +233,7 @@ class _Training:
             "views": scores.views,
             "personal": scores.personal,
         }
-        return self._ask(question, zero, arrays, values)
-
-    def _ask(
-        self,
-        question: str,
-        zero: S,
-        arrays: Arrays | None = None,
-        values: Mapping[str, Value] | None = None,
-        sites: Collection[str] | None = None,
-    ) -> dict[str, S]:
-        """Return the answers by site; those that fail are out, the others go on."""
-        found = {}
-        try:
-            for site, answer in self._federation.answers(question, zero, arrays, values, sites):
-                found[site] = answer
-        except SitesLostError as lost:
-            _log.warning("%s; going on with %s", lost, ", ".join(self._federation.sites))
-        return found
+        return self._federation.remaining(question, zero, arrays, values)
 
 
 def _open_stages(network: Network, names: Sequence[str]) -> dict[str, Stage]:
