@@ -109,11 +109,13 @@ def _walk(
     steps: LocalSteps, stream: Stream, this: Round, images: int, config: RunConfig
 ) -> _Course:
     """Take a round's steps, as many as ``images`` over all sites make."""
+    spans = list(itertools.pairwise(this.times(images, config.batch)))
+    batches = [stream.between(begin, end) for begin, end in spans]
     seen, loss, travelled = 0, 0.0, 0.0
-    for begin, end in itertools.pairwise(this.times(images, config.batch)):
-        if items := stream.between(begin, end):
+    for (begin, end), items, upcoming in zip(spans, batches, [*batches[1:], []], strict=True):
+        if items:
             lr = this.learning_rate((begin + end) / 2, config.warmup)
-            loss += steps.step(items, lr)
+            loss += steps.step(items, lr, upcoming)
             seen, travelled = seen + len(items), travelled + lr
     return _Course(seen, loss, travelled)
 

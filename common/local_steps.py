@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,11 @@ Ints = NDArray[np.int64]
 CHUNK = 4
 """Most images that one core differentiates at once: more leave its cache."""
 
-Load = Callable[[Item], tuple[Floats, Floats]]
-"""Returns the activations at a stage's cut, and the factors (n_features,) of dropout."""
+Loaded = tuple[Floats, Floats]
+"""The activations at a stage's cut, and the factors (n_features,) of dropout."""
+
+Load = Callable[[Item], Loaded]
+Reading = dict[Item, Future[Loaded]]
 
 
 class LocalSteps:
@@ -57,10 +60,18 @@ class LocalSteps:
         self._correction = correction or {}
         self._optimizer = _optimizer(stage, config, moments)
         self._start = {name: tensor.detach().clone() for name, tensor in self._tensors()}
+        self._reading: Reading = {}
 
-    def step(self, items: Sequence[Item], lr: float) -> float:
-        """Take one step on a batch and return its summed loss."""
-        parts = self._parts(items)
+    def step(self, items: Sequence[Item], lr: float, upcoming: Sequence[Item] = ()) -> float:
+        """Take one step on a batch and return its summed loss.
+
+        Parameters
+        ----------
+        upcoming : the next step's batch, read while cores would wait for this step's end.
+        """
+        reading = self._read(items)
+        parts = self._parts(items, reading)
+        self._reading = self._read(upcoming)
         loss, total = next(parts)
         for more, gradients in parts:
             loss += more
@@ -87,19 +98,24 @@ class LocalSteps:
             for kind in moment_kinds(self._config):
                 yield f"{kind}/{name}", self._optimizer.state[parameter][kind]
 
-    def _parts(self, items: Sequence[Item]) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
+    def _read(self, items: Sequence[Item]) -> Reading:
+        submit, load = self._pool.submit, self._load
+        return {item: self._reading.get(item) or submit(load, item) for item in items}
+
+    def _parts(
+        self, items: Sequence[Item], reading: Reading
+    ) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
         """Differentiate the loss on chunks of a batch, one on each core, always the same ones."""
         if DEVICE == "cuda":
-            loaded = list(self._pool.map(self._load, items))
-            return iter([self._differentiate(items, loaded)])
-        return self._pool.map(self._load_and_differentiate, _even_chunks(items))
-
-    def _load_and_differentiate(self, items: Sequence[Item]) -> tuple[float, tuple[Tensor, ...]]:
-        return self._differentiate(items, list(map(self._load, items)))
+            return map(self._differentiate, [items], [reading])
+        chunks = _even_chunks(items)
+        return self._pool.map(self._differentiate, chunks, [reading] * len(chunks))
 
     def _differentiate(
-        self, items: Sequence[Item], loaded: Sequence[tuple[Floats, Floats]]
+        self, items: Sequence[Item], reading: Reading
     ) -> tuple[float, tuple[Tensor, ...]]:
+        # All were submitted before this, and wait for nothing themselves.
+        loaded = [reading[item].result() for item in items]
         inputs, factors = (torch.from_numpy(np.stack(each)) for each in zip(*loaded, strict=True))
         labels = torch.from_numpy(self._labels[[item.image for item in items]])
         with autocast():

@@ -1,4 +1,8 @@
-"""What a message holds: named arrays and plain values, in Flower's records."""
+"""What a message holds: named arrays and plain values, in Flower's records.
+
+Arrays travel as their bytes, not as NumPy files, which is Flower's way: a network is hundreds of
+arrays, most of them small, and a file of each has to be written, copied and parsed.
+"""
 
 from collections.abc import Mapping
 
@@ -11,28 +15,31 @@ from common.errors import ReplyError
 Arrays = Mapping[str, NDArray[np.generic]]
 Value = ConfigRecordValues
 
+_RAW = "raw"
+"""How an array is written: its bytes in C order, in the byte order that its dtype names."""
+
 
 def pack(arrays: Arrays, values: Mapping[str, Value]) -> RecordDict:
     """Put arrays and values into a message's content."""
     return RecordDict(
         {
-            "arrays": ArrayRecord({name: Array(np.asarray(a)) for name, a in arrays.items()}),
+            "arrays": ArrayRecord({name: _write(np.asarray(a)) for name, a in arrays.items()}),
             "values": ConfigRecord(dict(values)),
         }
     )
 
 
 def unpack_arrays(content: RecordDict) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of a message's content; no pickle is ever read.
+    """Return the arrays of a message's content, not to be written to; no pickle is ever read.
 
     Raises
     ------
     ReplyError
-        If there are none, or one is not a NumPy array.
+        If there are none, or one is not what it says it is.
     """
     try:
-        return {name: array.numpy() for name, array in content.array_records["arrays"].items()}
-    except (KeyError, TypeError, ValueError, EOFError) as error:
+        return {name: _read(array) for name, array in content.array_records["arrays"].items()}
+    except (KeyError, TypeError, ValueError) as error:
         raise ReplyError(f"the message's arrays cannot be read ({error})") from error
 
 
@@ -56,6 +63,16 @@ def size(content: RecordDict) -> int:
     arrays = (len(a.data) for record in content.array_records.values() for a in record.values())
     values = (_bytes(v) for record in content.config_records.values() for v in record.values())
     return sum(arrays) + sum(values)
+
+
+def _write(array: NDArray[np.generic]) -> Array:
+    return Array(array.dtype.str, array.shape, _RAW, array.tobytes())
+
+
+def _read(array: Array) -> NDArray[np.generic]:
+    if array.stype != _RAW:
+        raise ValueError(f"an array is written as '{array.stype}', not as '{_RAW}'")
+    return np.frombuffer(array.data, np.dtype(array.dtype)).reshape(array.shape)
 
 
 def _bytes(value: Value) -> int:
