@@ -1,12 +1,12 @@
 """Kinds of configuration values, as Flower's run configuration can hold them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 
-def _split(value: object) -> object:
+def split(value: Any) -> Any:
     """Read "1e-5,1e-4" and 1e-5 as tuples: Flower's run configuration holds no lists."""
     if isinstance(value, str):
         return tuple(value.split(","))
@@ -21,8 +21,8 @@ def absent(value: object) -> object:
 Some = Field(min_length=1)
 
 Names = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^[\w.]+$")], ...], BeforeValidator(_split), Some
+    tuple[Annotated[str, Field(pattern=r"^[\w.]+$")], ...], BeforeValidator(split), Some
 ]
-Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_split), Some]
-Positives = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_split), Some]
+Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(split), Some]
+Positives = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(split), Some]
 OptionalPath = Annotated[Path | None, BeforeValidator(absent)]

@@ -1,23 +1,28 @@
 """The settings of staged fine-tuning."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from common.config_fields import Counts, Names, Positives
+from common.config_fields import Counts, Names, Positives, split
 
 Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "scaffold"]
 Imbalance = Literal["none", "weights", "oversample", "focal", "logits"]
+
+_STAGES = ("head", "blocks.5", "all")
+_PACE = {"head": (20, 3e-3), "all": (100, 5e-4)}
+_PACE_BETWEEN = (30, 1e-3)
+"""Rounds and highest learning rate of a stage for which none are given."""
 
 
 class FinetuneConfig(BaseModel):
     """What decides how a network is fine-tuned; stages, rounds, epochs and rates go together."""
 
     stages: Names = Field(
-        default=("head", "blocks.5", "all"),
+        default=_STAGES,
         description="what is trained: the head, from a module on, then all",
     )
-    rounds: Counts = Field(default=(20, 30, 100), description="rounds of each stage")
+    rounds: Counts = Field(default=(), description="rounds of each stage; empty: what suits it")
     local_epochs: Positives = Field(
         default=(0.05,), description="share of its images that a site sees in a round"
     )
@@ -26,7 +31,7 @@ class FinetuneConfig(BaseModel):
     )
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="local optimiser")
     lr: Positives = Field(
-        default=(3e-3, 1e-3, 5e-4), description="highest learning rate of each stage, the head's"
+        default=(), description="highest learning rate of each stage, the head's; empty: as rounds"
     )
     layer_decay: float = Field(
         default=0.9, gt=0, le=1, description="learning rate of a group of layers over the next's"
@@ -70,6 +75,16 @@ class FinetuneConfig(BaseModel):
         default=0, ge=0, description="evaluations without a better one that end a stage; 0 for any"
     )
     tensorboard: bool = Field(default=False, description="write event files for TensorBoard")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_pace(cls, values: Any) -> Any:
+        """Give stages the rounds and rates that suit how much they open, where none are given."""
+        stages = split(values.get("stages", _STAGES))
+        named = stages if isinstance(stages, tuple | list) else ()
+        paces = [_PACE.get(str(stage), _PACE_BETWEEN) for stage in named]
+        chosen = {"rounds": [n for n, _ in paces], "lr": [rate for _, rate in paces]}
+        return values | {k: v for k, v in chosen.items() if values.get(k, "") == ""}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -66,4 +66,19 @@ def test_the_first_of_several_problems_is_named():
 def test_flower_knows_exactly_the_defaults():
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     config = pyproject["tool"]["flwr"]["app"]["config"]
-    assert config == {**RunConfig().flat(), "size": "", "folds": ""}  # methods differ in these
+    # Methods differ in the first two, stages in the others.
+    empty = dict.fromkeys(("size", "folds", "rounds", "lr"), "")
+    assert config == {**RunConfig().flat(), **empty}
+
+
+def test_stages_have_rounds_and_rates_that_suit_them():
+    config = RunConfig()
+    assert (config.rounds, config.lr) == ((20, 30, 100), (3e-3, 1e-3, 5e-4))
+    for stages in ("head,all", ("head", "all")):
+        config = RunConfig.read({"stages": stages, "rounds": ""})
+        assert (config.rounds, config.lr) == ((20, 100), (3e-3, 5e-4))
+    config = RunConfig.read({"stages": "blocks.4", "rounds": 7})
+    assert (config.rounds, config.lr) == ((7,), (1e-3,))
+    for stages in ("", 3, None, [{}]):
+        with pytest.raises(ConfigError, match="'stages'"):
+            RunConfig.read({"stages": stages})
