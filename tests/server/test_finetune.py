@@ -1,6 +1,6 @@
 """Every setting of federated fine-tuning does what it says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,6 @@ from tests.finetuning import (
 )
 
 Arrays = dict[str, np.ndarray]
-Change = Callable[[Arrays], Arrays]
 
 
 STRATEGIES = ["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "scaffold"]

@@ -31,7 +31,6 @@ from tests.finetuning import (
 )
 
 Arrays = dict[str, np.ndarray]
-Change = Callable[[Arrays], Arrays]
 
 
 STEPS: dict[str, Any] = {

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import common.local_steps
@@ -31,10 +30,6 @@ from tests.finetuning import (
     content_of,
     training_log,
 )
-
-Arrays = dict[str, np.ndarray]
-Change = Callable[[Arrays], Arrays]
-
 
 HOWS: dict[str, dict[str, Any]] = {
     "adamw": {},
