@@ -8,20 +8,19 @@ from typing import Literal
 import numpy as np
 
 from common.config import RunConfig
+from common.dataset import Dataset
 from server.progress import TRAINING_FILE
 from simulations.bench_runtime import Measurement
 from simulations.experiment import POOLED, make_sites, simulate, with_splits
 
 _IMAGES = 1500
-_SITES = 4
 _EPOCHS = 0.35
 """Makes rounds of as many steps as HAM10000 has by default, about six."""
 
 _ROUNDS = 2
 _REPEATS = 3
 
-
-_Scheme = Literal["pooled", "dirichlet"]
+_Scheme = Literal["pooled", "natural", "dirichlet"]
 
 
 def bench_finetune(data: Path) -> list[Measurement]:
@@ -32,7 +31,8 @@ def bench_finetune(data: Path) -> list[Measurement]:
     own speed may change meanwhile.
     """
     head, blocks, everything = stages = RunConfig(method="finetune").stages
-    schemes: tuple[_Scheme, ...] = (POOLED, "dirichlet")
+    spread: _Scheme = "natural" if Dataset.open(data).sources.any() else "dirichlet"
+    schemes: tuple[_Scheme, ...] = (POOLED, spread)
     found: dict[_Scheme, list[dict[str, float]]] = {scheme: [] for scheme in schemes}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(_REPEATS):
@@ -51,7 +51,7 @@ def bench_finetune(data: Path) -> list[Measurement]:
             "",
         ),
         Measurement(
-            f"{_SITES} Dirichlet sites over one site, stage '{everything}'",
+            f"{spread} sites over one site, stage '{everything}'",
             federated[everything] / pooled[everything],
             "",
             "at most 1.1",
@@ -73,7 +73,8 @@ def _seconds(data: Path, folder: Path, scheme: _Scheme, number: int) -> dict[str
     )
     dataset = with_splits(data, config)
     chosen = np.random.default_rng(0).permutation(len(dataset))[:_IMAGES]
-    make_sites(dataset.select(np.sort(chosen)), folder / scheme, scheme, _SITES, 1.0, config.seed)
+    sites = 4 if scheme == "dirichlet" else None
+    make_sites(dataset.select(np.sort(chosen)), folder / scheme, scheme, sites, 1.0, config.seed)
     simulate(config)
     assert config.out is not None
     lines = (config.out / TRAINING_FILE).read_text().splitlines()
