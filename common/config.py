@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from common.augment import PREDICTION_VIEWS
-from common.config_fields import OptionalPath, absent
+from common.config_fields import OptionalPath, absent, fill_in
 from common.errors import ConfigError
 from common.features import FeatureSpec
 from common.finetune_config import FinetuneConfig
@@ -73,8 +73,7 @@ class RunConfig(FinetuneConfig, SvmConfig, CommonConfig):
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
         """Give keys that are left empty what their method wants."""
-        defaults = METHOD_DEFAULTS.get(str(values.get("method", "svm")), {})
-        return values | {k: v for k, v in defaults.items() if values.get(k, "") == ""}
+        return fill_in(values, METHOD_DEFAULTS.get(str(values.get("method", "svm")), {}))
 
     @model_validator(mode="after")
     def _enough_views(self) -> Self:

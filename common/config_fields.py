@@ -1,5 +1,6 @@
 """Kinds of configuration values, as Flower's run configuration can hold them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,11 @@ def split(value: Any) -> Any:
 def absent(value: object) -> object:
     """Read "" as None: Flower's run configuration holds no nulls."""
     return None if value == "" else value
+
+
+def fill_in(values: dict[str, Any], chosen: Mapping[str, object]) -> dict[str, Any]:
+    """Give keys that are absent or empty the values that were chosen for them."""
+    return values | {key: value for key, value in chosen.items() if values.get(key, "") == ""}
 
 
 Some = Field(min_length=1)

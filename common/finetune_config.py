@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from common.config_fields import Counts, Names, Positives, split
+from common.config_fields import Counts, Names, Positives, fill_in, split
 
 Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "scaffold"]
 Imbalance = Literal["none", "weights", "oversample", "focal", "logits"]
@@ -83,8 +83,7 @@ class FinetuneConfig(BaseModel):
         stages = split(values.get("stages", _STAGES))
         named = stages if isinstance(stages, tuple | list) else ()
         paces = [_PACE.get(str(stage), _PACE_BETWEEN) for stage in named]
-        chosen = {"rounds": [n for n, _ in paces], "lr": [rate for _, rate in paces]}
-        return values | {k: v for k, v in chosen.items() if values.get(k, "") == ""}
+        return fill_in(values, {"rounds": [n for n, _ in paces], "lr": [rate for _, rate in paces]})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
