@@ -1,7 +1,9 @@
 """What the stages of fine-tuning cost, and federation beside one site that holds everything."""
 
+import itertools
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -30,15 +32,20 @@ def bench_finetune(data: Path) -> list[Measurement]:
     site and at several take turns, and the fastest round of each kind counts, since the machine's
     own speed may change meanwhile.
     """
-    head, blocks, everything = stages = RunConfig(method="finetune").stages
-    spread: _Scheme = "natural" if Dataset.open(data).sources.any() else "dirichlet"
+    config = RunConfig(
+        method="finetune",
+        rounds=(_ROUNDS,),
+        local_epochs=(_EPOCHS,),
+        validate_every=_ROUNDS,
+        predictions=1,
+    )
+    head, blocks, everything = config.stages
+    dataset = with_splits(data, config)
+    chosen = np.random.default_rng(0).permutation(len(dataset))[:_IMAGES]
+    dataset = dataset.select(np.sort(chosen))
+    spread: _Scheme = "natural" if dataset.sources.any() else "dirichlet"
     schemes: tuple[_Scheme, ...] = (POOLED, spread)
-    found: dict[_Scheme, list[dict[str, float]]] = {scheme: [] for scheme in schemes}
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(_REPEATS):
-            for scheme in schemes:
-                found[scheme].append(_seconds(data, Path(folder), scheme, number))
-    pooled, federated = ({s: min(run[s] for run in found[k]) for s in stages} for k in schemes)
+    pooled, federated = _fastest(dataset, config, schemes)
     return [
         Measurement(
             f"round of stage '{head}' over one of '{everything}'",
@@ -59,24 +66,25 @@ def bench_finetune(data: Path) -> list[Measurement]:
     ]
 
 
-def _seconds(data: Path, folder: Path, scheme: _Scheme, number: int) -> dict[str, float]:
-    """Return the least seconds of a round of each stage."""
-    config = RunConfig(
-        method="finetune",
-        rounds=(_ROUNDS,),
-        local_epochs=(_EPOCHS,),
-        validate_every=_ROUNDS,
-        predictions=1,
-        cache=folder / "cache",
-        sites=folder / scheme,
-        out=folder / f"run-{scheme}-{number}",
-    )
-    dataset = with_splits(data, config)
-    chosen = np.random.default_rng(0).permutation(len(dataset))[:_IMAGES]
-    sites = 4 if scheme == "dirichlet" else None
-    make_sites(dataset.select(np.sort(chosen)), folder / scheme, scheme, sites, 1.0, config.seed)
+def _fastest(
+    dataset: Dataset, config: RunConfig, schemes: Sequence[_Scheme]
+) -> list[dict[str, float]]:
+    """Return for each scheme the least seconds of a round of each stage, over all its runs."""
+    found: dict[_Scheme, list[dict[str, float]]] = {scheme: [] for scheme in schemes}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for scheme in schemes:
+            sites = 4 if scheme == "dirichlet" else None
+            make_sites(dataset, folder / scheme, scheme, sites, 1.0, config.seed)
+        for number, scheme in itertools.product(range(_REPEATS), schemes):
+            out = folder / f"run-{scheme}-{number}"
+            places = {"sites": folder / scheme, "out": out, "cache": folder / "cache"}
+            found[scheme].append(_seconds(config.model_copy(update=places), out))
+    return [{s: min(run[s] for run in runs) for s in config.stages} for runs in found.values()]
+
+
+def _seconds(config: RunConfig, out: Path) -> dict[str, float]:
+    """Return the least seconds of a round of each stage of a run into ``out``."""
     simulate(config)
-    assert config.out is not None
-    lines = (config.out / TRAINING_FILE).read_text().splitlines()
-    rounds = [json.loads(line) for line in lines]
+    rounds = [json.loads(line) for line in (out / TRAINING_FILE).read_text().splitlines()]
     return {s: min(r["seconds"] for r in rounds if r["stage"] == s) for s in config.stages}
