@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ Loaded = tuple[Floats, Floats]
 
 Load = Callable[[Item], Loaded]
 Reading = dict[Item, Future[Loaded]]
+Parameters = Mapping[str, nn.Parameter]
+T = TypeVar("T")
 
 
 class LocalSteps:
@@ -58,8 +60,11 @@ class LocalSteps:
         self._network, self._stage, self._config = network, stage, config
         self._balance, self._labels, self._load, self._pool = balance, labels, load, pool
         self._correction = correction or {}
-        self._optimizer = _optimizer(stage, config, moments)
-        self._start = {name: tensor.detach().clone() for name, tensor in self._tensors()}
+        self._moments = moments
+        self._start = {name: p.detach().clone() for name, p in stage.trainable.items()}
+        self._halves = [
+            (part, _optimizer(part, stage.depth, config, moments)) for part in _halves(stage)
+        ]
         self._reading: Reading = {}
 
     def step(self, items: Sequence[Item], lr: float, upcoming: Sequence[Item] = ()) -> float:
@@ -76,27 +81,29 @@ class LocalSteps:
         for more, gradients in parts:
             loss += more
             torch._foreach_add_(total, gradients)
-        torch._foreach_div_(total, len(items))
         for parameter, gradient in zip(self._stage.trainable.values(), total, strict=True):
-            parameter.grad = _laid_out(gradient, parameter)
-        self._adjust_gradients()
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr * group["scale"]
-        self._optimizer.step()
+            parameter.grad = gradient
+        norms = itertools.chain.from_iterable(self._on_halves(self._adjust, len(items)))
+        norm = torch.linalg.vector_norm(torch.stack(list(norms)))
+        self._on_halves(self._update, norm, lr)
         return loss
 
     def change(self) -> dict[str, Floats]:
         """Return how far the weights and the optimiser's moments have moved, by their names."""
-        return {
-            name: (tensor.detach() - self._start[name]).cpu().contiguous().numpy()
-            for name, tensor in self._tensors()
+        moved = {
+            name: (parameter.detach() - self._start[name]).cpu().contiguous().numpy()
+            for name, parameter in self._stage.trainable.items()
         }
+        for part, optimizer in self._halves:
+            for name, kind in itertools.product(part, moment_kinds(self._config)):
+                now = optimizer.state[part[name]][kind].cpu().numpy()
+                start = self._moments.get(f"{kind}/{name}", 0)
+                moved[f"{kind}/{name}"] = np.asarray(now - start, np.float32, order="C")
+        return moved
 
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for name, parameter in self._stage.trainable.items():
-            yield name, parameter
-            for kind in moment_kinds(self._config):
-                yield f"{kind}/{name}", self._optimizer.state[parameter][kind]
+    def _on_halves(self, work: Callable[..., T], *arguments: object) -> list[T]:
+        """Work on both halves of the parameters at once."""
+        return [f.result() for f in [self._pool.submit(work, *h, *arguments) for h in self._halves]]
 
     def _read(self, items: Sequence[Item]) -> Reading:
         submit, load = self._pool.submit, self._load
@@ -125,17 +132,27 @@ class LocalSteps:
         gradients = torch.autograd.grad(loss, list(self._stage.trainable.values()))
         return loss.item(), gradients
 
-    def _adjust_gradients(self) -> None:
-        """Correct, pull and clip, in this order."""
-        for name, parameter in self._stage.trainable.items():
-            assert parameter.grad is not None
+    def _adjust(self, part: Parameters, _: torch.optim.Optimizer, images: int) -> Sequence[Tensor]:
+        """Average, correct and pull the gradients, in this order; return their norms."""
+        gradients = [_laid_out(p.grad, p) for p in part.values() if p.grad is not None]
+        torch._foreach_div_(gradients, images)
+        for (name, parameter), gradient in zip(part.items(), gradients, strict=True):
+            parameter.grad = gradient
             if name in self._correction:
-                parameter.grad += self._correction[name]
+                gradient += self._correction[name]
             if self._config.strategy == "fedprox":  # Li et al., MLSys 2020, equation 2
-                pull = parameter.detach() - self._start[name]
-                parameter.grad += self._config.proximal * pull
+                gradient += self._config.proximal * (parameter.detach() - self._start[name])
+        return torch._foreach_norm(gradients)
+
+    def _update(
+        self, part: Parameters, optimizer: torch.optim.Optimizer, norm: Tensor, lr: float
+    ) -> None:
+        """Clip the gradients by the norm of both halves, and take the optimiser's step."""
         if self._config.clip:
-            torch.nn.utils.clip_grad_norm_(self._stage.trainable.values(), self._config.clip)
+            torch.nn.utils.clip_grads_with_norm_(part.values(), self._config.clip, norm)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group["scale"]
+        optimizer.step()
 
 
 def _even_chunks(items: Sequence[Item]) -> list[Sequence[Item]]:
@@ -155,12 +172,23 @@ def _laid_out(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
     return torch.empty_like(parameter, requires_grad=False).copy_(tensor)
 
 
+def _halves(stage: Stage) -> list[Parameters]:
+    """Cut the open parameters in two, as equal as may be: cores come in pairs."""
+    items = list(stage.trainable.items())
+    sizes = np.cumsum([parameter.numel() for _, parameter in items])
+    cut = int(np.searchsorted(sizes, sizes[-1] / 2)) + 1  # the last, a bias, is never half
+    return [dict(items[:cut]), dict(items[cut:])]
+
+
 def _optimizer(
-    stage: Stage, config: FinetuneConfig, moments: Mapping[str, Floats]
+    part: Parameters,
+    depths: Mapping[str, int],
+    config: FinetuneConfig,
+    moments: Mapping[str, Floats],
 ) -> torch.optim.Optimizer:
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
-    for name, parameter in stage.trainable.items():
-        depth, decays = stage.depth[name], parameter.ndim > 1
+    for name, parameter in part.items():
+        depth, decays = depths[name], parameter.ndim > 1
         weight_decay = config.weight_decay if decays else 0.0
         new = {"params": [], "weight_decay": weight_decay, "scale": config.layer_decay**depth}
         groups.setdefault((depth, decays), new)["params"].append(parameter)
@@ -169,13 +197,13 @@ def _optimizer(
         optimizer = torch.optim.AdamW(groups.values(), lr=0.0, fused=True)
     else:
         optimizer = torch.optim.SGD(groups.values(), lr=0.0, momentum=config.momentum, fused=True)
-    for name, parameter in stage.trainable.items():
+    for name, parameter in part.items():
         for kind in moment_kinds(config):
             start = moments.get(f"{kind}/{name}")
             moment = torch.zeros(moment_shape(kind, parameter), device=parameter.device)
-            if start is not None:
-                moment = torch.from_numpy(np.array(start)).to(parameter.device)
             if kind != STEP:
-                moment = _laid_out(moment, parameter)
+                moment = torch.zeros_like(parameter, requires_grad=False)
+            if start is not None:
+                moment.copy_(torch.from_numpy(np.array(start)))
             optimizer.state[parameter][kind] = moment
     return optimizer
