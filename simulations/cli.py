@@ -17,7 +17,7 @@ from common.errors import ConfigError, DataError, FedDermError
 from common.features import extract
 from common.model_file import load_model
 from common.shards import write_atomically
-from simulations import data_cli
+from simulations import data_cli, privacy_cli
 from simulations.partition import Scheme
 
 # Flower takes a second to import: what needs it is imported where it is used.
@@ -28,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_cli.app, name="data")
+app.add_typer(privacy_cli.app, name="privacy")
 
 Data = Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")]
 Out = Annotated[Path, typer.Option(help="New folder for the results.")]

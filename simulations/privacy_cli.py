@@ -1,0 +1,109 @@
+"""``fedderm privacy``: plan what a training costs, and read a site's ledger."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.ledger import STATE, Ledger
+from common.accounting import SampledGaussian, epsilon, largest_delta, noise_for
+from common.errors import ConfigError
+
+app = typer.Typer(help="Plan and account for differential privacy.", no_args_is_help=True)
+
+
+@app.command()
+def plan(
+    steps: Annotated[int, typer.Option(help="Steps of all rounds together.")],
+    wanted: Annotated[
+        float | None, typer.Option("--epsilon", help="Find the noise for this epsilon.")
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Find the epsilon of this noise multiplier.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Probability that a step samples a unit; 1 for all.")
+    ] = None,
+    units: Annotated[
+        int | None, typer.Option(help="Privacy units, such as lesions, for rate and delta.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Expected units of a step.")] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="Default: 1e-5 or 1/units^1.1, whichever is smaller.")
+    ] = None,
+    sites: Annotated[
+        int | None, typer.Option(help="Sites that share the noise under a secure sum.")
+    ] = None,
+    honest: Annotated[
+        int | None, typer.Option(help="Least number of honest sites that may remain of them.")
+    ] = None,
+) -> None:
+    """Find the noise multiplier for an epsilon, or the epsilon of a noise multiplier."""
+    if (wanted is None) == (noise is None):
+        raise ConfigError("give either --epsilon or --noise: the other one is found")
+    rate, delta = _rate(rate, units, batch), _delta(delta, units)
+    if noise is None:
+        assert wanted is not None
+        noise = noise_for(wanted, delta, rate, steps)
+    cost = epsilon([SampledGaussian(noise, rate, steps)], delta)
+    lines = [
+        f"noise multiplier {noise:g}",
+        f"epsilon {cost:.4g} at delta {delta:g}: sampling rate {rate:g}, {steps} steps",
+    ]
+    if sites is not None or honest is not None:
+        share = _share(noise, sites, honest)
+        lines.append(f"each site's share, if {honest} of {sites} are honest and remain: {share:g}")
+    typer.echo("\n".join(lines))
+
+
+@app.command()
+def ledger(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
+    limit: Annotated[float | None, typer.Option(help="Note a new limit of epsilon first.")] = None,
+    state: Annotated[Path, typer.Option(help="Folder of the ledger's seal.")] = STATE,
+) -> None:
+    """Verify the privacy ledger in FOLDER and print it."""
+    found = Ledger(folder, state)
+    if limit is not None:
+        found.change_limit(limit)
+    for line in found.account().lines():
+        typer.echo(line)
+
+
+def _rate(rate: float | None, units: int | None, batch: int | None) -> float:
+    if (rate is None) == (batch is None):
+        raise ConfigError("give either --rate, or --units and --batch")
+    if batch is None:
+        assert rate is not None
+        return rate
+    if units is None or not 1 <= batch <= units:
+        raise ConfigError(f"--batch is {batch} of --units {units}; it must be 1 to --units")
+    return batch / units
+
+
+def _delta(delta: float | None, units: int | None) -> float:
+    if units is None:
+        if delta is None:
+            raise ConfigError("give --delta, or --units for its default")
+        return delta
+    largest = largest_delta(units)
+    if delta is not None and delta * units >= 1:
+        raise ConfigError(
+            f"delta is {delta:g}, which would allow to publish one of {units} units; "
+            f"choose {largest:g} or less"
+        )
+    return largest if delta is None else delta
+
+
+def _share(noise: float, sites: int | None, honest: int | None) -> float:
+    """Return the noise multiplier of a site, rounded up to four digits.
+
+    The noise of ``honest`` sites adds up to the whole; that of the others, which may tell theirs
+    to the coordinator or fail, is not counted.
+    """
+    if sites is None or honest is None or not 1 <= honest <= sites:
+        raise ConfigError(f"--honest is {honest} of --sites {sites}; give both, 1 to --sites")
+    share = noise / math.sqrt(honest)
+    digit = 10.0 ** (math.floor(math.log10(share)) - 3)
+    return math.ceil(share / digit) * digit
