@@ -49,8 +49,12 @@ class Entry:
 
 @dataclass
 class Account:
-    """A ledger as it was read: who it is for, its limit, its entries and what has left."""
+    """A ledger as it was read: whose it is, its limit, its entries and what has left.
 
+    Its ``id`` is random: it may leave the site, unlike the data's fingerprint.
+    """
+
+    id: str
     fingerprint: str
     unit: str
     delta: float
@@ -219,7 +223,7 @@ def _read(lines: Iterable[Line]) -> Account:
     header, *rest = lines
     if header["schema"] != _SCHEMA:
         raise ValueError(f"schema {header['schema']}, not {_SCHEMA}")
-    account = Account(header["fingerprint"], header["unit"], header["delta"], header["epsilon"])
+    account = Account(*(header[key] for key in ("id", "fingerprint", "unit", "delta", "epsilon")))
     for number, line in enumerate(rest, 2):
         if line["kind"] == "settle":
             account.settled.add(line["reservation"])

@@ -42,10 +42,20 @@ class Records:
 
 @dataclass(frozen=True)
 class Site:
-    """One data folder under one run's configuration."""
+    """One data folder under one run's configuration.
+
+    Attributes
+    ----------
+    folder : of the images and their table.
+    config : of the run; the coordinator's word.
+    deployed : whether it is a hospital's, not a part of a simulation.
+    limit : largest epsilon that the operator of a hospital allows; 0 for none.
+    """
 
     folder: Path
     config: RunConfig
+    deployed: bool = False
+    limit: float = 0.0
 
     @property
     def name(self) -> str:
@@ -149,8 +159,9 @@ class Site:
 def open_site(context: Context) -> Site:
     """Return the site that a message is meant for.
 
-    A deployed site's operator names its folder as ``data`` in the node's configuration; a
-    simulated site is the one at its ``partition-id`` among the folders in ``sites``.
+    A deployed site's operator names its folder as ``data`` in the node's configuration, and as
+    ``epsilon`` the limit of its privacy ledger; a simulated site is the one at its
+    ``partition-id`` among the folders in ``sites``.
 
     Raises
     ------
@@ -159,7 +170,8 @@ def open_site(context: Context) -> Site:
     """
     config = RunConfig.read(context.run_config)
     if "data" in context.node_config:
-        return _site(Path(str(context.node_config["data"])), config)
+        limit = float(str(context.node_config.get("epsilon", 0.0)))
+        return _site(Path(str(context.node_config["data"])), config, deployed=True, limit=limit)
     if config.sites is None or "partition-id" not in context.node_config:
         raise ConfigError("no data folder: set 'data' in the node or 'sites' in the run")
     index = int(context.node_config["partition-id"])
@@ -185,6 +197,6 @@ def site_folders(sites: Path) -> list[Path]:
 
 
 @lru_cache(maxsize=1024)
-def _site(folder: Path, config: RunConfig) -> Site:
+def _site(folder: Path, config: RunConfig, deployed: bool = False, limit: float = 0.0) -> Site:
     """Remember sites, since a process may answer many messages for many of them."""
-    return Site(folder, config)
+    return Site(folder, config, deployed, limit)

@@ -1,17 +1,19 @@
 """What a site keeps from one round of a run to the next: SCAFFOLD's control variates."""
 
+import fcntl
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from common.errors import RefusalError
 from common.shards import write_atomically
 
-Floats = NDArray[np.float32]
+Numbers = NDArray[Any]
 
 
 class SiteState:
@@ -36,7 +38,20 @@ class SiteState:
             raise RefusalError(f"{run!r} is no name of a run")
         self._folder, self._run = folder, run
 
-    def load(self, number: int) -> dict[str, Floats]:
+    @property
+    def last(self) -> int | None:
+        """The last round for which arrays were saved; None if there is none."""
+        return max(self._rounds(), default=None)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes of this site from answering for the same run meanwhile."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / f"{self._run}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def load(self, number: int) -> dict[str, Numbers]:
         """Return what was last saved for a round up to ``number``; forget what came before."""
         rounds = sorted(self._rounds())
         usable = [each for each in rounds if each <= number]
@@ -44,7 +59,7 @@ class SiteState:
             self._file(each).unlink()
         return dict(load_file(self._file(usable[-1]))) if usable else {}
 
-    def save(self, number: int, arrays: Mapping[str, Floats]) -> None:
+    def save(self, number: int, arrays: Mapping[str, Numbers]) -> None:
         """Keep arrays for round ``number`` and later ones.
 
         Raises

@@ -11,12 +11,14 @@ from common.config_fields import OptionalPath, absent, fill_in
 from common.errors import ConfigError
 from common.features import FeatureSpec
 from common.finetune_config import FinetuneConfig
+from common.private_config import PrivateConfig
 from common.svm_config import SvmConfig
 from common.weights import DEFAULT_BACKBONE
 
 METHOD_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "svm": {"size": 224, "folds": 3},
     "finetune": {"size": 128, "folds": 10},
+    "private": {"size": 224, "folds": 3},
 }
 """Values of keys that are left empty, where the methods want different ones."""
 
@@ -31,7 +33,9 @@ class CommonConfig(BaseModel):
     )
     seed: int = Field(default=0, ge=0, description="seed of splits, views and random features")
 
-    method: Literal["svm", "finetune"] = Field(default="svm", description="how the sites train")
+    method: Literal["svm", "finetune", "private"] = Field(
+        default="svm", description="how the sites train"
+    )
     backbone: str = Field(
         default=DEFAULT_BACKBONE, description="pretrained network, by its name in timm"
     )
@@ -60,7 +64,7 @@ class CommonConfig(BaseModel):
     )
 
 
-class RunConfig(FinetuneConfig, SvmConfig, CommonConfig):
+class RunConfig(PrivateConfig, FinetuneConfig, SvmConfig, CommonConfig):
     """Everything that decides a run's model, and the rules it runs under.
 
     Field names are the keys of a configuration file, of ``key=value`` on the command line
@@ -79,6 +83,15 @@ class RunConfig(FinetuneConfig, SvmConfig, CommonConfig):
     def _enough_views(self) -> Self:
         if self.method == "finetune" and not self.views:
             raise ValueError("'views' is 0; fine-tuning trains on augmented views, at least 1")
+        return self
+
+    @model_validator(mode="after")
+    def _no_false_promise(self) -> Self:
+        if self.epsilon and self.method != "private":
+            raise ValueError(
+                f"'epsilon' is {self.epsilon:g}, but method {self.method} sends sums without "
+                "noise; set method=private"
+            )
         return self
 
     @classmethod

@@ -43,11 +43,13 @@ class FeatureMap:
     ----------
     mean : (n_features,).
     matrix : (n_features, n_components).
+    unit : whether the result is scaled to a norm of 1, before the Fourier map.
     """
 
     mean: Floats
     matrix: Floats
     fourier: FourierMap | None = None
+    unit: bool = False
 
     @classmethod
     def principal(cls, moments: Moments, components: int) -> Self:
@@ -71,7 +73,7 @@ class FeatureMap:
     def digest(self) -> str:
         """SHA-256 of the map, in hexadecimal."""
         digest = hashlib.sha256(self.mean.tobytes() + self.matrix.tobytes())
-        digest.update(repr(self.fourier).encode())
+        digest.update(repr((self.fourier, self.unit)).encode())
         return digest.hexdigest()
 
     def apply(self, X: NDArray[np.floating]) -> Floats:
@@ -80,8 +82,9 @@ class FeatureMap:
         return self.fourier.apply(Z) if self.fourier else Z
 
     def project(self, X: NDArray[np.floating]) -> Floats:
-        """Return the principal components (n, n_components) of ``X`` (n, n_features)."""
-        return (X.astype(np.float64) - self.mean) @ self.matrix
+        """Return ``X`` (n, n_features) in the map's directions, (n, n_components)."""
+        Z: Floats = (X.astype(np.float64) - self.mean) @ self.matrix
+        return unit_rows(Z) if self.unit else Z
 
     def to_record(self) -> dict[str, Floats]:
         """Return the map as arrays."""
@@ -90,6 +93,7 @@ class FeatureMap:
             "mean": self.mean,
             "matrix": self.matrix,
             "fourier": np.array([fourier.size, fourier.width, fourier.seed] if fourier else []),
+            "unit": np.array(float(self.unit)),
         }
 
     @classmethod
@@ -100,4 +104,11 @@ class FeatureMap:
             np.asarray(record["mean"], dtype=np.float64),
             np.asarray(record["matrix"], dtype=np.float64),
             FourierMap(int(fourier[0]), fourier[1], int(fourier[2])) if fourier else None,
+            bool(record["unit"]),
         )
+
+
+def unit_rows(X: Floats) -> Floats:
+    """Scale the rows of ``X`` (n, n_features) to a norm of 1; zeros stay."""
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    return np.asarray(X / np.maximum(norms, np.finfo(np.float64).tiny))

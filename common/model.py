@@ -32,8 +32,8 @@ class LinearModel:
     Attributes
     ----------
     feature_map : from raw features to the classifier's.
-    variance : (n_components,) variances of the training views' principal components,
-        infinite for those to be left out of distances.
+    variance : (n_components,) variances of the training views' components, infinite for those to
+        be left out of distances.
     weights : (n_classes, n_outputs + 1), the intercepts last.
     calibration : (2, n_classes) scales and biases of the probabilities.
     classes : names of the classes.
@@ -83,12 +83,15 @@ class LinearModel:
         """Return the classes (n,) of the largest decision values (n, n_classes)."""
         return np.asarray(scores.argmax(axis=1))
 
-    def distance(self, views: NDArray[np.floating]) -> Floats:
+    def distance(self, views: NDArray[np.floating]) -> Floats | None:
         """Return how far images lie from the training images, (n,); about 1 is usual.
 
         The Mahalanobis distance from the mean of all training views, as the root mean square
-        over the views (n, P, n_features) and the components that vary.
+        over the views (n, P, n_features) and the components that vary; None where none is known
+        to.
         """
+        if not np.isfinite(self.variance).any():
+            return None
         n, P, n_features = views.shape
         Z = self.feature_map.project(views.reshape(n * P, n_features))
         squares = (Z**2 / self.variance).reshape(n, -1).sum(axis=1)
@@ -113,7 +116,7 @@ class LinearModel:
         DataError
             If the file is not there or not such a model.
         """
-        arrays, classes, config = read_model_file(path, "svm")
+        arrays, classes, config = read_model_file(path, ["svm", "private"])
         with refuse_foreign(path):
             feature_map = FeatureMap.from_record(arrays)
             n_features, n_components = feature_map.matrix.shape
@@ -121,6 +124,7 @@ class LinearModel:
                 "mean": (n_features,),
                 "matrix": (n_features, n_components),
                 "fourier": (3,) if feature_map.fourier else (0,),
+                "unit": (),
                 "variance": (n_components,),
                 "weights": (len(classes), feature_map.n_outputs + 1),
                 "calibration": (2, len(classes)),

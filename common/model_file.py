@@ -1,7 +1,7 @@
 """A trained model as a file, safetensors and nothing that executes; and the door to all of them."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pkgutil import resolve_name
@@ -19,7 +19,11 @@ from common.shards import write_atomically
 
 Floats = NDArray[np.float64]
 
-MODELS = {"svm": "common.model:LinearModel", "finetune": "common.network_model:NetworkModel"}
+MODELS = {
+    "svm": "common.model:LinearModel",
+    "finetune": "common.network_model:NetworkModel",
+    "private": "common.model:LinearModel",
+}
 """Classes by method, imported when they are asked for: not every method needs PyTorch."""
 
 _ABOUT = "fedderm"
@@ -122,8 +126,8 @@ def load_model(path: Path) -> Model:
     return model
 
 
-def read_model_file(path: Path, method: str | None = None) -> ModelFile:
-    """Read a file that a run of ``method`` wrote; None stands for any.
+def read_model_file(path: Path, methods: Collection[str] = tuple(MODELS)) -> ModelFile:
+    """Read a file that a run of one of ``methods`` wrote.
 
     Raises
     ------
@@ -135,8 +139,8 @@ def read_model_file(path: Path, method: str | None = None) -> ModelFile:
             about = json.loads(file.metadata()[_ABOUT])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config = RunConfig.read(about["config"])
-        if method not in (None, config.method):
-            raise ValueError(f"its method is {config.method}, not {method}")
+        if config.method not in methods:
+            raise ValueError(f"its method is {config.method}, not {' or '.join(methods)}")
         if tuple(about["classes"]) != DIAGNOSES:
             raise ValueError(f"its classes are not {', '.join(DIAGNOSES)}")
         return ModelFile(arrays, about["classes"], config)

@@ -53,7 +53,7 @@ def model_card(config: RunConfig, metrics: Mapping[str, Any]) -> str:
         "## Data",
         markdown_table(
             ("site", "images", "lesions"),
-            [(name, site["images"], site["lesions"]) for name, site in data["sites"].items()],
+            [(name, *_told(site)) for name, site in data["sites"].items()],
         ),
         *[f"- Left out: {name} {reason}" for name, reason in sorted(data["left_out"].items())],
         "## Training",
@@ -68,9 +68,15 @@ def model_card(config: RunConfig, metrics: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _told(site: Mapping[str, Any]) -> list[object]:
+    return [site[key] or "not told" for key in ("images", "lesions")]
+
+
 def _kind(config: RunConfig) -> str:
     if config.method == "finetune":
         return f"{config.backbone} with a linear head, fine-tuned stage by stage"
+    if config.method == "private":
+        return f"linear classifier on frozen features of {config.backbone}"
     return f"{_HEADS[config.head]}, on frozen features of {config.backbone}"
 
 
@@ -88,6 +94,8 @@ def _training(config: RunConfig, training: Mapping[str, Any]) -> str:
             "sent to the sites and back": f"{sent}; whole networks would be {whole}",
         }
         return _list(facts)
+    if config.method == "private":
+        return _list(facts | _privacy(config, training["noise"]))
     facts["class weights"] = "balanced"
     if config.head == "svm":
         chosen = training["chosen"]
@@ -98,6 +106,21 @@ def _training(config: RunConfig, training: Mapping[str, Any]) -> str:
             "gradient norm reached": f"{training['gradient_norm']:.1e}",
         }
     return _list(facts)
+
+
+def _privacy(config: RunConfig, noise: float) -> dict[str, object]:
+    promise = f"epsilon {config.epsilon:g}, delta {config.delta:g}, for each {config.unit}"
+    whose = {
+        "site": "each site's own noise, whoever reads its messages",
+        "distributed": f"the noise of {config.honest} sites together, whoever reads only the sum",
+    }
+    return {
+        "differential privacy": promise if config.epsilon else "none is promised",
+        "by": whose[config.trust],
+        "noise over the clipping norm": f"{noise:.3g}",
+        "steps": config.steps,
+        "test lesions": "not private",
+    }
 
 
 def _list(facts: Mapping[str, object]) -> str:

@@ -323,8 +323,11 @@ def _refusal(reply: Message, label: str) -> str | None:
 
 
 def _check_size(answer: Sums, images: int) -> None:
-    """Refuse sums over more images than the site has: they would outweigh all other sites'."""
-    if answer.counted is None:
+    """Refuse sums over more images than the site has: they would outweigh all other sites'.
+
+    A site that does not tell how many it has sends noisy sums, which count nothing.
+    """
+    if answer.counted is None or not images:
         return
     total = float(getattr(answer, answer.counted).sum())
     if total > images * (1 + _ROUNDING):

@@ -12,10 +12,11 @@ from common.errors import ReplyError
 from common.wire import unpack_values
 
 Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
 
 
 class SiteInfo(BaseModel):
-    """What a site says about itself when it joins."""
+    """What a site says about itself when it joins; 0 images or lesions: it does not tell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,8 +25,8 @@ class SiteInfo(BaseModel):
     classes: tuple[str, ...]
     n_features: Positive
     features: str
-    images: Positive
-    lesions: Positive
+    images: NotNegative
+    lesions: NotNegative
     synthetic: bool
     fingerprint: str
 

@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+import secrets
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.json"
 MODEL_FILE = "model.safetensors"
 ROUNDS_FILE = "rounds.jsonl"
+_NAME_FILE = "name"
 _PACKAGES = ("fedderm", "flwr", "numpy", "scikit-learn", "torch")
 
 
@@ -33,6 +35,7 @@ class RunFolder:
 
     Attributes
     ----------
+    name : names the run to the sites, in hexadecimal; a new one for each.
     journal : the sums added so far.
 
     Raises
@@ -58,6 +61,9 @@ class RunFolder:
         else:
             make_folder(self.path)
             self.write_json(CONFIG_FILE, start)
+        if not (self.path / _NAME_FILE).exists():
+            self.write_text(_NAME_FILE, secrets.token_hex(8))
+        self.name = (self.path / _NAME_FILE).read_text(encoding="utf-8")
         self.journal = Journal(self.path / "journal")
         self._rounds = self.trim(ROUNDS_FILE)
 

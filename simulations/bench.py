@@ -6,15 +6,17 @@ from pathlib import Path
 from common.dataset import Dataset
 from simulations.bench_features import bench_features
 from simulations.bench_finetune import bench_finetune
+from simulations.bench_private import bench_private
 from simulations.bench_runtime import Measurement, bench_runtime
 from simulations.bench_svm import bench_svm
 
 
 def run(data: Path, c: float) -> Iterator[Measurement]:
-    """Yield the figures of both methods on the images in ``data``, and of the runtimes."""
+    """Yield the figures of all methods on the images in ``data``, and of the runtimes."""
     yield from _features(Dataset.open(data))
     yield from bench_svm(data, c)
     yield from bench_finetune(data)
+    yield from bench_private()
     yield from bench_runtime()
 
 

@@ -1,0 +1,148 @@
+"""A linear classifier under differential privacy: what sites send, and what it costs.
+
+Records are units, by default lesions: of each, the mean of all views of all its images, so that
+what is clipped is all that a lesion adds. Sites send one noisy sum of the records themselves,
+which counts the classes and centres the records, and then noisy sums of clipped gradients (Abadi
+et al., "Deep learning with differential privacy", CCS 2016, algorithm 1).
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.accounting import SampledGaussian, noise_for
+from common.feature_map import FeatureMap
+from common.noise import STEP, Ints
+from common.private_config import PrivateConfig
+from common.sums import Sums
+from common.svm import with_intercept
+
+Floats = NDArray[np.float64]
+
+OVERVIEW_NORM = math.sqrt(2)
+"""Largest norm of what a record adds to an overview."""
+
+_OVERVIEW_SHARE = 0.05
+"""Of the budget, what the overview takes."""
+
+_LEAST_SQUARE = 1e-2
+
+
+class Plan(NamedTuple):
+    """What a run spends: on its overview, and on its gradients."""
+
+    overview: SampledGaussian
+    gradients: SampledGaussian
+
+
+def plan(config: PrivateConfig) -> Plan | None:
+    """Return the noise with which a run keeps its epsilon; None where it promises none.
+
+    Raises
+    ------
+    ConfigError
+        If no noise is enough.
+    """
+    if not config.epsilon:
+        return None
+    return _plan(config.epsilon, config.delta, config.rate, config.steps)
+
+
+@lru_cache(maxsize=16)
+def _plan(epsilon: float, delta: float, rate: float, steps: int) -> Plan:
+    whole = noise_for(epsilon, delta, rate=1.0, steps=1)
+    first = SampledGaussian(whole / math.sqrt(_OVERVIEW_SHARE), 1.0)
+    rest = noise_for(epsilon, delta, rate, steps, [first])
+    return Plan(first, SampledGaussian(rest, rate, steps))
+
+
+@dataclass(frozen=True)
+class NoisySum(Sums):
+    """A sum over records with its noise, in multiples of the ring's step."""
+
+    values: Ints
+
+    @classmethod
+    def zero(cls, *shape: int) -> Self:
+        """Return the sum over no records, without noise."""
+        return cls(np.zeros(shape, dtype=np.int64))
+
+    def decoded(self) -> Floats:
+        """Return the sum in real numbers."""
+        return np.asarray(self.values * STEP, np.float64)
+
+
+def public_map(n_features: int, dimensions: int, seed: int) -> FeatureMap:
+    """Return a random projection to vectors of norm 1, which all know by its seed.
+
+    Where there are fewer features than ``dimensions``, it has as many outputs as features.
+    """
+    rng = np.random.default_rng([seed, n_features, dimensions])
+    matrix = rng.standard_normal((n_features, min(dimensions, n_features)))
+    columns: Floats = np.linalg.qr(matrix)[0].astype(np.float64)
+    return FeatureMap(np.zeros(n_features), columns, unit=True)
+
+
+class Centre(NamedTuple):
+    """Moves records by their mean (d,) and scales them to a mean square of about 1.
+
+    Attributes
+    ----------
+    mean : (d,).
+    scale : ().
+    """
+
+    mean: Floats
+    scale: Floats
+
+    @classmethod
+    def of(cls, mean: Floats) -> Self:
+        """Centre records of norm 1."""
+        return cls(mean, np.array(1 / math.sqrt(max(1 - float(mean @ mean), _LEAST_SQUARE))))
+
+    def apply(self, X: Floats) -> Floats:
+        """Centre ``X`` (n, d) and append a column of ones."""
+        return with_intercept((X - self.mean) * self.scale)
+
+    def fold(self, weights: Floats) -> Floats:
+        """Return the weights (n_classes, d + 1) that do the same to records as they are."""
+        slopes = weights[:, :-1] * self.scale
+        return np.hstack([slopes, weights[:, -1:] - slopes @ self.mean[:, None]])
+
+
+def overview(X: Floats, y: Ints, n_classes: int) -> Floats:
+    """Return the class counts and, behind them, the sum of records ``X`` (n, d), |x| <= 1."""
+    return np.concatenate([np.bincount(y, minlength=n_classes), X.sum(axis=0)])
+
+
+def clipped_gradients(
+    X1: Floats, y: Ints, weights: Floats, offset: Floats, loss: str, clip_norm: float
+) -> Floats:
+    """Return the sum of the records' clipped gradients, (n_classes, d + 1).
+
+    In a linear layer a record's gradient is an outer product, whose norm is that of its factors
+    (Goodfellow, "Efficient per-example gradient computations", arXiv 1510.01799, 2015), so that
+    none need be formed.
+
+    Parameters
+    ----------
+    X1 : (n, d + 1) records with the column of ones.
+    weights : (n_classes, d + 1).
+    offset : (n_classes,) added to the scores in training.
+    loss : "softmax", the cross-entropy, or "hinge", the one-vs-rest squared hinge.
+    """
+    own = y[:, None] == np.arange(len(weights))
+    scores = X1 @ weights.T + offset
+    if loss == "softmax":
+        chances = np.exp(scores - scores.max(axis=1, keepdims=True))
+        pull = chances / chances.sum(axis=1, keepdims=True) - own
+    else:
+        targets = np.where(own, 1.0, -1.0)
+        pull = -2.0 * targets * np.maximum(1.0 - targets * scores, 0.0)
+    norms = np.linalg.norm(pull, axis=1) * np.sqrt(np.einsum("ij,ij->i", X1, X1))
+    shrink = clip_norm / np.maximum(norms, clip_norm)
+    return np.asarray((pull * shrink[:, None]).T @ X1)

@@ -1,0 +1,43 @@
+"""The settings of training with differential privacy."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+
+class PrivateConfig(BaseModel):
+    """How much a lesion may have told when training is over, and how training spends that."""
+
+    epsilon: float = Field(
+        default=0.0, ge=0, description="privacy of a unit over the whole run; 0: none is promised"
+    )
+    delta: float = Field(
+        default=1e-5, gt=0, lt=1e-2, description="chance that epsilon does not hold"
+    )
+    unit: Literal["lesion", "image"] = Field(
+        default="lesion", description="what is private, with all that is known of it"
+    )
+    trust: Literal["site", "distributed"] = Field(
+        default="site",
+        description="each site's noise suffices for itself, or that of `honest` sites together",
+    )
+    honest: int = Field(
+        default=1, ge=1, description="sites that at least add their noise, if it is distributed"
+    )
+    steps: int = Field(default=100, ge=1, description="noisy gradients in a private run")
+    rate: float = Field(
+        default=1.0, gt=0, le=1, description="chance of a unit to be in the sample of a step"
+    )
+    clip_norm: float = Field(default=1.0, gt=0, description="largest gradient of a unit")
+    loss: Literal["softmax", "hinge"] = Field(
+        default="softmax", description="of a private classifier: cross-entropy, or an SVM's"
+    )
+    projection: int = Field(
+        default=512, ge=1, description="dimensions of a private classifier's public projection"
+    )
+
+    @model_validator(mode="after")
+    def _shared_noise(self) -> Self:
+        if self.trust == "site" and self.honest != 1:
+            raise ValueError("'honest' is for trust=distributed; a site's own noise needs no other")
+        return self

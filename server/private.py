@@ -1,0 +1,120 @@
+"""Training under differential privacy: an overview once, then steps along noisy gradients.
+
+What is made of noisy sums costs no more privacy: sizes of steps, averages, scales.
+"""
+
+import logging
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.calibration import uncalibrated
+from common.config import RunConfig
+from common.dataset import DIAGNOSES
+from common.errors import QuorumError
+from common.metrics import Evaluation
+from common.model import LinearModel
+from common.private import Centre, NoisySum, plan, public_map
+from common.wire import Value
+from server.federation import Federation
+from server.journal import question_key
+from server.result import Result
+from server.run import RunFolder
+
+Floats = NDArray[np.float64]
+Arrays = Mapping[str, Floats]
+
+N_CLASSES = len(DIAGNOSES)
+
+_MOMENTUM = 0.9
+_LEARNING_RATE = {"softmax": 3.0, "hinge": 1.0}
+_ADJUSTMENT = {"softmax": 1.0, "hinge": 0.3}
+"""Of the logits, in logarithms of the class frequencies. Both chosen on HAM10000's first fold."""
+
+_log = logging.getLogger(__name__)
+
+
+def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Result:
+    """Train a linear classifier; a site that fails is left out from then on.
+
+    Raises
+    ------
+    QuorumError
+        If too few sites are left, or too few that add noise.
+    """
+    if config.epsilon and config.unit == "image":
+        _log.warning("an image is private, not a lesion: one of six images has six times epsilon")
+    sites = _Sites(federation, config, folder)
+    n_features = next(iter(federation.sites.values())).n_features
+    feature_map = public_map(n_features, config.projection, config.seed)
+    seen = sites.sum("overview", 0, (N_CLASSES + feature_map.n_outputs,), {})
+    counts = np.maximum(seen[:N_CLASSES], 1.0)
+    centre = Centre.of(seen[N_CLASSES:] / counts.sum())
+    # Logit adjustment (Menon et al., "Long-tail learning via logit adjustment", ICLR 2021,
+    # equation 10): unlike weights it does not make the gradients of rare classes longer.
+    offset = _ADJUSTMENT[config.loss] * np.log(counts / counts.sum())
+    weights = _descend(sites, config, centre, offset, counts.sum())
+    folded = centre.fold(weights)
+    # Scores are for classes that are equally frequent, probabilities for these as they are.
+    calibration = np.stack([np.ones(N_CLASSES), offset])
+    unknown = np.full(feature_map.n_outputs, np.inf)
+    spent = plan(config)
+    return Result(
+        LinearModel(feature_map, unknown, folded, calibration, DIAGNOSES, config),
+        sites.evaluate(folded, calibration),
+        sites.evaluate(folded, uncalibrated(N_CLASSES)),
+        {
+            "noise": spent.gradients.noise if spent else 0.0,
+            "class_counts": dict(zip(DIAGNOSES, counts.tolist(), strict=True)),
+        },
+    )
+
+
+class _Sites:
+    """Asks for noisy sums. Those of an interrupted run are on disk, and not asked for again."""
+
+    def __init__(self, federation: Federation, config: RunConfig, folder: RunFolder):
+        self._federation, self._config, self._folder = federation, config, folder
+
+    def sum(self, question: str, step: int, shape: tuple[int, ...], arrays: Arrays) -> Floats:
+        """Return the sum over the sites that are left, in real numbers."""
+        values: dict[str, Value] = {"run": self._folder.name, "step": step}
+        zero, key = NoisySum.zero(*shape), question_key(question, {}, arrays, values)
+        total = self._folder.journal.recall(key, zero)
+        if total is None:
+            answers = self._federation.remaining(question, zero, arrays, values)
+            if len(answers) < self._config.honest:
+                raise QuorumError(
+                    f"{len(answers)} sites added noise in step {step}, {self._config.honest} must"
+                )
+            total = reduce(add, answers.values(), zero)
+            self._folder.journal.keep(key, total)
+        return total.decoded()
+
+    def evaluate(self, weights: Floats, parameters: Floats) -> dict[str, Evaluation]:
+        """Return each site's counts on its test lesions, which no private site gives."""
+        arrays = {"weights": weights, "calibration": parameters}
+        return self._federation.remaining("evaluate", Evaluation.zero(N_CLASSES), arrays)
+
+
+def _descend(
+    sites: _Sites, config: RunConfig, centre: Centre, offset: Floats, records: float
+) -> Floats:
+    """Return the mean of the later half of the weights (n_classes, d + 1) on the way down.
+
+    By gradient descent with momentum (Polyak 1964); the average (Polyak and Juditsky 1992) has
+    less noise than the last.
+    """
+    weights = np.zeros((N_CLASSES, len(centre.mean) + 1))
+    velocity, kept = np.zeros_like(weights), []
+    fixed = {"mean": centre.mean, "scale": centre.scale, "offset": offset}
+    for step in range(1, config.steps + 1):
+        total = sites.sum("gradient", step, weights.shape, {**fixed, "weights": weights})
+        velocity = _MOMENTUM * velocity + total / (config.rate * records)
+        weights = weights - _LEARNING_RATE[config.loss] * velocity
+        if 2 * step > config.steps:
+            kept.append(weights)
+    return np.asarray(np.mean(kept, axis=0))

@@ -1,0 +1,225 @@
+"""A site tells of its lesions what its budget pays for, once, and nothing else."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, RecordDict
+from scipy import stats
+
+import client.private
+from client.app import app
+from client.private import answer
+from client.site import Site
+from common.config import RunConfig
+from common.errors import ConfigError, RefusalError
+from common.noise import STEP
+from common.private import OVERVIEW_NORM, Centre, clipped_gradients, overview, plan, public_map
+from common.wire import pack, unpack_arrays, unpack_values
+from tests.sites import make_quick_sites
+
+RUN = "0a" * 8
+CLASSES, DIMENSIONS = 7, 12
+Ask = Callable[..., np.ndarray]
+
+
+@pytest.fixture
+def make_site(synthetic_folder: Path, tmp_path: Path, monkeypatch) -> Callable[..., Site]:
+    """Open the only site of a federation, with a ledger of its own."""
+    base = make_quick_sites(synthetic_folder, tmp_path, 1, views=2)
+    monkeypatch.setattr("client.private.STATE", tmp_path / "state")
+
+    def make(hospital: bool = False, limit: float = 2.0, **changes: Any) -> Site:
+        settings = {"method": "private", "projection": DIMENSIONS, "steps": 3, **changes}
+        config = RunConfig.read({**base.flat(), "out": tmp_path / "run", **settings})
+        assert config.sites is not None
+        return Site(next(config.sites.iterdir()), config, hospital, limit)
+
+    return make
+
+
+CONTEXT = Context(1, 1, {}, RecordDict(), {})
+
+
+def _ask(site: Site, step: int, run: str = RUN, **changed: Any) -> np.ndarray:
+    question = "gradient" if step else "overview"
+    known = {
+        "mean": np.zeros(DIMENSIONS),
+        "scale": np.array(1.0),
+        "offset": np.zeros(CLASSES),
+        "weights": np.zeros((CLASSES, DIMENSIONS + 1)),
+    }
+    arrays = {**known, **changed} if step else {}
+    sums = answer(site, question, arrays, {"run": run, "step": step}, CONTEXT)
+    return sums.to_record()["values"] * STEP
+
+
+def _lesions(site: Site) -> tuple[np.ndarray, np.ndarray]:
+    """Average the views of each lesion's images, one lesion at a time."""
+    dataset, feature_map = site.dataset, public_map(96, DIMENSIONS, site.config.seed)
+    names = sorted(set(dataset.lesions[~site.held_out]))
+    rows, labels = [], []
+    for name in names:
+        images = np.flatnonzero(dataset.lesions == name)
+        views = site.features.train[images]
+        rows.append(np.mean([feature_map.apply(each).mean(axis=0) for each in views], axis=0))
+        labels.append(dataset.labels[images[0]])
+    return np.array(rows), np.array(labels)
+
+
+def test_without_noise_the_sums_are_those_of_lesions(make_site):
+    site = make_site(epsilon=0)
+    X, y = _lesions(site)
+    np.testing.assert_allclose(_ask(site, 0), overview(X, y, CLASSES), atol=1e-6)
+    centre = Centre.of(X.mean(axis=0))
+    weights = np.random.default_rng(0).standard_normal((CLASSES, DIMENSIONS + 1))
+    got = _ask(site, 1, mean=centre.mean, scale=centre.scale, weights=weights)
+    zeros = np.zeros(CLASSES)
+    expected = clipped_gradients(centre.apply(X), y, weights, zeros, "softmax", 1.0)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("trust", "honest", "share"), [("site", 1, 1.0), ("distributed", 4, 0.5)])
+def test_the_noise_is_that_of_the_plan(make_site, trust, honest, share):
+    clear = _ask(make_site(epsilon=0), 0, run="0b" * 8)
+    site = make_site(epsilon=2, trust=trust, honest=honest, clip_norm=0.5)
+    spent = plan(site.config)
+    assert spent is not None
+    scaled = (_ask(site, 0) - clear) / (spent.overview.noise * OVERVIEW_NORM * share)
+    assert stats.kstest(scaled, "norm").pvalue > 1e-3
+    drawn = [_ask(site, step) for step in (1, 2)]  # the same question: noise alone differs
+    scaled = (drawn[0] - drawn[1]).ravel() / (np.sqrt(2) * spent.gradients.noise * 0.5 * share)
+    assert stats.kstest(scaled, "norm").pvalue > 1e-3
+
+
+def test_asked_again_it_gives_the_very_same_answer(make_site):
+    site = make_site(epsilon=2)
+    first = [_ask(site, 0), _ask(site, 1)]
+    again = make_site(epsilon=2)  # as after a crash: nothing in memory
+    np.testing.assert_array_equal(_ask(again, 1), first[1])
+    assert (_ask(again, 2) != first[1]).any()
+
+
+@pytest.mark.parametrize(("done", "step"), [(0, 2), (2, 1), (2, 0), (3, 4)])
+def test_steps_that_are_out_of_order_or_too_many_are_refused(make_site, done, step):
+    site = make_site(epsilon=2)
+    for before in range(done + 1):
+        _ask(site, before)
+    with pytest.raises(RefusalError, match=f"step {step}, .* does not follow"):
+        _ask(site, step)
+
+
+def test_a_sample_has_its_rate(make_site):
+    site = make_site(epsilon=0, rate=0.3, steps=60, clip_norm=100.0)
+    others = int((_lesions(site)[1] > 0).sum())
+    _ask(site, 0)
+    # All seem to be of the first class: the other intercepts' gradients count who is not.
+    offset = np.array([0.0, *[-50.0] * 6])
+    sampled = [-_ask(site, step, offset=offset)[1:, -1].sum() for step in range(1, 61)]
+    assert stats.binomtest(round(sum(sampled)), 60 * others, 0.3).pvalue > 1e-3
+    assert len({round(count) for count in sampled}) > 1
+
+
+def test_a_run_that_the_budget_does_not_cover_is_refused_before_it_begins(make_site):
+    _ask(make_site(epsilon=2), 0)
+    with pytest.raises(RefusalError, match="the privacy budget does not allow 'overview'"):
+        _ask(make_site(epsilon=2), 0, run="0c" * 8)
+
+
+def test_the_limit_is_the_operators(make_site):
+    with pytest.raises(RefusalError, match="the privacy budget does not allow"):
+        _ask(make_site(hospital=True, limit=1.0, epsilon=2), 0)
+
+
+def test_a_hospitals_ledger_keeps_its_delta(make_site):
+    site = make_site(hospital=True, limit=3.0, epsilon=2)
+    assert (_ask(site, 0) != 0).any()
+    with pytest.raises(ConfigError, match="has the delta"):
+        _ask(make_site(hospital=True, limit=3.0, epsilon=2, delta=1e-4), 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": np.full((CLASSES, DIMENSIONS + 1), np.nan)}, "'weights' has numbers beyond"),
+        ({"mean": np.full(DIMENSIONS, 1e7)}, "'mean' has numbers beyond"),
+        ({"scale": np.array(np.inf)}, "'scale' has numbers beyond"),
+    ],
+)
+def test_numbers_that_would_break_the_clip_are_refused(make_site, changes, message):
+    site = make_site(epsilon=2)
+    _ask(site, 0)
+    with pytest.raises(RefusalError, match=message):
+        _ask(site, 1, **changes)
+
+
+def test_a_hospital_refuses_what_only_simulations_may(make_site):
+    for changes, message in [
+        ({"epsilon": 2, "trust": "distributed", "honest": 2}, "secure sum"),
+        ({"epsilon": 0}, "'epsilon' is 0"),
+        ({"epsilon": 2, "limit": 0.0}, "the operator allows no 'epsilon'"),
+    ]:
+        site = make_site(hospital=True, **changes)
+        with pytest.raises(RefusalError, match=message):
+            _ask(site, 0)
+        with pytest.raises(RefusalError, match=message):
+            client.private.describe(site)
+    arrays = {"weights": np.zeros((CLASSES, DIMENSIONS + 1)), "calibration": np.ones((2, CLASSES))}
+    with pytest.raises(RefusalError, match="for simulations"):
+        answer(make_site(hospital=True, epsilon=2), "evaluate", arrays, {}, CONTEXT)
+
+
+def test_a_delta_with_which_a_lesion_might_be_published_is_refused(make_site, monkeypatch):
+    site = make_site(epsilon=2, delta=0.0099)
+    many = np.zeros((102, DIMENSIONS)), np.zeros(102, dtype=np.int64)
+    monkeypatch.setattr("client.private._records", lambda site: many)
+    with pytest.raises(RefusalError, match="'delta' is 0\\.0099"):
+        _ask(site, 0)
+
+
+def test_features_that_are_no_numbers_are_refused(make_site):
+    site = make_site(epsilon=2)
+    spoiled = np.full_like(site.features.views, np.nan)
+    site.__dict__["features"] = replace(site.features, views=spoiled)
+    with pytest.raises(RefusalError, match="NaN or infinite"):
+        _ask(site, 0)
+
+
+def test_every_record_that_leaves_a_site_is_in_the_table(make_site, monkeypatch):
+    """Whoever adds a record must say in docs/privacy.md how it is paid for."""
+    table = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text()
+    table = table.partition("## Everything that leaves a site")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:4] for line in table.splitlines() if line.startswith("| `")]
+    assert all(re.match(r" (public|charged|refused)", how) for _, _, how in rows)
+    listed = {name for names, _, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    site = make_site(hospital=True, epsilon=2)
+    monkeypatch.setattr("client.app.open_site", lambda context: site)
+    calibration = np.ones((2, CLASSES))
+    weights = np.zeros((CLASSES, DIMENSIONS + 1))
+    fixed = {"mean": np.zeros(DIMENSIONS), "scale": np.array(1.0), "offset": np.zeros(CLASSES)}
+    run = {"run": RUN}
+    for question, arrays, values in [
+        ("join", {}, {}),
+        ("overview", {}, {**run, "step": 0}),
+        ("gradient", {**fixed, "weights": weights}, {**run, "step": 1}),
+        ("gradient", {**fixed, "weights": weights}, {**run, "step": 9}),
+        ("evaluate", {"weights": weights, "calibration": calibration}, {}),
+        ("close", {}, {"finished": True}),
+    ]:
+        content = pack(arrays, {"question": question, **values})
+        reply = app(Message(content, 1, "query"), CONTEXT).content
+        told = unpack_values(reply)
+        if question in ("evaluate",) or values.get("step") == 9:
+            assert "refused" in told, question
+        left = [*told, *(n for n in unpack_arrays(reply))]
+        assert set(left) <= listed, question
+        if question == "join":
+            assert told["images"] == told["lesions"] == 0
+            assert told["fingerprint"] != site.fingerprint
+        exact = json.dumps([str(v) for v in told.values()])
+        assert not any(lesion in exact for lesion in site.dataset.lesions)

@@ -1,0 +1,125 @@
+"""A private run: the same over any partition but for its noise, and worth its price once only."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import client.private
+from client.ledger import Ledger
+from common.config import RunConfig
+from common.errors import ConfigError, QuorumError
+from common.model import LinearModel
+from common.model_file import load_model
+from server.run import CARD_FILE, MODEL_FILE
+from simulations.experiment import rounds, simulate
+from tests.sites import N_FEATURES, make_quick_sites
+
+SETTINGS = {"method": "private", "projection": 16, "steps": 8}
+MakeRun = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def make_run(synthetic_folder: Path, tmp_path: Path) -> MakeRun:
+    """Configure a run over new sites, whose ledgers are empty."""
+
+    def make(name: str, sites: int = 3, **changes: Any) -> RunConfig:
+        base = make_quick_sites(synthetic_folder, tmp_path / name, sites)
+        return RunConfig.read(
+            {**base.flat(), "out": tmp_path / name / "run", **SETTINGS, **changes}
+        )
+
+    return make
+
+
+def _model(run: RunConfig) -> LinearModel:
+    assert run.out is not None
+    model = load_model(run.out / MODEL_FILE)
+    assert isinstance(model, LinearModel)
+    return model
+
+
+def test_without_noise_three_sites_have_the_model_of_one(make_run):
+    one, three = make_run("one", sites=1), make_run("three")
+    for run in (one, three):
+        simulate(run)
+    # A lesion is never in two sites, so the records are the same; sums are rounded to 2^-24.
+    np.testing.assert_allclose(_model(three).weights, _model(one).weights, atol=1e-4)
+
+
+def test_a_private_run_ends_with_a_model_and_says_what_it_promises(make_run):
+    run = make_run("run", epsilon=4)
+    metrics = simulate(run)
+    assert metrics["training"]["noise"] > 1
+    assert metrics["overall"]["n"] > 0
+    card = (run.out / CARD_FILE).read_text()
+    assert "epsilon 4, delta 1e-05, for each lesion" in card
+    assert "not told" in card
+    views = np.random.default_rng(0).standard_normal((5, 1, N_FEATURES))
+    model = _model(run)
+    assert model.scores(views).shape == (5, 7)
+    assert model.distance(views) is None
+
+
+def test_distributed_noise_is_as_much_in_all_as_one_party_would_add(make_run):
+    alone = make_run("alone", sites=1, epsilon=1)
+    shared = make_run("shared", epsilon=1, trust="distributed", honest=3)
+    apart = make_run("apart", epsilon=1)
+    assert len({simulate(run)["training"]["noise"] for run in (alone, shared, apart)}) == 1
+
+
+def test_a_run_that_was_killed_goes_on_and_pays_no_more(make_run, monkeypatch):
+    run = make_run("killed", epsilon=4)
+    sent = client.private._noisy_sum
+    asked: list[Path] = []
+
+    def killed(site: Any, *arguments: Any) -> Any:
+        asked.append(site.folder)
+        if len(asked) == 11:  # the second site in step 3: the first has answered
+            raise KeyboardInterrupt
+        return sent(site, *arguments)
+
+    monkeypatch.setattr(client.private, "_noisy_sum", killed)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(run)
+    simulate(run)
+    assert len(asked) == 3 * 9 + 1  # each site, each step: once, and the one that was cut short
+    for folder in set(asked):
+        account = Ledger(folder / "ledger", folder / "ledger" / "seal").account()
+        assert account.spent == pytest.approx(4, abs=0.01)
+        assert account.settled == {entry.number for entry in account.entries}
+
+
+def test_a_site_that_fails_is_left_out_unless_its_noise_is_needed(make_run, monkeypatch):
+    real = client.private._noisy_sum
+
+    def failing(site: Any, question: str, known: Any) -> Any:
+        if site.name.endswith("1") and question == "gradient":
+            raise OSError("disk gone")
+        return real(site, question, known)
+
+    monkeypatch.setattr(client.private, "_noisy_sum", failing)
+    run = make_run("own", epsilon=4)
+    assert len(simulate(run)["data"]["sites"]) == 2
+    assert rounds(run.out)[-1]["question"] == "close"
+    with pytest.raises(QuorumError, match="2 sites added noise in step 1, 3 must"):
+        simulate(make_run("shared", epsilon=4, trust="distributed", honest=3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "svm", "epsilon": 3}, "method svm sends sums without noise"),
+        ({"method": "finetune", "epsilon": 3}, "method finetune sends sums without noise"),
+        ({"method": "private", "epsilon": -1}, "'epsilon' is -1"),
+        ({"method": "private", "delta": 0.5}, "'delta' is 0.5"),
+        ({"method": "private", "rate": 0}, "'rate' is 0"),
+        ({"method": "private", "unit": "patient"}, "'unit' is 'patient'"),
+        ({"method": "private", "honest": 3}, "'honest' is for trust=distributed"),
+    ],
+)
+def test_promises_that_cannot_be_kept_are_no_configuration(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig.read(settings)
