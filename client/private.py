@@ -48,8 +48,8 @@ def describe(site: Site) -> dict[str, Value]:
     return {
         "n_features": site.features.views.shape[2],
         "features": site.config.feature_spec.key,
-        "images": 0,
-        "lesions": 0,
+        "images": "",
+        "lesions": "",
         "fingerprint": _ledger(site).account().id if site.config.epsilon else site.fingerprint,
     }
 

@@ -322,12 +322,12 @@ def _refusal(reply: Message, label: str) -> str | None:
     return f"{'' if name == label else f'({name}) '}refused: {values['refused']!s}"
 
 
-def _check_size(answer: Sums, images: int) -> None:
+def _check_size(answer: Sums, images: int | None) -> None:
     """Refuse sums over more images than the site has: they would outweigh all other sites'.
 
     A site that does not tell how many it has sends noisy sums, which count nothing.
     """
-    if answer.counted is None or not images:
+    if answer.counted is None or images is None:
         return
     total = float(getattr(answer, answer.counted).sum())
     if total > images * (1 + _ROUNDING):

@@ -5,18 +5,19 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from flwr.app import RecordDict
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from common.config_fields import absent
 from common.dataset import DIAGNOSES
 from common.errors import ReplyError
 from common.wire import unpack_values
 
 Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+Told = Annotated[Positive | None, BeforeValidator(absent)]
 
 
 class SiteInfo(BaseModel):
-    """What a site says about itself when it joins; 0 images or lesions: it does not tell."""
+    """What a site says about itself when it joins; None: it does not tell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,8 +26,8 @@ class SiteInfo(BaseModel):
     classes: tuple[str, ...]
     n_features: Positive
     features: str
-    images: NotNegative
-    lesions: NotNegative
+    images: Told
+    lesions: Told
     synthetic: bool
     fingerprint: str
 

@@ -118,7 +118,8 @@ class RunFolder:
         """Write the model, which makes the run a finished one, and drop what it went on from."""
         model.save(self.path / MODEL_FILE)
         self.journal.clear()
-        (self.path / CHECKPOINT_FILE).unlink(missing_ok=True)
+        for name in (CHECKPOINT_FILE, _NAME_FILE):
+            (self.path / name).unlink(missing_ok=True)
 
     def _refuse_changes(self, start: Mapping[str, Any]) -> None:
         """Check that an unfinished run is started as it was at first."""
