@@ -174,7 +174,8 @@ class Ledger:
                 if key is not None and entry.key == key:
                     _check_same(entry, cost, what)
                     return entry.number
-            if epsilon([*account.history, cost], account.delta) > account.limit:
+            after = epsilon([*account.history, cost], account.delta)
+            if not after <= account.limit:  # nor if it is not a number
                 raise RefusalError(_refusal(account, cost, what))
             line = {"kind": "reserve", **_about(what), **asdict(cost), "key": key}
             return self._log.append(line)

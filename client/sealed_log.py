@@ -77,6 +77,8 @@ class SealedLog:
         try:
             if not self.seal.exists():
                 self._write_seal(self._content)
+                with _usable(self.seal.parent):
+                    _sync(self.seal.parent)
             with _usable(self.path.parent):
                 _write(self._file, new)
             self._write_seal(self._content + new)
@@ -155,10 +157,17 @@ def _open(path: Path) -> IO[bytes]:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+b", buffering=0)
     if not file.tell():
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        _sync(path.parent)
     return file
+
+
+def _sync(folder: Path) -> None:
+    """Put the names of a folder's files on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

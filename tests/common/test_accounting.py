@@ -128,15 +128,19 @@ def test_the_noise_of_a_single_sum_is_the_least_too(target):
     assert epsilon([SampledGaussian(noise - 0.001, 1)], DELTA) > target
 
 
+@pytest.mark.parametrize(("rate", "history"), [(1, [SampledGaussian(2, 1)]), (0.1, [])])
+def test_as_many_steps_fit_as_keep_to_the_epsilon(rate, history):
+    most = steps_within(3, DELTA, 4, rate, history)
+    assert epsilon([*history, SampledGaussian(4, rate, most)], DELTA) <= 3
+    assert epsilon([*history, SampledGaussian(4, rate, most + 1)], DELTA) > 3
+
+
 def test_what_was_spent_before_is_counted():
-    history = [SampledGaussian(1, 0.1, 10)]
-    noise = noise_for(4, DELTA, 0.05, 10, history)
-    assert epsilon([*history, SampledGaussian(noise, 0.05, 10)], DELTA) <= 4
-    most = steps_within(4, DELTA, noise, 0.05, history)
-    assert most >= 10
-    assert epsilon([SampledGaussian(noise, 0.05, most + 1)], DELTA) < 4
-    assert epsilon([*history, SampledGaussian(noise, 0.05, most)], DELTA) <= 4
-    assert epsilon([*history, SampledGaussian(noise, 0.05, most + 1)], DELTA) > 4
+    history = [SampledGaussian(2, 1)]
+    noise = noise_for(4, DELTA, 1, 10, history)
+    assert epsilon([*history, SampledGaussian(noise, 1, 10)], DELTA) <= 4
+    assert epsilon([*history, SampledGaussian(noise - 0.001, 1, 10)], DELTA) > 4
+    assert noise > noise_for(4, DELTA, 1, 10)
 
 
 def test_the_steps_may_be_none_or_as_many_as_are_asked_for():
