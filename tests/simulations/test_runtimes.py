@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client.ledger import Ledger
+from client.site import site_folders
 from common.config import RunConfig
+from common.errors import QuorumError
 from common.model import LinearModel
 from common.network_model import NetworkModel
 from common.splits import TEST
@@ -80,3 +83,17 @@ def test_so_it_does_with_fine_tuning(synthetic_folder, network_file, tmp_path):
     assert asked[0] == asked[1]
     lines = [(each.out / TRAINING_FILE).read_text().splitlines() for each in (there, here)]
     assert len(lines[0]) == len(lines[1]) == 3
+
+
+def test_a_private_run_is_paid_for_under_every_runtime(synthetic_folder, tmp_path):
+    base = make_quick_sites(synthetic_folder, tmp_path, 2)
+    private = {"method": "private", "epsilon": 4.0, "steps": 3, "projection": 16}
+    config = RunConfig.read({**base.flat(), **private, "expected": 2, "quorum": 2})
+    run = flwr_run(ROOT, {**config.flat(), "out": str(tmp_path / "run")}, 2, tmp_path / "home")
+    assert run.returncode == 0, run.stdout
+    assert LinearModel.load(tmp_path / "run" / MODEL_FILE).config.epsilon == 4
+    for folder in site_folders(config.sites):
+        account = Ledger(folder / "ledger", folder / "ledger" / "seal").account()
+        assert account.spent == pytest.approx(4, abs=0.01)
+    with pytest.raises(QuorumError, match="the privacy budget does not allow 'overview'"):
+        simulate(config.model_copy(update={"out": tmp_path / "again"}))
