@@ -77,12 +77,12 @@ def answer(
     run, step = str(values["run"]), int(str(values["step"]))
     state = SiteState(site.folder / _LEDGER / "answers", run)
     with state.locked():
-        last = -1 if state.last is None else state.last
+        last, kept = -1 if state.last is None else state.last, state.load(step)
         if step == last:  # asked again; another noise would tell more
-            return NoisySum(state.load(step)["values"])
+            return NoisySum(kept["values"])
         if step != last + 1 or step > site.config.steps or (step == 0) != (question == "overview"):
             raise RefusalError(f"step {step}, {question}, does not follow step {last} of this run")
-        paid = _pay(site, run)
+        paid = _pay(site, run, first=step == 0)
         sums = _noisy_sum(site, question, known)
         state.save(step, sums.to_record())
         if paid and step in (0, site.config.steps):
@@ -90,8 +90,8 @@ def answer(
     return sums
 
 
-def _pay(site: Site, run: str) -> dict[str, int]:
-    """Reserve all that a run spends; only the first of its answers adds to the ledger.
+def _pay(site: Site, run: str, first: bool) -> dict[str, int]:
+    """Reserve all that a run spends; only its first answer adds to the ledger.
 
     Returns
     -------
@@ -107,6 +107,8 @@ def _pay(site: Site, run: str) -> dict[str, int]:
         ledger = _ledger(site)
         for part, cost in zip(spent._fields, spent, strict=True):
             paid[part] = ledger.reserve(cost, part, key=f"{run}/{part}")
+        if first and paid["overview"] in ledger.account().settled:
+            raise RefusalError("this run was answered, and the answers were lost; begin a new one")
     return paid
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,15 @@ def test_asked_again_it_gives_the_very_same_answer(make_site):
     again = make_site(epsilon=2)  # as after a crash: nothing in memory
     np.testing.assert_array_equal(_ask(again, 1), first[1])
     assert (_ask(again, 2) != first[1]).any()
+
+
+def test_a_run_whose_answers_were_lost_is_not_answered_anew(make_site):
+    site = make_site(epsilon=2)
+    _ask(site, 0)
+    _ask(site, 1)
+    shutil.rmtree(site.folder / "ledger" / "answers")
+    with pytest.raises(RefusalError, match="the answers were lost"):
+        _ask(site, 0)
 
 
 @pytest.mark.parametrize(("done", "step"), [(0, 2), (2, 1), (2, 0), (3, 4)])
