@@ -22,6 +22,7 @@ from common.errors import ConfigError, RefusalError
 from common.noise import STEP
 from common.private import OVERVIEW_NORM, Centre, clipped_gradients, overview, plan, public_map
 from common.wire import pack, unpack_arrays, unpack_values
+from simulations.grid import InProcessGrid
 from tests.sites import make_quick_sites
 
 RUN = "0a" * 8
@@ -209,6 +210,7 @@ def test_every_record_that_leaves_a_site_is_in_the_table(make_site, monkeypatch)
     listed = {name for names, _, _ in rows for name in re.findall(r"`(\w+)`", names)}
     site = make_site(hospital=True, epsilon=2)
     monkeypatch.setattr("client.app.open_site", lambda context: site)
+    grid = InProcessGrid(app, [{}], {})
     calibration = np.ones((2, CLASSES))
     weights = np.zeros((CLASSES, DIMENSIONS + 1))
     fixed = {"mean": np.zeros(DIMENSIONS), "scale": np.array(1.0), "offset": np.zeros(CLASSES)}
@@ -222,7 +224,7 @@ def test_every_record_that_leaves_a_site_is_in_the_table(make_site, monkeypatch)
         ("close", {}, {"finished": True}),
     ]:
         content = pack(arrays, {"question": question, **values})
-        reply = app(Message(content, 1, "query"), CONTEXT).content
+        reply = grid.send_and_receive([Message(content, 1, "query")])[0].content
         told = unpack_values(reply)
         if question in ("evaluate",) or values.get("step") == 9:
             assert "refused" in told, question
