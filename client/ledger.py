@@ -24,6 +24,9 @@ FILE = "privacy-ledger.jsonl"
 STATE = Path("~/.local/state/fedderm")
 """Where seals are kept by default."""
 
+SEAL_FOLDER = "seal"
+"""Where the seal of a simulated site is, in the ledger's folder."""
+
 _SCHEMA = 1
 
 

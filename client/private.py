@@ -7,7 +7,7 @@ import numpy as np
 from flwr.app import Context
 from numpy.typing import NDArray
 
-from client.ledger import STATE, Ledger
+from client.ledger import SEAL_FOLDER, STATE, Ledger
 from client.site import Site
 from client.state import SiteState
 from common.calibration import probabilities
@@ -115,7 +115,7 @@ def _pay(site: Site, run: str, first: bool) -> dict[str, int]:
 def _ledger(site: Site) -> Ledger:
     """Open the site's ledger. That of a simulated site is all in its folder, and goes with it."""
     config, folder = site.config, site.folder / _LEDGER
-    limit, state = (site.limit, STATE) if site.deployed else (config.epsilon, folder / "seal")
+    limit, state = (site.limit, STATE) if site.deployed else (config.epsilon, folder / SEAL_FOLDER)
     return Ledger.open(folder, site.fingerprint, f"{config.unit}_id", limit, config.delta, state)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from client.ledger import STATE, Ledger
+from client.ledger import SEAL_FOLDER, STATE, Ledger
 from common.accounting import SampledGaussian, epsilon, largest_delta, noise_for
 from common.errors import ConfigError
 
@@ -61,10 +61,16 @@ def plan(
 def ledger(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
     limit: Annotated[float | None, typer.Option(help="Note a new limit of epsilon first.")] = None,
-    state: Annotated[Path, typer.Option(help="Folder of the ledger's seal.")] = STATE,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the seal: a simulated site's is in FOLDER.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Verify the privacy ledger in FOLDER and print it."""
-    found = Ledger(folder, state)
+    inside = folder / SEAL_FOLDER
+    found = Ledger(folder, state or (inside if inside.is_dir() else STATE))
     if limit is not None:
         found.change_limit(limit)
     for line in found.account().lines():

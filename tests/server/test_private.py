@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import client.private
-from client.ledger import Ledger
+from client.ledger import SEAL_FOLDER, Ledger
 from common.config import RunConfig
 from common.errors import ConfigError, QuorumError
 from common.model import LinearModel
@@ -87,7 +87,7 @@ def test_a_run_that_was_killed_goes_on_and_pays_no_more(make_run, monkeypatch):
     simulate(run)
     assert len(asked) == 3 * 9 + 1  # each site, each step: once, and the one that was cut short
     for folder in set(asked):
-        account = Ledger(folder / "ledger", folder / "ledger" / "seal").account()
+        account = Ledger(folder / "ledger", folder / "ledger" / SEAL_FOLDER).account()
         assert account.spent == pytest.approx(4, abs=0.01)
         assert account.settled == {entry.number for entry in account.entries}
 

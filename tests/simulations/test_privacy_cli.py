@@ -5,7 +5,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from client.ledger import FILE, Ledger
+from client.ledger import FILE, SEAL_FOLDER, Ledger
 from common.accounting import SampledGaussian, epsilon, largest_delta
 from simulations.privacy_cli import app
 from tests.commands import is_one_error
@@ -87,6 +87,13 @@ def test_a_ledger_is_verified_and_shown(fedderm, tmp_path):
     refused = fedderm(*command)
     assert is_one_error(*refused)
     assert "what was spent is unknown" in refused[2]
+
+
+def test_a_simulated_sites_ledger_is_shown_without_more_ado(fedderm, tmp_path):
+    ledger = Ledger.open(tmp_path, "ab" * 32, "lesion_id", 2.0, 1e-5, tmp_path / SEAL_FOLDER)
+    ledger.reserve(SampledGaussian(5.0, 1.0), "class counts")
+    code, out, _ = fedderm("privacy", "ledger", tmp_path)
+    assert (code, out.splitlines()) == (0, list(ledger.account().lines()))
 
 
 def test_a_folder_without_a_ledger_is_one_line(fedderm, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.ledger import Ledger
+from client.ledger import SEAL_FOLDER, Ledger
 from client.site import site_folders
 from common.config import RunConfig
 from common.errors import QuorumError
@@ -93,7 +93,7 @@ def test_a_private_run_is_paid_for_under_every_runtime(synthetic_folder, tmp_pat
     assert run.returncode == 0, run.stdout
     assert LinearModel.load(tmp_path / "run" / MODEL_FILE).config.epsilon == 4
     for folder in site_folders(config.sites):
-        account = Ledger(folder / "ledger", folder / "ledger" / "seal").account()
+        account = Ledger(folder / "ledger", folder / "ledger" / SEAL_FOLDER).account()
         assert account.spent == pytest.approx(4, abs=0.01)
     with pytest.raises(QuorumError, match="the privacy budget does not allow 'overview'"):
         simulate(config.model_copy(update={"out": tmp_path / "again"}))
