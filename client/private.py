@@ -11,6 +11,7 @@ from client.ledger import SEAL_FOLDER, STATE, Ledger
 from client.site import Site
 from client.state import SiteState
 from common.calibration import probabilities
+from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.errors import RefusalError
 from common.metrics import Evaluation
@@ -99,7 +100,7 @@ def _pay(site: Site, run: str, first: bool) -> dict[str, int]:
     """
     paid = {}
     if spent := plan(site.config):
-        if site.config.delta * len(_records(site)[1]) > 1:
+        if site.config.delta * len(records(site)[1]) > 1:
             raise RefusalError(
                 f"'delta' is {site.config.delta:g}, with which one of this site's units might be "
                 "published; set a smaller one"
@@ -132,8 +133,22 @@ def _refuse_what_only_simulations_may(site: Site, question: str) -> None:
 
 
 def _noisy_sum(site: Site, question: str, known: Mapping[str, Floats]) -> NoisySum:
-    config, spent = site.config, plan(site.config)
-    X, y = _records(site)
+    return noisy_sum(site.config, *records(site), question, known)
+
+
+def noisy_sum(
+    config: RunConfig, X: Floats, y: Ints, question: str, known: Mapping[str, Floats]
+) -> NoisySum:
+    """Sum over a site's units ``X`` (n, d) with labels ``y`` (n,), and add the site's noise.
+
+    Nothing is paid for here: this is for a site that has, and for an audit of the mechanism.
+
+    Parameters
+    ----------
+    question : "overview" or "gradient".
+    known : what the coordinator sends with it.
+    """
+    spent = plan(config)
     if question == "overview":
         norm, noise = OVERVIEW_NORM, spent.overview.noise if spent else 0.0
         sums = overview(X, y, len(DIAGNOSES))
@@ -151,7 +166,7 @@ def _sample(n: int, rate: float) -> NDArray[np.bool_]:
     return np.asarray(numbers * 2.0**-53 < rate)
 
 
-def _records(site: Site) -> tuple[Floats, Ints]:
+def records(site: Site) -> tuple[Floats, Ints]:
     """Return the mapped units (n, d) of the training images, of norm 1 at most, and their labels.
 
     The mean over all views of all its images: what is clipped is the whole of a unit.

@@ -124,6 +124,16 @@ def clipped_gradients(
 ) -> Floats:
     """Return the sum of the records' clipped gradients, (n_classes, d + 1).
 
+    Parameters are those of :func:`clipped_pulls`.
+    """
+    return np.asarray(clipped_pulls(X1, y, weights, offset, loss, clip_norm).T @ X1)
+
+
+def clipped_pulls(
+    X1: Floats, y: Ints, weights: Floats, offset: Floats, loss: str, clip_norm: float
+) -> Floats:
+    """Return what records' clipped gradients are of the records themselves, (n, n_classes).
+
     In a linear layer a record's gradient is an outer product, whose norm is that of its factors
     (Goodfellow, "Efficient per-example gradient computations", arXiv 1510.01799, 2015), so that
     none need be formed.
@@ -145,4 +155,4 @@ def clipped_gradients(
         pull = -2.0 * targets * np.maximum(1.0 - targets * scores, 0.0)
     norms = np.linalg.norm(pull, axis=1) * np.sqrt(np.einsum("ij,ij->i", X1, X1))
     shrink = clip_norm / np.maximum(norms, clip_norm)
-    return np.asarray((pull * shrink[:, None]).T @ X1)
+    return np.asarray(pull * shrink[:, None])

@@ -4,9 +4,10 @@ What is made of noisy sums costs no more privacy: sizes of steps, averages, scal
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 from operator import add
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from server.run import RunFolder
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, Floats]
+Total = Callable[[str, int, tuple[int, ...], Arrays], Floats]
 
 N_CLASSES = len(DIAGNOSES)
 
@@ -50,27 +52,53 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Resul
     sites = _Sites(federation, config, folder)
     n_features = next(iter(federation.sites.values())).n_features
     feature_map = public_map(n_features, config.projection, config.seed)
-    seen = sites.sum("overview", 0, (N_CLASSES + feature_map.n_outputs,), {})
+    learned = learn(sites.sum, feature_map.n_outputs, config)
+    # Scores are for classes that are equally frequent, probabilities for these as they are.
+    calibration = np.stack([np.ones(N_CLASSES), learned.offset])
+    unknown = np.full(feature_map.n_outputs, np.inf)
+    spent = plan(config)
+    return Result(
+        LinearModel(feature_map, unknown, learned.weights, calibration, DIAGNOSES, config),
+        sites.evaluate(learned.weights, calibration),
+        sites.evaluate(learned.weights, uncalibrated(N_CLASSES)),
+        {
+            "noise": spent.gradients.noise if spent else 0.0,
+            "class_counts": dict(zip(DIAGNOSES, learned.counts.tolist(), strict=True)),
+        },
+    )
+
+
+class Learned(NamedTuple):
+    """What comes of noisy sums.
+
+    Attributes
+    ----------
+    weights : (n_classes, d + 1) for records as they are, the intercepts last.
+    offset : (n_classes,) added to the scores in training.
+    counts : (n_classes,) noisy numbers of records, at least 1.
+    """
+
+    weights: Floats
+    offset: Floats
+    counts: Floats
+
+
+def learn(total: Total, dimensions: int, config: RunConfig) -> Learned:
+    """Train on records of ``dimensions`` dimensions, of which only ``total`` tells.
+
+    Parameters
+    ----------
+    total : returns the sum over all sites in real numbers, given question, step, shape and what
+        goes with the question.
+    """
+    seen = total("overview", 0, (N_CLASSES + dimensions,), {})
     counts = np.maximum(seen[:N_CLASSES], 1.0)
     centre = Centre.of(seen[N_CLASSES:] / counts.sum())
     # Logit adjustment (Menon et al., "Long-tail learning via logit adjustment", ICLR 2021,
     # equation 10): unlike weights it does not make the gradients of rare classes longer.
     offset = _ADJUSTMENT[config.loss] * np.log(counts / counts.sum())
-    weights = _descend(sites, config, centre, offset, counts.sum())
-    folded = centre.fold(weights)
-    # Scores are for classes that are equally frequent, probabilities for these as they are.
-    calibration = np.stack([np.ones(N_CLASSES), offset])
-    unknown = np.full(feature_map.n_outputs, np.inf)
-    spent = plan(config)
-    return Result(
-        LinearModel(feature_map, unknown, folded, calibration, DIAGNOSES, config),
-        sites.evaluate(folded, calibration),
-        sites.evaluate(folded, uncalibrated(N_CLASSES)),
-        {
-            "noise": spent.gradients.noise if spent else 0.0,
-            "class_counts": dict(zip(DIAGNOSES, counts.tolist(), strict=True)),
-        },
-    )
+    weights = _descend(total, config, centre, offset, counts.sum())
+    return Learned(centre.fold(weights), offset, counts)
 
 
 class _Sites:
@@ -101,7 +129,7 @@ class _Sites:
 
 
 def _descend(
-    sites: _Sites, config: RunConfig, centre: Centre, offset: Floats, records: float
+    ask: Total, config: RunConfig, centre: Centre, offset: Floats, records: float
 ) -> Floats:
     """Return the mean of the later half of the weights (n_classes, d + 1) on the way down.
 
@@ -112,7 +140,7 @@ def _descend(
     velocity, kept = np.zeros_like(weights), []
     fixed = {"mean": centre.mean, "scale": centre.scale, "offset": offset}
     for step in range(1, config.steps + 1):
-        total = sites.sum("gradient", step, weights.shape, {**fixed, "weights": weights})
+        total = ask("gradient", step, weights.shape, {**fixed, "weights": weights})
         velocity = _MOMENTUM * velocity + total / (config.rate * records)
         weights = weights - _LEARNING_RATE[config.loss] * velocity
         if 2 * step > config.steps:

@@ -47,7 +47,7 @@ Y = RNG.integers(0, CLASSES, 21)
 
 def _run(monkeypatch: pytest.MonkeyPatch, lesions: int) -> list[np.ndarray]:
     """Return all that leaves a site with so many lesions in a run."""
-    monkeypatch.setattr("client.private._records", lambda site: (X[:lesions], Y[:lesions]))
+    monkeypatch.setattr("client.private.records", lambda site: (X[:lesions], Y[:lesions]))
     site: Any = SimpleNamespace(config=CONFIG)
     questions = ["overview", *["gradient"] * STEPS]
     return [_noisy_sum(site, q, KNOWN).values.ravel() * STEP for q in questions]

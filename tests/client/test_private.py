@@ -188,7 +188,7 @@ def test_a_hospital_refuses_what_only_simulations_may(make_site):
 def test_a_delta_with_which_a_lesion_might_be_published_is_refused(make_site, monkeypatch):
     site = make_site(epsilon=2, delta=0.0099)
     many = np.zeros((102, DIMENSIONS)), np.zeros(102, dtype=np.int64)
-    monkeypatch.setattr("client.private._records", lambda site: many)
+    monkeypatch.setattr("client.private.records", lambda site: many)
     with pytest.raises(RefusalError, match="'delta' is 0\\.0099"):
         _ask(site, 0)
 
