@@ -1,7 +1,8 @@
 """A site's answers under differential privacy: noisy sums, paid for before they are computed."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 from flwr.app import Context
@@ -21,6 +22,7 @@ from common.private import (
     OVERVIEW_NORM,
     Centre,
     NoisySum,
+    Units,
     clipped_gradients,
     overview,
     plan,
@@ -30,7 +32,6 @@ from common.sums import Sums
 from common.wire import Arrays, Value
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 randomness = os.urandom
 """Of noise and samples. Never a run's seed: the coordinator knows it."""
@@ -83,41 +84,39 @@ def answer(
             return NoisySum(kept["values"])
         if step != last + 1 or step > site.config.steps or (step == 0) != (question == "overview"):
             raise RefusalError(f"step {step}, {question}, does not follow step {last} of this run")
-        paid = _pay(site, run, first=step == 0)
-        sums = _noisy_sum(site, question, known)
-        state.save(step, sums.to_record())
-        if paid and step in (0, site.config.steps):
-            _ledger(site).settle(paid["gradients" if step else "overview"])
+        with _paid(site, run, step):
+            sums = noisy_sum(site.config, units_of(site), question, known)
+            state.save(step, sums.to_record())
     return sums
 
 
-def _pay(site: Site, run: str, first: bool) -> dict[str, int]:
-    """Reserve all that a run spends; only its first answer adds to the ledger.
-
-    Returns
-    -------
-    The reservations by what they are for; none where nothing is promised.
-    """
-    paid = {}
-    if spent := plan(site.config):
-        if site.config.delta * len(records(site)[1]) > 1:
-            raise RefusalError(
-                f"'delta' is {site.config.delta:g}, with which one of this site's units might be "
-                "published; set a smaller one"
-            )
-        ledger = _ledger(site)
-        for part, cost in zip(spent._fields, spent, strict=True):
-            paid[part] = ledger.reserve(cost, part, key=f"{run}/{part}")
-        if first and paid["overview"] in ledger.account().settled:
-            raise RefusalError("this run was answered, and the answers were lost; begin a new one")
-    return paid
+@contextmanager
+def _paid(site: Site, run: str, step: int) -> Iterator[None]:
+    """Reserve all that a run spends, settle what has left; only a first answer adds anything."""
+    spent = plan(site.config)
+    if spent is None:
+        yield
+        return
+    if site.config.delta * units_of(site).total > 1:
+        raise RefusalError(
+            f"'delta' is {site.config.delta:g}, with which one of this site's units might be "
+            "published; set a smaller one"
+        )
+    ledger = _ledger(site)
+    costs = zip(spent._fields, spent, strict=True)
+    first, rest = (ledger.reserve(cost, part, key=f"{run}/{part}") for part, cost in costs)
+    if step == 0 and first in ledger.account().settled:
+        raise RefusalError("this run was answered, and the answers were lost; begin a new one")
+    yield
+    if step in (0, site.config.steps):
+        ledger.settle(rest if step else first)
 
 
 def _ledger(site: Site) -> Ledger:
     """Open the site's ledger. That of a simulated site is all in its folder, and goes with it."""
     config, folder = site.config, site.folder / _LEDGER
     limit, state = (site.limit, STATE) if site.deployed else (config.epsilon, folder / SEAL_FOLDER)
-    return Ledger.open(folder, site.fingerprint, f"{config.unit}_id", limit, config.delta, state)
+    return Ledger.open(folder, site.fingerprint, config.unit, limit, config.delta, state)
 
 
 def _refuse_what_only_simulations_may(site: Site, question: str) -> None:
@@ -132,14 +131,10 @@ def _refuse_what_only_simulations_may(site: Site, question: str) -> None:
         raise RefusalError("exact counts of test lesions are for simulations")
 
 
-def _noisy_sum(site: Site, question: str, known: Mapping[str, Floats]) -> NoisySum:
-    return noisy_sum(site.config, *records(site), question, known)
-
-
 def noisy_sum(
-    config: RunConfig, X: Floats, y: Ints, question: str, known: Mapping[str, Floats]
+    config: RunConfig, units: Units, question: str, known: Mapping[str, Floats]
 ) -> NoisySum:
-    """Sum over a site's units ``X`` (n, d) with labels ``y`` (n,), and add the site's noise.
+    """Sum over a site's units, and add the site's noise.
 
     Nothing is paid for here: this is for a site that has, and for an audit of the mechanism.
 
@@ -151,52 +146,56 @@ def noisy_sum(
     spent = plan(config)
     if question == "overview":
         norm, noise = OVERVIEW_NORM, spent.overview.noise if spent else 0.0
-        sums = overview(X, y, len(DIAGNOSES))
+        sums = overview(units, len(DIAGNOSES))
     else:
         norm, noise = config.clip_norm, spent.gradients.noise if spent else 0.0
-        drawn = _sample(len(y), config.rate)
-        X1 = Centre(known["mean"], known["scale"]).apply(X[drawn])
-        sums = clipped_gradients(X1, y[drawn], known["weights"], known["offset"], config.loss, norm)
+        drawn = units.of(_sample(units.total, config.rate))
+        centre = Centre(known["mean"], known["scale"])
+        weights, offset = known["weights"], known["offset"]
+        sums = clipped_gradients(drawn, centre, weights, offset, config.loss, norm)
     return NoisySum(noisy(sums, norm, noise / np.sqrt(config.honest), randomness))
 
 
 def _sample(n: int, rate: float) -> NDArray[np.bool_]:
-    """Draw each of n records by itself."""
+    """Draw each of n units by itself."""
     numbers = np.frombuffer(randomness(8 * n), dtype=np.uint64) >> np.uint64(11)
     return np.asarray(numbers * 2.0**-53 < rate)
 
 
-def records(site: Site) -> tuple[Floats, Ints]:
-    """Return the mapped units (n, d) of the training images, of norm 1 at most, and their labels.
+def units_of(site: Site) -> Units:
+    """Return the privacy units of the training images, in the public map's coordinates.
 
-    The mean over all views of all its images: what is clipped is the whole of a unit.
+    Raises
+    ------
+    RefusalError
+        If the table does not name them, or features are no numbers.
     """
-    if "private" not in site.memory:
-        train = np.flatnonzero(~site.held_out)
-        views = site.features.train[train]
-        if not np.isfinite(views).all():
-            raise RefusalError("the site's features hold NaN or infinite values")
-        feature_map = public_map(views.shape[2], site.config.projection, site.config.seed)
-        images, labels = average_views(feature_map, views), site.dataset.labels[train]
-        if site.config.unit == "lesion":
-            _, first, index, sizes = np.unique(
-                site.dataset.lesions[train],
-                return_index=True,
-                return_inverse=True,
-                return_counts=True,
+    if "units" not in site.memory:
+        train = site.dataset.select(~site.held_out)
+        names = np.array([getattr(image, site.config.unit) for image in train.images])
+        if missing := int((names == "").sum()):
+            raise RefusalError(
+                f"'unit' is {site.config.unit}, which the site's table lacks for {missing} of "
+                f"{len(names)} training images; fill that column in, or set unit=lesion_id"
             )
-            totals = np.zeros((len(first), images.shape[1]))
-            np.add.at(totals, index, images)
-            images, labels = totals / sizes[:, None], labels[first]
-        site.memory["private"] = images, labels
-    found: tuple[Floats, Ints] = site.memory["private"]
+        X = _mapped(site, site.features.train[~site.held_out])
+        site.memory["units"] = Units.group(X, train.labels, train.lesions, names)
+    found: Units = site.memory["units"]
     return found
 
 
-def _evaluate(site: Site, known: Mapping[str, Floats]) -> Evaluation:
-    test = np.flatnonzero(site.held_out)
-    views = site.features.predict[test]
+def _mapped(site: Site, views: NDArray[np.float32]) -> Floats:
+    """Return images (n, d), each the mean of its mapped views, of norm 1 at most."""
+    if not np.isfinite(views).all():
+        raise RefusalError("the site's features hold NaN or infinite values")
     feature_map = public_map(views.shape[2], site.config.projection, site.config.seed)
-    scores = decision_values(average_views(feature_map, views), known["weights"])
+    return average_views(feature_map, views)
+
+
+def _evaluate(site: Site, known: Mapping[str, Floats]) -> Evaluation:
+    if "test" not in site.memory:
+        site.memory["test"] = _mapped(site, site.features.predict[site.held_out])
+    scores = decision_values(site.memory["test"], known["weights"])
     chances = probabilities(scores, known["calibration"])
-    return Evaluation.measure(site.dataset.labels[test], scores.argmax(axis=1), chances)
+    labels = site.dataset.labels[site.held_out]
+    return Evaluation.measure(labels, scores.argmax(axis=1), chances)

@@ -57,7 +57,7 @@ class SealedLog:
         """
         with ExitStack() as stack:
             with _usable(self.seal.parent):
-                stack.enter_context(_locked(self.seal.with_suffix(".lock")))
+                stack.enter_context(locked(self.seal.with_suffix(".lock")))
             with _usable(self.path.parent):
                 file = stack.enter_context(_open(self.path))
                 self._file, self._content = file.fileno(), self._read(file)
@@ -171,7 +171,8 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes out that lock the same file meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

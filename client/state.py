@@ -1,15 +1,15 @@
 """What a site keeps from one round of a run to the next: SCAFFOLD's control variates."""
 
-import fcntl
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from client.sealed_log import locked
 from common.errors import RefusalError
 from common.shards import write_atomically
 
@@ -43,13 +43,9 @@ class SiteState:
         """The last round for which arrays were saved; None if there is none."""
         return max(self._rounds(), default=None)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep other processes of this site from answering for the same run meanwhile."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / f"{self._run}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return locked(self._folder / f"{self._run}.lock")
 
     def load(self, number: int) -> dict[str, Numbers]:
         """Return what was last saved for a round up to ``number``; forget what came before."""

@@ -33,6 +33,7 @@ METADATA_FILE = "HAM10000_metadata.csv"
 SYNTHETIC_MARKER = "SYNTHETIC.txt"
 
 _COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
+_OPTIONAL = ("split", "patient_id")
 _METADATA_NAMES = ("ham10000_metadata.csv", "ham10000_metadata.tab", "ham10000_metadata")
 _PUBLISHED_PART = re.compile(r"ham10000_images_part_\d+(\.zip)?", re.IGNORECASE)
 _SPLIT = re.compile(r"test|\d+", re.ASCII)
@@ -52,8 +53,9 @@ _READ_ERRORS = (
 class Image:
     """One row of the metadata table.
 
-    ``age`` is in years, None where missing; ``source`` is the column ``dataset`` and ``split`` is
-    "test" or a fold number, both "" where the table does not have the column.
+    ``age`` is in years, None where missing; ``source`` is the column ``dataset``, ``split`` is
+    "test" or a fold number, and ``patient_id`` names a person: all three "" where the table does
+    not have the column.
     """
 
     image_id: str
@@ -65,6 +67,7 @@ class Image:
     localization: str
     source: str = ""
     split: str = ""
+    patient_id: str = ""
 
 
 class Location(NamedTuple):
@@ -216,9 +219,10 @@ def scan(folder: Path) -> Scan:
 
 
 def write_metadata(folder: Path, images: Iterable[Image]) -> None:
-    """Write ``HAM10000_metadata.csv`` with the column ``dataset``, and ``split`` if any is set."""
+    """Write ``HAM10000_metadata.csv`` with the column ``dataset``, and others that are filled."""
     images = tuple(images)
-    extra = ("dataset", "split") if any(image.split for image in images) else ("dataset",)
+    filled = [name for name in _OPTIONAL if any(getattr(image, name) for image in images)]
+    extra = ("dataset", *filled)
     with open(folder / METADATA_FILE, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((*_COLUMNS, *extra))
@@ -268,7 +272,8 @@ def _read_table(folder: Path) -> list[dict[str, str]]:
 
 def _image(row: Mapping[str, str | None]) -> Image:
     # A short row reads as None.
-    cell = {column: (row.get(column) or "").strip() for column in (*_COLUMNS, "dataset", "split")}
+    columns = (*_COLUMNS, "dataset", *_OPTIONAL)
+    cell = {column: (row.get(column) or "").strip() for column in columns}
     return Image(
         image_id=cell["image_id"],
         lesion_id=cell["lesion_id"],
@@ -279,6 +284,7 @@ def _image(row: Mapping[str, str | None]) -> Image:
         localization=cell["localization"],
         source=cell["dataset"],
         split=cell["split"],
+        patient_id=cell["patient_id"],
     )
 
 

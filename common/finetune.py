@@ -15,7 +15,6 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from common.finetune_config import FinetuneConfig
 from common.network import Stage
@@ -102,15 +101,10 @@ def shapes(stage: Stage, config: FinetuneConfig) -> dict[str, tuple[int, ...]]:
     for name, parameter in stage.trainable.items():
         found[name] = tuple(parameter.shape)
         for kind in moment_kinds(config):
-            found[f"{kind}/{name}"] = moment_shape(kind, parameter)
+            found[f"{kind}/{name}"] = () if kind == STEP else tuple(parameter.shape)
         if config.strategy == "scaffold":
             found[CONTROL + name] = tuple(parameter.shape)
     return found
-
-
-def moment_shape(kind: str, parameter: Tensor) -> tuple[int, ...]:
-    """Return the shape of a moment: that of its parameter, but for the number of steps."""
-    return () if kind == STEP else tuple(parameter.shape)
 
 
 class Item(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from common.finetune import STEP, Item, moment_kinds, moment_shape
+from common.finetune import STEP, Item, moment_kinds
 from common.finetune_config import FinetuneConfig
 from common.imbalance import Balance
 from common.network import DEVICE, Network, Stage, autocast, to_device
@@ -200,8 +200,9 @@ def _optimizer(
     for name, parameter in part.items():
         for kind in moment_kinds(config):
             start = moments.get(f"{kind}/{name}")
-            moment = torch.zeros(moment_shape(kind, parameter), device=parameter.device)
-            if kind != STEP:
+            if kind == STEP:
+                moment = torch.zeros((), device=parameter.device)
+            else:
                 moment = torch.zeros_like(parameter, requires_grad=False)
             if start is not None:
                 moment.copy_(torch.from_numpy(np.array(start)))

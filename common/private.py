@@ -1,12 +1,14 @@
 """A linear classifier under differential privacy: what sites send, and what it costs.
 
-Records are units, by default lesions: of each, the mean of all views of all its images, so that
-what is clipped is all that a lesion adds. Sites send one noisy sum of the records themselves,
-which counts the classes and centres the records, and then noisy sums of clipped gradients (Abadi
-et al., "Deep learning with differential privacy", CCS 2016, algorithm 1).
+Records are lesions: of each, the mean of all views of all its images. What a unit adds is the mean
+over its records, each of which is clipped, so that what is bounded is all that a unit adds. Sites
+send one noisy sum of the records themselves, which counts the classes and centres the records, and
+then noisy sums of clipped gradients (Abadi et al., "Deep learning with differential privacy", CCS
+2016, algorithm 1).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Self
@@ -22,9 +24,10 @@ from common.sums import Sums
 from common.svm import with_intercept
 
 Floats = NDArray[np.float64]
+Labels = Sequence[str] | NDArray[np.str_]
 
 OVERVIEW_NORM = math.sqrt(2)
-"""Largest norm of what a record adds to an overview."""
+"""Largest norm of what a unit adds to an overview."""
 
 _OVERVIEW_SHARE = 0.05
 """Of the budget, what the overview takes."""
@@ -76,6 +79,53 @@ class NoisySum(Sums):
         return np.asarray(self.values * STEP, np.float64)
 
 
+class Units(NamedTuple):
+    """A site's privacy units, such as patients, with their records, such as lesions.
+
+    Attributes
+    ----------
+    X : (n, d) records of norm 1 at most.
+    y : (n,) their labels.
+    unit : (n,) number of the unit that each belongs to, from 0.
+    """
+
+    X: Floats
+    y: Ints
+    unit: Ints
+
+    @classmethod
+    def apart(cls, X: Floats, y: Ints) -> Self:
+        """Return records each of which is a unit of its own."""
+        return cls(X, y, np.arange(len(y)))
+
+    @classmethod
+    def group(cls, X: Floats, y: Ints, lesions: Labels, units: Labels) -> Self:
+        """Average images ``X`` (n, d) of the same lesion and unit, whose names are (n,)."""
+        pairs = np.stack([units, lesions], axis=1)
+        _, first, index = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+        means = np.zeros((len(first), X.shape[1]))
+        np.add.at(means, index, X)
+        means /= np.bincount(index)[:, None]
+        numbers = np.unique(np.asarray(units)[first], return_inverse=True)[1]
+        return cls(means, y[first], numbers)
+
+    @property
+    def total(self) -> int:
+        """How many units there are."""
+        return int(self.unit.max(initial=-1)) + 1
+
+    @property
+    def share(self) -> Floats:
+        """What each record counts for, (n,): those of a unit for 1 together."""
+        return np.asarray(1.0 / np.bincount(self.unit)[self.unit])
+
+    def of(self, drawn: NDArray[np.bool_]) -> "Units":
+        """Return the units whose number is ``drawn``, (total,)."""
+        kept = drawn[self.unit]
+        return Units(self.X[kept], self.y[kept], np.unique(self.unit[kept], return_inverse=True)[1])
+
+
+@lru_cache(maxsize=4)
 def public_map(n_features: int, dimensions: int, seed: int) -> FeatureMap:
     """Return a random projection to vectors of norm 1, which all know by its seed.
 
@@ -114,19 +164,22 @@ class Centre(NamedTuple):
         return np.hstack([slopes, weights[:, -1:] - slopes @ self.mean[:, None]])
 
 
-def overview(X: Floats, y: Ints, n_classes: int) -> Floats:
-    """Return the class counts and, behind them, the sum of records ``X`` (n, d), |x| <= 1."""
-    return np.concatenate([np.bincount(y, minlength=n_classes), X.sum(axis=0)])
+def overview(units: Units, n_classes: int) -> Floats:
+    """Return how many units have each class and, behind that, the sum of their mean records."""
+    counts = np.bincount(units.y, units.share, minlength=n_classes)
+    return np.concatenate([counts, units.share @ units.X])
 
 
 def clipped_gradients(
-    X1: Floats, y: Ints, weights: Floats, offset: Floats, loss: str, clip_norm: float
+    units: Units, centre: Centre, weights: Floats, offset: Floats, loss: str, clip_norm: float
 ) -> Floats:
-    """Return the sum of the records' clipped gradients, (n_classes, d + 1).
+    """Return the sum over units of their records' mean clipped gradient, (n_classes, d + 1).
 
     Parameters are those of :func:`clipped_pulls`.
     """
-    return np.asarray(clipped_pulls(X1, y, weights, offset, loss, clip_norm).T @ X1)
+    X1 = centre.apply(units.X)
+    pulls = clipped_pulls(X1, units.y, weights, offset, loss, clip_norm)
+    return np.asarray((pulls * units.share[:, None]).T @ X1)
 
 
 def clipped_pulls(

@@ -14,8 +14,8 @@ class PrivateConfig(BaseModel):
     delta: float = Field(
         default=1e-5, gt=0, lt=1e-2, description="chance that epsilon does not hold"
     )
-    unit: Literal["lesion", "image"] = Field(
-        default="lesion", description="what is private, with all that is known of it"
+    unit: Literal["lesion_id", "patient_id", "image_id"] = Field(
+        default="lesion_id", description="column that names what is private, with all of its images"
     )
     trust: Literal["site", "distributed"] = Field(
         default="site",

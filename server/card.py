@@ -109,7 +109,7 @@ def _training(config: RunConfig, training: Mapping[str, Any]) -> str:
 
 
 def _privacy(config: RunConfig, noise: float) -> dict[str, object]:
-    promise = f"epsilon {config.epsilon:g}, delta {config.delta:g}, for each {config.unit}"
+    promise = f"epsilon {config.epsilon:g}, delta {config.delta:g}, for each `{config.unit}`"
     whose = {
         "site": "each site's own noise, whoever reads its messages",
         "distributed": f"the noise of {config.honest} sites together, whoever reads only the sum",

@@ -47,7 +47,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Resul
     QuorumError
         If too few sites are left, or too few that add noise.
     """
-    if config.epsilon and config.unit == "image":
+    if config.epsilon and config.unit == "image_id":
         _log.warning("an image is private, not a lesion: one of six images has six times epsilon")
     sites = _Sites(federation, config, folder)
     n_features = next(iter(federation.sites.values())).n_features

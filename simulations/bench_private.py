@@ -1,8 +1,8 @@
 """What privacy costs in time: a step over many records, clipped and noisy, and a plain one."""
 
 import os
-import time
 from collections.abc import Callable
+from timeit import repeat
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.noise import noisy
-from common.private import clipped_gradients
+from common.private import Centre, Units, clipped_gradients
 from common.svm import with_intercept
 from simulations.bench_runtime import Measurement
 
@@ -23,14 +23,15 @@ def bench_private() -> list[Measurement]:
     """Time an epoch of a linear head on synthetic features, one step over all records."""
     config, n_classes = RunConfig(), len(DIAGNOSES)
     rng = np.random.default_rng(0)
-    X1 = with_intercept(rng.standard_normal((_RECORDS, config.projection)))
-    y, offset = rng.integers(0, n_classes, _RECORDS), np.zeros(n_classes)
-    weights = 0.1 * rng.standard_normal((n_classes, X1.shape[1]))
-    inputs, labels = torch.from_numpy(X1), torch.from_numpy(y)
+    X, y = rng.standard_normal((_RECORDS, config.projection)), rng.integers(0, n_classes, _RECORDS)
+    weights = 0.1 * rng.standard_normal((n_classes, config.projection + 1))
+    units, offset = Units.apart(X, y), np.zeros(n_classes)
+    centre = Centre(np.zeros(config.projection), np.array(1.0))
+    inputs, labels = torch.from_numpy(with_intercept(X)), torch.from_numpy(y)
     layer = torch.from_numpy(weights).requires_grad_()
 
     def private() -> None:
-        total = clipped_gradients(X1, y, weights, offset, "softmax", config.clip_norm)
+        total = clipped_gradients(units, centre, weights, offset, "softmax", config.clip_norm)
         noisy(total, config.clip_norm, 1.0, os.urandom)
 
     def plain() -> None:
@@ -43,9 +44,4 @@ def bench_private() -> list[Measurement]:
 
 
 def _fastest(run: Callable[[], None]) -> float:
-    seconds = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(repeat(run, number=1, repeat=_REPEATS))

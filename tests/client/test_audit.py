@@ -7,18 +7,16 @@ epsilon that holds with 99 % confidence.
 """
 
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
 import client.private
-from client.private import _noisy_sum
+from client.private import noisy_sum
 from common.config import RunConfig
 from common.noise import STEP
-from common.private import Centre, clipped_gradients, overview, plan
+from common.private import Centre, Units, clipped_gradients, overview, plan
 
 EPSILON, STEPS, GAMES = 2.0, 4, 3000
 CLASSES, DIMENSIONS = 7, 8
@@ -45,12 +43,11 @@ X /= np.linalg.norm(X, axis=1, keepdims=True)
 Y = RNG.integers(0, CLASSES, 21)
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, lesions: int) -> list[np.ndarray]:
+def _run(lesions: int) -> list[np.ndarray]:
     """Return all that leaves a site with so many lesions in a run."""
-    monkeypatch.setattr("client.private.records", lambda site: (X[:lesions], Y[:lesions]))
-    site: Any = SimpleNamespace(config=CONFIG)
+    units = Units.apart(X[:lesions], Y[:lesions])
     questions = ["overview", *["gradient"] * STEPS]
-    return [_noisy_sum(site, q, KNOWN).values.ravel() * STEP for q in questions]
+    return [noisy_sum(CONFIG, units, q, KNOWN).values.ravel() * STEP for q in questions]
 
 
 def _statistic() -> Callable[[list[np.ndarray]], float]:
@@ -59,10 +56,9 @@ def _statistic() -> Callable[[list[np.ndarray]], float]:
     assert spent is not None
 
     def sums(lesions: slice) -> list[np.ndarray]:
-        x, y = X[lesions], Y[lesions]
-        X1 = Centre(KNOWN["mean"], KNOWN["scale"]).apply(x)
-        gradient = clipped_gradients(X1, y, WEIGHTS, KNOWN["offset"], "softmax", 1.0)
-        return [overview(x, y, CLASSES), *[gradient.ravel()] * STEPS]
+        units, centre = Units.apart(X[lesions], Y[lesions]), Centre(KNOWN["mean"], KNOWN["scale"])
+        gradient = clipped_gradients(units, centre, WEIGHTS, KNOWN["offset"], "softmax", 1.0)
+        return [overview(units, CLASSES), *[gradient.ravel()] * STEPS]
 
     others, one = sums(slice(20)), sums(slice(20, 21))
     scales = [spent.overview.noise * np.sqrt(2), *[spent.gradients.noise] * STEPS]
@@ -72,12 +68,11 @@ def _statistic() -> Callable[[list[np.ndarray]], float]:
     )
 
 
-def _lower_bound(monkeypatch: pytest.MonkeyPatch) -> float:
+def _lower_bound() -> float:
     """Return an epsilon that the runs refute, choosing the threshold on half of the games."""
     statistic = _statistic()
     out, within = (
-        np.array([statistic(_run(monkeypatch, lesions)) for _ in range(GAMES)])
-        for lesions in (20, 21)
+        np.array([statistic(_run(lesions)) for _ in range(GAMES)]) for lesions in (20, 21)
     )
 
     def bound(threshold: float, half: slice, level: float) -> float:
@@ -97,14 +92,14 @@ def _seeded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.private.randomness", np.random.default_rng(7).bytes)
 
 
-def test_the_bound_stays_under_the_claim_and_is_no_idle_one(monkeypatch):
-    assert 0.3 * EPSILON < _lower_bound(monkeypatch) < EPSILON
+def test_the_bound_stays_under_the_claim_and_is_no_idle_one():
+    assert 0.3 * EPSILON < _lower_bound() < EPSILON
 
 
 def test_a_run_without_noise_is_caught(monkeypatch):
     real = client.private.noisy
     monkeypatch.setattr("client.private.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r))
-    assert _lower_bound(monkeypatch) > EPSILON
+    assert _lower_bound() > EPSILON
 
 
 def test_a_run_without_a_clip_is_caught(monkeypatch):
@@ -112,10 +107,10 @@ def test_a_run_without_a_clip_is_caught(monkeypatch):
         "client.private.clipped_gradients",
         lambda *arguments: clipped_gradients(*arguments[:-1], 1e9),
     )
-    assert _lower_bound(monkeypatch) > EPSILON
+    assert _lower_bound() > EPSILON
 
 
 def test_a_run_with_noise_of_the_wrong_scale_is_caught(monkeypatch):
     real = client.private.noisy
     monkeypatch.setattr("client.private.noisy", lambda v, norm, noise, r: real(v, 0.3, noise, r))
-    assert _lower_bound(monkeypatch) > EPSILON
+    assert _lower_bound() > EPSILON

@@ -18,9 +18,18 @@ from client.app import app
 from client.private import answer
 from client.site import Site
 from common.config import RunConfig
+from common.dataset import write_metadata
 from common.errors import ConfigError, RefusalError
 from common.noise import STEP
-from common.private import OVERVIEW_NORM, Centre, clipped_gradients, overview, plan, public_map
+from common.private import (
+    OVERVIEW_NORM,
+    Centre,
+    Units,
+    clipped_gradients,
+    overview,
+    plan,
+    public_map,
+)
 from common.wire import pack, unpack_arrays, unpack_values
 from simulations.grid import InProcessGrid
 from tests.sites import make_quick_sites
@@ -61,7 +70,7 @@ def _ask(site: Site, step: int, run: str = RUN, **changed: Any) -> np.ndarray:
     return sums.to_record()["values"] * STEP
 
 
-def _lesions(site: Site) -> tuple[np.ndarray, np.ndarray]:
+def _lesions(site: Site) -> Units:
     """Average the views of each lesion's images, one lesion at a time."""
     dataset, feature_map = site.dataset, public_map(96, DIMENSIONS, site.config.seed)
     names = sorted(set(dataset.lesions[~site.held_out]))
@@ -71,19 +80,48 @@ def _lesions(site: Site) -> tuple[np.ndarray, np.ndarray]:
         views = site.features.train[images]
         rows.append(np.mean([feature_map.apply(each).mean(axis=0) for each in views], axis=0))
         labels.append(dataset.labels[images[0]])
-    return np.array(rows), np.array(labels)
+    return Units.apart(np.array(rows), np.array(labels))
 
 
 def test_without_noise_the_sums_are_those_of_lesions(make_site):
     site = make_site(epsilon=0)
-    X, y = _lesions(site)
-    np.testing.assert_allclose(_ask(site, 0), overview(X, y, CLASSES), atol=1e-6)
-    centre = Centre.of(X.mean(axis=0))
+    lesions = _lesions(site)
+    np.testing.assert_allclose(_ask(site, 0), overview(lesions, CLASSES), atol=1e-6)
+    centre = Centre.of(lesions.X.mean(axis=0))
     weights = np.random.default_rng(0).standard_normal((CLASSES, DIMENSIONS + 1))
     got = _ask(site, 1, mean=centre.mean, scale=centre.scale, weights=weights)
     zeros = np.zeros(CLASSES)
-    expected = clipped_gradients(centre.apply(X), y, weights, zeros, "softmax", 1.0)
+    expected = clipped_gradients(lesions, centre, weights, zeros, "softmax", 1.0)
     np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_a_patient_with_many_lesions_counts_once(make_site):
+    site = make_site(epsilon=0)
+    lesions, names = _lesions(site), sorted(set(site.dataset.lesions[~site.held_out]))
+    patients = [f"person {number // 3}" for number in range(len(names))]
+    person = dict(zip(names, patients, strict=True))
+    _name_patients(site, [person.get(lesion, "of the test set") for lesion in site.dataset.lesions])
+    units = lesions._replace(unit=np.arange(len(names)) // 3)
+    site = make_site(epsilon=0, unit="patient_id")
+    got = _ask(site, 0, run="0d" * 8)
+    np.testing.assert_allclose(got, overview(units, CLASSES), atol=1e-6)
+    assert got[:CLASSES].sum() == pytest.approx(-(-len(names) // 3), abs=1e-6)
+
+
+def test_units_that_the_table_does_not_name_are_refused(make_site):
+    with pytest.raises(RefusalError, match="'unit' is patient_id, which the site's table lacks"):
+        _ask(make_site(epsilon=2, unit="patient_id"), 0)
+    site = make_site(epsilon=2)
+    first = int(np.flatnonzero(~site.held_out)[0])
+    _name_patients(site, ["" if i == first else "someone" for i in range(len(site.dataset))])
+    with pytest.raises(RefusalError, match="training images; fill that column in"):
+        _ask(make_site(epsilon=2, unit="patient_id"), 0)
+
+
+def _name_patients(site: Site, names: list[str]) -> None:
+    images = site.dataset.images
+    named = [replace(image, patient_id=n) for image, n in zip(images, names, strict=True)]
+    write_metadata(site.folder, named)
 
 
 @pytest.mark.parametrize(("trust", "honest", "share"), [("site", 1, 1.0), ("distributed", 4, 0.5)])
@@ -127,7 +165,7 @@ def test_steps_that_are_out_of_order_or_too_many_are_refused(make_site, done, st
 
 def test_a_sample_has_its_rate(make_site):
     site = make_site(epsilon=0, rate=0.3, steps=60, clip_norm=100.0)
-    others = int((_lesions(site)[1] > 0).sum())
+    others = int((_lesions(site).y > 0).sum())
     _ask(site, 0)
     # All seem to be of the first class: the other intercepts' gradients count who is not.
     offset = np.array([0.0, *[-50.0] * 6])
@@ -187,8 +225,8 @@ def test_a_hospital_refuses_what_only_simulations_may(make_site):
 
 def test_a_delta_with_which_a_lesion_might_be_published_is_refused(make_site, monkeypatch):
     site = make_site(epsilon=2, delta=0.0099)
-    many = np.zeros((102, DIMENSIONS)), np.zeros(102, dtype=np.int64)
-    monkeypatch.setattr("client.private.records", lambda site: many)
+    many = Units.apart(np.zeros((102, DIMENSIONS)), np.zeros(102, dtype=np.int64))
+    monkeypatch.setattr("client.private.units_of", lambda site: many)
     with pytest.raises(RefusalError, match="'delta' is 0\\.0099"):
         _ask(site, 0)
 

@@ -9,6 +9,7 @@ import pytest
 
 import client.private
 from client.ledger import SEAL_FOLDER, Ledger
+from client.site import site_folders
 from common.config import RunConfig
 from common.errors import ConfigError, QuorumError
 from common.model import LinearModel
@@ -55,7 +56,7 @@ def test_a_private_run_ends_with_a_model_and_says_what_it_promises(make_run):
     assert metrics["training"]["noise"] > 1
     assert metrics["overall"]["n"] > 0
     card = (run.out / CARD_FILE).read_text()
-    assert "epsilon 4, delta 1e-05, for each lesion" in card
+    assert "epsilon 4, delta 1e-05, for each `lesion_id`" in card
     assert "not told" in card
     views = np.random.default_rng(0).standard_normal((5, 1, N_FEATURES))
     model = _model(run)
@@ -72,35 +73,36 @@ def test_distributed_noise_is_as_much_in_all_as_one_party_would_add(make_run):
 
 def test_a_run_that_was_killed_goes_on_and_pays_no_more(make_run, monkeypatch):
     run = make_run("killed", epsilon=4)
-    sent = client.private._noisy_sum
-    asked: list[Path] = []
+    sent = client.private.noisy_sum
+    asked: list[str] = []
 
-    def killed(site: Any, *arguments: Any) -> Any:
-        asked.append(site.folder)
+    def killed(config: Any, units: Any, question: str, known: Any) -> Any:
+        asked.append(question)
         if len(asked) == 11:  # the second site in step 3: the first has answered
             raise KeyboardInterrupt
-        return sent(site, *arguments)
+        return sent(config, units, question, known)
 
-    monkeypatch.setattr(client.private, "_noisy_sum", killed)
+    monkeypatch.setattr(client.private, "noisy_sum", killed)
     with pytest.raises(KeyboardInterrupt):
         simulate(run)
     simulate(run)
     assert len(asked) == 3 * 9 + 1  # each site, each step: once, and the one that was cut short
-    for folder in set(asked):
+    assert run.sites is not None
+    for folder in site_folders(run.sites):
         account = Ledger(folder / "ledger", folder / "ledger" / SEAL_FOLDER).account()
         assert account.spent == pytest.approx(4, abs=0.01)
         assert account.settled == {entry.number for entry in account.entries}
 
 
 def test_a_site_that_fails_is_left_out_unless_its_noise_is_needed(make_run, monkeypatch):
-    real = client.private._noisy_sum
+    real = client.private.answer
 
-    def failing(site: Any, question: str, known: Any) -> Any:
+    def failing(site: Any, question: str, *arguments: Any) -> Any:
         if site.name.endswith("1") and question == "gradient":
             raise OSError("disk gone")
-        return real(site, question, known)
+        return real(site, question, *arguments)
 
-    monkeypatch.setattr(client.private, "_noisy_sum", failing)
+    monkeypatch.setattr(client.private, "answer", failing)
     run = make_run("own", epsilon=4)
     assert len(simulate(run)["data"]["sites"]) == 2
     assert rounds(run.out)[-1]["question"] == "close"
