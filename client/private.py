@@ -28,6 +28,7 @@ from common.private import (
     plan,
     public_map,
 )
+from common.private_moments import MOMENTS_NORM, moments
 from common.sums import Sums
 from common.wire import Arrays, Value
 
@@ -74,20 +75,22 @@ def answer(
         _refuse_what_only_simulations_may(site, question)
     if question == "evaluate":
         return _evaluate(site, known)
-    if question not in ("overview", "gradient"):
-        raise RefusalError(f"no question '{question}' in method private")
     run, step = str(values["run"]), int(str(values["step"]))
     state = SiteState(site.folder / _LEDGER / "answers", run)
     with state.locked():
         last, kept = -1 if state.last is None else state.last, state.load(step)
         if step == last:  # asked again; another noise would tell more
             return NoisySum(kept["values"])
-        if step != last + 1 or step > site.config.steps or (step == 0) != (question == "overview"):
+        if step != last + 1 or step > site.config.releases or question != _due(site.config, step):
             raise RefusalError(f"step {step}, {question}, does not follow step {last} of this run")
         with _paid(site, run, step):
             sums = noisy_sum(site.config, units_of(site), question, known)
             state.save(step, sums.to_record())
     return sums
+
+
+def _due(config: RunConfig, step: int) -> str:
+    return ("moments" if config.classifier == "lda" else "gradient") if step else "overview"
 
 
 @contextmanager
@@ -108,7 +111,7 @@ def _paid(site: Site, run: str, step: int) -> Iterator[None]:
     if step == 0 and first in ledger.account().settled:
         raise RefusalError("this run was answered, and the answers were lost; begin a new one")
     yield
-    if step in (0, site.config.steps):
+    if step in (0, site.config.releases):
         ledger.settle(rest if step else first)
 
 
@@ -140,19 +143,22 @@ def noisy_sum(
 
     Parameters
     ----------
-    question : "overview" or "gradient".
+    question : "overview", "gradient" or "moments".
     known : what the coordinator sends with it.
     """
     spent = plan(config)
+    noise = spent.training.noise if spent else 0.0
     if question == "overview":
         norm, noise = OVERVIEW_NORM, spent.overview.noise if spent else 0.0
         sums = overview(units, len(DIAGNOSES))
+    elif question == "moments":
+        norm, centre = MOMENTS_NORM, Centre(known["mean"], known["scale"])
+        sums = moments(units, centre, len(DIAGNOSES))
     else:
-        norm, noise = config.clip_norm, spent.gradients.noise if spent else 0.0
+        norm, centre = config.clip_norm, Centre(known["mean"], known["scale"])
         drawn = units.of(_sample(units.total, config.rate))
-        centre = Centre(known["mean"], known["scale"])
         weights, offset = known["weights"], known["offset"]
-        sums = clipped_gradients(drawn, centre, weights, offset, config.loss, norm)
+        sums = clipped_gradients(drawn, centre, weights, offset, config.classifier, norm)
     return NoisySum(noisy(sums, norm, noise / np.sqrt(config.honest), randomness))
 
 

@@ -36,10 +36,10 @@ _LEAST_SQUARE = 1e-2
 
 
 class Plan(NamedTuple):
-    """What a run spends: on its overview, and on its gradients."""
+    """What a run spends: on its overview, and on its gradients or moments."""
 
     overview: SampledGaussian
-    gradients: SampledGaussian
+    training: SampledGaussian
 
 
 def plan(config: PrivateConfig) -> Plan | None:
@@ -52,7 +52,7 @@ def plan(config: PrivateConfig) -> Plan | None:
     """
     if not config.epsilon:
         return None
-    return _plan(config.epsilon, config.delta, config.rate, config.steps)
+    return _plan(config.epsilon, config.delta, config.rate, config.releases)
 
 
 @lru_cache(maxsize=16)

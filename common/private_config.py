@@ -29,12 +29,25 @@ class PrivateConfig(BaseModel):
         default=1.0, gt=0, le=1, description="chance of a unit to be in the sample of a step"
     )
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient of a unit")
-    loss: Literal["softmax", "hinge"] = Field(
-        default="softmax", description="of a private classifier: cross-entropy, or an SVM's"
+    classifier: Literal["softmax", "hinge", "lda"] = Field(
+        default="softmax",
+        description="what is trained privately: by noisy gradients of the cross-entropy or of an"
+        " SVM's loss, or by linear discriminant analysis of moments that are sent once",
     )
     projection: int = Field(
         default=512, ge=1, description="dimensions of a private classifier's public projection"
     )
+
+    @property
+    def releases(self) -> int:
+        """Noisy sums that a site sends after the overview."""
+        return 1 if self.classifier == "lda" else self.steps
+
+    @model_validator(mode="after")
+    def _sampled(self) -> Self:
+        if self.classifier == "lda" and self.rate != 1:
+            raise ValueError("'rate' is for gradients; classifier=lda takes moments of all units")
+        return self
 
     @model_validator(mode="after")
     def _shared_noise(self) -> Self:

@@ -19,6 +19,7 @@ from common.errors import QuorumError
 from common.metrics import Evaluation
 from common.model import LinearModel
 from common.private import Centre, NoisySum, plan, public_map
+from common.private_moments import discriminant, moments_size
 from common.wire import Value
 from server.federation import Federation
 from server.journal import question_key
@@ -62,7 +63,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Resul
         sites.evaluate(learned.weights, calibration),
         sites.evaluate(learned.weights, uncalibrated(N_CLASSES)),
         {
-            "noise": spent.gradients.noise if spent else 0.0,
+            "noise": spent.training.noise if spent else 0.0,
             "class_counts": dict(zip(DIAGNOSES, learned.counts.tolist(), strict=True)),
         },
     )
@@ -74,8 +75,8 @@ class Learned(NamedTuple):
     Attributes
     ----------
     weights : (n_classes, d + 1) for records as they are, the intercepts last.
-    offset : (n_classes,) added to the scores in training.
-    counts : (n_classes,) noisy numbers of records, at least 1.
+    offset : (n_classes,) added to the scores for classes as frequent as they are.
+    counts : (n_classes,) noisy numbers of units, at least 1.
     """
 
     weights: Floats
@@ -94,10 +95,16 @@ def learn(total: Total, dimensions: int, config: RunConfig) -> Learned:
     seen = total("overview", 0, (N_CLASSES + dimensions,), {})
     counts = np.maximum(seen[:N_CLASSES], 1.0)
     centre = Centre.of(seen[N_CLASSES:] / counts.sum())
+    frequencies = np.log(counts / counts.sum())
+    fixed = {"mean": centre.mean, "scale": centre.scale}
+    if config.classifier == "lda":
+        size = moments_size(dimensions, N_CLASSES)
+        weights = discriminant(total("moments", 1, (size,), fixed), counts)
+        return Learned(centre.fold(weights), frequencies, counts)
     # Logit adjustment (Menon et al., "Long-tail learning via logit adjustment", ICLR 2021,
     # equation 10): unlike weights it does not make the gradients of rare classes longer.
-    offset = _ADJUSTMENT[config.loss] * np.log(counts / counts.sum())
-    weights = _descend(total, config, centre, offset, counts.sum())
+    offset = _ADJUSTMENT[config.classifier] * frequencies
+    weights = _descend(total, config, {**fixed, "offset": offset}, counts.sum())
     return Learned(centre.fold(weights), offset, counts)
 
 
@@ -128,21 +135,18 @@ class _Sites:
         return self._federation.remaining("evaluate", Evaluation.zero(N_CLASSES), arrays)
 
 
-def _descend(
-    ask: Total, config: RunConfig, centre: Centre, offset: Floats, records: float
-) -> Floats:
+def _descend(ask: Total, config: RunConfig, fixed: Arrays, units: float) -> Floats:
     """Return the mean of the later half of the weights (n_classes, d + 1) on the way down.
 
     By gradient descent with momentum (Polyak 1964); the average (Polyak and Juditsky 1992) has
     less noise than the last.
     """
-    weights = np.zeros((N_CLASSES, len(centre.mean) + 1))
+    weights = np.zeros((N_CLASSES, len(fixed["mean"]) + 1))
     velocity, kept = np.zeros_like(weights), []
-    fixed = {"mean": centre.mean, "scale": centre.scale, "offset": offset}
     for step in range(1, config.steps + 1):
         total = ask("gradient", step, weights.shape, {**fixed, "weights": weights})
-        velocity = _MOMENTUM * velocity + total / (config.rate * records)
-        weights = weights - _LEARNING_RATE[config.loss] * velocity
+        velocity = _MOMENTUM * velocity + total / (config.rate * units)
+        weights = weights - _LEARNING_RATE[config.classifier] * velocity
         if 2 * step > config.steps:
             kept.append(weights)
     return np.asarray(np.mean(kept, axis=0))

@@ -61,7 +61,7 @@ def _statistic() -> Callable[[list[np.ndarray]], float]:
         return [overview(units, CLASSES), *[gradient.ravel()] * STEPS]
 
     others, one = sums(slice(20)), sums(slice(20, 21))
-    scales = [spent.overview.noise * np.sqrt(2), *[spent.gradients.noise] * STEPS]
+    scales = [spent.overview.noise * np.sqrt(2), *[spent.training.noise] * STEPS]
     return lambda seen: sum(
         float((s - o) @ e) / scale**2
         for s, o, e, scale in zip(seen, others, one, scales, strict=True)

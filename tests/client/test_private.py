@@ -30,6 +30,7 @@ from common.private import (
     plan,
     public_map,
 )
+from common.private_moments import MOMENTS_NORM, moments
 from common.wire import pack, unpack_arrays, unpack_values
 from simulations.grid import InProcessGrid
 from tests.sites import make_quick_sites
@@ -133,8 +134,37 @@ def test_the_noise_is_that_of_the_plan(make_site, trust, honest, share):
     scaled = (_ask(site, 0) - clear) / (spent.overview.noise * OVERVIEW_NORM * share)
     assert stats.kstest(scaled, "norm").pvalue > 1e-3
     drawn = [_ask(site, step) for step in (1, 2)]  # the same question: noise alone differs
-    scaled = (drawn[0] - drawn[1]).ravel() / (np.sqrt(2) * spent.gradients.noise * 0.5 * share)
+    scaled = (drawn[0] - drawn[1]).ravel() / (np.sqrt(2) * spent.training.noise * 0.5 * share)
     assert stats.kstest(scaled, "norm").pvalue > 1e-3
+
+
+def test_moments_are_noisy_and_sent_once(make_site):
+    arrays = {"mean": np.zeros(DIMENSIONS), "scale": np.array(1.0)}
+
+    def ask(site: Site, step: int = 1) -> np.ndarray:
+        values = {"run": RUN, "step": step}
+        sums = answer(site, "moments", arrays, values, CONTEXT)
+        return sums.to_record()["values"] * STEP
+
+    clear_site = make_site(epsilon=0, classifier="lda")
+    _ask(clear_site, 0)
+    clear = ask(clear_site)
+    lesions = _lesions(clear_site)
+    expected = moments(lesions, Centre(arrays["mean"], arrays["scale"]), CLASSES)
+    np.testing.assert_allclose(clear, expected, atol=1e-6)
+    shutil.rmtree(clear_site.folder / "ledger")
+    site = make_site(epsilon=2, classifier="lda")
+    spent = plan(site.config)
+    assert spent is not None
+    _ask(site, 0)
+    scaled = (ask(site) - clear) / (spent.training.noise * MOMENTS_NORM)
+    assert stats.kstest(scaled, "norm").pvalue > 1e-3
+    with pytest.raises(RefusalError, match="step 2, moments, does not follow step 1"):
+        ask(site, 2)
+    other = make_site(epsilon=0, classifier="lda")
+    _ask(other, 0, run="0e" * 8)
+    with pytest.raises(RefusalError, match="step 1, gradient, does not follow step 0"):
+        _ask(other, 1, run="0e" * 8)
 
 
 def test_asked_again_it_gives_the_very_same_answer(make_site):

@@ -42,8 +42,9 @@ def _model(run: RunConfig) -> LinearModel:
     return model
 
 
-def test_without_noise_three_sites_have_the_model_of_one(make_run):
-    one, three = make_run("one", sites=1), make_run("three")
+@pytest.mark.parametrize("classifier", ["softmax", "hinge", "lda"])
+def test_without_noise_three_sites_have_the_model_of_one(make_run, classifier):
+    one, three = (make_run(f"{n}", sites=n, classifier=classifier) for n in (1, 3))
     for run in (one, three):
         simulate(run)
     # A lesion is never in two sites, so the records are the same; sums are rounded to 2^-24.
@@ -119,6 +120,7 @@ def test_a_site_that_fails_is_left_out_unless_its_noise_is_needed(make_run, monk
         ({"method": "private", "delta": 0.5}, "'delta' is 0.5"),
         ({"method": "private", "rate": 0}, "'rate' is 0"),
         ({"method": "private", "unit": "patient"}, "'unit' is 'patient'"),
+        ({"method": "private", "classifier": "lda", "rate": 0.5}, "'rate' is for gradients"),
         ({"method": "private", "honest": 3}, "'honest' is for trust=distributed"),
     ],
 )
