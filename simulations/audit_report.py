@@ -20,9 +20,10 @@ def audit_report(audit: Audit) -> str:
         markdown_table(_COLUMNS, _rows(audit)),
         "",
         *audit.found.notes,
-        "Noise comes from the operating system, as at a site: it differs between audits. Of the "
-        "membership inference the intervals are 95 %, bootstrapped over lesions.",
+        "Of the membership inference the intervals are 95 %, bootstrapped over lesions.",
     ]
+    if audit.epsilon is not None:
+        lines += ["Noise comes from the operating system, as at a site: it differs between audits."]
     if audit.refuted:
         lines += ["", f"NOT AS PRIVATE AS CLAIMED: epsilon {audit.epsilon:g} is refuted."]
     return "\n".join(lines)

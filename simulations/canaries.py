@@ -5,6 +5,9 @@ else is there could only hide them. They are records of the largest norm, in dir
 little in common, with labels by chance, so that no classifier learns to do without them.
 """
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +24,11 @@ CANARIES = 2000
 
 _LEAST_NOISE = 1e-3
 """Of the norm, what the attacker reckons with where there is none: his arithmetic needs some."""
+
+_SHARES = np.logspace(-3, 9, 49)
+"""Variances of what a canary adds, over that of the noise, from which the attacker chooses."""
+
+_TINY = 1e-12
 
 
 def draw_canaries(count: int, dimensions: int, sites: int, rng: np.random.Generator) -> Units:
@@ -62,10 +70,10 @@ def audit_moments(
         own = canaries.site == number
         X, y = canaries.X[own & included], canaries.y[own & included]
         sent = Moments.measure(X, y, np.ones(len(y)), len(DIAGNOSES))
-        mine = canaries.select(own)
+        mine, seen = canaries.select(own), sent.class_sum
         gram = np.equal.outer(mine.y, mine.y) * (mine.X @ mine.X.T)
-        matched = np.einsum("ij,ij->i", sent.class_sum[mine.y], mine.X)
-        scores[own] = _posterior(gram / _LEAST_NOISE**2, matched / _LEAST_NOISE**2)
+        matched = np.einsum("ij,ij->i", seen[mine.y], mine.X)
+        scores[own] = Evidence(gram, matched, float((seen**2).sum()), seen.size).scores()
     return judge(scores, included, delta, "the moments, which are sent without noise")
 
 
@@ -75,39 +83,80 @@ def _scores(config: RunConfig, canaries: Units, sums: list[tuple[Seen, Floats]])
     The sums are linear in who is in: each adds its own, clipped, and then comes the noise. In a
     step that samples, a canary is expected with its rate.
     """
-    m = len(canaries)
-    gram, matched = np.zeros((m, m)), np.zeros(m)
+    evidence = Evidence.none(len(canaries))
     for seen, total in sums:
-        known, step_gram, step_matched = seen.sent, np.zeros((m, m)), np.zeros(m)
+        known = seen.sent
         if seen.question == "overview":
             counts, features = total[: len(DIAGNOSES)], total[len(DIAGNOSES) :]
-            step_gram = np.equal.outer(canaries.y, canaries.y) + canaries.X @ canaries.X.T
-            step_matched = counts[canaries.y] + canaries.X @ features
-            rate = 1.0
+            gram = np.equal.outer(canaries.y, canaries.y) + canaries.X @ canaries.X.T
+            matched, rate = counts[canaries.y] + canaries.X @ features, 1.0
         else:
             X1 = Centre(known["mean"], known["scale"]).apply(canaries.X)
             pulls = clipped_pulls(
                 X1, canaries.y, known["weights"], known["offset"], config.loss, config.clip_norm
             )
-            step_gram = (pulls @ pulls.T) * (X1 @ X1.T)
-            step_matched = np.einsum("ik,kj,ij->i", pulls, total, X1, optimize=True)
-            rate = config.rate
-        variance = _deviation(config, seen.question, canaries.sites) ** 2
-        gram += rate**2 * step_gram / variance
-        matched += rate * step_matched / variance
-    return _posterior(gram, matched)
+            gram, rate = (pulls @ pulls.T) * (X1 @ X1.T), config.rate
+            matched = np.einsum("ij,ij->i", pulls @ total, X1)
+        deviation = _deviation(config, seen.question, canaries.sites)
+        found = Evidence(rate**2 * gram, rate * matched, float((total**2).sum()), total.size)
+        evidence = evidence.plus(found, deviation)
+    return evidence.scores()
 
 
-def _posterior(gram: Floats, matched: Floats) -> Floats:
-    """Return the linear estimate of least error of who is in (m,), less one half.
+@dataclass(frozen=True)
+class Evidence:
+    """What was seen of m canaries, as sums of what those that are in add, and noise.
 
-    Parameters
+    Attributes
     ----------
-    gram, matched : (m, m) and (m,) products of the canaries' contributions with each other and
-        with what was seen, over the variance of the noise; the coins' own variance is 1/4.
+    gram : (m, m) products of what canaries add with each other.
+    matched : (m,) their products with what was seen.
+    energy : square of what was seen.
+    size : how many numbers were seen.
     """
-    centred = matched - gram.sum(axis=1) / 2
-    return np.asarray(np.linalg.solve(gram + 4 * np.eye(len(gram)), centred))
+
+    gram: Floats
+    matched: Floats
+    energy: float
+    size: int
+
+    @classmethod
+    def none(cls, m: int) -> Self:
+        """Return what is seen before a run."""
+        return cls(np.zeros((m, m)), np.zeros(m), 0.0, 0)
+
+    def plus(self, other: "Evidence", deviation: float) -> "Evidence":
+        """Add what was seen under noise of a standard ``deviation``."""
+        variance = deviation**2
+        return Evidence(
+            self.gram + other.gram / variance,
+            self.matched + other.matched / variance,
+            self.energy + other.energy / variance,
+            self.size + other.size,
+        )
+
+    def scores(self) -> Floats:
+        """Return linear estimates (m,) of who is in, less those of a canary that is half in.
+
+        The claim is not believed: how much canaries add in all is estimated by least squares, and
+        what they add over the noise by the likelihood of all that was seen (empirical Bayes;
+        Bishop, Pattern Recognition and Machine Learning, 2006, section 3.5). So the attack sees
+        a clip and a noise that are not there.
+        """
+        toward = self.gram.sum(axis=1)
+        half = float(self.matched.sum() / max(toward.sum(), _TINY))
+        matched = self.matched - half * toward
+        energy = self.energy - 2 * half * self.matched.sum() + half**2 * toward.sum()
+        values, vectors = np.linalg.eigh(self.gram)
+        values, along = np.maximum(values, 0.0), matched @ vectors
+
+        def likelihood(share: float) -> float:
+            explained = share * along**2 / (1 + share * values)
+            rest = max(energy - explained.sum(), _TINY * self.energy)
+            return float(-self.size * np.log(rest) - np.log1p(share * values).sum())
+
+        share = max(_SHARES, key=likelihood)
+        return np.asarray(vectors @ (along / (1 + share * values)))
 
 
 def _deviation(config: RunConfig, question: str, sites: int) -> float:
