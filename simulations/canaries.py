@@ -21,6 +21,8 @@ from simulations.rehearsal import Seen, Units, rehearse
 Floats = NDArray[np.float64]
 
 CANARIES = 2000
+"""How many there are, where records have 500 dimensions or more; else four for each, for of more
+canaries the sums cannot tell who is in."""
 
 _LEAST_NOISE = 1e-3
 """Of the norm, what the attacker reckons with where there is none: his arithmetic needs some."""
@@ -39,14 +41,15 @@ def draw_canaries(count: int, dimensions: int, sites: int, rng: np.random.Genera
     return Units(np.concatenate(bases)[:count], y, site, sites)
 
 
-def audit_sums(config: RunConfig, dimensions: int, sites: int, m: int = CANARIES) -> OneRun:
+def audit_sums(config: RunConfig, dimensions: int, sites: int, m: int | None = None) -> OneRun:
     """Play the game with a run of method private.
 
     Parameters
     ----------
     dimensions : of the records.
-    m : number of canaries.
+    m : number of canaries; None for as many as suit the dimensions.
     """
+    m = min(CANARIES, 4 * dimensions) if m is None else m
     rng = np.random.default_rng([config.seed, 1])
     canaries, included = draw_canaries(m, dimensions, sites, rng), rng.random(m) < 0.5
     _, seen = rehearse(config, canaries.select(included))
@@ -60,9 +63,10 @@ def audit_sums(config: RunConfig, dimensions: int, sites: int, m: int = CANARIES
 
 
 def audit_moments(
-    dimensions: int, sites: int, seed: int, delta: float, m: int = CANARIES
+    dimensions: int, sites: int, seed: int, delta: float, m: int | None = None
 ) -> OneRun:
     """Play the game with the moments that sites send, without noise, for an SVM."""
+    m = min(CANARIES, 4 * dimensions) if m is None else m
     rng = np.random.default_rng([seed, 1])
     canaries, included = draw_canaries(m, dimensions, sites, rng), rng.random(m) < 0.5
     scores = np.zeros(m)

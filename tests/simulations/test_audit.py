@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import client.private
+from server.run import CONFIG_FILE
 from simulations.audit import STAND_IN
 from simulations.audited_run import open_run
 from simulations.report import SYNTHETIC_NOTE
@@ -59,13 +60,17 @@ def test_an_svm_shows_all(fedderm, finished, tmp_path):
     found, shown = _audited(fedderm, finished, tmp_path / "audit.json")
     attacks = found["found"]
     assert "no privacy is promised" in shown
-    assert attacks["one_run"]["bound"] == attacks["one_run"]["largest"] > 5
+    assert attacks["one_run"]["bound"] == attacks["one_run"]["largest"] > 4
     assert attacks["reconstruction"][0]["median"] == pytest.approx(1)
     assert attacks["membership"]["auc"] > 0.6
 
 
 def test_of_fine_tuning_it_is_said_what_is_attacked(fedderm, tuned, tmp_path):
-    found, shown = _audited(fedderm, tuned, tmp_path / "audit.json")
+    run = tmp_path / "moved"  # without its sites, which lie where they were
+    shutil.copytree(tuned / "run", run)
+    config = json.loads((run / CONFIG_FILE).read_text())
+    (run / CONFIG_FILE).write_text(json.dumps({**config, "projection": 64, "steps": 5}))
+    found, shown = _audited(fedderm, run, tmp_path / "audit.json")
     assert STAND_IN in shown
     assert found["epsilon"] is None
     assert found["found"]["reconstruction"][0]["median"] > 0.99
