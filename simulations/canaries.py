@@ -156,7 +156,7 @@ class Evidence:
 
         def likelihood(share: float) -> float:
             explained = share * along**2 / (1 + share * values)
-            rest = max(energy - explained.sum(), _TINY * self.energy)
+            rest = max(energy - explained.sum(), _TINY * self.energy, _TINY)
             return float(-self.size * np.log(rest) - np.log1p(share * values).sum())
 
         share = max(_SHARES, key=likelihood)
