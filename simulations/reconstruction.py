@@ -92,15 +92,17 @@ def from_moments(units: Units, seed: int) -> Reconstruction:
 
 
 def invert(gradient: Floats, pull: Floats) -> Floats:
-    """Return the features (d,) of a record that alone makes up a gradient.
+    """Return the features (d,), but for a factor, of a record that alone makes up a gradient.
+
+    The least-squares solution of gradient = pull x^T, which under noise is the most likely one.
+    The intercept's gradient is the factor, but under noise its sign may be wrong.
 
     Parameters
     ----------
     gradient : (n_classes, d + 1), the intercepts' last.
-    pull : (n_classes,) the record's on the scores, but for a factor.
+    pull : (n_classes,) the record's on the scores, but for a factor above 0.
     """
-    record = pull @ gradient
-    return np.asarray(record[:-1] / record[-1])
+    return np.asarray((pull @ gradient)[:-1] / (pull @ pull))
 
 
 def compare(seen: str, found: Floats, truth: Floats) -> Reconstruction:
