@@ -1,6 +1,10 @@
-"""``fedderm privacy``: plan what a training costs, and read a site's ledger."""
+"""``fedderm privacy``: plan what a training costs, read a site's ledger, attack a run."""
 
+import json
 import math
+import shlex
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +12,10 @@ import typer
 
 from client.ledger import SEAL_FOLDER, STATE, Ledger
 from common.accounting import SampledGaussian, epsilon, largest_delta, noise_for
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
+from common.shards import write_atomically
 
-app = typer.Typer(help="Plan and account for differential privacy.", no_args_is_help=True)
+app = typer.Typer(help="Plan, account for and audit differential privacy.", no_args_is_help=True)
 
 
 @app.command()
@@ -75,6 +80,35 @@ def ledger(
         found.change_limit(limit)
     for line in found.account().lines():
         typer.echo(line)
+
+
+@app.command()
+def audit(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder given to --out of a finished run.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Pooled data, if the run's sites are gone."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New JSON file for the same figures, exact.")
+    ] = None,
+) -> None:
+    """Attack a run of the configuration of RUN; exit 1 if it keeps less than it promises."""
+    from simulations import audit as attacks
+    from simulations.audit_report import audit_report
+
+    if out is not None and (out.exists() or not out.parent.is_dir()):
+        raise DataError(f"{out} is there or its folder is not; name a new file")
+    found = attacks.audit(run, data)
+    typer.echo(audit_report(found))
+    if out is not None:
+        command = shlex.join(["fedderm", *sys.argv[1:]])
+        values = {"command": command, **asdict(found)}
+        write_atomically(out, (json.dumps(values, indent=1) + "\n").encode())
+    if found.refuted:
+        raise typer.Exit(1)
 
 
 def _rate(rate: float | None, units: int | None, batch: int | None) -> float:
