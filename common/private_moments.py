@@ -12,10 +12,10 @@ from common.private import Centre, Units
 
 Floats = NDArray[np.float64]
 
-_CLASS_SUMS = 4.0
+CLASS_SUMS = 4.0
 """How much longer class sums are than second moments: means want less noise than the scatter."""
 
-MOMENTS_NORM = math.hypot(1.0, _CLASS_SUMS)
+MOMENTS_NORM = math.hypot(1.0, CLASS_SUMS)
 """Largest norm of what a unit adds to the moments."""
 
 _LEAST_VARIANCE = 1e-4
@@ -24,17 +24,32 @@ _LEAST_VARIANCE = 1e-4
 def moments(units: Units, centre: Centre, n_classes: int) -> Floats:
     """Return class sums and second moments of centred records, (moments_size,).
 
-    Records beyond norm 1 are shortened to it. Elements off the diagonal, which stand for two, are
+    Elements off the diagonal, which stand for two, are
     sqrt(2) as long, so that the norm of a record's second moments is that of the matrix.
     """
-    X = (units.X - centre.mean) * centre.scale
-    X = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1.0)
+    X = shortened(units.X, centre)
     weighted = X * units.share[:, None]
     sums = np.zeros((n_classes, X.shape[1]))
     np.add.at(sums, units.y, weighted)
     second = weighted.T @ X
     above = second[np.triu_indices(len(second), 1)]
-    return np.concatenate([_CLASS_SUMS * sums.ravel(), np.diagonal(second), math.sqrt(2) * above])
+    return np.concatenate([CLASS_SUMS * sums.ravel(), np.diagonal(second), math.sqrt(2) * above])
+
+
+def shortened(X: Floats, centre: Centre) -> Floats:
+    """Return centred records (n, d), those beyond norm 1 shortened to it."""
+    X = (X - centre.mean) * centre.scale
+    return np.asarray(X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1.0))
+
+
+def unpacked(values: Floats, n_classes: int) -> tuple[Floats, Floats]:
+    """Return the class sums (n_classes, d) and second moments (d, d) in :func:`moments`."""
+    b = 2 * n_classes + 1
+    d = (math.isqrt(b * b + 8 * len(values)) - b) // 2  # inverts moments_size
+    sums, second = values[: n_classes * d], values[n_classes * d :]
+    above = np.zeros((d, d))
+    above[np.triu_indices(d, 1)] = second[d:] / math.sqrt(2)
+    return sums.reshape(n_classes, d) / CLASS_SUMS, above + above.T + np.diag(second[:d])
 
 
 def moments_size(dimensions: int, n_classes: int) -> int:
@@ -59,32 +74,19 @@ def discriminant(values: Floats, counts: Floats) -> Floats:
     Hastie, Tibshirani and Friedman, "The elements of statistical learning", 2009, equation 4.10;
     the scatter is that about the common mean, not within the classes.
     """
-    n_classes, total = len(counts), counts.sum()
-    d = _dimensions(len(values), n_classes)
-    sums = values[: n_classes * d].reshape(n_classes, d) / _CLASS_SUMS
+    sums, second = unpacked(values, len(counts))
+    total, d = counts.sum(), len(second)
     mean = sums.sum(axis=0) / total
-    scatter = _second_moments(values[n_classes * d :], d) / total - np.outer(mean, mean)
+    scatter = second / total - np.outer(mean, mean)
     variances, axes = np.linalg.eigh(scatter)
     noise = max(-float(variances[0]), 0.0)
     inverse = (axes / (np.maximum(variances, 0.0) + noise + _LEAST_VARIANCE)) @ axes.T
     # A symmetric matrix of such noise has eigenvalues down to -sqrt(2 d) standard deviations.
-    deviation = noise * total / math.sqrt(2 * d) / _CLASS_SUMS
+    deviation = noise * total / math.sqrt(2 * d) / CLASS_SUMS
     apart = _pulled(sums / counts[:, None] - mean, d * (deviation / counts) ** 2)
     slopes = apart @ inverse
     intercepts = -slopes @ mean - 0.5 * np.einsum("ij,ij->i", slopes, apart)
     return np.hstack([slopes, intercepts[:, None]])
-
-
-def _dimensions(size: int, n_classes: int) -> int:
-    """Invert :func:`moments_size`."""
-    b = 2 * n_classes + 1
-    return (math.isqrt(b * b + 8 * size) - b) // 2
-
-
-def _second_moments(flat: Floats, d: int) -> Floats:
-    above = np.zeros((d, d))
-    above[np.triu_indices(d, 1)] = flat[d:] / math.sqrt(2)
-    return np.asarray(above + above.T + np.diag(flat[:d]))
 
 
 def _pulled(vectors: Floats, noise: Floats) -> Floats:

@@ -14,7 +14,7 @@ from simulations.audited_run import AuditedRun, lesion_means, open_run
 from simulations.membership import Membership
 from simulations.one_run import OneRun
 from simulations.reconstruction import Reconstruction
-from simulations.rehearsal import Units
+from simulations.rehearsal import AllSites
 from simulations.shadows import private_fit, svm_fit
 
 STAND_IN = (
@@ -84,7 +84,7 @@ def audit(path: Path, data: Path | None = None) -> Audit:
         epsilon=config.epsilon or None,
         delta=config.delta,
         trust=config.trust,
-        unit=config.unit if config.method == "private" else "lesion",
+        unit=config.unit if config.method == "private" else "lesion_id",
         synthetic=next(run.opened()).dataset.synthetic,
         found=_ATTACKS[config.method](run),
     )
@@ -92,7 +92,7 @@ def audit(path: Path, data: Path | None = None) -> Audit:
 
 def _private(run: AuditedRun) -> Found:
     config = run.config
-    trained = f"classifiers of this run's settings on half of the {config.unit}s"
+    trained = "classifiers of this run's settings on half of the records"
     return _noisy_sums(config, run.private_units(), trained)
 
 
@@ -103,11 +103,11 @@ def _finetune(run: AuditedRun) -> Found:
     return replace(found, notes=[STAND_IN, *found.notes])
 
 
-def _noisy_sums(config: RunConfig, units: Units, trained: str) -> Found:
+def _noisy_sums(config: RunConfig, units: AllSites, trained: str) -> Found:
     return Found(
         canaries.audit_sums(config, units.X.shape[1], units.sites),
         membership.attack(private_fit(config, units), units.y, trained, config.seed),
-        reconstruction.from_gradients(config, units),
+        reconstruction.from_noisy_sums(config, units),
         units.sites,
         [SAMPLED] if config.rate < 1 else [],
     )

@@ -53,7 +53,7 @@ def _rows(audit: Audit) -> Iterator[tuple[str, str, str, str]]:
     yield from _membership(audit.found.membership)
     for each in audit.found.reconstruction:
         yield (
-            f"reconstruction of {each.lesions} {audit.unit}s",
+            f"reconstruction of {each.lesions} records",
             each.seen,
             f"cosine {_unsigned(each.median)} (95th percentile {_unsigned(each.high)})",
             f"with another one {_unsigned(each.chance)} ({_unsigned(each.high_chance)})",

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.private import records
+from client.private import units_of
 from client.site import Records, Site, site_folders
 from common.config import RunConfig
 from common.errors import ConfigError, DataError
 from common.private import public_map
 from server.run import CONFIG_FILE, METRICS_FILE, MODEL_FILE
-from simulations.rehearsal import Units
+from simulations.rehearsal import AllSites
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,11 +51,15 @@ class AuditedRun:
         found: dict[str, Any] = json.loads((self.folder / METRICS_FILE).read_text(encoding="utf-8"))
         return found
 
-    def private_units(self) -> Units:
-        """Return the units as sites of method private make them, (n, d) of norm 1 at most."""
-        return self.units([records(site) for site in self.opened()])
+    def private_units(self) -> AllSites:
+        """Return the records as sites of method private make them, (n, d) of norm 1 at most.
 
-    def network_lesions(self) -> Units:
+        Where a patient has several lesions, each is attacked by itself, as if it were the only one.
+        """
+        found = [units_of(site) for site in self.opened()]
+        return self.units([(each.X, each.y) for each in found])
+
+    def network_lesions(self) -> AllSites:
         """Return the lesions' features in the fine-tuned network, mapped as method private does.
 
         One view of each image, as it is at prediction.
@@ -93,7 +97,7 @@ class AuditedRun:
         names = ("X", "y", "weight", "lesion", "fold")
         return Records(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
-    def units(self, parts: Sequence[tuple[Floats, Ints]]) -> Units:
+    def units(self, parts: Sequence[tuple[Floats, Ints]]) -> AllSites:
         """Join each site's records (n, d) and labels (n,).
 
         Raises
@@ -108,9 +112,9 @@ class AuditedRun:
             )
         if self.pooled:
             sites = self.config.honest
-            return Units(X, y, np.arange(len(y)) % sites, sites)
+            return AllSites(X, y, np.arange(len(y)) % sites, sites)
         sizes = [len(labels) for _, labels in parts]
-        return Units(X, y, np.repeat(np.arange(len(parts)), sizes), len(parts))
+        return AllSites(X, y, np.repeat(np.arange(len(parts)), sizes), len(parts))
 
 
 def open_run(path: Path, data: Path | None = None) -> AuditedRun:

@@ -15,8 +15,9 @@ from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.moments import Moments
 from common.private import OVERVIEW_NORM, Centre, clipped_pulls, plan
+from common.private_moments import CLASS_SUMS, MOMENTS_NORM, shortened, unpacked
 from simulations.one_run import OneRun, judge
-from simulations.rehearsal import Seen, Units, rehearse
+from simulations.rehearsal import AllSites, Seen, rehearse
 
 Floats = NDArray[np.float64]
 
@@ -33,12 +34,12 @@ _SHARES = np.logspace(-3, 9, 49)
 _TINY = 1e-12
 
 
-def draw_canaries(count: int, dimensions: int, sites: int, rng: np.random.Generator) -> Units:
+def draw_canaries(count: int, dimensions: int, sites: int, rng: np.random.Generator) -> AllSites:
     """Draw records of norm 1, orthogonal as far as the dimensions go, at sites by chance."""
     blocks = -(-count // dimensions)
     bases = [np.linalg.qr(rng.standard_normal((dimensions, dimensions)))[0] for _ in range(blocks)]
     y, site = rng.integers(0, len(DIAGNOSES), count), rng.integers(0, sites, count)
-    return Units(np.concatenate(bases)[:count], y, site, sites)
+    return AllSites(np.concatenate(bases)[:count], y, site, sites)
 
 
 def audit_sums(config: RunConfig, dimensions: int, sites: int, m: int | None = None) -> OneRun:
@@ -81,7 +82,7 @@ def audit_moments(
     return judge(scores, included, delta, "the moments, which are sent without noise")
 
 
-def _scores(config: RunConfig, canaries: Units, sums: list[tuple[Seen, Floats]]) -> Floats:
+def _scores(config: RunConfig, canaries: AllSites, sums: list[tuple[Seen, Floats]]) -> Floats:
     """Weigh all that was seen of canaries (m,): above 0 for those that seem to be in.
 
     The sums are linear in who is in: each adds its own, clipped, and then comes the noise. In a
@@ -94,11 +95,17 @@ def _scores(config: RunConfig, canaries: Units, sums: list[tuple[Seen, Floats]])
             counts, features = total[: len(DIAGNOSES)], total[len(DIAGNOSES) :]
             gram = np.equal.outer(canaries.y, canaries.y) + canaries.X @ canaries.X.T
             matched, rate = counts[canaries.y] + canaries.X @ features, 1.0
+        elif seen.question == "moments":
+            X = shortened(canaries.X, Centre(known["mean"], known["scale"]))
+            class_sums, second = unpacked(total, len(DIAGNOSES))
+            along, weight = X @ X.T, CLASS_SUMS**2
+            gram, rate = weight * np.equal.outer(canaries.y, canaries.y) * along + along**2, 1.0
+            matched = weight * np.einsum("ij,ij->i", class_sums[canaries.y], X)
+            matched += np.einsum("ij,ij->i", X @ second, X)
         else:
             X1 = Centre(known["mean"], known["scale"]).apply(canaries.X)
-            pulls = clipped_pulls(
-                X1, canaries.y, known["weights"], known["offset"], config.loss, config.clip_norm
-            )
+            weights, offset, loss = known["weights"], known["offset"], config.classifier
+            pulls = clipped_pulls(X1, canaries.y, weights, offset, loss, config.clip_norm)
             gram, rate = (pulls @ pulls.T) * (X1 @ X1.T), config.rate
             matched = np.einsum("ij,ij->i", pulls @ total, X1)
         deviation = _deviation(config, seen.question, canaries.sites)
@@ -166,10 +173,10 @@ class Evidence:
 def _deviation(config: RunConfig, question: str, sites: int) -> float:
     """Return the standard deviation of what the claim says is added to what is seen."""
     spent, overview = plan(config), question == "overview"
-    norm = OVERVIEW_NORM if overview else config.clip_norm
+    norm = {"overview": OVERVIEW_NORM, "moments": MOMENTS_NORM}.get(question, config.clip_norm)
     if spent is None:
         return norm * _LEAST_NOISE
-    noise = (spent.overview if overview else spent.gradients).noise
+    noise = (spent.overview if overview else spent.training).noise
     if config.trust == "distributed":
         noise *= np.sqrt(sites / config.honest)
     return float(norm * noise)

@@ -16,7 +16,8 @@ from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.moments import Moments
 from common.private import Centre, clipped_pulls
-from simulations.rehearsal import Units, ask
+from common.private_moments import shortened, unpacked
+from simulations.rehearsal import AllSites, ask
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -44,8 +45,32 @@ class Reconstruction:
     high_chance: float
 
 
-def from_gradients(config: RunConfig, units: Units) -> list[Reconstruction]:
-    """Reconstruct units, each alone in a run's batch, from its gradients under method private.
+def from_noisy_sums(config: RunConfig, units: AllSites) -> list[Reconstruction]:
+    """Reconstruct units, each alone in a run's batch, from what method private sends of it."""
+    return (_from_noisy_moments if config.classifier == "lda" else _from_gradients)(config, units)
+
+
+def _from_noisy_moments(config: RunConfig, units: AllSites) -> list[Reconstruction]:
+    """Take a class's noisy sum for the unit, once with the noise of the run and once without."""
+    chosen, centre = _choose(len(units), config.seed), Centre.of(units.X.mean(axis=0))
+    truth = shortened(units.X[chosen], centre)
+
+    def found(run: RunConfig) -> Floats:
+        rows = []
+        for i, y in zip(chosen, units.y[chosen], strict=True):
+            seen = _alone(run, units.select(np.array([i])), "moments", centre._asdict(), 1)
+            rows.append(unpacked(seen, len(DIAGNOSES))[0][y])
+        return np.array(rows)
+
+    plain = config.model_copy(update={"epsilon": 0.0})
+    clear = compare("the moments, without noise", found(plain), truth)
+    if not config.epsilon:
+        return [clear]
+    return [compare("the moments, with this run's noise", found(config), truth), clear]
+
+
+def _from_gradients(config: RunConfig, units: AllSites) -> list[Reconstruction]:
+    """Divide gradients by the pull.
 
     With the noise and clip of the run: from one gradient, and from the mean of all steps' at the
     same weights. Then from one gradient without noise.
@@ -59,7 +84,7 @@ def from_gradients(config: RunConfig, units: Units) -> list[Reconstruction]:
 
     def found(run: RunConfig, steps: int) -> Floats:
         rows = [
-            invert(_alone(run, units.select(np.array([i])), sent, steps), _pull(run, y))
+            invert(_alone(run, units.select(np.array([i])), "gradient", sent, steps), _pull(run, y))
             for i, y in zip(chosen, units.y[chosen], strict=True)
         ]
         return np.array(rows)
@@ -76,7 +101,7 @@ def from_gradients(config: RunConfig, units: Units) -> list[Reconstruction]:
     ]
 
 
-def from_moments(units: Units, seed: int) -> Reconstruction:
+def from_moments(units: AllSites, seed: int) -> Reconstruction:
     """Reconstruct units from the moments that a site sends for an SVM, without noise.
 
     Each is the only one of its diagnosis at its site: the sum over the class is the lesion.
@@ -119,10 +144,12 @@ def _cosines(a: Floats, b: Floats) -> Floats:
     return np.asarray(np.einsum("ij,ij->i", a, b) / np.maximum(norms, np.finfo(float).tiny))
 
 
-def _alone(run: RunConfig, unit: Units, sent: Mapping[str, Floats], steps: int) -> Floats:
+def _alone(
+    run: RunConfig, unit: AllSites, question: str, sent: Mapping[str, Floats], steps: int
+) -> Floats:
     """Return the mean of what is seen of a unit that no other hides."""
     channel = 0 if run.trust == "distributed" else int(unit.site[0])
-    sums = [ask(run, unit, "gradient", sent).sums[channel] for _ in range(steps)]
+    sums = [ask(run, unit, question, sent).sums[channel] for _ in range(steps)]
     return np.asarray(np.mean(sums, axis=0))
 
 
@@ -131,7 +158,7 @@ def _pull(run: RunConfig, y: int) -> Floats:
     n_classes = len(DIAGNOSES)
     one = np.ones((1, 1))
     zeros, offset = np.zeros((n_classes, 1)), np.zeros(n_classes)
-    pulls = clipped_pulls(one, np.array([y]), zeros, offset, run.loss, run.clip_norm)
+    pulls = clipped_pulls(one, np.array([y]), zeros, offset, run.classifier, run.clip_norm)
     return np.asarray(pulls[0])
 
 

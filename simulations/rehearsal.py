@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from client.private import noisy_sum
 from common.config import RunConfig
-from common.private import NoisySum
+from common.private import NoisySum, Units
 from server.private import Arrays, Learned, learn
 
 Floats = NDArray[np.float64]
@@ -22,8 +22,8 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Units:
-    """What is private, such as lesions, and where it lies.
+class AllSites:
+    """Records, each a privacy unit by itself, and at which site each lies.
 
     Attributes
     ----------
@@ -41,15 +41,15 @@ class Units:
     def __len__(self) -> int:
         return len(self.y)
 
-    def select(self, chosen: NDArray[np.bool_] | Ints) -> "Units":
+    def select(self, chosen: NDArray[np.bool_] | Ints) -> "AllSites":
         """Return some of the units, at the same sites."""
-        return Units(self.X[chosen], self.y[chosen], self.site[chosen], self.sites)
+        return AllSites(self.X[chosen], self.y[chosen], self.site[chosen], self.sites)
 
     @cached_property
-    def by_site(self) -> list[tuple[Floats, Ints]]:
-        """Each site's records and labels."""
+    def by_site(self) -> list[Units]:
+        """Each site's records."""
         owns = (self.site == number for number in range(self.sites))
-        return [(self.X[own], self.y[own]) for own in owns]
+        return [Units.apart(self.X[own], self.y[own]) for own in owns]
 
 
 class Seen(NamedTuple):
@@ -63,7 +63,7 @@ class Seen(NamedTuple):
     sums: list[Floats]
 
 
-def rehearse(config: RunConfig, units: Units) -> tuple[Learned, list[Seen]]:
+def rehearse(config: RunConfig, units: AllSites) -> tuple[Learned, list[Seen]]:
     """Train on units, and keep what the coordinator saw."""
     seen: list[Seen] = []
 
@@ -74,9 +74,9 @@ def rehearse(config: RunConfig, units: Units) -> tuple[Learned, list[Seen]]:
     return learn(total, units.X.shape[1], config), seen
 
 
-def ask(config: RunConfig, units: Units, question: str, sent: Arrays) -> Seen:
+def ask(config: RunConfig, units: AllSites, question: str, sent: Arrays) -> Seen:
     """Return what a coordinator sees of one question to all sites."""
-    answers: list[NoisySum] = [noisy_sum(config, *own, question, sent) for own in units.by_site]
+    answers: list[NoisySum] = [noisy_sum(config, own, question, sent) for own in units.by_site]
     if config.trust == "distributed":
         answers = [reduce(add, answers)]
     return Seen(question, sent, [answer.decoded() for answer in answers])

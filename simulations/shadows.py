@@ -18,7 +18,7 @@ from common.svm import (
 )
 from simulations.audited_run import lesion_means
 from simulations.membership import Fit
-from simulations.rehearsal import Units, rehearse
+from simulations.rehearsal import AllSites, rehearse
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ _TOLERANCE = 1e-3
 """Gradient norm that ends a shadow's solver: that at which a run chooses C."""
 
 
-def private_fit(config: RunConfig, units: Units) -> Fit:
+def private_fit(config: RunConfig, units: AllSites) -> Fit:
     """Return how classifiers of method private are trained on some of the units."""
     X1 = with_intercept(units.X)
 

@@ -37,7 +37,7 @@ def _audited(fedderm: Type, run: Path, file: Path, *arguments: object) -> tuple[
 def test_a_private_run_keeps_its_promise(fedderm, private, tmp_path):
     found, shown = _audited(fedderm, private, tmp_path / "audit.json")
     assert shown.startswith(SYNTHETIC_NOTE)
-    assert "epsilon 2 at delta 1e-05 is promised for each lesion, trust=distributed" in shown
+    assert "epsilon 2 at delta 1e-05 is promised for each lesion_id, trust=distributed" in shown
     assert "not measurable" in shown  # a thousandth of so few lesions
     attacks = found["found"]
     assert attacks["sites"] == 2

@@ -32,13 +32,21 @@ def test_the_bound_stays_under_the_claim_and_is_no_idle_one(trust):
     assert 0.2 * 8 < found.bound < 8
 
 
-@pytest.mark.parametrize("loss", ["softmax", "hinge"])
-def test_samples_hide_but_the_claim_holds_with_them(monkeypatch, loss):
+def test_moments_keep_their_claim_and_without_their_noise_are_caught(monkeypatch):
+    settings = {"classifier": "lda", "epsilon": 8.0}
+    assert 0.2 * 8 < _play(2000, 256, **settings).bound < 8
+    real = client.private.noisy
+    monkeypatch.setattr("client.private.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r))
+    assert _play(classifier="lda").bound > EPSILON
+
+
+@pytest.mark.parametrize("classifier", ["softmax", "hinge"])
+def test_samples_hide_but_the_claim_holds_with_them(monkeypatch, classifier):
     spent = Plan(SampledGaussian(50.0, 1.0), SampledGaussian(0.5, 0.5, 4))
     for module in ("client.private", "simulations.canaries"):
         monkeypatch.setattr(f"{module}.plan", lambda config: spent)
     claim = epsilon(spent, 1e-5)
-    assert 0.1 < _play(rate=0.5, loss=loss).bound < claim
+    assert 0.1 < _play(rate=0.5, classifier=classifier).bound < claim
 
 
 def test_where_nothing_is_promised_all_is_seen():

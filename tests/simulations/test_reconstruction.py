@@ -5,12 +5,12 @@ import pytest
 
 from common.config import RunConfig
 from common.feature_map import unit_rows
-from simulations.reconstruction import from_gradients, from_moments
-from simulations.rehearsal import Units
+from simulations.reconstruction import from_moments, from_noisy_sums
+from simulations.rehearsal import AllSites
 
 DIMENSIONS, SITES = 256, 2
 RNG = np.random.default_rng(0)
-LESIONS = Units(
+LESIONS = AllSites(
     unit_rows(RNG.standard_normal((60, DIMENSIONS)) + 0.5),
     RNG.integers(0, 7, 60),
     RNG.integers(0, SITES, 60),
@@ -24,10 +24,12 @@ def _seeded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.private.randomness", np.random.default_rng(3).bytes)
 
 
-@pytest.mark.parametrize("loss", ["softmax", "hinge"])
-@pytest.mark.parametrize("rate", [1.0, 0.3])
-def test_without_noise_a_lesion_is_its_gradient(loss, rate):
-    (found,) = from_gradients(RunConfig.read({**SETTINGS, "loss": loss, "rate": rate}), LESIONS)
+@pytest.mark.parametrize(
+    ("classifier", "rate"), [("softmax", 1.0), ("hinge", 1.0), ("hinge", 0.3), ("lda", 1.0)]
+)
+def test_without_noise_a_lesion_is_what_is_sent_of_it(classifier, rate):
+    config = RunConfig.read({**SETTINGS, "classifier": classifier, "rate": rate})
+    (found,) = from_noisy_sums(config, LESIONS)
     assert found.lesions == 60
     # Exact but for the ring's step.
     assert found.median > 1 - 1e-8
@@ -37,16 +39,23 @@ def test_without_noise_a_lesion_is_its_gradient(loss, rate):
 @pytest.mark.parametrize("trust", [{"trust": "site"}, {"trust": "distributed", "honest": 2}])
 def test_a_runs_noise_hides_it_and_without_it_it_is_found(trust):
     config = RunConfig.read({**SETTINGS, **trust, "epsilon": 1})
-    one, every, plain = from_gradients(config, LESIONS)
+    one, every, plain = from_noisy_sums(config, LESIONS)
     for noisy in (one, every):
         assert abs(noisy.median) < 0.05
         assert noisy.high < noisy.high_chance + 0.1
     assert plain.median > 1 - 1e-8
 
 
+def test_noise_hides_a_lesion_in_moments():
+    config = RunConfig.read({**SETTINGS, "classifier": "lda", "epsilon": 1})
+    noisy, plain = from_noisy_sums(config, LESIONS)
+    assert abs(noisy.median) < 0.1
+    assert plain.median > 1 - 1e-8
+
+
 def test_noise_that_promises_little_hides_little():
     config = RunConfig.read({**SETTINGS, "epsilon": 2000})
-    one, every, _ = from_gradients(config, LESIONS)
+    one, every, _ = from_noisy_sums(config, LESIONS)
     assert every.median > one.median > 0.5
 
 
