@@ -115,7 +115,9 @@ def _pay(site: Site, run: str, first: bool) -> dict[str, int]:
 def _ledger(site: Site) -> Ledger:
     """Open the site's ledger. That of a simulated site is all in its folder, and goes with it."""
     config, folder = site.config, site.folder / _LEDGER
-    limit, state = (site.limit, STATE) if site.deployed else (config.epsilon, folder / SEAL_FOLDER)
+    limit, state = (
+        (site.rules.limit, STATE) if site.deployed else (config.epsilon, folder / SEAL_FOLDER)
+    )
     return Ledger.open(folder, site.fingerprint, f"{config.unit}_id", limit, config.delta, state)
 
 
@@ -123,10 +125,10 @@ def _refuse_what_only_simulations_may(site: Site, question: str) -> None:
     """Refuse what would tell more of a hospital's lesions than its budget says."""
     if not site.config.epsilon:
         raise RefusalError("'epsilon' is 0, which is for simulations; set what may be spent")
-    if not site.limit:
+    if not site.rules.limit:
         raise RefusalError("the operator allows no 'epsilon' in the configuration of the node")
-    if site.config.trust == "distributed":
-        raise RefusalError("trust=distributed needs a secure sum, which this version has not")
+    if site.config.trust == "distributed" and not site.config.secure:
+        raise RefusalError("trust=distributed needs a secure sum; set secure=true")
     if question == "evaluate":
         raise RefusalError("exact counts of test lesions are for simulations")
 

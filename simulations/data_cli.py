@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from client.identity import Identity
 from common.config import RunConfig
 from common.datacheck import Check, Count
 from common.datacheck import check as check_folder
@@ -78,6 +79,21 @@ def partition(
     rows = [[name, *_summary(dataset.select(indices))] for name, indices in parts.items()]
     rows.append(["total", *_summary(dataset)])
     typer.echo(_table(["site", "images", "lesions", TEST, *DIAGNOSES], rows))
+
+
+@app.command()
+def identity(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="SITE...", help="Data folders of hospitals.")
+    ],
+) -> None:
+    """Print a line for each SITE, its name and public key, for the file that `peers` names.
+
+    A site without a key gets one; the secret one stays in its folder.
+    """
+    for folder in folders:
+        Dataset.open(folder)  # not just any folder is a hospital's
+        typer.echo(f"{folder.resolve().name}\t{Identity.begun(folder).public().hex()}")
 
 
 def _summary(site: Dataset) -> list[int]:

@@ -16,7 +16,7 @@ from scipy import stats
 import client.private
 from client.app import app
 from client.private import answer
-from client.site import Site
+from client.site import Rules, Site
 from common.config import RunConfig
 from common.errors import ConfigError, RefusalError
 from common.noise import STEP
@@ -40,7 +40,7 @@ def make_site(synthetic_folder: Path, tmp_path: Path, monkeypatch) -> Callable[.
         settings = {"method": "private", "projection": DIMENSIONS, "steps": 3, **changes}
         config = RunConfig.read({**base.flat(), "out": tmp_path / "run", **settings})
         assert config.sites is not None
-        return Site(next(config.sites.iterdir()), config, hospital, limit)
+        return Site(next(config.sites.iterdir()), config, hospital, Rules(limit))
 
     return make
 
