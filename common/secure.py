@@ -42,7 +42,7 @@ def threshold(sites: int) -> int:
     """Return how many of the sites that began a run must be in every sum: above two thirds.
 
     Then even where a third of the sites tell a dishonest coordinator all they know, no two sets
-    can both open a sum of one round (Bonawitz et al. 2017, theorem 6.5).
+    can both open a sum of one round (Bonawitz et al. 2017, section 6, on active adversaries).
     """
     return max(LEAST_SITES, 2 * sites // 3 + 1)
 

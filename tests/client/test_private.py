@@ -185,6 +185,13 @@ def test_a_hospital_refuses_what_only_simulations_may(make_site):
         answer(make_site(hospital=True, epsilon=2), "evaluate", arrays, {}, CONTEXT)
 
 
+def test_a_hospital_shares_noise_in_secure_sums(make_site):
+    changes = {"epsilon": 2, "trust": "distributed", "honest": 4}
+    site = make_site(hospital=True, secure=True, **changes)
+    assert client.private.describe(site)["images"] == ""
+    assert (_ask(site, 0) != 0).any()
+
+
 def test_a_delta_with_which_a_lesion_might_be_published_is_refused(make_site, monkeypatch):
     site = make_site(epsilon=2, delta=0.0099)
     many = np.zeros((102, DIMENSIONS)), np.zeros(102, dtype=np.int64)
