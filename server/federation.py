@@ -3,24 +3,24 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from flwr.app import Message, RecordDict
+from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from common.config import RunConfig
 from common.errors import FedDermError, QuorumError, ReplyError
 from common.sums import S, Sums
-from common.wire import Arrays, Value, pack, size, unpack_arrays, unpack_values
+from common.wire import Arrays, Value, pack, unpack_arrays
 from server.introduction import SiteInfo, odd_ones, read_info
 from server.journal import question_key
+from server.post import POLL_SECONDS, Post, Round
 from server.run import RunFolder
 from server.secure import SecureSums
 
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.2
 _CLOSE_SECONDS = 30.0
 _ROUNDING = 1e-9
 
@@ -47,25 +47,6 @@ class Answers(Generic[S]):
     apart: dict[str, S]
 
 
-@dataclass
-class Round:
-    """One question to all sites, as it is logged.
-
-    Attributes
-    ----------
-    answered : sites whose answers were used, in the order in which they were added.
-    faults : reasons by site; a site with one is out.
-    notes : what else happened.
-    """
-
-    question: str
-    answered: list[str] = field(default_factory=list)
-    faults: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    bytes_down: int = 0
-    bytes_up: int = 0
-
-
 class Federation:
     """The sites of one run, asked in rounds.
 
@@ -82,7 +63,7 @@ class Federation:
     """
 
     def __init__(self, grid: Grid, config: RunConfig, folder: RunFolder):
-        self._grid = grid
+        self._grid, self._post = grid, Post(grid)
         self._config = config
         self._folder = folder
         self._nodes: dict[str, int] = {}
@@ -104,7 +85,7 @@ class Federation:
         nodes = {f"node {node}": node for node in self._wait_for_nodes(record)}
         infos: dict[str, SiteInfo] = {}
         contents = dict.fromkeys(nodes, pack({}, {"question": "join"}))
-        for label, reply in self._replies(nodes, contents, record, self._config.timeout):
+        for label, reply in self._post.replies(nodes, contents, record, self._config.timeout):
             try:
                 info = read_info(reply)
             except ReplyError as error:
@@ -117,6 +98,7 @@ class Federation:
             self._nodes[info.site] = nodes[label]
         self.sites = {site: infos[site] for site in sorted(infos)}
         self._nodes = {site: self._nodes[site] for site in self.sites}
+        self._post.names = {node: site for site, node in self._nodes.items()}
         record.faults |= odd_ones(self.sites)
         record.answered = list(self.sites)
         self._close_round(record, started)
@@ -222,7 +204,7 @@ class Federation:
         """
         started, record = time.monotonic(), Round(question)
         nodes = {site: self._nodes[site] for site in contents}
-        for site, reply in self._replies(nodes, contents, record, self._config.timeout):
+        for site, reply in self._post.replies(nodes, contents, record, self._config.timeout):
             try:
                 answer = read(site, reply)
             except ReplyError as error:
@@ -231,6 +213,19 @@ class Federation:
             record.answered.append(site)
             yield site, answer
         self._close_round(record, started)
+
+    def close(self, finished: bool) -> None:
+        """Tell all sites that joined, lost ones too, to forget what they kept for this run.
+
+        Of a run that is not finished they keep what it needs to go on.
+        """
+        started, record = time.monotonic(), Round("close")
+        content = pack({}, {"question": "close", "finished": finished})
+        patience = min(self._config.timeout, _CLOSE_SECONDS)
+        contents = dict.fromkeys(self._nodes, content)
+        for site, _ in self._post.replies(self._nodes, contents, record, patience):
+            record.answered.append(site)
+        self._folder.log_round(record, time.monotonic() - started)
 
     def _exactly(
         self,
@@ -311,103 +306,6 @@ class Federation:
         record.answered, record.faults = list(self.sites), dict.fromkeys(sorted(sites), reason)
         self._close_round(record, time.monotonic())
 
-    def close(self, finished: bool) -> None:
-        """Tell all sites that joined, lost ones too, to forget what they kept for this run.
-
-        Of a run that is not finished they keep what it needs to go on.
-        """
-        started, record = time.monotonic(), Round("close")
-        content = pack({}, {"question": "close", "finished": finished})
-        patience = min(self._config.timeout, _CLOSE_SECONDS)
-        contents = dict.fromkeys(self._nodes, content)
-        for site, _ in self._replies(self._nodes, contents, record, patience):
-            record.answered.append(site)
-        self._folder.log_round(record, time.monotonic() - started)
-
-    def _replies(
-        self,
-        nodes: Mapping[str, int],
-        contents: Mapping[str, RecordDict],
-        record: Round,
-        patience: float,
-    ) -> Iterator[tuple[str, RecordDict]]:
-        """Send ``contents`` to the nodes and yield what they answer, in order of ``nodes``.
-
-        An answer is yielded as soon as those before it are there, so that many large ones
-        need not be held at once. Faults are put into ``record``.
-        """
-        pending = self._send(nodes, contents, record, patience)
-        waiting = list(nodes)
-        arrived: dict[str, RecordDict] = {}
-        for label, reply in self._collect(pending, nodes, record, patience):
-            arrived[label] = reply
-            while waiting and (waiting[0] in arrived or waiting[0] in record.faults):
-                first = waiting.pop(0)
-                if first not in record.faults:
-                    yield first, arrived.pop(first)
-        yield from ((label, arrived[label]) for label in waiting if label not in record.faults)
-
-    def _send(
-        self,
-        nodes: Mapping[str, int],
-        contents: Mapping[str, RecordDict],
-        record: Round,
-        patience: float,
-    ) -> dict[str, str]:
-        """Send each node its content and return their labels by message id."""
-        # Sites that share a machine answer one after the other.
-        ttl = patience * max(1, len(nodes))
-        messages = [
-            Message(contents[label], node, "query", ttl=ttl) for label, node in nodes.items()
-        ]
-        record.bytes_down += sum(size(contents[label]) for label in nodes)
-        # Flower returns no ids where all messages are too large, and None for one that is odd.
-        ids: list[str | None] = list(self._grid.push_messages(messages))
-        ids = ids or [None] * len(messages)
-        pending = {}
-        for label, message_id in zip(nodes, ids, strict=True):
-            if message_id is None:
-                record.faults[label] = "could not be sent the question"
-            else:
-                pending[message_id] = label
-        return pending
-
-    def _collect(
-        self, pending: dict[str, str], nodes: Mapping[str, int], record: Round, patience: float
-    ) -> Iterator[tuple[str, RecordDict]]:
-        """Yield good replies as they arrive; sites that stay silent are faults.
-
-        Time is up when none of the sites still waited for has answered for ``patience``
-        seconds.
-        """
-        asked = dict(pending)
-        end = time.monotonic() + patience
-        while pending and time.monotonic() < end:
-            replies = list(self._grid.pull_messages(pending))
-            for reply in replies:
-                label = _sender(reply, asked, nodes)
-                if label is None:
-                    who = self._name(reply.metadata.src_node_id)
-                    record.notes.append(f"ignored a reply of {who} that was not asked for")
-                    continue
-                if pending.pop(reply.metadata.reply_to_message_id, None) is None:
-                    record.faults[label] = "answered twice"
-                    continue
-                end = time.monotonic() + patience
-                if reason := _refusal(reply, label):
-                    record.faults[label] = reason
-                    continue
-                record.bytes_up += size(reply.content)
-                yield label, reply.content
-            if not replies:
-                time.sleep(_POLL_SECONDS)
-        for label in pending.values():
-            record.faults[label] = f"gave no answer within {patience:g} s"
-
-    def _name(self, source: int) -> str:
-        names = (site for site, node in self._nodes.items() if node == source)
-        return next(names, f"node {source}")
-
     def _wait_for_nodes(self, record: Round) -> list[int]:
         """Return the connected nodes once as many as expected are there, or time is up."""
         expected = max(self._config.expected, self._config.quorum)
@@ -417,7 +315,7 @@ class Federation:
                 within = f"within {self._config.timeout:g} s"
                 record.notes.append(f"{len(nodes)} of {expected} expected sites connected {within}")
                 break
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         return nodes
 
     def _close_round(self, record: Round, started: float) -> None:
@@ -432,29 +330,6 @@ class Federation:
                 f"{len(self.sites)} sites are left in round '{record.question}', the quorum is "
                 f"{self._config.quorum}: {why or 'no more are connected'}"
             )
-
-
-def _sender(reply: Message, asked: Mapping[str, str], nodes: Mapping[str, int]) -> str | None:
-    """Name the site whose reply this is; None if it was not asked for."""
-    label = asked.get(reply.metadata.reply_to_message_id)
-    # That a node is gone or a message expired is answered by Flower in the site's place.
-    if label is not None and (reply.has_error() or reply.metadata.src_node_id == nodes[label]):
-        return label
-    return None
-
-
-def _refusal(reply: Message, label: str) -> str | None:
-    """Return why a reply is no answer, with the site's name where only its node is known."""
-    if reply.has_error():
-        return f"failed: {reply.error.reason}"
-    try:
-        values = unpack_values(reply.content)
-    except ReplyError as error:
-        return str(error)
-    if "refused" not in values:
-        return None
-    name = str(values.get("site", label))
-    return f"{'' if name == label else f'({name}) '}refused: {values['refused']!s}"
 
 
 def _check_size(answer: Sums, images: int | None) -> None:
