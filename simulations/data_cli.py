@@ -7,7 +7,6 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from client.identity import Identity
 from common.config import RunConfig
 from common.datacheck import Check, Count
 from common.datacheck import check as check_folder
@@ -91,6 +90,8 @@ def identity(
 
     A site without a key gets one; the secret one stays in its folder.
     """
+    from client.identity import Identity  # it imports Flower
+
     for folder in folders:
         Dataset.open(folder)  # not just any folder is a hospital's
         typer.echo(f"{folder.resolve().name}\t{Identity.begun(folder).public().hex()}")
