@@ -45,11 +45,25 @@ def _answer(site: Site, content: RecordDict, context: Context) -> RecordDict:
     if question == "close":
         site.close(context.run_id, bool(values["finished"]))
         return pack({}, {})
+    if site.rules.least_sites and not site.config.secure:
+        raise RefusalError(
+            f"this site answers in secure sums only, over {site.rules.least_sites} sites or more; "
+            "set secure=true"
+        )
     method = _method(site)
     if question == "join":
         return pack({}, {**_describe(site), **method.describe(site)})
-    sums = method.answer(site, question, unpack_arrays(content), values, context)
-    return pack(sums.to_record(), {})
+
+    def sums() -> Any:
+        return method.answer(site, question, unpack_arrays(content), values, context)
+
+    if not site.config.secure:
+        return pack(sums().to_record(), {})
+    from client import secure
+
+    if question in secure.QUESTIONS:
+        return secure.respond(site, question, values)
+    return secure.answer(site, content, sums)
 
 
 def _method(site: Site) -> Any:

@@ -118,7 +118,9 @@ def _paid(site: Site, run: str, step: int) -> Iterator[None]:
 def _ledger(site: Site) -> Ledger:
     """Open the site's ledger. That of a simulated site is all in its folder, and goes with it."""
     config, folder = site.config, site.folder / _LEDGER
-    limit, state = (site.limit, STATE) if site.deployed else (config.epsilon, folder / SEAL_FOLDER)
+    limit, state = config.epsilon, folder / SEAL_FOLDER
+    if site.deployed:
+        limit, state = site.rules.limit, STATE
     return Ledger.open(folder, site.fingerprint, config.unit, limit, config.delta, state)
 
 
@@ -126,10 +128,10 @@ def _refuse_what_only_simulations_may(site: Site, question: str) -> None:
     """Refuse what would tell more of a hospital's lesions than its budget says."""
     if not site.config.epsilon:
         raise RefusalError("'epsilon' is 0, which is for simulations; set what may be spent")
-    if not site.limit:
+    if not site.rules.limit:
         raise RefusalError("the operator allows no 'epsilon' in the configuration of the node")
-    if site.config.trust == "distributed":
-        raise RefusalError("trust=distributed needs a secure sum, which this version has not")
+    if site.config.trust == "distributed" and not site.config.secure:
+        raise RefusalError("trust=distributed needs a secure sum; set secure=true")
     if question == "evaluate":
         raise RefusalError("exact counts of test lesions are for simulations")
 

@@ -5,10 +5,10 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from flwr.app import Context
+from flwr.app import Context, UserConfig
 from numpy.typing import NDArray
 
 from common.config import RunConfig
@@ -41,6 +41,40 @@ class Records:
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What the operator of a hospital allows, whatever a run's configuration says.
+
+    Attributes
+    ----------
+    limit : largest epsilon; 0 for none.
+    least_sites : least number of sites in a secure sum; 0: a sum need not be secure.
+    peers : file of the public keys of the sites that may be in a secure sum.
+    """
+
+    limit: float = 0.0
+    least_sites: int = 0
+    peers: Path | None = None
+
+    @classmethod
+    def read(cls, node: UserConfig) -> Self:
+        """Read ``epsilon``, ``secure`` and ``peers`` of a node's configuration.
+
+        Raises
+        ------
+        ConfigError
+            If a value is none.
+        """
+        try:
+            limit, least = float(node.get("epsilon", 0.0)), int(node.get("secure", 0))
+        except ValueError as error:
+            raise ConfigError(f"the node's configuration is wrong: {error}") from error
+        return cls(limit, least, Path(str(node["peers"])) if "peers" in node else None)
+
+
+_NO_RULES = Rules()
+
+
+@dataclass(frozen=True)
 class Site:
     """One data folder under one run's configuration.
 
@@ -49,13 +83,13 @@ class Site:
     folder : of the images and their table.
     config : of the run; the coordinator's word.
     deployed : whether it is a hospital's, not a part of a simulation.
-    limit : largest epsilon that the operator of a hospital allows; 0 for none.
+    rules : of the operator of a hospital.
     """
 
     folder: Path
     config: RunConfig
     deployed: bool = False
-    limit: float = 0.0
+    rules: Rules = _NO_RULES
 
     @property
     def name(self) -> str:
@@ -159,9 +193,9 @@ class Site:
 def open_site(context: Context) -> Site:
     """Return the site that a message is meant for.
 
-    A deployed site's operator names its folder as ``data`` in the node's configuration, and as
-    ``epsilon`` the limit of its privacy ledger; a simulated site is the one at its
-    ``partition-id`` among the folders in ``sites``.
+    A deployed site's operator names its folder as ``data`` in the node's configuration, beside
+    its :class:`Rules`; a simulated site is the one at its ``partition-id`` among the folders in
+    ``sites``.
 
     Raises
     ------
@@ -170,8 +204,8 @@ def open_site(context: Context) -> Site:
     """
     config = RunConfig.read(context.run_config)
     if "data" in context.node_config:
-        limit = float(str(context.node_config.get("epsilon", 0.0)))
-        return _site(Path(str(context.node_config["data"])), config, deployed=True, limit=limit)
+        rules = Rules.read(context.node_config)
+        return _site(Path(str(context.node_config["data"])), config, deployed=True, rules=rules)
     if config.sites is None or "partition-id" not in context.node_config:
         raise ConfigError("no data folder: set 'data' in the node or 'sites' in the run")
     index = int(context.node_config["partition-id"])
@@ -197,6 +231,8 @@ def site_folders(sites: Path) -> list[Path]:
 
 
 @lru_cache(maxsize=1024)
-def _site(folder: Path, config: RunConfig, deployed: bool = False, limit: float = 0.0) -> Site:
+def _site(
+    folder: Path, config: RunConfig, deployed: bool = False, rules: Rules = _NO_RULES
+) -> Site:
     """Remember sites, since a process may answer many messages for many of them."""
-    return Site(folder, config, deployed, limit)
+    return Site(folder, config, deployed, rules)

@@ -1,6 +1,5 @@
 """A site's answers while an SVM is trained: sums over its records, and what it refuses."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -11,6 +10,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Context
 from numpy.typing import NDArray
 
+from client.gate import Gate, Gated
 from client.site import Site
 from common.calibration import calibration_sums, probabilities
 from common.dataset import DIAGNOSES
@@ -27,7 +27,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 N_CLASSES = len(DIAGNOSES)
-_FOLD_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def answer(
     arrays: Arrays,
     values: Mapping[str, Value],
     context: Context,
-) -> Sums:
+) -> Sums | Gated:
     """Answer one question of the coordinator.
 
     Raises
@@ -109,6 +108,8 @@ def answer(
         )
     if question == "hinge":
         _count_round(context, limit=prepared.Z.shape[1] // 2)
+        if site.config.secure:  # where counts are added before they are compared
+            return gated_hinge(prepared, weights, site.config.min_active, site.config.folds)
         return hinge(prepared, weights, site.config.min_active)
     scores, y = _unseen_scores(prepared, weights)
     calibration = np.asarray(arrays["calibration"], dtype=np.float64)
@@ -131,23 +132,39 @@ def hinge(prepared: Prepared, weights: Floats, min_active: int) -> HingeSums:
         gradient would begin to be a patient. Of each fold a third as many must pull, because
         fits with and without it can be subtracted.
     """
+    folds = max(len(weights), int(prepared.fold.max()) + 1)
+    sums, gated = _hinge(prepared, weights, min_active, folds)
+    gated.gate.check(gated.counts)
+    return sums
+
+
+def gated_hinge(prepared: Prepared, weights: Floats, min_active: int, folds: int) -> Gated:
+    """Return the same with the counts, to be compared when they are those of all sites.
+
+    Parameters
+    ----------
+    folds : how many there are, at all sites together.
+    """
+    return _hinge(prepared, weights, min_active, folds)[1]
+
+
+def _hinge(
+    prepared: Prepared, weights: Floats, min_active: int, folds: int
+) -> tuple[HingeSums, Gated]:
     n_fits = len(weights)
     kept = np.ones((n_fits, len(prepared.y)))
     if n_fits > 1:
         kept[prepared.fold, np.arange(len(prepared.y))] = 0.0
     sums, active = hinge_sums(prepared.X1, prepared.y, prepared.sample_weight * kept, weights)
-    in_fit, in_fold = _fewest_active(prepared, active)
-    least = math.ceil(min_active * _FOLD_SHARE)
-    if in_fit < min_active or in_fold < least:
-        raise RefusalError(
-            f"only {in_fit} lesions, of one fold {in_fold}, are active in one of the problems; a "
-            f"sum that hides each of them needs {min_active} and {least}"
-        )
-    return sums
+    in_fits, in_folds = _active_lesions(prepared, active, folds)
+    gate = Gate(len(in_fits) + len(in_folds), len(in_fits), min_active)
+    return sums, Gated(sums, gate, (*in_fits, *in_folds))
 
 
-def _fewest_active(prepared: Prepared, active: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the least numbers of active lesions in a problem: of a fit, and of a fold in it."""
+def _active_lesions(
+    prepared: Prepared, active: NDArray[np.bool_], folds: int
+) -> tuple[list[int], list[int]]:
+    """Return the numbers of active lesions in each problem: of a fit, and of each fold in it."""
     lesions, first = np.unique(prepared.lesion, return_index=True)
     pulling = np.zeros((len(lesions), len(active), N_CLASSES), dtype=np.bool_)
     number = np.searchsorted(lesions, prepared.lesion)
@@ -155,11 +172,9 @@ def _fewest_active(prepared: Prepared, active: NDArray[np.bool_]) -> tuple[int, 
     fold = prepared.fold[first]
     in_folds = [
         np.delete(pulling[fold == f].sum(axis=0), f if len(active) > 1 else [], axis=0)
-        for f in np.unique(fold)
+        for f in range(folds)
     ]
-    # A fold of which none pull adds nothing, and nothing is found by taking it away.
-    present = [int(counts[counts > 0].min(initial=len(lesions))) for counts in in_folds]
-    return int(pulling.sum(axis=0).min()), min(present)
+    return pulling.sum(axis=0).ravel().tolist(), np.stack(in_folds).ravel().tolist()
 
 
 def _folder_name(digest: str) -> str:

@@ -57,6 +57,9 @@ class CommonConfig(BaseModel):
     )
     quorum: int = Field(default=1, ge=1, description="least number of sites that a model needs")
     expected: int = Field(default=1, ge=1, description="sites waited for before the start")
+    secure: bool = Field(
+        default=False, description="the coordinator learns sums over all sites, no site's share"
+    )
     timeout: float = Field(
         default=3600.0,
         gt=0,
@@ -91,6 +94,15 @@ class RunConfig(PrivateConfig, FinetuneConfig, SvmConfig, CommonConfig):
             raise ValueError(
                 f"'epsilon' is {self.epsilon:g}, but method {self.method} sends sums without "
                 "noise; set method=private"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _same_sites(self) -> Self:
+        if self.secure and self.fraction != 1:
+            raise ValueError(
+                f"'fraction' is {self.fraction:g}, but secure sums are over all sites: those over "
+                "some could be subtracted; set fraction=1"
             )
         return self
 

@@ -26,6 +26,9 @@ Ints = NDArray[np.int64]
 CONTROL = "control/"
 """Before the names of SCAFFOLD's control variates."""
 
+SQUARES = "exp_avg_sq"
+"""The one of AdamW's moments that a step divides by the root of."""
+
 STEP = "step"
 """The one of AdamW's moments that is a number: how many steps there were."""
 
@@ -86,7 +89,7 @@ def plan(config: FinetuneConfig) -> list[Round]:
 def moment_kinds(config: FinetuneConfig) -> tuple[str, ...]:
     """Return the optimiser's moments, by PyTorch's names for them."""
     if config.optimizer == "adamw":
-        return ("exp_avg", "exp_avg_sq", STEP)
+        return ("exp_avg", SQUARES, STEP)
     return ("momentum_buffer",) if config.momentum else ()
 
 
@@ -191,6 +194,10 @@ class Update(Sums):
     def to_record(self) -> dict[str, NDArray[np.generic]]:
         """Return the arrays by name, the tensors' beside the others'."""
         return {"weight": self.weight, "loss": self.loss, **self.tensors}
+
+    def extra_bits(self, name: str) -> int:
+        """Return 16 for mean squares: an error there counts as its root, beside AdamW's 1e-8."""
+        return 16 if name.startswith(f"{SQUARES}/") else 0
 
     @classmethod
     def _from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:

@@ -11,7 +11,7 @@ from common.sums import Sums
 Floats = NDArray[np.float64]
 
 _CHUNK = 4096  # rows converted to float64 at a time, so that memory stays flat
-_RESOLUTION = 1e-10  # of a variance, relative to the mean's square
+_RESOLUTION = 1e-10  # of a variance, relative to the mean's square or to the largest
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def lda(moments: Moments) -> tuple[Floats, Floats]:
     centred = means - moments.mean
     within = (moments.scatter() - (centred * count[:, None]).T @ centred) / moments.weight
     coefficients = np.zeros_like(moments.class_sum)
-    coefficients[present] = np.linalg.lstsq(within, means.T)[0].T
+    coefficients[present] = np.linalg.lstsq(within, means.T, rcond=_RESOLUTION)[0].T
     intercepts = np.zeros_like(moments.class_weight)
     halves = 0.5 * np.sum(means * coefficients[present], axis=1)
     intercepts[present] = np.log(count / moments.weight) - halves

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +61,16 @@ class Sums:
                 raise ReplyError(f"array '{name}' is negative, which no records can make it")
         return self._from_arrays(record)
 
+    def extra_bits(self, name: str) -> int:
+        """Return how many bits finer than others an array's steps are in a secure sum."""
+        return 0
+
     @classmethod
     def _from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
         return cls(**arrays)
+
+
+S = TypeVar("S", bound=Sums)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def model_card(config: RunConfig, metrics: Mapping[str, Any]) -> str:
         "## Training",
         _training(config, metrics["training"]),
         "## Test",
-        "On lesions that were held out, from counts added over the sites; n/a where there is none.",
+        "On lesions that were held out, from counts added over the sites; n/a where there is none."
+        + (" Of each site alone nothing is known." if config.secure else ""),
         _scores({"all sites": metrics["overall"], **metrics["sites"]}),
         _per_class(metrics["overall"]),
         "## Use and limits",
@@ -82,6 +83,8 @@ def _kind(config: RunConfig) -> str:
 
 def _training(config: RunConfig, training: Mapping[str, Any]) -> str:
     facts: dict[str, object] = {"seed": config.seed}
+    if config.secure:
+        facts["sums"] = "secure: the coordinator learned those over all sites, no site's share"
     if config.method == "finetune":
         keys = ("bytes_sent", "bytes_of_whole_networks")
         sent, whole = (f"{training[key] / 1e6:.0f} MB" for key in keys)

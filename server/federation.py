@@ -2,24 +2,25 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from flwr.app import Message, RecordDict
+from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from common.config import RunConfig
 from common.errors import FedDermError, QuorumError, ReplyError
-from common.sums import Sums
-from common.wire import Arrays, Value, pack, size, unpack_arrays, unpack_values
+from common.sums import S, Sums
+from common.wire import Arrays, Value, pack, unpack_arrays
 from server.introduction import SiteInfo, odd_ones, read_info
 from server.journal import question_key
+from server.post import POLL_SECONDS, Post, Round
 from server.run import RunFolder
+from server.secure import SecureSums
 
-S = TypeVar("S", bound=Sums)
+T = TypeVar("T")
 
-_POLL_SECONDS = 0.2
 _CLOSE_SECONDS = 30.0
 _ROUNDING = 1e-9
 
@@ -30,23 +31,20 @@ class SitesLostError(FedDermError):
     """Sites failed in a round, and those that are left may go on without them."""
 
 
-@dataclass
-class Round:
-    """One question to all sites, as it is logged.
+@dataclass(frozen=True)
+class Answers(Generic[S]):
+    """What the sites answered to a question.
 
     Attributes
     ----------
-    answered : sites whose answers were used, in the order in which they were added.
-    faults : reasons by site; a site with one is out.
-    notes : what else happened.
+    total : the sum.
+    sites : names of those in it.
+    apart : each site's, by name; none where sums are secure.
     """
 
-    question: str
-    answered: list[str] = field(default_factory=list)
-    faults: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    bytes_down: int = 0
-    bytes_up: int = 0
+    total: S
+    sites: list[str]
+    apart: dict[str, S]
 
 
 class Federation:
@@ -65,15 +63,18 @@ class Federation:
     """
 
     def __init__(self, grid: Grid, config: RunConfig, folder: RunFolder):
-        self._grid = grid
+        self._grid, self._post = grid, Post(grid)
         self._config = config
         self._folder = folder
         self._nodes: dict[str, int] = {}
+        self._secure: SecureSums | None = None
         self.sites: dict[str, SiteInfo] = {}
         self.faults: dict[str, str] = {}
 
     def join(self) -> None:
         """Ask every connected node who it is; those with an odd answer are left out, by name.
+
+        Where sums are secure, the sites then agree on keys.
 
         Raises
         ------
@@ -83,8 +84,8 @@ class Federation:
         started, record = time.monotonic(), Round("join")
         nodes = {f"node {node}": node for node in self._wait_for_nodes(record)}
         infos: dict[str, SiteInfo] = {}
-        content = pack({}, {"question": "join"})
-        for label, reply in self._replies(nodes, content, record, self._config.timeout):
+        contents = dict.fromkeys(nodes, pack({}, {"question": "join"}))
+        for label, reply in self._post.replies(nodes, contents, record, self._config.timeout):
             try:
                 info = read_info(reply)
             except ReplyError as error:
@@ -97,9 +98,15 @@ class Federation:
             self._nodes[info.site] = nodes[label]
         self.sites = {site: infos[site] for site in sorted(infos)}
         self._nodes = {site: self._nodes[site] for site in self.sites}
+        self._post.names = {node: site for site, node in self._nodes.items()}
         record.faults |= odd_ones(self.sites)
         record.answered = list(self.sites)
         self._close_round(record, started)
+        if self._config.secure:
+            self._secure = SecureSums(self.exchange, self._folder.name)
+            self._secure.agree(list(self.sites))
+            if former := self.sites.keys() - set(self._secure.members):
+                self._leave_out(former, "was lost before; the sites of this run may only be fewer")
 
     def ask(
         self,
@@ -113,14 +120,17 @@ class Federation:
         What these sites were asked before the run was interrupted is not asked again.
         Parameters and errors are those of :meth:`answers`.
         """
-        fingerprints = {site: info.fingerprint for site, info in self.sites.items()}
-        key = question_key(question, fingerprints, arrays or {}, values or {})
-        total = self._folder.journal.recall(key, zero)
+        known = {site: info.fingerprint for site, info in self.sites.items()}
+
+        def key(sites: Collection[str]) -> str:
+            asked = {site: known[site] for site in sites}
+            return question_key(question, asked, arrays or {}, values or {})
+
+        total = self._folder.journal.recall(key(known), zero)
         if total is None:
-            total = zero
-            for _, answer in self.answers(question, zero, arrays, values):
-                total = total + answer
-            self._folder.journal.keep(key, total)
+            found = self._exactly(question, zero, arrays, values, apart=False)
+            self._folder.journal.keep(key(found.sites), found.total)
+            total = found.total
         return total
 
     def answers(
@@ -129,38 +139,23 @@ class Federation:
         zero: S,
         arrays: Arrays | None = None,
         values: Mapping[str, Value] | None = None,
-        sites: Collection[str] | None = None,
-    ) -> Iterator[tuple[str, S]]:
-        """Yield each site's name and checked answer, in the order of the names.
+    ) -> Answers[S]:
+        """Return the checked answers of all sites, added in the order of the sites' names.
 
         Parameters
         ----------
         zero : the neutral element, which every answer must look like.
-        sites : the sites that are asked; None for all.
 
         Raises
         ------
         SitesLostError
-            At the end, if sites failed and the quorum stands. They are out, and what was
-            computed with them before must be computed again.
+            If sites failed and the quorum stands. They are out, and what was computed with them
+            before must be computed again.
         QuorumError
-            At the end, if too few sites are left.
+            If too few sites are left, or, where sums are secure, what was computed with those
+            that failed cannot be computed again.
         """
-        content = pack(arrays or {}, {"question": question, **(values or {})})
-        started, record = time.monotonic(), Round(question)
-        nodes = {s: self._nodes[s] for s in self.sites if sites is None or s in sites}
-        for site, reply in self._replies(nodes, content, record, self._config.timeout):
-            try:
-                answer = zero.from_record(unpack_arrays(reply))
-                _check_size(answer, self.sites[site].images)
-            except ReplyError as error:
-                record.faults[site] = str(error)
-                continue
-            record.answered.append(site)
-            yield site, answer
-        self._close_round(record, started)
-        if record.faults:
-            raise SitesLostError(_sentence(record.faults))
+        return self._exactly(question, zero, arrays, values, apart=True)
 
     def remaining(
         self,
@@ -169,23 +164,55 @@ class Federation:
         arrays: Arrays | None = None,
         values: Mapping[str, Value] | None = None,
         sites: Collection[str] | None = None,
-    ) -> dict[str, S]:
-        """Return the checked answers by site; the run goes on without sites that fail.
+    ) -> Answers[S]:
+        """Return the checked answers; the run goes on without sites that fail.
 
-        Parameters are those of :meth:`answers`.
+        Parameters
+        ----------
+        zero : the neutral element, which every answer must look like.
+        sites : the sites that are asked; None for all.
 
         Raises
         ------
         QuorumError
             If too few sites are left.
         """
-        found = {}
-        try:
-            for site, answer in self.answers(question, zero, arrays, values, sites):
-                found[site] = answer
-        except SitesLostError as lost:
-            _log.warning("%s; going on with %s", lost, ", ".join(self.sites))
+        before = list(self.sites)
+        found = self._gather(question, zero, arrays, values, sites, again=True, apart=True)
+        if lost := self._lost(before):
+            _log.warning("%s; going on with %s", _sentence(lost), ", ".join(self.sites))
         return found
+
+    def exchange(
+        self,
+        question: str,
+        contents: Mapping[str, RecordDict],
+        read: Callable[[str, RecordDict], T],
+    ) -> Iterator[tuple[str, T]]:
+        """Send each site its content; yield names and what was read, in the order of ``contents``.
+
+        This is one round: at its end sites that failed are out, and the quorum is checked.
+
+        Parameters
+        ----------
+        read : reads a site's answer; where it raises a ``ReplyError``, the site has failed.
+
+        Raises
+        ------
+        QuorumError
+            At the end, if too few sites are left.
+        """
+        started, record = time.monotonic(), Round(question)
+        nodes = {site: self._nodes[site] for site in contents}
+        for site, reply in self._post.replies(nodes, contents, record, self._config.timeout):
+            try:
+                answer = read(site, reply)
+            except ReplyError as error:
+                record.faults[site] = str(error)
+                continue
+            record.answered.append(site)
+            yield site, answer
+        self._close_round(record, started)
 
     def close(self, finished: bool) -> None:
         """Tell all sites that joined, lost ones too, to forget what they kept for this run.
@@ -195,83 +222,89 @@ class Federation:
         started, record = time.monotonic(), Round("close")
         content = pack({}, {"question": "close", "finished": finished})
         patience = min(self._config.timeout, _CLOSE_SECONDS)
-        for site, _ in self._replies(self._nodes, content, record, patience):
+        contents = dict.fromkeys(self._nodes, content)
+        for site, _ in self._post.replies(self._nodes, contents, record, patience):
             record.answered.append(site)
         self._folder.log_round(record, time.monotonic() - started)
 
-    def _replies(
-        self, nodes: Mapping[str, int], content: RecordDict, record: Round, patience: float
-    ) -> Iterator[tuple[str, RecordDict]]:
-        """Send ``content`` to all nodes and yield what they answer, in order of ``nodes``.
+    def _exactly(
+        self,
+        question: str,
+        zero: S,
+        arrays: Arrays | None,
+        values: Mapping[str, Value] | None,
+        apart: bool,
+    ) -> Answers[S]:
+        """Gather answers and raise if sites were lost, with which sums were added before.
 
-        An answer is yielded as soon as those before it are there, so that many large ones
-        need not be held at once. Faults are put into ``record``.
+        Without secure sums the run may begin again without them. With these, not where a sum
+        with them was opened: beside the same without them, it would tell their share.
         """
-        pending = self._send(nodes, content, record, patience)
-        waiting = list(nodes)
-        arrived: dict[str, RecordDict] = {}
-        for label, reply in self._collect(pending, nodes, record, patience):
-            arrived[label] = reply
-            while waiting and (waiting[0] in arrived or waiting[0] in record.faults):
-                first = waiting.pop(0)
-                if first not in record.faults:
-                    yield first, arrived.pop(first)
-        yield from ((label, arrived[label]) for label in waiting if label not in record.faults)
+        before, secure = list(self.sites), self._secure
+        opened = secure is not None and secure.opened
+        found = self._gather(question, zero, arrays, values, None, not opened, apart)
+        lost = self._lost(before)
+        if secure is None and lost:
+            raise SitesLostError(_sentence(lost))
+        if lost and (opened or lost.keys() & set(found.sites)):
+            raise QuorumError(
+                f"{_sentence(lost)}; sums with it were opened, and the same without it would tell "
+                "its share: start this run again when it is back, and it goes on"
+            )
+        return found
 
-    def _send(
-        self, nodes: Mapping[str, int], content: RecordDict, record: Round, patience: float
-    ) -> dict[str, str]:
-        """Send ``content`` to all nodes and return their labels by message id."""
-        # Sites that share a machine answer one after the other.
-        ttl = patience * max(1, len(nodes))
-        messages = [Message(content, node, "query", ttl=ttl) for node in nodes.values()]
-        record.bytes_down += size(content) * len(messages)
-        # Flower returns no ids where all messages are too large, and None for one that is odd.
-        ids: list[str | None] = list(self._grid.push_messages(messages))
-        ids = ids or [None] * len(messages)
-        pending = {}
-        for label, message_id in zip(nodes, ids, strict=True):
-            if message_id is None:
-                record.faults[label] = "could not be sent the question"
-            else:
-                pending[message_id] = label
-        return pending
+    def _gather(
+        self,
+        question: str,
+        zero: S,
+        arrays: Arrays | None,
+        values: Mapping[str, Value] | None,
+        sites: Collection[str] | None,
+        again: bool,
+        apart: bool,
+    ) -> Answers[S]:
+        """Ask a question and add the answers.
 
-    def _collect(
-        self, pending: dict[str, str], nodes: Mapping[str, int], record: Round, patience: float
-    ) -> Iterator[tuple[str, RecordDict]]:
-        """Yield good replies as they arrive; sites that stay silent are faults.
-
-        Time is up when none of the sites still waited for has answered for ``patience``
-        seconds.
+        Parameters
+        ----------
+        again : whether to ask again, in secure sums, without sites that fail.
+        apart : whether to keep each answer.
         """
-        asked = dict(pending)
-        end = time.monotonic() + patience
-        while pending and time.monotonic() < end:
-            replies = list(self._grid.pull_messages(pending))
-            for reply in replies:
-                label = _sender(reply, asked, nodes)
-                if label is None:
-                    who = self._name(reply.metadata.src_node_id)
-                    record.notes.append(f"ignored a reply of {who} that was not asked for")
-                    continue
-                if pending.pop(reply.metadata.reply_to_message_id, None) is None:
-                    record.faults[label] = "answered twice"
-                    continue
-                end = time.monotonic() + patience
-                if reason := _refusal(reply, label):
-                    record.faults[label] = reason
-                    continue
-                record.bytes_up += size(reply.content)
-                yield label, reply.content
-            if not replies:
-                time.sleep(_POLL_SECONDS)
-        for label in pending.values():
-            record.faults[label] = f"gave no answer within {patience:g} s"
+        content = pack(arrays or {}, {"question": question, **(values or {})})
+        if self._secure and zero.to_record():
+            return self._gather_secure(self._secure, question, zero, content, again)
+        asked = [site for site in self.sites if sites is None or site in sites]
 
-    def _name(self, source: int) -> str:
-        names = (site for site, node in self._nodes.items() if node == source)
-        return next(names, f"node {source}")
+        def read(site: str, reply: RecordDict) -> S:
+            answer = zero.from_record(unpack_arrays(reply))
+            _check_size(answer, self.sites[site].images)
+            return answer
+
+        total, added, kept = zero, [], {}
+        for site, answer in self.exchange(question, dict.fromkeys(asked, content), read):
+            total = total + answer
+            added.append(site)
+            if apart:
+                kept[site] = answer
+        return Answers(total, added, kept)
+
+    def _gather_secure(
+        self, secure: SecureSums, question: str, zero: S, content: RecordDict, again: bool
+    ) -> Answers[S]:
+        infos = self.sites
+        total, members = secure.sum(question, zero, content, again)
+        images = [infos[site].images for site in members]
+        # Of each site alone its counts cannot be compared with its images.
+        _check_size(total, None if None in images else sum(filter(None, images)))
+        return Answers(total, members, {})
+
+    def _lost(self, before: Collection[str]) -> dict[str, str]:
+        return {site: self.faults[site] for site in before if site not in self.sites}
+
+    def _leave_out(self, sites: Collection[str], reason: str) -> None:
+        record = Round("secure.members")
+        record.answered, record.faults = list(self.sites), dict.fromkeys(sorted(sites), reason)
+        self._close_round(record, time.monotonic())
 
     def _wait_for_nodes(self, record: Round) -> list[int]:
         """Return the connected nodes once as many as expected are there, or time is up."""
@@ -282,7 +315,7 @@ class Federation:
                 within = f"within {self._config.timeout:g} s"
                 record.notes.append(f"{len(nodes)} of {expected} expected sites connected {within}")
                 break
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         return nodes
 
     def _close_round(self, record: Round, started: float) -> None:
@@ -297,29 +330,6 @@ class Federation:
                 f"{len(self.sites)} sites are left in round '{record.question}', the quorum is "
                 f"{self._config.quorum}: {why or 'no more are connected'}"
             )
-
-
-def _sender(reply: Message, asked: Mapping[str, str], nodes: Mapping[str, int]) -> str | None:
-    """Name the site whose reply this is; None if it was not asked for."""
-    label = asked.get(reply.metadata.reply_to_message_id)
-    # That a node is gone or a message expired is answered by Flower in the site's place.
-    if label is not None and (reply.has_error() or reply.metadata.src_node_id == nodes[label]):
-        return label
-    return None
-
-
-def _refusal(reply: Message, label: str) -> str | None:
-    """Return why a reply is no answer, with the site's name where only its node is known."""
-    if reply.has_error():
-        return f"failed: {reply.error.reason}"
-    try:
-        values = unpack_values(reply.content)
-    except ReplyError as error:
-        return str(error)
-    if "refused" not in values:
-        return None
-    name = str(values.get("site", label))
-    return f"{'' if name == label else f'({name}) '}refused: {values['refused']!s}"
 
 
 def _check_size(answer: Sums, images: int | None) -> None:

@@ -6,9 +6,8 @@ import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
-from operator import add
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +16,21 @@ from common import calibration
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.errors import ConfigError, DataError
-from common.finetune import CONTROL, Round, Update, plan, shapes
+from common.finetune import CONTROL, SQUARES, Round, Update, plan, shapes
 from common.imbalance import ClassCounts
 from common.metrics import Evaluation, Metrics
 from common.network import ALL, Network, Stage, open_stage, shared_network
 from common.network_model import NetworkModel
-from common.sums import Sums
+from common.sums import S
 from common.wire import Value
 from server.aggregation import Aggregation
 from server.checkpoint import Checkpoint, Tensors
-from server.federation import Federation
+from server.federation import Answers, Federation
 from server.progress import Progress
 from server.result import Result
 from server.run import CHECKPOINT_FILE, RunFolder
 
 Floats = NDArray[np.float64]
-S = TypeVar("S", bound=Sums)
 
 N_CLASSES = len(DIAGNOSES)
 PLAIN = calibration.uncalibrated(N_CLASSES)
@@ -115,9 +113,7 @@ class _Training:
             state = Checkpoint.load(self._file, self._settings)
             self._aggregation.restore(state.aggregation)
             return state
-        counts = reduce(
-            add, self._federation.remaining("counts", ClassCounts.zero()).values()
-        ).images
+        counts = self._federation.remaining("counts", ClassCounts.zero()).total.images
         if not counts.sum():
             raise DataError("no site has training images; lower test_fraction or add sites")
         state = Checkpoint(secrets.token_hex(8), self._settings, counts=counts.tolist())
@@ -134,19 +130,19 @@ class _Training:
         values: dict[str, Value] = {"round": this.number, "run": state.run, "counts": state.counts}
         zero = Update.zero(needed)
         updates = self._federation.remaining("train", zero, arrays, values, self._sample(this))
-        total = reduce(add, updates.values(), zero)
+        total, n_sites = updates.total, len(updates.sites)
         mean = total.mean()
         weights = {name: arrays[name] for name in stage.trainable}
         state.weights |= self._aggregation.step(weights, mean)
         # Algorithm 1 of SCAFFOLD, line 17; moments are averaged as they are.
-        share = np.float32(len(updates) / len(self._federation.sites))
+        share = np.float32(n_sites / len(self._federation.sites))
         state.moments |= {
-            name: np.asarray(array + (share if name.startswith(CONTROL) else 1) * mean[name])
+            name: _moved(name, array, (share if name.startswith(CONTROL) else 1) * mean[name])
             for name, array in arrays.items()
             if name not in stage.trainable
         }
-        state.bytes_sent += len(updates) * _bytes(needed)
-        state.bytes_whole += len(updates) * _bytes(self._whole)
+        state.bytes_sent += n_sites * _bytes(needed)
+        state.bytes_whole += n_sites * _bytes(self._whole)
         return float(total.loss / total.weight) if total.weight else None
 
     def _sample(self, this: Round) -> list[str]:
@@ -163,7 +159,7 @@ class _Training:
         if not last and follow % self._config.validate_every:
             return {}
         counts = self._evaluate(_Scores(dict(state.weights), "validation", views=1), PLAIN, EVEN)
-        metrics = Metrics.compute(reduce(add, counts.values()))
+        metrics = Metrics.compute(counts.total)
         # Not balanced accuracy: a handful of lesions of the rarest class decide it. Of equals the
         # later one, which has seen more; without validation images, the last.
         if not metrics.macro_auc < state.best_score:
@@ -206,22 +202,20 @@ class _Training:
                 "bytes_sent": state.bytes_sent,
                 "bytes_of_whole_networks": state.bytes_whole,
             },
-            self._evaluate(own, parameters, priors) if self._config.personal else {},
+            self._evaluate(own, parameters, priors) if self._config.personal else None,
         )
 
     def _calibrate(self, scores: _Scores, parameters: Floats) -> calibration.CalibrationSums:
         zero = calibration.CalibrationSums.zero(N_CLASSES)
-        return reduce(add, self._ask_about(scores, "calibrate", zero, parameters, EVEN).values())
+        return self._ask_about(scores, "calibrate", zero, parameters, EVEN).total
 
-    def _evaluate(
-        self, scores: _Scores, parameters: Floats, priors: Floats
-    ) -> dict[str, Evaluation]:
+    def _evaluate(self, scores: _Scores, parameters: Floats, priors: Floats) -> Answers[Evaluation]:
         zero = Evaluation.zero(N_CLASSES)
         return self._ask_about(scores, "evaluate", zero, parameters, priors)
 
     def _ask_about(
         self, scores: _Scores, question: str, zero: S, parameters: Floats, priors: Floats
-    ) -> dict[str, S]:
+    ) -> Answers[S]:
         """Ask about scores; their weights are sent once, the sites keep what comes of them."""
         arrays: dict[str, NDArray[Any]] = {"calibration": parameters, "priors": priors}
         if scores.key not in self._sent:
@@ -246,6 +240,14 @@ def _open_stages(network: Network, names: Sequence[str]) -> dict[str, Stage]:
                 "the network; put it first"
             )
     return stages
+
+
+def _moved(
+    name: str, array: NDArray[np.float32], change: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    moved = np.asarray(array + change, np.float32)
+    # Steps divide by the root of mean squares, which rounding must not make negative.
+    return np.maximum(moved, np.float32(0)) if name.startswith(f"{SQUARES}/") else moved
 
 
 def _bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:

@@ -9,7 +9,6 @@ import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
@@ -17,10 +16,8 @@ from safetensors.numpy import load_file, save
 
 from common.errors import ReplyError
 from common.shards import write_atomically
-from common.sums import Sums
+from common.sums import S, Sums
 from common.wire import Arrays, Value
-
-S = TypeVar("S", bound=Sums)
 
 
 def question_key(

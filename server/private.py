@@ -5,8 +5,6 @@ What is made of noisy sums costs no more privacy: sizes of steps, averages, scal
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import reduce
-from operator import add
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +19,7 @@ from common.model import LinearModel
 from common.private import Centre, NoisySum, plan, public_map
 from common.private_moments import discriminant, moments_size
 from common.wire import Value
-from server.federation import Federation
+from server.federation import Answers, Federation
 from server.journal import question_key
 from server.result import Result
 from server.run import RunFolder
@@ -121,16 +119,17 @@ class _Sites:
         total = self._folder.journal.recall(key, zero)
         if total is None:
             answers = self._federation.remaining(question, zero, arrays, values)
-            if len(answers) < self._config.honest:
+            if len(answers.sites) < self._config.honest:
                 raise QuorumError(
-                    f"{len(answers)} sites added noise in step {step}, {self._config.honest} must"
+                    f"{len(answers.sites)} sites added noise in step {step}, "
+                    f"{self._config.honest} must"
                 )
-            total = reduce(add, answers.values(), zero)
+            total = answers.total
             self._folder.journal.keep(key, total)
         return total.decoded()
 
-    def evaluate(self, weights: Floats, parameters: Floats) -> dict[str, Evaluation]:
-        """Return each site's counts on its test lesions, which no private site gives."""
+    def evaluate(self, weights: Floats, parameters: Floats) -> Answers[Evaluation]:
+        """Return the sites' counts on their test lesions, which no private site gives."""
         arrays = {"weights": weights, "calibration": parameters}
         return self._federation.remaining("evaluate", Evaluation.zero(N_CLASSES), arrays)
 

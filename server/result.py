@@ -1,45 +1,53 @@
 """What a method hands back, and the files that a run makes of it."""
 
-from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
+from dataclasses import dataclass
 from typing import Any
 
 from common.dataset import DIAGNOSES
 from common.metrics import Evaluation, Metrics
 from common.model_file import Model
+from server.federation import Answers
 
 
 @dataclass(frozen=True)
 class Result:
-    """A trained model and how it did on each site's test lesions.
+    """A trained model and how it did on the sites' test lesions.
 
     Attributes
     ----------
     model : the classifier.
-    evaluations : each site's counts.
+    evaluations : the sites' counts.
     uncalibrated : the same without calibration.
     details : how the training went, in plain values.
-    personal : each site's counts under a model of its own, where there is one.
+    personal : their counts under a model of each site's own, where there is one.
     """
 
     model: Model
-    evaluations: dict[str, Evaluation]
-    uncalibrated: dict[str, Evaluation]
+    evaluations: Answers[Evaluation]
+    uncalibrated: Answers[Evaluation]
     details: dict[str, Any]
-    personal: dict[str, Evaluation] = field(default_factory=dict)
+    personal: Answers[Evaluation] | None = None
 
     def metrics(self) -> dict[str, Any]:
-        """Return the metrics of all sites together, from added counts, and of each alone."""
-        personal = {site: _json(counts) for site, counts in self.personal.items()}
-        raw = Metrics.compute(reduce(add, self.uncalibrated.values()))
-        return {
-            "overall": _json(reduce(add, self.evaluations.values())),
+        """Return the metrics of all sites together, from added counts, and of each alone.
+
+        Of each alone there are none where sums are secure.
+        """
+        raw = Metrics.compute(self.uncalibrated.total)
+        found = {
+            "overall": _json(self.evaluations.total),
             "calibration_error_before": raw.expected_calibration_error,
-            "sites": {site: _json(counts) for site, counts in self.evaluations.items()},
-            **({"personal": personal} if personal else {}),
+            "sites": _each(self.evaluations),
             "training": self.details,
         }
+        if self.personal is not None:
+            found |= {"overall_personal": _json(self.personal.total)}
+            found |= {"personal": _each(self.personal)}
+        return found
+
+
+def _each(answers: Answers[Evaluation]) -> dict[str, Any]:
+    return {site: _json(counts) for site, counts in answers.apart.items()}
 
 
 def _json(evaluation: Evaluation) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from common.shards import write_atomically
 from server.journal import Journal
 
 if TYPE_CHECKING:
-    from server.federation import Round
+    from server.post import Round
 
 CARD_FILE = "MODEL_CARD.md"
 CHECKPOINT_FILE = "checkpoint.safetensors"

@@ -16,7 +16,7 @@ from common.metrics import Evaluation, Metrics
 from common.model import LinearModel
 from common.moments import Moments, lda, ridge
 from common.sums import Nothing
-from server.federation import Federation, SitesLostError
+from server.federation import Answers, Federation, SitesLostError
 from server.result import Result
 from server.run import RunFolder
 
@@ -69,11 +69,11 @@ class MappedSites:
 
         return calibration.fit(ask, N_CLASSES)
 
-    def evaluate(self, weights: Floats, parameters: Floats) -> dict[str, Evaluation]:
-        """Return each site's counts on lesions that no fit has seen."""
+    def evaluate(self, weights: Floats, parameters: Floats) -> Answers[Evaluation]:
+        """Return the sites' counts on lesions that no fit has seen."""
         zero = Evaluation.zero(N_CLASSES)
         arrays = {"weights": weights, "calibration": parameters}
-        return dict(self._federation.answers("evaluate", zero, arrays, self._values))
+        return self._federation.answers("evaluate", zero, arrays, self._values)
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,5 @@ def _path(
             sites.hinge, weights, preconditioner, c, _CHOICE_TOLERANCE, config.max_rounds
         )
         weights = solution.x.reshape(weights.shape)
-        counts = sum(sites.evaluate(weights, PLAIN).values(), Evaluation.zero(N_CLASSES))
-        score = Metrics.compute(counts).balanced_accuracy
+        score = Metrics.compute(sites.evaluate(weights, PLAIN).total).balanced_accuracy
         yield Candidate(c, sites, preconditioner, weights, score)

@@ -8,6 +8,7 @@ from simulations.bench_features import bench_features
 from simulations.bench_finetune import bench_finetune
 from simulations.bench_private import bench_private
 from simulations.bench_runtime import Measurement, bench_runtime
+from simulations.bench_secure import bench_secure
 from simulations.bench_svm import bench_svm
 
 
@@ -17,6 +18,7 @@ def run(data: Path, c: float) -> Iterator[Measurement]:
     yield from bench_svm(data, c)
     yield from bench_finetune(data)
     yield from bench_private()
+    yield from bench_secure(data)
     yield from bench_runtime()
 
 

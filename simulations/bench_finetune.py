@@ -79,11 +79,11 @@ def _fastest(
         for number, scheme in itertools.product(range(_REPEATS), schemes):
             out = folder / f"run-{scheme}-{number}"
             places = {"sites": folder / scheme, "out": out, "cache": folder / "cache"}
-            found[scheme].append(_seconds(config.model_copy(update=places), out))
+            found[scheme].append(fewest_seconds(config.model_copy(update=places), out))
     return [{s: min(run[s] for run in runs) for s in config.stages} for runs in found.values()]
 
 
-def _seconds(config: RunConfig, out: Path) -> dict[str, float]:
+def fewest_seconds(config: RunConfig, out: Path) -> dict[str, float]:
     """Return the least seconds of a round of each stage of a run into ``out``."""
     simulate(config)
     rounds = [json.loads(line) for line in (out / TRAINING_FILE).read_text().splitlines()]

@@ -82,7 +82,9 @@ def simulate(
 @app.command()
 def centralized(data: Data, out: Out, settings: Settings = None, config: ConfigFile = None) -> None:
     """Train on everything in DIR pooled: the baseline, by the same code as one big site."""
-    _partition_and_run(_read(settings, config), data, out, "pooled", None, 1.0)
+    # One site hides nothing from itself.
+    run = _read(settings, config).model_copy(update={"secure": False})
+    _partition_and_run(run, data, out, "pooled", None, 1.0)
 
 
 @app.command()

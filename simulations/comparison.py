@@ -229,8 +229,8 @@ class _Spread:
 def _train(name: str, sites: Path, out: Path, config: RunConfig, clock: _Clock) -> Arm:
     """Train one arm over the folders in ``sites``; its quality is still to be judged."""
     n_sites = len(site_folders(sites))
-    # The quorum is a rule for federations: a baseline has one site, whatever it says.
-    rules = {} if n_sites > 1 else {"quorum": 1, "expected": 1}
+    # Rules for federations: a baseline has one site, which hides nothing from itself.
+    rules = {} if n_sites > 1 else {"quorum": 1, "expected": 1, "secure": False}
     run = config.model_copy(update={"sites": sites.resolve(), "out": out, **rules})
     fresh, start = not out.exists(), time.perf_counter()
     try:

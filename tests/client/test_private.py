@@ -16,7 +16,7 @@ from scipy import stats
 import client.private
 from client.app import app
 from client.private import answer
-from client.site import Site
+from client.site import Rules, Site
 from common.config import RunConfig
 from common.dataset import write_metadata
 from common.errors import ConfigError, RefusalError
@@ -50,7 +50,7 @@ def make_site(synthetic_folder: Path, tmp_path: Path, monkeypatch) -> Callable[.
         settings = {"method": "private", "projection": DIMENSIONS, "steps": 3, **changes}
         config = RunConfig.read({**base.flat(), "out": tmp_path / "run", **settings})
         assert config.sites is not None
-        return Site(next(config.sites.iterdir()), config, hospital, limit)
+        return Site(next(config.sites.iterdir()), config, hospital, Rules(limit))
 
     return make
 
@@ -251,6 +251,13 @@ def test_a_hospital_refuses_what_only_simulations_may(make_site):
     arrays = {"weights": np.zeros((CLASSES, DIMENSIONS + 1)), "calibration": np.ones((2, CLASSES))}
     with pytest.raises(RefusalError, match="for simulations"):
         answer(make_site(hospital=True, epsilon=2), "evaluate", arrays, {}, CONTEXT)
+
+
+def test_a_hospital_shares_noise_in_secure_sums(make_site):
+    changes = {"epsilon": 2, "trust": "distributed", "honest": 4}
+    site = make_site(hospital=True, secure=True, **changes)
+    assert client.private.describe(site)["images"] == ""
+    assert (_ask(site, 0) != 0).any()
 
 
 def test_a_delta_with_which_a_lesion_might_be_published_is_refused(make_site, monkeypatch):

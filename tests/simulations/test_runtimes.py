@@ -97,3 +97,20 @@ def test_a_private_run_is_paid_for_under_every_runtime(synthetic_folder, tmp_pat
         assert account.spent == pytest.approx(4, abs=0.01)
     with pytest.raises(QuorumError, match="the privacy budget does not allow 'overview'"):
         simulate(config.model_copy(update={"out": tmp_path / "again"}))
+
+
+def test_a_secure_run_has_the_same_sums_under_every_runtime(synthetic_folder, tmp_path):
+    base = make_quick_sites(synthetic_folder, tmp_path, 3)
+    changes = {"head": "ridge", "secure": True, "expected": 3, "quorum": 3}
+    here, there = (
+        RunConfig.read({**base.flat(), **changes, "out": tmp_path / name})
+        for name in ("here", "there")
+    )
+    simulate(here)
+    run = flwr_run(ROOT, there.flat(), sites=3, home=tmp_path / "home")
+    assert run.returncode == 0, run.stdout
+    asked = [[entry["question"] for entry in rounds(each.out)] for each in (here, there)]
+    assert asked[0] == asked[1]
+    assert "secure.unmask" in asked[0]
+    found, expected = (LinearModel.load(each.out / MODEL_FILE) for each in (there, here))
+    np.testing.assert_allclose(found.weights, expected.weights, rtol=0, atol=1e-9)

@@ -1,0 +1,113 @@
+"""Who a site is: its signing key, and the public keys of the others that it trusts."""
+
+from pathlib import Path
+from typing import Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from client.site import Site, site_folders
+from common.errors import ConfigError, RefusalError
+from common.shards import write_atomically
+
+_FOLDER = "identity"
+"""Folder in a site's data folder."""
+
+
+class Identity:
+    """A site's Ed25519 key, kept in its folder; the operator gives the public one to the others.
+
+    Parameters
+    ----------
+    folder : the site's data folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._secret, self._public = (folder / _FOLDER / n for n in ("secret", "public"))
+
+    @classmethod
+    def begun(cls, folder: Path) -> Self:
+        """Return a site's identity, made if there is none.
+
+        Raises
+        ------
+        DataError
+            If it cannot be written.
+        """
+        identity = cls(folder)
+        if not identity._secret.exists():
+            key = Ed25519PrivateKey.generate()
+            write_atomically(identity._public, key.public_key().public_bytes_raw().hex().encode())
+            write_atomically(identity._secret, key.private_bytes_raw().hex().encode())
+        return identity
+
+    def public(self) -> bytes:
+        """Return the public key.
+
+        Raises
+        ------
+        ConfigError
+            If there is none.
+        """
+        return _read_key(self._public)
+
+    def sign(self, statement: bytes) -> bytes:
+        """Return a signature."""
+        secret = _read_key(self._secret)
+        return Ed25519PrivateKey.from_private_bytes(secret).sign(statement)
+
+
+def pinned_keys(site: Site) -> dict[str, bytes]:
+    """Return the public keys that a site trusts, by the names of their sites.
+
+    A hospital's are in the file that its operator named, one line a site: its name, a tab or
+    spaces, and the key in hexadecimal. Simulated sites find each other's in their folders.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, or a line of it is no name and key.
+    """
+    if not site.deployed:
+        assert site.config.sites is not None
+        folders = site_folders(site.config.sites)
+        known = [folder for folder in folders if (folder / _FOLDER / "public").exists()]
+        return {folder.name: Identity(folder).public() for folder in known}
+    if site.rules.peers is None:
+        raise ConfigError("no keys of other sites: set 'peers' in the node to a file of them")
+    try:
+        lines = site.rules.peers.read_text(encoding="utf-8").splitlines()
+        pairs = [line.rsplit(maxsplit=1) for line in lines if line.strip()]
+        return {name: _key(text) for name, text in pairs}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{site.rules.peers} is no file of names and keys ({error})") from error
+
+
+def verify(key: bytes, signature: bytes, statement: bytes, name: str) -> None:
+    """Check a signature.
+
+    Raises
+    ------
+    RefusalError
+        If ``key`` did not sign the statement.
+    """
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, statement)
+    except InvalidSignature as error:
+        raise RefusalError(
+            f"the key that is said to be {name}'s is not signed by the identity pinned for it"
+        ) from error
+
+
+def _read_key(file: Path) -> bytes:
+    try:
+        return _key(file.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} holds no key of a site ({error})") from error
+
+
+def _key(text: str) -> bytes:
+    key = bytes.fromhex(text)
+    if len(key) != 32:
+        raise ValueError(f"{text!r} is no key of 32 bytes")
+    return key

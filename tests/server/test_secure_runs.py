@@ -1,0 +1,241 @@
+"""With secure sums every method ends as without: the coordinator sees sums and nothing else."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+import client.app
+import client.private
+import server.app
+from client.site import site_folders
+from common.config import RunConfig
+from common.errors import ConfigError, QuorumError
+from common.model import LinearModel
+from common.network_model import NetworkModel
+from common.secure import KEY, PEERS, UNMASK
+from common.wire import unpack_arrays, unpack_values
+from server.run import CARD_FILE, METRICS_FILE, MODEL_FILE
+from simulations.experiment import rounds, simulate
+from simulations.grid import RUN_ID, SERVER_NODE_ID, InProcessGrid
+from tests.finetuning import SCAFFOLD, changed, dealt, quick, small_dataset, spread
+from tests.sites import N_FEATURES, make_quick_sites
+
+VIEWS = np.random.default_rng(0).standard_normal((50, 1, N_FEATURES))
+
+
+@pytest.fixture(scope="module")
+def quick_sites(synthetic_folder, tmp_path_factory) -> RunConfig:
+    """Four sites with cached features."""
+    return make_quick_sites(synthetic_folder, tmp_path_factory.mktemp("four"), 4)
+
+
+def run_of(base: RunConfig, out: Path, **changes: Any) -> RunConfig:
+    return RunConfig.read({**base.flat(), "out": out, **changes})
+
+
+def train(config: RunConfig, app: ClientApp = client.app.app) -> dict[str, Any]:
+    nodes = [{"partition-id": index} for index in range(len(site_folders(config.sites)))]
+    grid = InProcessGrid(app, nodes, config.flat())
+    server.app.app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), config.flat()))
+    found: dict[str, Any] = json.loads((config.out / METRICS_FILE).read_text())
+    return found
+
+
+def failing(node: int, question: str, times: int = 10**9) -> ClientApp:
+    """Return the real app, but one node fails at a question so often."""
+    app, left = ClientApp(), iter(range(times))
+
+    @app.query()
+    def answer(message: Message, context: Context) -> Message:
+        asked = unpack_values(message.content)["question"]
+        if context.node_id == node and asked == question and next(left, None) is not None:
+            raise OSError("power cut")
+        return client.app.app(message, context)
+
+    return app
+
+
+def listening(seen: list[tuple[str, RecordDict]]) -> ClientApp:
+    """Return the real app; all that leaves a site is kept."""
+    app = ClientApp()
+
+    @app.query()
+    def answer(message: Message, context: Context) -> Message:
+        reply = client.app.app(message, context)
+        seen.append((str(unpack_values(message.content)["question"]), reply.content))
+        return reply
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"kernel": "rbf", "fourier": 96, "components": 16}, {"head": "lda"}]
+)
+def test_an_svm_is_within_1e_6_of_its_plain_self(quick_sites, tmp_path, settings):
+    plain = run_of(quick_sites, tmp_path / "plain", **settings)
+    secure = run_of(quick_sites, tmp_path / "secure", secure=True, **settings)
+    metrics = [train(plain), train(secure)]
+    scores = [LinearModel.load(r.out / MODEL_FILE).scores(VIEWS) for r in (plain, secure)]
+    assert np.abs(scores[0] - scores[1]).max() < 1e-6
+    assert metrics[0]["overall"]["confusion"] == metrics[1]["overall"]["confusion"]
+    assert metrics[1]["sites"] == {}
+    card = (secure.out / CARD_FILE).read_text()
+    assert "no site's share" in card
+    assert "Of each site alone nothing is known" in card
+
+
+def test_all_that_leaves_a_site_is_masked(quick_sites, tmp_path):
+    seen: list[tuple[str, RecordDict]] = []
+    train(run_of(quick_sites, tmp_path / "run", secure=True, head="ridge"), listening(seen))
+    for question, content in seen:
+        arrays = unpack_arrays(content) if "arrays" in content else {}
+        if question in ("join", "close", "prepare", KEY, PEERS, UNMASK):
+            assert not arrays
+        else:
+            assert arrays.keys() == {"masked"}
+            assert unpack_values(content).keys() == {"envelopes", "seal"}
+    assert {"moments", "evaluate"} <= {question for question, _ in seen}
+
+
+def test_small_sites_take_part_where_the_gate_counts_over_the_sum(quick_sites, tmp_path):
+    """Each alone has too few active lesions; the four together have enough."""
+    plain = run_of(quick_sites, tmp_path / "plain", min_active=25, quorum=2)
+    with pytest.raises(QuorumError, match="active in one of the problems"):
+        train(plain)
+    secure = run_of(quick_sites, tmp_path / "secure", min_active=25, secure=True)
+    metrics = train(secure)
+    assert metrics["data"]["left_out"] == {}
+    strict = run_of(quick_sites, tmp_path / "strict", min_active=10**4, secure=True)
+    with pytest.raises(
+        QuorumError, match=r"lesions, of one fold .* are active in one of the probl"
+    ):
+        train(strict)
+
+
+@pytest.mark.parametrize("question", ["moments", KEY, PEERS])
+def test_an_svm_goes_on_without_a_site_that_is_lost_before_anything_was_opened(
+    quick_sites, tmp_path, question
+):
+    run = run_of(quick_sites, tmp_path / "run", secure=True, head="ridge")
+    metrics = train(run, failing(2, question))
+    assert list(metrics["data"]["left_out"]) == ["site_01"]
+    others = tmp_path / "others"
+    others.mkdir()
+    for folder in site_folders(quick_sites.sites):
+        if folder.name != "site_01":
+            (others / folder.name).symlink_to(folder)
+    alone = run_of(quick_sites, tmp_path / "alone", sites=others, head="ridge")
+    train(alone)
+    scores = [LinearModel.load(r.out / MODEL_FILE).scores(VIEWS) for r in (run, alone)]
+    np.testing.assert_allclose(*scores, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("question", ["hinge", UNMASK, "prepare", "evaluate"])
+def test_later_it_waits_for_the_site_rather_than_tell_its_share(quick_sites, tmp_path, question):
+    run = run_of(quick_sites, tmp_path / "run", secure=True)
+    with pytest.raises(QuorumError, match=r"site_01 failed.*would tell its share: start this run"):
+        train(run, failing(2, question, times=1))
+    train(run)
+    whole = run_of(quick_sites, tmp_path / "whole", secure=True)
+    train(whole)
+    scores = [LinearModel.load(r.out / MODEL_FILE).scores(VIEWS) for r in (run, whole)]
+    np.testing.assert_array_equal(*scores)
+
+
+@pytest.fixture(scope="module")
+def tuning(synthetic_folder, network_file, tmp_path_factory) -> RunConfig:
+    """Fine-tune a small network over four sites."""
+    folder = tmp_path_factory.mktemp("tuning")
+    spread(small_dataset(synthetic_folder), folder, dealt(4))
+    return quick(folder, network_file, rounds=2)
+
+
+@pytest.mark.parametrize("settings", [{}, {**SCAFFOLD, "personal": 1}])
+def test_fine_tuning_is_its_plain_self_but_for_rounding(tuning, tmp_path, settings):
+    plain = changed(tuning, tmp_path / "plain", **settings)
+    secure = changed(tuning, tmp_path / "secure", secure=True, **settings)
+    metrics = [simulate(plain), simulate(secure)]
+    models = [NetworkModel.load(run.out / MODEL_FILE) for run in (plain, secure)]
+    pairs = [(models[1].weights[name], tensor) for name, tensor in models[0].weights.items()]
+    apart = np.concatenate([np.abs(a - b).ravel() for a, b in pairs])
+    # AdamW divides by the root of mean squares: of gradients of 1e-8, rounding is no small part.
+    assert apart.max() < (1e-5 if settings else 5e-3)
+    assert np.mean(apart < 1e-5) > 0.999
+    assert metrics[0]["overall"]["n"] == metrics[1]["overall"]["n"]
+    assert metrics[1].get("personal", {}) == {}
+    if settings:
+        assert metrics[1]["overall_personal"]["n"] == metrics[0]["overall_personal"]["n"]
+
+
+@pytest.mark.parametrize("question", ["train", UNMASK])
+def test_fine_tuning_goes_on_over_the_sites_that_are_left(tuning, tmp_path, question):
+    run = changed(tuning, tmp_path / "run", secure=True)
+    metrics = train(run, failing(3, question, times=1))
+    assert list(metrics["data"]["left_out"]) == ["site_02"]
+    again = [entry["question"] for entry in rounds(run.out)].count("train")
+    assert again == (7 if question == "train" else 6)
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> Iterator[None]:
+    """Give each site and step noise that is the same in every run."""
+    real = client.private._noisy_sum
+
+    def seeded(site: Any, question: str, known: Any) -> Any:
+        rng = np.random.default_rng([len(site.dataset), len(known), int(site.name[-2:])])
+        with monkeypatch.context() as patch:
+            patch.setattr(client.private, "randomness", rng.bytes)
+            return real(site, question, known)
+
+    monkeypatch.setattr(client.private, "_noisy_sum", seeded)
+    return None
+
+
+def private(synthetic_folder: Path, folder: Path, **changes: Any) -> RunConfig:
+    base = make_quick_sites(synthetic_folder, folder, 4)
+    settings = {"method": "private", "projection": 16, "steps": 4, "epsilon": 4.0}
+    return run_of(base, folder / "run", **settings, **changes)
+
+
+SHARED = {"trust": "distributed", "honest": 3}
+
+
+def test_a_private_run_has_the_very_same_noisy_sums(synthetic_folder, tmp_path, drawn):
+    plain = private(synthetic_folder, tmp_path / "plain", **SHARED)
+    secure = private(synthetic_folder, tmp_path / "secure", secure=True, **SHARED)
+    for run in (plain, secure):
+        train(run)
+    models = [LinearModel.load(run.out / MODEL_FILE) for run in (plain, secure)]
+    np.testing.assert_array_equal(models[0].weights, models[1].weights)
+
+
+@pytest.mark.parametrize("question", ["gradient", UNMASK])
+def test_distributed_noise_survives_as_many_dropouts_as_are_allowed(
+    synthetic_folder, tmp_path, question
+):
+    run = private(synthetic_folder, tmp_path / "one", secure=True, **SHARED)
+    assert list(train(run, failing(2, question, times=1))["data"]["left_out"]) == ["site_01"]
+    all_of_them = private(
+        synthetic_folder, tmp_path / "four", secure=True, **SHARED | {"honest": 4}
+    )
+    with pytest.raises(QuorumError, match=r"3 sites .* 4 must"):
+        train(all_of_them, failing(2, "gradient", times=1))
+
+
+def test_sums_over_some_sites_are_no_configuration():
+    with pytest.raises(
+        ConfigError, match="'fraction' is 0\\.5, but secure sums are over all sites"
+    ):
+        RunConfig.read({"method": "finetune", "secure": True, "fraction": 0.5})
+
+
+def test_two_sites_have_no_secure_run(synthetic_folder, tmp_path):
+    base = make_quick_sites(synthetic_folder, tmp_path, 2)
+    with pytest.raises(QuorumError, match="secure sums are over 3 sites or more, of which 2"):
+        train(run_of(base, tmp_path / "run", secure=True))
