@@ -13,7 +13,12 @@ from common.dataset import DIAGNOSES
 from common.errors import FedDermError, RefusalError
 from common.wire import Value, pack, unpack_arrays, unpack_values
 
-METHODS = {"svm": "client.svm", "finetune": "client.finetune", "private": "client.private"}
+METHODS = {
+    "svm": "client.svm",
+    "finetune": "client.finetune",
+    "private": "client.private",
+    "private_finetune": "client.private_finetune",
+}
 """Modules, imported when they are asked for: not every method needs PyTorch."""
 
 _log = logging.getLogger(__name__)

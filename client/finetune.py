@@ -61,12 +61,12 @@ def answer(
     if question not in ("calibrate", "evaluate"):
         raise RefusalError(f"no question '{question}' in method finetune")
     labels = site.dataset.labels[site.part(str(values["subset"]))]
-    scores = _kept_scores(site, tensors, values, context)
+    found = _kept_scores(site, tensors, values, context)
     calibration, priors = (np.asarray(arrays[name], dtype=np.float64) for name in _RULE)
     if question == "calibrate":
-        return calibration_sums(scores, labels, calibration)
-    predicted = decisions(scores, calibration, priors)
-    return Evaluation.measure(labels, predicted, probabilities(scores, calibration))
+        return calibration_sums(found, labels, calibration)
+    predicted = decisions(found, calibration, priors)
+    return Evaluation.measure(labels, predicted, probabilities(found, calibration))
 
 
 def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
@@ -223,17 +223,25 @@ def _kept_scores(
     file = site.scratch(context.run_id) / f"scores-{key}.npy"
     if tensors:
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(file, _scores(site, tensors, values))
+        images, views = site.part(str(values["subset"])), int(str(values["views"]))
+        np.save(file, scores(site, tensors, images, views, bool(values["personal"])))
     elif not file.exists():
         raise RefusalError("these weights were not sent in this run; send them first")
     return np.asarray(np.load(file), dtype=np.float64)
 
 
-def _scores(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> NDArray[np.float64]:
-    """Return logits (n, n_classes) of images, averaged over their prediction views."""
-    config, images = site.config, site.part(str(values["subset"]))
-    views, personal = int(str(values["views"])), bool(values["personal"])
-    network = shared_network(config.backbone, config.weights)
+def scores(
+    site: Site, tensors: Tensors, images: Ints, views: int, personal: bool = False
+) -> NDArray[np.float64]:
+    """Return logits (n, n_classes) of images, averaged over their prediction views.
+
+    Parameters
+    ----------
+    tensors : weights of the network by name; the others are the pretrained ones.
+    images : numbers (n,) of the site's images.
+    personal : whether the head is first trained on this site's images alone.
+    """
+    network = shared_network(site.config.backbone, site.config.weights)
     network.load(tensors)
     features = _features(site, network, images, views)
     if personal:

@@ -1,8 +1,10 @@
 """A site's answers under differential privacy: noisy sums, paid for before they are computed."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from flwr.app import Context
@@ -13,7 +15,7 @@ from client.site import Site
 from client.state import SiteState
 from common.calibration import probabilities
 from common.config import RunConfig
-from common.dataset import DIAGNOSES
+from common.dataset import DIAGNOSES, Dataset
 from common.errors import RefusalError
 from common.metrics import Evaluation
 from common.model import average_views, decision_values
@@ -46,10 +48,14 @@ _LARGEST = 1e6
 
 def describe(site: Site) -> dict[str, Value]:
     """Say what this site's features are; of its lesions nothing, for that has its price."""
-    if site.deployed:
-        _refuse_what_only_simulations_may(site, "join")
+    return introduction(site, site.features.views.shape[2])
+
+
+def introduction(site: Site, n_features: int) -> dict[str, Value]:
+    """Say what a private site may say of itself."""
+    refuse_what_only_simulations_may(site, "join")
     return {
-        "n_features": site.features.views.shape[2],
+        "n_features": n_features,
         "features": site.config.feature_spec.key,
         "images": "",
         "lesions": "",
@@ -67,52 +73,102 @@ def answer(
     RefusalError
         If this site does not answer it, or its budget does not allow it.
     """
+    known = checked(arrays)
+    refuse_what_only_simulations_may(site, question)
+    if question == "evaluate":
+        return _evaluate(site, known)
+    training = "moments" if site.config.classifier == "lda" else "gradient"
+    units = units_of(site)
+    step = Step.read(values, question, training, units.total)
+    return step.paid(site, lambda: noisy_sum(site.config, units, question, known))
+
+
+def checked(arrays: Arrays) -> dict[str, Floats]:
+    """Return the arrays of a question in double precision.
+
+    Raises
+    ------
+    RefusalError
+        If a number is none, or so large that a clipped sum of what it makes would be none.
+    """
     known = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
     for name, array in known.items():
         if not (np.abs(array) <= _LARGEST).all():
             raise RefusalError(f"array '{name}' has numbers beyond {_LARGEST:g}")
-    if site.deployed:
-        _refuse_what_only_simulations_may(site, question)
-    if question == "evaluate":
-        return _evaluate(site, known)
-    run, step = str(values["run"]), int(str(values["step"]))
-    state = SiteState(site.folder / _LEDGER / "answers", run)
-    with state.locked():
-        last, kept = -1 if state.last is None else state.last, state.load(step)
-        if step == last:  # asked again; another noise would tell more
-            return NoisySum(kept["values"])
-        if step != last + 1 or step > site.config.releases or question != _due(site.config, step):
-            raise RefusalError(f"step {step}, {question}, does not follow step {last} of this run")
-        with _paid(site, run, step):
-            sums = noisy_sum(site.config, units_of(site), question, known)
-            state.save(step, sums.to_record())
-    return sums
+    return known
 
 
-def _due(config: RunConfig, step: int) -> str:
-    return ("moments" if config.classifier == "lda" else "gradient") if step else "overview"
+@dataclass(frozen=True)
+class Step:
+    """A noisy sum that is asked for in a run.
+
+    Attributes
+    ----------
+    run : name of the run.
+    number : 0 for the overview, then from 1.
+    question : what is asked.
+    due : whether that is what is asked in such a step.
+    units : how many privacy units the site has.
+    """
+
+    run: str
+    number: int
+    question: str
+    due: bool
+    units: int
+
+    @classmethod
+    def read(cls, values: Mapping[str, Value], question: str, training: str, units: int) -> Self:
+        """Read what a question says; ``training`` is the question after the overview."""
+        number = int(str(values["step"]))
+        due = question == (training if number else "overview")
+        return cls(str(values["run"]), number, question, due, units)
+
+    def paid(self, site: Site, compute: Callable[[], NoisySum]) -> NoisySum:
+        """Return the noisy sum that ``compute`` makes, after it was paid for.
+
+        Asked again it is the very same: another noise would tell more.
+
+        Raises
+        ------
+        RefusalError
+            If it is not the next of its run, or the budget does not allow the run.
+        """
+        state = SiteState(site.folder / _LEDGER / "answers", self.run)
+        with state.locked():
+            last, kept = -1 if state.last is None else state.last, state.load(self.number)
+            if self.number == last:
+                return NoisySum(kept["values"])
+            if self.number != last + 1 or self.number > site.config.releases or not self.due:
+                raise RefusalError(
+                    f"step {self.number}, {self.question}, does not follow step {last} of this run"
+                )
+            with _paid(site, self):
+                sums = compute()
+                state.save(self.number, sums.to_record())
+        return sums
 
 
 @contextmanager
-def _paid(site: Site, run: str, step: int) -> Iterator[None]:
+def _paid(site: Site, step: Step) -> Iterator[None]:
     """Reserve all that a run spends, settle what has left; only a first answer adds anything."""
     spent = plan(site.config)
     if spent is None:
         yield
         return
-    if site.config.delta * units_of(site).total > 1:
+    if site.config.delta * step.units > 1:
         raise RefusalError(
             f"'delta' is {site.config.delta:g}, with which one of this site's units might be "
             "published; set a smaller one"
         )
     ledger = _ledger(site)
     costs = zip(spent._fields, spent, strict=True)
-    first, rest = (ledger.reserve(cost, part, key=f"{run}/{part}") for part, cost in costs)
-    if step == 0 and first in ledger.account().settled:
+    first, rest = (ledger.reserve(cost, part, key=f"{step.run}/{part}") for part, cost in costs)
+    if not step.number and first in ledger.account().settled:
         raise RefusalError("this run was answered, and the answers were lost; begin a new one")
     yield
-    if step in (0, site.config.releases):
-        ledger.settle(rest if step else first)
+    if step.number in (0, site.config.releases):
+        ledger.settle(rest if step.number else first)
 
 
 def _ledger(site: Site) -> Ledger:
@@ -124,8 +180,10 @@ def _ledger(site: Site) -> Ledger:
     return Ledger.open(folder, site.fingerprint, config.unit, limit, config.delta, state)
 
 
-def _refuse_what_only_simulations_may(site: Site, question: str) -> None:
+def refuse_what_only_simulations_may(site: Site, question: str) -> None:
     """Refuse what would tell more of a hospital's lesions than its budget says."""
+    if not site.deployed:
+        return
     if not site.config.epsilon:
         raise RefusalError("'epsilon' is 0, which is for simulations; set what may be spent")
     if not site.rules.limit:
@@ -158,13 +216,13 @@ def noisy_sum(
         sums = moments(units, centre, len(DIAGNOSES))
     else:
         norm, centre = config.clip_norm, Centre(known["mean"], known["scale"])
-        drawn = units.of(_sample(units.total, config.rate))
+        drawn = units.of(sample(units.total, config.rate))
         weights, offset = known["weights"], known["offset"]
         sums = clipped_gradients(drawn, centre, weights, offset, config.classifier, norm)
     return NoisySum(noisy(sums, norm, noise / np.sqrt(config.honest), randomness))
 
 
-def _sample(n: int, rate: float) -> NDArray[np.bool_]:
+def sample(n: int, rate: float) -> NDArray[np.bool_]:
     """Draw each of n units by itself."""
     numbers = np.frombuffer(randomness(8 * n), dtype=np.uint64) >> np.uint64(11)
     return np.asarray(numbers * 2.0**-53 < rate)
@@ -179,17 +237,29 @@ def units_of(site: Site) -> Units:
         If the table does not name them, or features are no numbers.
     """
     if "units" not in site.memory:
-        train = site.dataset.select(~site.held_out)
-        names = np.array([getattr(image, site.config.unit) for image in train.images])
-        if missing := int((names == "").sum()):
-            raise RefusalError(
-                f"'unit' is {site.config.unit}, which the site's table lacks for {missing} of "
-                f"{len(names)} training images; fill that column in, or set unit=lesion_id"
-            )
+        train, names = training_units(site)
         X = _mapped(site, site.features.train[~site.held_out])
         site.memory["units"] = Units.group(X, train.labels, train.lesions, names)
     found: Units = site.memory["units"]
     return found
+
+
+def training_units(site: Site) -> tuple[Dataset, NDArray[np.str_]]:
+    """Return the training images, and the names (n,) of the privacy units that they are of.
+
+    Raises
+    ------
+    RefusalError
+        If the table does not name them.
+    """
+    train, column = site.dataset.select(~site.held_out), site.config.unit
+    names = np.array([getattr(image, column) for image in train.images], dtype=np.str_)
+    if missing := int((names == "").sum()):
+        raise RefusalError(
+            f"'unit' is {column}, which the site's table lacks for {missing} of {len(names)} "
+            "training images; fill that column in, or set unit=lesion_id"
+        )
+    return train, names
 
 
 def _mapped(site: Site, views: NDArray[np.float32]) -> Floats:

@@ -5,7 +5,6 @@ was asked last, on its disk; it holds no answer back for later, so that a proces
 any two messages.
 """
 
-import fcntl
 import hashlib
 import json
 import re
@@ -23,6 +22,7 @@ from flwr.app import RecordDict
 
 from client.gate import Gate, Gated
 from client.identity import Identity, pinned_keys, verify
+from client.sealed_log import locked
 from client.site import Site
 from common.errors import RefusalError
 from common.fixed_point import Ring, encode, schema
@@ -149,7 +149,7 @@ class Session:
     def __init__(self, folder: Path, name: str, run: str, least: int = LEAST_SITES) -> None:
         if not re.fullmatch("[0-9a-f]{1,64}", run):
             raise RefusalError(f"{run!r} is no name of a run")
-        self._folder, self._file = folder, folder / f"secure-{run}.json"
+        self._file = folder / f"secure-{run}.json"
         self._name, self._run, self._least = name, run, max(least, LEAST_SITES)
         self._state: _State | None = None
         self._in_common: dict[str, bytes] = {}
@@ -166,9 +166,7 @@ class Session:
     @contextmanager
     def locked(self) -> Iterator["Session"]:
         """Read the state, and keep other processes from it."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self._file.with_suffix(".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self._file.with_suffix(".lock")):
             if self._file.exists():
                 self._state = _State(**json.loads(self._file.read_text(encoding="utf-8")))
             yield self

@@ -19,6 +19,7 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "svm": {"size": 224, "folds": 3},
     "finetune": {"size": 128, "folds": 10},
     "private": {"size": 224, "folds": 3},
+    "private_finetune": {"size": 128, "folds": 3},
 }
 """Values of keys that are left empty, where the methods want different ones."""
 
@@ -33,7 +34,7 @@ class CommonConfig(BaseModel):
     )
     seed: int = Field(default=0, ge=0, description="seed of splits, views and random features")
 
-    method: Literal["svm", "finetune", "private"] = Field(
+    method: Literal["svm", "finetune", "private", "private_finetune"] = Field(
         default="svm", description="how the sites train"
     )
     backbone: str = Field(
@@ -84,16 +85,21 @@ class RunConfig(PrivateConfig, FinetuneConfig, SvmConfig, CommonConfig):
 
     @model_validator(mode="after")
     def _enough_views(self) -> Self:
-        if self.method == "finetune" and not self.views:
+        if self.method in ("finetune", "private_finetune") and not self.views:
             raise ValueError("'views' is 0; fine-tuning trains on augmented views, at least 1")
         return self
 
     @model_validator(mode="after")
     def _no_false_promise(self) -> Self:
-        if self.epsilon and self.method != "private":
+        if self.epsilon and not self.method.startswith("private"):
+            private = {"svm": "private classifier=hinge", "finetune": "private_finetune"}
             raise ValueError(
                 f"'epsilon' is {self.epsilon:g}, but method {self.method} sends sums without "
-                "noise; set method=private"
+                f"noise; set method={private[self.method]}"
+            )
+        if self.method == "private_finetune" and self.classifier != "softmax":
+            raise ValueError(
+                f"'classifier' is {self.classifier}; a network is trained with softmax only"
             )
         return self
 

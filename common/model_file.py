@@ -23,6 +23,7 @@ MODELS = {
     "svm": "common.model:LinearModel",
     "finetune": "common.network_model:NetworkModel",
     "private": "common.model:LinearModel",
+    "private_finetune": "common.network_model:NetworkModel",
 }
 """Classes by method, imported when they are asked for: not every method needs PyTorch."""
 

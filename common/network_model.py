@@ -116,7 +116,7 @@ class NetworkModel:
         ConfigError
             If its pretrained network cannot be had.
         """
-        arrays, classes, config = read_model_file(path, ["finetune"])
+        arrays, classes, config = read_model_file(path, ["finetune", "private_finetune"])
         network = shared_network(config.backbone, config.weights)
         # Every stage trains the head; tensors that no stage opened are not in the file.
         expected = {

@@ -34,6 +34,10 @@ class PrivateConfig(BaseModel):
         description="what is trained privately: by noisy gradients of the cross-entropy or of an"
         " SVM's loss, or by linear discriminant analysis of moments that are sent once",
     )
+    opens: str = Field(
+        default="conv_head",
+        description="module from which on private_finetune trains the network; head: that alone",
+    )
     projection: int = Field(
         default=512, ge=1, description="dimensions of a private classifier's public projection"
     )
@@ -42,6 +46,12 @@ class PrivateConfig(BaseModel):
     def releases(self) -> int:
         """Noisy sums that a site sends after the overview."""
         return 1 if self.classifier == "lda" else self.steps
+
+    @model_validator(mode="after")
+    def _opened(self) -> Self:
+        if self.opens == "all":
+            raise ValueError("'opens' is all; a private run needs a frozen part, try conv_head")
+        return self
 
     @model_validator(mode="after")
     def _sampled(self) -> Self:

@@ -13,7 +13,12 @@ from server.federation import Federation
 from server.result import Result
 from server.run import CARD_FILE, METRICS_FILE, RunFolder
 
-METHODS = {"svm": "server.svm", "finetune": "server.finetune", "private": "server.private"}
+METHODS = {
+    "svm": "server.svm",
+    "finetune": "server.finetune",
+    "private": "server.private",
+    "private_finetune": "server.private_finetune",
+}
 """Modules, imported when they are asked for: not every method needs PyTorch."""
 
 app = ServerApp()

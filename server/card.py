@@ -76,6 +76,8 @@ def _told(site: Mapping[str, Any]) -> list[object]:
 def _kind(config: RunConfig) -> str:
     if config.method == "finetune":
         return f"{config.backbone} with a linear head, fine-tuned stage by stage"
+    if config.method == "private_finetune":
+        return f"{config.backbone} with a linear head, trained from {config.opens} on"
     if config.method == "private":
         return f"linear classifier on frozen features of {config.backbone}"
     return f"{_HEADS[config.head]}, on frozen features of {config.backbone}"
@@ -97,7 +99,7 @@ def _training(config: RunConfig, training: Mapping[str, Any]) -> str:
             "sent to the sites and back": f"{sent}; whole networks would be {whole}",
         }
         return _list(facts)
-    if config.method == "private":
+    if config.method.startswith("private"):
         return _list(facts | _privacy(config, training["noise"]))
     facts["class weights"] = "balanced"
     if config.head == "svm":

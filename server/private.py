@@ -5,7 +5,7 @@ What is made of noisy sums costs no more privacy: sizes of steps, averages, scal
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,25 +46,28 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Resul
     QuorumError
         If too few sites are left, or too few that add noise.
     """
-    if config.epsilon and config.unit == "image_id":
-        _log.warning("an image is private, not a lesion: one of six images has six times epsilon")
-    sites = _Sites(federation, config, folder)
+    sites = Sites(federation, config, folder)
     n_features = next(iter(federation.sites.values())).n_features
     feature_map = public_map(n_features, config.projection, config.seed)
     learned = learn(sites.sum, feature_map.n_outputs, config)
     # Scores are for classes that are equally frequent, probabilities for these as they are.
     calibration = np.stack([np.ones(N_CLASSES), learned.offset])
     unknown = np.full(feature_map.n_outputs, np.inf)
-    spent = plan(config)
     return Result(
         LinearModel(feature_map, unknown, learned.weights, calibration, DIAGNOSES, config),
-        sites.evaluate(learned.weights, calibration),
-        sites.evaluate(learned.weights, uncalibrated(N_CLASSES)),
-        {
-            "noise": spent.training.noise if spent else 0.0,
-            "class_counts": dict(zip(DIAGNOSES, learned.counts.tolist(), strict=True)),
-        },
+        sites.evaluate(weights=learned.weights, calibration=calibration),
+        sites.evaluate(weights=learned.weights, calibration=uncalibrated(N_CLASSES)),
+        details(config, learned.counts),
     )
+
+
+def details(config: RunConfig, counts: Floats) -> dict[str, Any]:
+    """Return what a private run tells of itself, given its noisy class counts."""
+    spent = plan(config)
+    return {
+        "noise": spent.training.noise if spent else 0.0,
+        "class_counts": dict(zip(DIAGNOSES, counts.tolist(), strict=True)),
+    }
 
 
 class Learned(NamedTuple):
@@ -102,14 +105,17 @@ def learn(total: Total, dimensions: int, config: RunConfig) -> Learned:
     # Logit adjustment (Menon et al., "Long-tail learning via logit adjustment", ICLR 2021,
     # equation 10): unlike weights it does not make the gradients of rare classes longer.
     offset = _ADJUSTMENT[config.classifier] * frequencies
-    weights = _descend(total, config, {**fixed, "offset": offset}, counts.sum())
+    start, rate = np.zeros((N_CLASSES, dimensions + 1)), np.array(_LEARNING_RATE[config.classifier])
+    weights = descend(total, config, {**fixed, "offset": offset}, start, rate, counts.sum())
     return Learned(centre.fold(weights), offset, counts)
 
 
-class _Sites:
+class Sites:
     """Asks for noisy sums. Those of an interrupted run are on disk, and not asked for again."""
 
     def __init__(self, federation: Federation, config: RunConfig, folder: RunFolder):
+        if config.epsilon and config.unit == "image_id":
+            _log.warning("an image is private, not a lesion: one of six has six times epsilon")
         self._federation, self._config, self._folder = federation, config, folder
 
     def sum(self, question: str, step: int, shape: tuple[int, ...], arrays: Arrays) -> Floats:
@@ -128,24 +134,32 @@ class _Sites:
             self._folder.journal.keep(key, total)
         return total.decoded()
 
-    def evaluate(self, weights: Floats, parameters: Floats) -> Answers[Evaluation]:
+    def evaluate(self, **arrays: Floats) -> Answers[Evaluation]:
         """Return the sites' counts on their test lesions, which no private site gives."""
-        arrays = {"weights": weights, "calibration": parameters}
         return self._federation.remaining("evaluate", Evaluation.zero(N_CLASSES), arrays)
 
 
-def _descend(ask: Total, config: RunConfig, fixed: Arrays, units: float) -> Floats:
-    """Return the mean of the later half of the weights (n_classes, d + 1) on the way down.
+def descend(
+    ask: Total, config: RunConfig, fixed: Arrays, start: Floats, rates: Floats, units: float
+) -> Floats:
+    """Return the mean of the later half of the weights on the way down.
 
     By gradient descent with momentum (Polyak 1964); the average (Polyak and Juditsky 1992) has
     less noise than the last.
+
+    Parameters
+    ----------
+    fixed : what goes with every question beside the weights.
+    start : the weights to start from.
+    rates : learning rates that can be broadcast to them.
+    units : noisy number of units.
     """
-    weights = np.zeros((N_CLASSES, len(fixed["mean"]) + 1))
-    velocity, kept = np.zeros_like(weights), []
+    weights, velocity, mean = start, np.zeros_like(start), np.zeros_like(start)
     for step in range(1, config.steps + 1):
         total = ask("gradient", step, weights.shape, {**fixed, "weights": weights})
         velocity = _MOMENTUM * velocity + total / (config.rate * units)
-        weights = weights - _LEARNING_RATE[config.classifier] * velocity
-        if 2 * step > config.steps:
-            kept.append(weights)
-    return np.asarray(np.mean(kept, axis=0))
+        weights = weights - rates * velocity
+        later = step - config.steps // 2
+        if later > 0:
+            mean = mean + (weights - mean) / later
+    return mean

@@ -1,0 +1,130 @@
+"""A site's answers when a network is fine-tuned privately: noisy sums of clipped gradients."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from flwr.app import Context
+from numpy.typing import NDArray
+
+from client import private
+from client.finetune import scores
+from client.private import Step
+from client.site import Site
+from common.activations import activations
+from common.calibration import decisions, probabilities
+from common.dataset import DIAGNOSES
+from common.errors import RefusalError
+from common.metrics import Evaluation
+from common.network import shared_network
+from common.noise import noisy
+from common.private import OVERVIEW_NORM, NoisySum, Units, overview, plan
+from common.private_finetune import CHUNK, Batch, clipped_sum, open_part
+from common.sums import Sums
+from common.wire import Arrays, Value
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def describe(site: Site) -> dict[str, Value]:
+    """Say which network this site would train; of its lesions nothing."""
+    network = shared_network(site.config.backbone, site.config.weights)
+    return private.introduction(site, network.n_features)
+
+
+def answer(
+    site: Site, question: str, arrays: Arrays, values: Mapping[str, Value], context: Context
+) -> Sums:
+    """Answer one question of the coordinator.
+
+    Raises
+    ------
+    RefusalError
+        If this site does not answer it, or its budget does not allow it.
+    """
+    known = private.checked(arrays)
+    private.refuse_what_only_simulations_may(site, question)
+    if question == "evaluate":
+        return _evaluate(site, known)
+    units = _units(site)
+    step = Step.read(values, question, "gradient", units.total)
+    return step.paid(site, lambda: _noisy_sum(site, units, question, known))
+
+
+def _noisy_sum(site: Site, units: Units, question: str, known: Mapping[str, Floats]) -> NoisySum:
+    config, spent = site.config, plan(site.config)
+    if question == "overview":
+        norm, noise = OVERVIEW_NORM, spent.overview.noise if spent else 0.0
+        sums = overview(units, len(DIAGNOSES))
+    else:
+        norm, noise = config.clip_norm, spent.training.noise if spent else 0.0
+        part = open_part(config.backbone, config.weights, config.opens)
+        if known["weights"].shape != part.pretrained.shape:
+            raise RefusalError(f"the weights do not fit what '{config.opens}' opens")
+        batches = _batches(site, _drawn_images(site, units))
+        sums = clipped_sum(part, known["weights"], batches, known["offset"], norm)
+    return NoisySum(noisy(sums, norm, noise / np.sqrt(config.honest), private.randomness))
+
+
+def _units(site: Site) -> Units:
+    """Return the privacy units, whose records are lesions of which nothing but labels is kept."""
+    if "units" not in site.memory:
+        train, names = private.training_units(site)
+        site.memory["units"] = Units.group(
+            np.zeros((len(train), 0)), train.labels, train.lesions, names
+        )
+    found: Units = site.memory["units"]
+    return found
+
+
+def _drawn_images(site: Site, units: Units) -> Ints:
+    """Return one image (n,) of each unit that is drawn; of all images are numbers those below."""
+    if "unit of image" not in site.memory:
+        _, names = private.training_units(site)
+        site.memory["unit of image"] = np.unique(names, return_inverse=True)[1]
+    unit: Ints = site.memory["unit of image"]
+    drawn = private.sample(units.total, site.config.rate)
+    # The first of a unit's images in an order by chance is one of them by chance.
+    order = np.argsort(_chances(len(unit)), kind="stable")
+    first = np.unique(unit[order], return_index=True)[1]
+    return np.asarray(order[first[drawn]])
+
+
+def _batches(site: Site, images: Ints) -> Iterator[Batch]:
+    """Yield activations of a view by chance of each image, and labels."""
+    config = site.config
+    train = site.dataset.select(~site.held_out)
+    if "activations" not in site.memory:
+        contents = [site.contents[i] for i in np.flatnonzero(~site.held_out)]
+        site.memory["activations"] = activations(
+            shared_network(config.backbone, config.weights),
+            [config.opens],
+            train,
+            contents,
+            config.feature_spec,
+            config.cache.expanduser(),
+        )[config.opens]
+    kept: NDArray[np.float16] = site.memory["activations"]
+    views = (_chances(len(images)) * kept.shape[1]).astype(np.int64)
+    for begin in range(0, len(images), CHUNK):
+        chosen = slice(begin, begin + CHUNK)
+        inputs = kept[images[chosen], views[chosen]].astype(np.float32)
+        yield inputs, train.labels[images[chosen]]
+
+
+def _chances(n: int) -> Floats:
+    """Draw n numbers in [0, 1)."""
+    bits = np.frombuffer(private.randomness(8 * n), dtype=np.uint64) >> np.uint64(11)
+    return np.asarray(bits * 2.0**-53)
+
+
+def _evaluate(site: Site, known: Mapping[str, Floats]) -> Evaluation:
+    config, weights = site.config, known["weights"]
+    if "scores" not in site.memory or not np.array_equal(site.memory["scores"][0], weights):
+        tensors = open_part(config.backbone, config.weights, config.opens).tensors(weights)
+        found = scores(site, tensors, site.part("test"), config.predictions)
+        site.memory["scores"] = weights, found
+    found = site.memory["scores"][1]
+    predicted = decisions(found, known["calibration"], known["priors"])
+    chances = probabilities(found, known["calibration"])
+    return Evaluation.measure(site.dataset.labels[site.held_out], predicted, chances)
