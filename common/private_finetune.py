@@ -111,14 +111,17 @@ def clipped_sum(
     module = GradSampleModule(part, loss_reduction="sum", force_functorch=True)
     total = [torch.zeros_like(p) for p in part.opened]
     try:
-        for activations, labels in batches:
-            logits = module(torch.tensor(activations, device=DEVICE))
-            shifted = logits + torch.tensor(offset).to(logits)
-            targets = torch.tensor(labels, device=DEVICE)
-            torch.autograd.backward(functional.cross_entropy(shifted, targets, reduction="sum"))
-            for sum_, gradient in zip(total, _clipped(part.opened, clip_norm), strict=True):
-                sum_ += gradient
-            module.zero_grad(set_to_none=True)
+        with warnings.catch_warnings():
+            # Activations are given, and need no gradient.
+            warnings.filterwarnings("ignore", "Full backward hook is firing")
+            for activations, labels in batches:
+                logits = module(torch.tensor(activations, device=DEVICE))
+                shifted = logits + torch.tensor(offset).to(logits)
+                targets = torch.tensor(labels, device=DEVICE)
+                torch.autograd.backward(functional.cross_entropy(shifted, targets, reduction="sum"))
+                for sum_, gradient in zip(total, _clipped(part.opened, clip_norm), strict=True):
+                    sum_ += gradient
+                module.zero_grad(set_to_none=True)
     finally:
         module.to_standard_module()
     return _vector(total)
