@@ -1,7 +1,6 @@
 """With secure sums every method ends as without: the coordinator sees sums and nothing else."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,18 +182,17 @@ def test_fine_tuning_goes_on_over_the_sites_that_are_left(tuning, tmp_path, ques
 
 
 @pytest.fixture
-def drawn(monkeypatch) -> Iterator[None]:
-    """Give each site and step noise that is the same in every run."""
-    real = client.private._noisy_sum
+def drawn(monkeypatch) -> None:
+    """Give each site, by its records, and each question noise that is the same in every run."""
+    real = client.private.noisy_sum
 
-    def seeded(site: Any, question: str, known: Any) -> Any:
-        rng = np.random.default_rng([len(site.dataset), len(known), int(site.name[-2:])])
+    def seeded(config: RunConfig, units: Any, question: str, known: Any) -> Any:
+        rng = np.random.default_rng([units.total, len(known), *units.X[0].view(np.uint64)])
         with monkeypatch.context() as patch:
             patch.setattr(client.private, "randomness", rng.bytes)
-            return real(site, question, known)
+            return real(config, units, question, known)
 
-    monkeypatch.setattr(client.private, "_noisy_sum", seeded)
-    return None
+    monkeypatch.setattr(client.private, "noisy_sum", seeded)
 
 
 def private(synthetic_folder: Path, folder: Path, **changes: Any) -> RunConfig:
