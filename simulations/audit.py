@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from common.config import RunConfig
+from common.errors import ConfigError
 from common.model import LinearModel
 from server.run import MODEL_FILE
 from simulations import canaries, membership, reconstruction
@@ -75,9 +76,16 @@ def audit(path: Path, data: Path | None = None) -> Audit:
     ------
     DataError
         If there is no finished run, or its lesions cannot be had.
+    ConfigError
+        If no attack on its method is known.
     """
     run = open_run(path, data)
     config = run.config
+    if config.method not in _ATTACKS:
+        raise ConfigError(
+            f"{path} is a run of method {config.method}, on which no attack is known here; "
+            f"name one of {', '.join(_ATTACKS)}"
+        )
     return Audit(
         run=str(path),
         method=config.method,

@@ -90,9 +90,14 @@ def test_sites_that_are_gone_can_be_replaced_by_their_data(fedderm, private, syn
 
 def test_a_mistake_is_one_line(fedderm, finished, tmp_path):
     (tmp_path / "there.json").touch()
+    other = tmp_path / "other"
+    shutil.copytree(finished / "run", other)
+    config = json.loads((other / CONFIG_FILE).read_text())
+    (other / CONFIG_FILE).write_text(json.dumps({**config, "method": "private_finetune"}))
     for arguments, reason in [
         ((tmp_path,), "holds no finished run; name the folder given to --out"),
         ((finished, "--out", tmp_path / "there.json"), "name a new file"),
+        ((other,), "method private_finetune, on which no attack is known here"),
         ((finished, "--data", tmp_path), "put the metadata beside the images"),
     ]:
         refused = fedderm("privacy", "audit", *arguments)
