@@ -1,7 +1,6 @@
 """A site tells of its lesions what its budget pays for, once, and nothing else."""
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,6 +32,7 @@ from common.private import (
 from common.private_moments import MOMENTS_NORM, moments
 from common.wire import pack, unpack_arrays, unpack_values
 from simulations.grid import InProcessGrid
+from tests.documents import listed_records
 from tests.sites import make_quick_sites
 
 RUN = "0a" * 8
@@ -278,11 +278,7 @@ def test_features_that_are_no_numbers_are_refused(make_site):
 
 def test_every_record_that_leaves_a_site_is_in_the_table(make_site, monkeypatch):
     """Whoever adds a record must say in docs/privacy.md how it is paid for."""
-    table = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text()
-    table = table.partition("## Everything that leaves a site")[2].partition("\n## ")[0]
-    rows = [line.split("|")[1:4] for line in table.splitlines() if line.startswith("| `")]
-    assert all(re.match(r" (public|charged|refused)", how) for _, _, how in rows)
-    listed = {name for names, _, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    listed = listed_records()
     site = make_site(hospital=True, epsilon=2)
     monkeypatch.setattr("client.app.open_site", lambda context: site)
     grid = InProcessGrid(app, [{}], {})

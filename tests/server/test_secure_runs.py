@@ -22,6 +22,7 @@ from common.wire import unpack_arrays, unpack_values
 from server.run import CARD_FILE, METRICS_FILE, MODEL_FILE
 from simulations.experiment import rounds, simulate
 from simulations.grid import RUN_ID, SERVER_NODE_ID, InProcessGrid
+from tests.documents import listed_records
 from tests.finetuning import SCAFFOLD, changed, dealt, quick, small_dataset, spread
 from tests.sites import N_FEATURES, make_quick_sites
 
@@ -207,10 +208,14 @@ SHARED = {"trust": "distributed", "honest": 3}
 def test_a_private_run_has_the_very_same_noisy_sums(synthetic_folder, tmp_path, drawn):
     plain = private(synthetic_folder, tmp_path / "plain", **SHARED)
     secure = private(synthetic_folder, tmp_path / "secure", secure=True, **SHARED)
-    for run in (plain, secure):
-        train(run)
+    seen: list[tuple[str, RecordDict]] = []
+    train(plain)
+    train(secure, listening(seen))
     models = [LinearModel.load(run.out / MODEL_FILE) for run in (plain, secure)]
     np.testing.assert_array_equal(models[0].weights, models[1].weights)
+    for _, content in seen:
+        arrays = unpack_arrays(content) if "arrays" in content else {}
+        assert {*arrays, *unpack_values(content)} <= listed_records()
 
 
 @pytest.mark.parametrize("question", ["gradient", UNMASK])
