@@ -219,13 +219,23 @@ def noisy_sum(
         drawn = units.of(sample(units.total, config.rate))
         weights, offset = known["weights"], known["offset"]
         sums = clipped_gradients(drawn, centre, weights, offset, config.classifier, norm)
+    return released(config, sums, norm, noise)
+
+
+def released(config: RunConfig, sums: Floats, norm: float, noise: float) -> NoisySum:
+    """Add this site's share of the noise to sums to which a unit adds ``norm`` at most."""
     return NoisySum(noisy(sums, norm, noise / np.sqrt(config.honest), randomness))
 
 
 def sample(n: int, rate: float) -> NDArray[np.bool_]:
     """Draw each of n units by itself."""
-    numbers = np.frombuffer(randomness(8 * n), dtype=np.uint64) >> np.uint64(11)
-    return np.asarray(numbers * 2.0**-53 < rate)
+    return np.asarray(chances(n) < rate)
+
+
+def chances(n: int) -> Floats:
+    """Draw n numbers in [0, 1)."""
+    bits = np.frombuffer(randomness(8 * n), dtype=np.uint64) >> np.uint64(11)
+    return np.asarray(bits * 2.0**-53)
 
 
 def units_of(site: Site) -> Units:

@@ -12,12 +12,10 @@ from client.private import Step
 from client.site import Site
 from common.activations import activations
 from common.calibration import decisions, probabilities
-from common.dataset import DIAGNOSES
 from common.errors import RefusalError
 from common.metrics import Evaluation
 from common.network import shared_network
-from common.noise import noisy
-from common.private import OVERVIEW_NORM, NoisySum, Units, overview, plan
+from common.private import NoisySum, Units, plan
 from common.private_finetune import CHUNK, Batch, clipped_sum, open_part
 from common.sums import Sums
 from common.wire import Arrays, Value
@@ -54,16 +52,13 @@ def answer(
 def _noisy_sum(site: Site, units: Units, question: str, known: Mapping[str, Floats]) -> NoisySum:
     config, spent = site.config, plan(site.config)
     if question == "overview":
-        norm, noise = OVERVIEW_NORM, spent.overview.noise if spent else 0.0
-        sums = overview(units, len(DIAGNOSES))
-    else:
-        norm, noise = config.clip_norm, spent.training.noise if spent else 0.0
-        part = open_part(config.backbone, config.weights, config.opens)
-        if known["weights"].shape != part.pretrained.shape:
-            raise RefusalError(f"the weights do not fit what '{config.opens}' opens")
-        batches = _batches(site, _drawn_images(site, units))
-        sums = clipped_sum(part, known["weights"], batches, known["offset"], norm)
-    return NoisySum(noisy(sums, norm, noise / np.sqrt(config.honest), private.randomness))
+        return private.noisy_sum(config, units, question, known)
+    part = open_part(config.backbone, config.weights, config.opens)
+    if known["weights"].shape != part.pretrained.shape:
+        raise RefusalError(f"the weights do not fit what '{config.opens}' opens")
+    batches = _batches(site, _drawn_images(site, units))
+    sums = clipped_sum(part, known["weights"], batches, known["offset"], config.clip_norm)
+    return private.released(config, sums, config.clip_norm, spent.training.noise if spent else 0.0)
 
 
 def _units(site: Site) -> Units:
@@ -85,7 +80,7 @@ def _drawn_images(site: Site, units: Units) -> Ints:
     unit: Ints = site.memory["unit of image"]
     drawn = private.sample(units.total, site.config.rate)
     # The first of a unit's images in an order by chance is one of them by chance.
-    order = np.argsort(_chances(len(unit)), kind="stable")
+    order = np.argsort(private.chances(len(unit)), kind="stable")
     first = np.unique(unit[order], return_index=True)[1]
     return np.asarray(order[first[drawn]])
 
@@ -105,17 +100,11 @@ def _batches(site: Site, images: Ints) -> Iterator[Batch]:
             config.cache.expanduser(),
         )[config.opens]
     kept: NDArray[np.float16] = site.memory["activations"]
-    views = (_chances(len(images)) * kept.shape[1]).astype(np.int64)
+    views = (private.chances(len(images)) * kept.shape[1]).astype(np.int64)
     for begin in range(0, len(images), CHUNK):
         chosen = slice(begin, begin + CHUNK)
         inputs = kept[images[chosen], views[chosen]].astype(np.float32)
         yield inputs, train.labels[images[chosen]]
-
-
-def _chances(n: int) -> Floats:
-    """Draw n numbers in [0, 1)."""
-    bits = np.frombuffer(private.randomness(8 * n), dtype=np.uint64) >> np.uint64(11)
-    return np.asarray(bits * 2.0**-53)
 
 
 def _evaluate(site: Site, known: Mapping[str, Floats]) -> Evaluation:

@@ -103,11 +103,8 @@ class Units(NamedTuple):
         """Average images ``X`` (n, d) of the same lesion and unit, whose names are (n,)."""
         pairs = np.stack([units, lesions], axis=1)
         _, first, index = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
-        means = np.zeros((len(first), X.shape[1]))
-        np.add.at(means, index, X)
-        means /= np.bincount(index)[:, None]
         numbers = np.unique(np.asarray(units)[first], return_inverse=True)[1]
-        return cls(means, y[first], numbers)
+        return cls(group_means(X, index), y[first], numbers)
 
     @property
     def total(self) -> int:
@@ -123,6 +120,14 @@ class Units(NamedTuple):
         """Return the units whose number is ``drawn``, (total,)."""
         kept = drawn[self.unit]
         return Units(self.X[kept], self.y[kept], np.unique(self.unit[kept], return_inverse=True)[1])
+
+
+def group_means(X: NDArray[np.floating], index: Ints) -> Floats:
+    """Return the means (m, d) of the rows of ``X`` (n, d) by numbers of groups (n,), 0 to m-1."""
+    sizes = np.bincount(index)
+    totals = np.zeros((len(sizes), X.shape[1]))
+    np.add.at(totals, index, X)
+    return np.asarray(totals / sizes[:, None])
 
 
 @lru_cache(maxsize=4)

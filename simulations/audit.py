@@ -9,9 +9,10 @@ import numpy as np
 from common.config import RunConfig
 from common.errors import ConfigError
 from common.model import LinearModel
+from common.private import group_means
 from server.run import MODEL_FILE
 from simulations import canaries, membership, reconstruction
-from simulations.audited_run import AuditedRun, lesion_means, open_run
+from simulations.audited_run import AuditedRun, open_run
 from simulations.membership import Membership
 from simulations.one_run import OneRun
 from simulations.reconstruction import Reconstruction
@@ -124,7 +125,7 @@ def _noisy_sums(config: RunConfig, units: AllSites, trained: str) -> Found:
 def _svm(run: AuditedRun) -> Found:
     config, records = run.config, run.site_records()
     first = np.unique(records.lesion, return_index=True)[1]
-    lesions = run.units([(lesion_means(records.X, records.lesion), records.y[first])])
+    lesions = run.units([(group_means(records.X, records.lesion), records.y[first])])
     c = run.metrics["training"]["chosen"]["c"] if config.head == "svm" else 0.0
     fit = svm_fit(config, LinearModel.load(run.folder / MODEL_FILE), records, c)
     trained = f"{config.head} heads on half of the lesions, with this run's feature map and C"

@@ -13,7 +13,7 @@ from client.private import units_of
 from client.site import Records, Site, site_folders
 from common.config import RunConfig
 from common.errors import ConfigError, DataError
-from common.private import public_map
+from common.private import group_means, public_map
 from server.run import CONFIG_FILE, METRICS_FILE, MODEL_FILE
 from simulations.rehearsal import AllSites
 
@@ -80,7 +80,7 @@ class AuditedRun:
             with one_thread_per_core() as pool:
                 features = prediction_features(network.backbone, files, spec, pool)
             lesions = train.by_lesion
-            parts.append((lesion_means(feature_map.apply(features), lesions.index), lesions.labels))
+            parts.append((group_means(feature_map.apply(features), lesions.index), lesions.labels))
         return self.units(parts)
 
     def site_records(self) -> Records:
@@ -145,11 +145,3 @@ def open_run(path: Path, data: Path | None = None) -> AuditedRun:
         if sites is not None and sites.is_dir():
             return AuditedRun(folder, config, site_folders(sites))
     raise DataError(f"{path}: its sites are gone ({config.sites}); name their data with --data")
-
-
-def lesion_means(X: NDArray[np.floating], lesion: Ints) -> Floats:
-    """Return the means (m, d) of the rows of ``X`` (n, d) by numbers of lesions (n,), 0 to m-1."""
-    sizes = np.bincount(lesion)
-    totals = np.zeros((len(sizes), X.shape[1]))
-    np.add.at(totals, lesion, X)
-    return np.asarray(totals / sizes[:, None])

@@ -8,6 +8,7 @@ from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.model import LinearModel
 from common.moments import Moments, lda, ridge
+from common.private import group_means
 from common.svm import (
     HingeSums,
     Preconditioner,
@@ -16,7 +17,6 @@ from common.svm import (
     solve,
     with_intercept,
 )
-from simulations.audited_run import lesion_means
 from simulations.membership import Fit
 from simulations.rehearsal import AllSites, rehearse
 
@@ -48,7 +48,7 @@ def svm_fit(config: RunConfig, model: LinearModel, records: Records, c: float) -
     c : regularisation strength, where the head is an SVM.
     """
     Z = model.feature_map.apply(records.X)
-    lesions = with_intercept(lesion_means(Z, records.lesion))
+    lesions = with_intercept(group_means(Z, records.lesion))
 
     def fit(members: NDArray[np.bool_]) -> Floats:
         own = members[records.lesion]
