@@ -1,8 +1,6 @@
 """The command ``fedderm``."""
 
-import json
 import logging
-import shlex
 import sys
 import tomllib
 from dataclasses import asdict
@@ -16,8 +14,8 @@ from common.dataset import Dataset
 from common.errors import ConfigError, DataError, FedDermError
 from common.features import extract
 from common.model_file import load_model
-from common.shards import write_atomically
 from simulations import data_cli, privacy_cli
+from simulations.figures import command, refuse_taken, write_figures
 from simulations.partition import Scheme
 
 # Flower takes a second to import: what needs it is imported where it is used.
@@ -111,7 +109,7 @@ def compare(
     kinds = None if arms is None else arms.split(",")
     found = comparison.compare(data, out, run, sites, alpha, kinds)
     synthetic = Dataset.open(data).synthetic
-    path = report.write_report(out, found, run, data, synthetic, _command())
+    path = report.write_report(out, found, run, data, synthetic, command())
     typer.echo(path.read_text(encoding="utf-8"))
     typer.echo(f"report: {path}")
 
@@ -133,17 +131,14 @@ def evaluate(
     """Judge the models of runs on the same test lesions of DIR, beside the first of them."""
     from simulations import evaluation, report
 
-    if out is not None and (out.exists() or not out.parent.is_dir()):
-        raise DataError(f"{out} is there or its folder is not; name a new file")
+    refuse_taken(out)
     files = {run: _model_file(Path(run)) for run in runs if not run.startswith("cache=")}
     if not files:
         raise ConfigError("no run to evaluate; name the folders of finished runs")
     cache = _read([run for run in runs if run.startswith("cache=")], None).cache
     judgement = evaluation.evaluate(data, files, cache)
     typer.echo(report.evaluation(judgement))
-    if out is not None:
-        values = {"command": _command(), "data": str(data), **asdict(judgement)}
-        write_atomically(out, (json.dumps(values, indent=1) + "\n").encode())
+    write_figures(out, {"data": str(data), **asdict(judgement)})
 
 
 @app.command()
@@ -236,10 +231,6 @@ def _model_file(model: Path) -> Path:
         if file.is_file():
             return file
     raise DataError(f"{model} holds no finished run; name a run's folder or its model file")
-
-
-def _command() -> str:
-    return shlex.join(["fedderm", *sys.argv[1:]])
 
 
 def _read_file(path: Path) -> bytes:

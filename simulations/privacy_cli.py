@@ -1,9 +1,6 @@
 """``fedderm privacy``: plan what a training costs, read a site's ledger, attack a run."""
 
-import json
 import math
-import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +9,8 @@ import typer
 
 from client.ledger import SEAL_FOLDER, STATE, Ledger
 from common.accounting import SampledGaussian, epsilon, largest_delta, noise_for
-from common.errors import ConfigError, DataError
-from common.shards import write_atomically
+from common.errors import ConfigError
+from simulations.figures import refuse_taken, write_figures
 
 app = typer.Typer(help="Plan, account for and audit differential privacy.", no_args_is_help=True)
 
@@ -99,14 +96,10 @@ def audit(
     from simulations import audit as attacks
     from simulations.audit_report import audit_report
 
-    if out is not None and (out.exists() or not out.parent.is_dir()):
-        raise DataError(f"{out} is there or its folder is not; name a new file")
+    refuse_taken(out)
     found = attacks.audit(run, data)
     typer.echo(audit_report(found))
-    if out is not None:
-        command = shlex.join(["fedderm", *sys.argv[1:]])
-        values = {"command": command, **asdict(found)}
-        write_atomically(out, (json.dumps(values, indent=1) + "\n").encode())
+    write_figures(out, asdict(found))
     if found.refuted:
         raise typer.Exit(1)
 

@@ -1,0 +1,41 @@
+"""A command's figures as a JSON file beside what it prints."""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common.errors import DataError
+from common.shards import write_atomically
+
+
+def command() -> str:
+    """Return the command line that is running, for a shell."""
+    return shlex.join(["fedderm", *sys.argv[1:]])
+
+
+def refuse_taken(out: Path | None) -> None:
+    """Check, before anything is computed, that a file can be written.
+
+    Raises
+    ------
+    DataError
+        If it is there already, or its folder is not.
+    """
+    if out is not None and (out.exists() or not out.parent.is_dir()):
+        raise DataError(f"{out} is there or its folder is not; name a new file")
+
+
+def write_figures(out: Path | None, values: Mapping[str, Any]) -> None:
+    """Write figures and the command that gave them; nothing without a file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be written.
+    """
+    if out is not None:
+        content = json.dumps({"command": command(), **values}, indent=1) + "\n"
+        write_atomically(out, content.encode())
