@@ -24,6 +24,7 @@ from common.private import (
     OVERVIEW_NORM,
     Centre,
     NoisySum,
+    Objective,
     Units,
     clipped_gradients,
     overview,
@@ -44,6 +45,9 @@ _LEDGER = "ledger"
 
 _LARGEST = 1e6
 """Of the numbers that a coordinator sends: far below those at which sums are no numbers."""
+
+_RANGES = {"class_weight": (0.0, 1.0)}
+"""Of others: a weight above 1 would make a clipped gradient longer than what is paid for."""
 
 
 def describe(site: Site) -> dict[str, Value]:
@@ -89,12 +93,14 @@ def checked(arrays: Arrays) -> dict[str, Floats]:
     Raises
     ------
     RefusalError
-        If a number is none, or so large that a clipped sum of what it makes would be none.
+        If a number is none, so large that a clipped sum of what it makes would be none, or one
+        that would make it a sum of longer gradients than are paid for.
     """
     known = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
     for name, array in known.items():
-        if not (np.abs(array) <= _LARGEST).all():
-            raise RefusalError(f"array '{name}' has numbers beyond {_LARGEST:g}")
+        low, high = _RANGES.get(name, (-_LARGEST, _LARGEST))
+        if not ((low <= array) & (array <= high)).all():
+            raise RefusalError(f"array '{name}' has numbers outside of {low:g} to {high:g}")
     return known
 
 
@@ -217,8 +223,8 @@ def noisy_sum(
     else:
         norm, centre = config.clip_norm, Centre(known["mean"], known["scale"])
         drawn = units.of(sample(units.total, config.rate))
-        weights, offset = known["weights"], known["offset"]
-        sums = clipped_gradients(drawn, centre, weights, offset, config.classifier, norm)
+        objective = Objective(config.classifier, known["offset"], known["class_weight"])
+        sums = clipped_gradients(drawn, centre, known["weights"], objective, norm)
     return released(config, sums, norm, noise)
 
 

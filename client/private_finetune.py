@@ -56,8 +56,14 @@ def _noisy_sum(site: Site, units: Units, question: str, known: Mapping[str, Floa
     part = open_part(config.backbone, config.weights, config.opens)
     if known["weights"].shape != part.pretrained.shape:
         raise RefusalError(f"the weights do not fit what '{config.opens}' opens")
-    batches = _batches(site, _drawn_images(site, units))
-    sums = clipped_sum(part, known["weights"], batches, known["offset"], config.clip_norm)
+    sums = clipped_sum(
+        part,
+        known["weights"],
+        _batches(site, _drawn_images(site, units)),
+        known["offset"],
+        known["class_weight"],
+        config.clip_norm,
+    )
     return private.released(config, sums, config.clip_norm, spent.training.noise if spent else 0.0)
 
 

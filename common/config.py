@@ -15,11 +15,14 @@ from common.private_config import PrivateConfig
 from common.svm_config import SvmConfig
 from common.weights import DEFAULT_BACKBONE
 
+_WEIGHTS = {"imbalance": "weights", "imbalance_strength": 0.7}
+_LOGITS = {"imbalance": "logits", "imbalance_strength": 1.0}
+
 METHOD_DEFAULTS: Mapping[str, Mapping[str, object]] = {
-    "svm": {"size": 224, "folds": 3},
-    "finetune": {"size": 128, "folds": 10},
-    "private": {"size": 224, "folds": 3},
-    "private_finetune": {"size": 128, "folds": 3},
+    "svm": {"size": 224, "folds": 3, **_WEIGHTS},
+    "finetune": {"size": 128, "folds": 10, **_WEIGHTS},
+    "private": {"size": 224, "folds": 3, **_LOGITS},
+    "private_finetune": {"size": 128, "folds": 3, **_LOGITS},
 }
 """Values of keys that are left empty, where the methods want different ones."""
 
@@ -97,9 +100,18 @@ class RunConfig(PrivateConfig, FinetuneConfig, SvmConfig, CommonConfig):
                 f"'epsilon' is {self.epsilon:g}, but method {self.method} sends sums without "
                 f"noise; set method={private[self.method]}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _private_can(self) -> Self:
         if self.method == "private_finetune" and self.classifier != "softmax":
             raise ValueError(
                 f"'classifier' is {self.classifier}; a network is trained with softmax only"
+            )
+        if self.method.startswith("private") and self.imbalance in ("oversample", "focal"):
+            raise ValueError(
+                f"'imbalance' is {self.imbalance}, which no private run offers; "
+                "set none, weights or logits"
             )
         return self
 

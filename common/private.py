@@ -169,6 +169,21 @@ class Centre(NamedTuple):
         return np.hstack([slopes, weights[:, -1:] - slopes @ self.mean[:, None]])
 
 
+class Objective(NamedTuple):
+    """What training lowers, and what rare classes get.
+
+    Attributes
+    ----------
+    loss : "softmax", the cross-entropy, or "hinge", the one-vs-rest squared hinge.
+    offset : (n_classes,) added to the scores in training.
+    class_weight : (n_classes,) in [0, 1], factors of the clipped gradients.
+    """
+
+    loss: str
+    offset: Floats
+    class_weight: Floats
+
+
 def overview(units: Units, n_classes: int) -> Floats:
     """Return how many units have each class and, behind that, the sum of their mean records."""
     counts = np.bincount(units.y, units.share, minlength=n_classes)
@@ -176,19 +191,19 @@ def overview(units: Units, n_classes: int) -> Floats:
 
 
 def clipped_gradients(
-    units: Units, centre: Centre, weights: Floats, offset: Floats, loss: str, clip_norm: float
+    units: Units, centre: Centre, weights: Floats, objective: Objective, clip_norm: float
 ) -> Floats:
     """Return the sum over units of their records' mean clipped gradient, (n_classes, d + 1).
 
     Parameters are those of :func:`clipped_pulls`.
     """
     X1 = centre.apply(units.X)
-    pulls = clipped_pulls(X1, units.y, weights, offset, loss, clip_norm)
+    pulls = clipped_pulls(X1, units.y, weights, objective, clip_norm)
     return np.asarray((pulls * units.share[:, None]).T @ X1)
 
 
 def clipped_pulls(
-    X1: Floats, y: Ints, weights: Floats, offset: Floats, loss: str, clip_norm: float
+    X1: Floats, y: Ints, weights: Floats, objective: Objective, clip_norm: float
 ) -> Floats:
     """Return what records' clipped gradients are of the records themselves, (n, n_classes).
 
@@ -200,17 +215,15 @@ def clipped_pulls(
     ----------
     X1 : (n, d + 1) records with the column of ones.
     weights : (n_classes, d + 1).
-    offset : (n_classes,) added to the scores in training.
-    loss : "softmax", the cross-entropy, or "hinge", the one-vs-rest squared hinge.
     """
     own = y[:, None] == np.arange(len(weights))
-    scores = X1 @ weights.T + offset
-    if loss == "softmax":
+    scores = X1 @ weights.T + objective.offset
+    if objective.loss == "softmax":
         chances = np.exp(scores - scores.max(axis=1, keepdims=True))
         pull = chances / chances.sum(axis=1, keepdims=True) - own
     else:
         targets = np.where(own, 1.0, -1.0)
         pull = -2.0 * targets * np.maximum(1.0 - targets * scores, 0.0)
     norms = np.linalg.norm(pull, axis=1) * np.sqrt(np.einsum("ij,ij->i", X1, X1))
-    shrink = clip_norm / np.maximum(norms, clip_norm)
+    shrink = objective.class_weight[y] * clip_norm / np.maximum(norms, clip_norm)
     return np.asarray(pull * shrink[:, None])

@@ -93,7 +93,12 @@ def open_part(backbone: str, weights: Path | None, stage: str) -> OpenPart:
 
 
 def clipped_sum(
-    part: OpenPart, weights: Floats, batches: Iterator[Batch], offset: Floats, clip_norm: float
+    part: OpenPart,
+    weights: Floats,
+    batches: Iterator[Batch],
+    offset: Floats,
+    class_weight: Floats,
+    clip_norm: float,
 ) -> Floats:
     """Return the sum of clipped gradients of the cross-entropy, (size,).
 
@@ -102,6 +107,7 @@ def clipped_sum(
     weights : (size,) of the open part.
     batches : of one image for each unit that was drawn.
     offset : (n_classes,) added to the logits.
+    class_weight : (n_classes,) in [0, 1], factors of the clipped gradients.
     """
     from opacus import GradSampleModule
 
@@ -119,7 +125,9 @@ def clipped_sum(
                 shifted = logits + torch.tensor(offset).to(logits)
                 targets = torch.tensor(labels, device=DEVICE)
                 torch.autograd.backward(functional.cross_entropy(shifted, targets, reduction="sum"))
-                for sum_, gradient in zip(total, _clipped(part.opened, clip_norm), strict=True):
+                weight = torch.tensor(class_weight[labels]).to(logits)
+                clipped = _clipped(part.opened, weight, clip_norm)
+                for sum_, gradient in zip(total, clipped, strict=True):
                     sum_ += gradient
                 module.zero_grad(set_to_none=True)
     finally:
@@ -127,11 +135,11 @@ def clipped_sum(
     return _vector(total)
 
 
-def _clipped(parameters: list[nn.Parameter], clip_norm: float) -> Iterator[Tensor]:
-    """Yield each parameter's sum of gradients, every image's clipped over all parameters."""
+def _clipped(parameters: list[nn.Parameter], weight: Tensor, clip_norm: float) -> Iterator[Tensor]:
+    """Yield each parameter's sum of gradients, every image's clipped over all, then weighted."""
     samples = [p.grad_sample for p in parameters]  # type: ignore[attr-defined]
     norms = torch.stack([s.flatten(1).norm(dim=1) for s in samples]).norm(dim=0)
-    factors = clip_norm / norms.clamp(min=clip_norm)
+    factors = weight * clip_norm / norms.clamp(min=clip_norm)
     for sample in samples:
         yield torch.einsum("n,n...->...", factors, sample)
 

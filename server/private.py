@@ -5,7 +5,7 @@ What is made of noisy sums costs no more privacy: sizes of steps, averages, scal
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ N_CLASSES = len(DIAGNOSES)
 
 _MOMENTUM = 0.9
 _LEARNING_RATE = {"softmax": 3.0, "hinge": 1.0}
-_ADJUSTMENT = {"softmax": 1.0, "hinge": 0.3}
-"""Of the logits, in logarithms of the class frequencies. Both chosen on HAM10000's first fold."""
+"""Chosen on HAM10000's first fold."""
 
 _log = logging.getLogger(__name__)
 
@@ -96,18 +95,55 @@ def learn(total: Total, dimensions: int, config: RunConfig) -> Learned:
     seen = total("overview", 0, (N_CLASSES + dimensions,), {})
     counts = np.maximum(seen[:N_CLASSES], 1.0)
     centre = Centre.of(seen[N_CLASSES:] / counts.sum())
-    frequencies = np.log(counts / counts.sum())
     fixed = {"mean": centre.mean, "scale": centre.scale}
     if config.classifier == "lda":
         size = moments_size(dimensions, N_CLASSES)
         weights = discriminant(total("moments", 1, (size,), fixed), counts)
-        return Learned(centre.fold(weights), frequencies, counts)
-    # Logit adjustment (Menon et al., "Long-tail learning via logit adjustment", ICLR 2021,
-    # equation 10): unlike weights it does not make the gradients of rare classes longer.
-    offset = _ADJUSTMENT[config.classifier] * frequencies
+        return Learned(centre.fold(weights), np.log(counts / counts.sum()), counts)
     start, rate = np.zeros((N_CLASSES, dimensions + 1)), np.array(_LEARNING_RATE[config.classifier])
-    weights = descend(total, config, {**fixed, "offset": offset}, start, rate, counts.sum())
-    return Learned(centre.fold(weights), offset, counts)
+    remedy = Remedy.choose(config, counts)
+    weights = descend(total, config, {**fixed, **remedy.sent}, start, rate, remedy.units)
+    return Learned(centre.fold(weights), remedy.priors, counts)
+
+
+class Remedy(NamedTuple):
+    """What rare classes get.
+
+    Attributes
+    ----------
+    sent : with every question, (n_classes,) each: "offset", which is added to the scores in
+        training, and "class_weight", which clipped gradients are multiplied with.
+    priors : (n_classes,) added to the trained scores for classes as frequent as they are.
+    units : noisy number of units, each counted by its class's weight.
+    """
+
+    sent: Arrays
+    priors: Floats
+    units: float
+
+    @classmethod
+    def choose(cls, config: RunConfig, counts: Floats) -> Self:
+        """Choose the remedy that is configured.
+
+        Parameters
+        ----------
+        counts : (n_classes,) noisy numbers of units, at least 1.
+
+        References
+        ----------
+        Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10, which
+        unlike weights does not make the gradients of frequent classes shorter beside the noise.
+        """
+        even = np.ones(N_CLASSES)
+        adjusted = config.imbalance_strength * np.log(counts / counts.sum())
+        match config.imbalance:
+            case "logits":
+                return cls({"offset": adjusted, "class_weight": even}, adjusted, counts.sum())
+            case "weights":
+                weight = (counts / counts.min()) ** -config.imbalance_strength
+                sent = {"offset": 0 * even, "class_weight": weight}
+                return cls(sent, adjusted, float(counts @ weight))
+        return cls({"offset": 0 * even, "class_weight": even}, 0 * even, counts.sum())
 
 
 class Sites:

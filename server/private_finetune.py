@@ -11,7 +11,7 @@ from common.dataset import DIAGNOSES
 from common.network_model import NetworkModel
 from common.private_finetune import open_part
 from server.federation import Federation
-from server.private import N_CLASSES, Sites, descend, details
+from server.private import N_CLASSES, Remedy, Sites, descend, details
 from server.result import Result
 from server.run import RunFolder
 
@@ -39,11 +39,9 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Resul
         ]
     )
     counts = np.maximum(sites.sum("overview", 0, (N_CLASSES,), {}), 1.0)
-    priors = counts / counts.sum()
-    # Logit adjustment, as for a private classifier on frozen features.
-    offset = np.log(priors)
-    weights = descend(sites.sum, config, {"offset": offset}, part.pretrained, rates, counts.sum())
-    calibration = np.stack([np.ones(N_CLASSES), offset])
+    priors, remedy = counts / counts.sum(), Remedy.choose(config, counts)
+    weights = descend(sites.sum, config, remedy.sent, part.pretrained, rates, remedy.units)
+    calibration = np.stack([np.ones(N_CLASSES), remedy.priors])
     even = np.full(N_CLASSES, 1 / N_CLASSES)
     return Result(
         NetworkModel(part.tensors(weights), calibration, priors, DIAGNOSES, config),

@@ -106,7 +106,9 @@ def _private(run: AuditedRun) -> Found:
 
 
 def _finetune(run: AuditedRun) -> Found:
-    config = run.config.model_copy(update={"method": "private"})
+    config = run.config.model_copy(
+        update={"method": "private", "imbalance": "logits", "imbalance_strength": 1.0}
+    )
     trained = "linear classifiers on half of the lesions"
     found = _noisy_sums(config, run.network_lesions(), trained)
     return replace(found, notes=[STAND_IN, *found.notes])

@@ -11,7 +11,7 @@ from torch.nn import functional
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.noise import noisy
-from common.private import Centre, Units, clipped_gradients
+from common.private import Centre, Objective, Units, clipped_gradients
 from common.svm import with_intercept
 from simulations.bench_runtime import Measurement
 
@@ -25,13 +25,14 @@ def bench_private() -> list[Measurement]:
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((_RECORDS, config.projection)), rng.integers(0, n_classes, _RECORDS)
     weights = 0.1 * rng.standard_normal((n_classes, config.projection + 1))
-    units, offset = Units.apart(X, y), np.zeros(n_classes)
+    units = Units.apart(X, y)
+    objective = Objective("softmax", np.zeros(n_classes), np.ones(n_classes))
     centre = Centre(np.zeros(config.projection), np.array(1.0))
     inputs, labels = torch.from_numpy(with_intercept(X)), torch.from_numpy(y)
     layer = torch.from_numpy(weights).requires_grad_()
 
     def private() -> None:
-        total = clipped_gradients(units, centre, weights, offset, "softmax", config.clip_norm)
+        total = clipped_gradients(units, centre, weights, objective, config.clip_norm)
         noisy(total, config.clip_norm, 1.0, os.urandom)
 
     def plain() -> None:

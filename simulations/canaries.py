@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.moments import Moments
-from common.private import OVERVIEW_NORM, Centre, clipped_pulls, plan
+from common.private import OVERVIEW_NORM, Centre, Objective, clipped_pulls, plan
 from common.private_moments import CLASS_SUMS, MOMENTS_NORM, shortened, unpacked
 from simulations.one_run import OneRun, judge
 from simulations.rehearsal import AllSites, Seen, rehearse
@@ -104,8 +104,8 @@ def _scores(config: RunConfig, canaries: AllSites, sums: list[tuple[Seen, Floats
             matched += np.einsum("ij,ij->i", X @ second, X)
         else:
             X1 = Centre(known["mean"], known["scale"]).apply(canaries.X)
-            weights, offset, loss = known["weights"], known["offset"], config.classifier
-            pulls = clipped_pulls(X1, canaries.y, weights, offset, loss, config.clip_norm)
+            objective = Objective(config.classifier, known["offset"], known["class_weight"])
+            pulls = clipped_pulls(X1, canaries.y, known["weights"], objective, config.clip_norm)
             gram, rate = (pulls @ pulls.T) * (X1 @ X1.T), config.rate
             matched = np.einsum("ij,ij->i", pulls @ total, X1)
         deviation = _deviation(config, seen.question, canaries.sites)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.moments import Moments
-from common.private import Centre, clipped_pulls
+from common.private import Centre, Objective, clipped_pulls
 from common.private_moments import shortened, unpacked
 from simulations.rehearsal import AllSites, ask
 
@@ -79,7 +79,8 @@ def _from_gradients(config: RunConfig, units: AllSites) -> list[Reconstruction]:
     mean = units.X.mean(axis=0)
     centre = Centre.of(mean)
     zeros = np.zeros((len(DIAGNOSES), len(mean) + 1))
-    sent = {**centre._asdict(), "weights": zeros, "offset": np.zeros(len(DIAGNOSES))}
+    even = {"offset": np.zeros(len(DIAGNOSES)), "class_weight": np.ones(len(DIAGNOSES))}
+    sent = {**centre._asdict(), "weights": zeros, **even}
     truth = centre.apply(units.X[chosen])[:, :-1]
 
     def found(run: RunConfig, steps: int) -> Floats:
@@ -157,8 +158,9 @@ def _pull(run: RunConfig, y: int) -> Floats:
     """Return the pull of a record of class ``y`` at weights of zero, but for a factor."""
     n_classes = len(DIAGNOSES)
     one = np.ones((1, 1))
-    zeros, offset = np.zeros((n_classes, 1)), np.zeros(n_classes)
-    pulls = clipped_pulls(one, np.array([y]), zeros, offset, run.classifier, run.clip_norm)
+    objective = Objective(run.classifier, np.zeros(n_classes), np.ones(n_classes))
+    zeros = np.zeros((n_classes, 1))
+    pulls = clipped_pulls(one, np.array([y]), zeros, objective, run.clip_norm)
     return np.asarray(pulls[0])
 
 

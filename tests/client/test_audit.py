@@ -16,7 +16,7 @@ import client.private
 from client.private import noisy_sum
 from common.config import RunConfig
 from common.noise import STEP
-from common.private import Centre, Units, clipped_gradients, overview, plan
+from common.private import Centre, Objective, Units, clipped_gradients, overview, plan
 
 EPSILON, STEPS, GAMES = 2.0, 4, 3000
 CLASSES, DIMENSIONS = 7, 8
@@ -36,6 +36,7 @@ KNOWN = {
     "mean": np.zeros(DIMENSIONS),
     "scale": np.array(30.0),  # a coordinator may send it: the lesion's gradient is clipped
     "offset": np.zeros(CLASSES),
+    "class_weight": np.ones(CLASSES),
     "weights": WEIGHTS,
 }
 X = RNG.standard_normal((21, DIMENSIONS))
@@ -57,7 +58,8 @@ def _statistic() -> Callable[[list[np.ndarray]], float]:
 
     def sums(lesions: slice) -> list[np.ndarray]:
         units, centre = Units.apart(X[lesions], Y[lesions]), Centre(KNOWN["mean"], KNOWN["scale"])
-        gradient = clipped_gradients(units, centre, WEIGHTS, KNOWN["offset"], "softmax", 1.0)
+        objective = Objective("softmax", KNOWN["offset"], KNOWN["class_weight"])
+        gradient = clipped_gradients(units, centre, WEIGHTS, objective, 1.0)
         return [overview(units, CLASSES), *[gradient.ravel()] * STEPS]
 
     others, one = sums(slice(20)), sums(slice(20, 21))

@@ -23,6 +23,7 @@ from common.noise import STEP
 from common.private import (
     OVERVIEW_NORM,
     Centre,
+    Objective,
     Units,
     clipped_gradients,
     overview,
@@ -64,6 +65,7 @@ def _ask(site: Site, step: int, run: str = RUN, **changed: Any) -> np.ndarray:
         "mean": np.zeros(DIMENSIONS),
         "scale": np.array(1.0),
         "offset": np.zeros(CLASSES),
+        "class_weight": np.ones(CLASSES),
         "weights": np.zeros((CLASSES, DIMENSIONS + 1)),
     }
     arrays = {**known, **changed} if step else {}
@@ -91,8 +93,8 @@ def test_without_noise_the_sums_are_those_of_lesions(make_site):
     centre = Centre.of(lesions.X.mean(axis=0))
     weights = np.random.default_rng(0).standard_normal((CLASSES, DIMENSIONS + 1))
     got = _ask(site, 1, mean=centre.mean, scale=centre.scale, weights=weights)
-    zeros = np.zeros(CLASSES)
-    expected = clipped_gradients(lesions, centre, weights, zeros, "softmax", 1.0)
+    objective = Objective("softmax", np.zeros(CLASSES), np.ones(CLASSES))
+    expected = clipped_gradients(lesions, centre, weights, objective, 1.0)
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
@@ -225,9 +227,10 @@ def test_a_hospitals_ledger_keeps_its_delta(make_site):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"weights": np.full((CLASSES, DIMENSIONS + 1), np.nan)}, "'weights' has numbers beyond"),
-        ({"mean": np.full(DIMENSIONS, 1e7)}, "'mean' has numbers beyond"),
-        ({"scale": np.array(np.inf)}, "'scale' has numbers beyond"),
+        ({"weights": np.full((CLASSES, DIMENSIONS + 1), np.nan)}, "'weights' has numbers outside"),
+        ({"mean": np.full(DIMENSIONS, 1e7)}, "'mean' has numbers outside"),
+        ({"class_weight": np.full(CLASSES, 1.1)}, "'class_weight' has numbers outside of 0 to 1"),
+        ({"scale": np.array(np.inf)}, "'scale' has numbers outside"),
     ],
 )
 def test_numbers_that_would_break_the_clip_are_refused(make_site, changes, message):
@@ -284,7 +287,8 @@ def test_every_record_that_leaves_a_site_is_in_the_table(make_site, monkeypatch)
     grid = InProcessGrid(app, [{}], {})
     calibration = np.ones((2, CLASSES))
     weights = np.zeros((CLASSES, DIMENSIONS + 1))
-    fixed = {"mean": np.zeros(DIMENSIONS), "scale": np.array(1.0), "offset": np.zeros(CLASSES)}
+    even = {"offset": np.zeros(CLASSES), "class_weight": np.ones(CLASSES)}
+    fixed = {"mean": np.zeros(DIMENSIONS), "scale": np.array(1.0), **even}
     run = {"run": RUN}
     for question, arrays, values in [
         ("join", {}, {}),

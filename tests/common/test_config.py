@@ -66,8 +66,9 @@ def test_the_first_of_several_problems_is_named():
 def test_flower_knows_exactly_the_defaults():
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     config = pyproject["tool"]["flwr"]["app"]["config"]
-    # Methods differ in the first two, stages in the others.
-    empty = dict.fromkeys(("size", "folds", "rounds", "lr"), "")
+    # Methods differ in the first four, stages in the others.
+    methods = ("size", "folds", "imbalance", "imbalance_strength")
+    empty = dict.fromkeys((*methods, "rounds", "lr"), "")
     assert config == {**RunConfig().flat(), **empty}
 
 

@@ -15,6 +15,7 @@ from common.private import (
     OVERVIEW_NORM,
     Centre,
     NoisySum,
+    Objective,
     Units,
     clipped_gradients,
     overview,
@@ -30,7 +31,8 @@ X1 = with_intercept(X)
 AS_THEY_ARE = Centre(np.zeros(D), np.array(1.0))
 Y = RNG.integers(0, CLASSES, N)
 WEIGHTS = RNG.standard_normal((CLASSES, D + 1))
-OFFSET = RNG.standard_normal(CLASSES)
+OFFSET, CLASS_WEIGHT = RNG.standard_normal(CLASSES), RNG.random(CLASSES)
+SOFTMAX = Objective("softmax", OFFSET, CLASS_WEIGHT)
 
 
 def _loss(scores: torch.Tensor, y: torch.Tensor, loss: str) -> torch.Tensor:
@@ -54,9 +56,10 @@ def test_gradients_are_those_that_opacus_clips(loss, clip_norm):
     each = layer._module.weight.grad_sample.numpy()
     norms = np.linalg.norm(each.reshape(N, -1), axis=1)
     assert (norms > clip_norm).any()
-    expected = (each * np.minimum(1, clip_norm / norms)[:, None, None]).sum(axis=0)
-    units = Units.apart(X, Y)
-    got = clipped_gradients(units, AS_THEY_ARE, WEIGHTS, OFFSET, loss, clip_norm)
+    factors = CLASS_WEIGHT[Y] * np.minimum(1, clip_norm / norms)
+    units, expected = Units.apart(X, Y), (each * factors[:, None, None]).sum(axis=0)
+    objective = Objective(loss, OFFSET, CLASS_WEIGHT)
+    got = clipped_gradients(units, AS_THEY_ARE, WEIGHTS, objective, clip_norm)
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -73,7 +76,8 @@ def test_a_unit_adds_no_more_than_the_clip_whatever_is_asked(loss, clip_norm, on
     assert others.total == people - 1
 
     def gradient(of: Units) -> np.ndarray:
-        return clipped_gradients(of, AS_THEY_ARE, scale * WEIGHTS, OFFSET, loss, clip_norm)
+        objective = Objective(loss, OFFSET, CLASS_WEIGHT)
+        return clipped_gradients(of, AS_THEY_ARE, scale * WEIGHTS, objective, clip_norm)
 
     change = gradient(units) - gradient(others)
     assert np.linalg.norm(change) <= clip_norm * (1 + 1e-9)
@@ -89,7 +93,7 @@ def test_a_patient_counts_as_the_mean_of_its_lesions():
     labels = {"a": Y[1], "b": Y[3], "c": Y[0], "d": Y[4]}
 
     def gradient(of: Units) -> np.ndarray:
-        return clipped_gradients(of, AS_THEY_ARE, WEIGHTS, OFFSET, "softmax", 0.7)
+        return clipped_gradients(of, AS_THEY_ARE, WEIGHTS, SOFTMAX, 0.7)
 
     each = {n: gradient(Units.apart(means[n][None], labels[n][None])) for n in means}
     expected = (each["a"] + each["b"]) / 2 + (each["c"] + each["d"]) / 2
@@ -99,11 +103,11 @@ def test_a_patient_counts_as_the_mean_of_its_lesions():
 @given(cut=st.integers(0, N))
 def test_parts_add_up_to_the_whole(cut):
     parts = [
-        clipped_gradients(Units.apart(X[p], Y[p]), AS_THEY_ARE, WEIGHTS, OFFSET, "softmax", 1.0)
+        clipped_gradients(Units.apart(X[p], Y[p]), AS_THEY_ARE, WEIGHTS, SOFTMAX, 1.0)
         for p in (slice(cut), slice(cut, None))
     ]
     everyone = Units.apart(X, Y)
-    whole = clipped_gradients(everyone, AS_THEY_ARE, WEIGHTS, OFFSET, "softmax", 1.0)
+    whole = clipped_gradients(everyone, AS_THEY_ARE, WEIGHTS, SOFTMAX, 1.0)
     np.testing.assert_allclose(parts[0] + parts[1], whole, atol=1e-12)
 
 

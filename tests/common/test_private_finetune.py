@@ -14,7 +14,7 @@ from tests.finetuning import BACKBONE, STAGE
 
 CLASSES = len(DIAGNOSES)
 RNG = np.random.default_rng(2)
-OFFSET = RNG.standard_normal(CLASSES)
+OFFSET, CLASS_WEIGHT = RNG.standard_normal(CLASSES), RNG.random(CLASSES)
 Y = RNG.integers(0, CLASSES, 6)
 
 
@@ -57,17 +57,19 @@ def _each(part: OpenPart, weights: np.ndarray, X: np.ndarray, y: np.ndarray) -> 
 def test_a_sum_is_that_of_gradients_clipped_one_by_one(part, weights, activations, clip_norm):
     each = _each(part, weights, activations, Y)
     norms = np.linalg.norm(each, axis=1)
-    expected = (each * np.minimum(1, clip_norm / norms)[:, None]).sum(axis=0)
+    factors = CLASS_WEIGHT[Y] * np.minimum(1, clip_norm / norms)
+    expected = (each * factors[:, None]).sum(axis=0)
     batches = iter([(activations[:4], Y[:4]), (activations[4:], Y[4:])])
-    got = clipped_sum(part, weights, batches, OFFSET, clip_norm)
+    got = clipped_sum(part, weights, batches, OFFSET, CLASS_WEIGHT, clip_norm)
     assert (norms > 0.1).all()
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
 
 
 def test_an_image_adds_no_more_than_the_clip_and_leaves_no_hook(part, weights, activations):
     one = iter([(1e3 * activations[:1], Y[:1])])
-    assert np.linalg.norm(clipped_sum(part, weights, one, OFFSET, 0.5)) <= 0.5 * (1 + 1e-5)
-    assert (clipped_sum(part, weights, iter([]), OFFSET, 0.5) == 0).all()
+    even = np.ones(CLASSES)
+    assert np.linalg.norm(clipped_sum(part, weights, one, OFFSET, even, 0.5)) <= 0.5 * (1 + 1e-5)
+    assert (clipped_sum(part, weights, iter([]), OFFSET, even, 0.5) == 0).all()
     assert not any(module._forward_hooks for module in part.modules())
 
 

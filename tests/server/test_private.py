@@ -18,7 +18,7 @@ from server.run import CARD_FILE, MODEL_FILE
 from simulations.experiment import rounds, simulate
 from tests.sites import N_FEATURES, make_quick_sites
 
-SETTINGS = {"method": "private", "projection": 16, "steps": 8}
+SETTINGS = {"method": "private", "projection": 16, "steps": 8, "imbalance": "logits"}
 MakeRun = Callable[..., RunConfig]
 
 
@@ -49,6 +49,15 @@ def test_without_noise_three_sites_have_the_model_of_one(make_run, classifier):
         simulate(run)
     # A lesion is never in two sites, so the records are the same; sums are rounded to 2^-24.
     np.testing.assert_allclose(_model(three).weights, _model(one).weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("imbalance", ["none", "weights", "logits"])
+def test_rare_classes_get_the_remedy_that_is_configured(make_run, imbalance):
+    run = make_run("run", imbalance=imbalance, imbalance_strength=0.5)
+    counts = np.array(list(simulate(run)["training"]["class_counts"].values()))
+    # What the remedy took from the scores of frequent classes, their probabilities get back.
+    expected = np.zeros(7) if imbalance == "none" else 0.5 * np.log(counts / counts.sum())
+    np.testing.assert_allclose(_model(run).calibration[1], expected, atol=1e-9)
 
 
 def test_a_private_run_ends_with_a_model_and_says_what_it_promises(make_run):
