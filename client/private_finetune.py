@@ -1,6 +1,7 @@
 """A site's answers when a network is fine-tuned privately: noisy sums of clipped gradients."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 from flwr.app import Context
@@ -12,6 +13,7 @@ from client.private import Step
 from client.site import Site
 from common.activations import activations
 from common.calibration import decisions, probabilities
+from common.config import RunConfig
 from common.errors import RefusalError
 from common.metrics import Evaluation
 from common.network import shared_network
@@ -46,11 +48,28 @@ def answer(
         return _evaluate(site, known)
     units = _units(site)
     step = Step.read(values, question, "gradient", units.total)
-    return step.paid(site, lambda: _noisy_sum(site, units, question, known))
+    draw = partial(_drawn, site, units)
+    return step.paid(site, lambda: noisy_sum(site.config, units, question, known, draw))
 
 
-def _noisy_sum(site: Site, units: Units, question: str, known: Mapping[str, Floats]) -> NoisySum:
-    config, spent = site.config, plan(site.config)
+def noisy_sum(
+    config: RunConfig,
+    units: Units,
+    question: str,
+    known: Mapping[str, Floats],
+    draw: Callable[[], Iterator[Batch]],
+) -> NoisySum:
+    """Sum over a site's units, and add the site's noise.
+
+    Nothing is paid for here: this is for a site that has, and for an audit of the mechanism.
+
+    Parameters
+    ----------
+    question : "overview" or "gradient".
+    known : what the coordinator sends with it.
+    draw : draws units by ``rate``, and one image of each.
+    """
+    spent = plan(config)
     if question == "overview":
         return private.noisy_sum(config, units, question, known)
     part = open_part(config.backbone, config.weights, config.opens)
@@ -59,7 +78,7 @@ def _noisy_sum(site: Site, units: Units, question: str, known: Mapping[str, Floa
     sums = clipped_sum(
         part,
         known["weights"],
-        _batches(site, _drawn_images(site, units)),
+        draw(),
         known["offset"],
         known["class_weight"],
         config.clip_norm,
@@ -76,6 +95,10 @@ def _units(site: Site) -> Units:
         )
     found: Units = site.memory["units"]
     return found
+
+
+def _drawn(site: Site, units: Units) -> Iterator[Batch]:
+    return _batches(site, _drawn_images(site, units))
 
 
 def _drawn_images(site: Site, units: Units) -> Ints:

@@ -74,7 +74,8 @@ class Learned(NamedTuple):
 
     Attributes
     ----------
-    weights : (n_classes, d + 1) for records as they are, the intercepts last.
+    weights : (n_classes, d + 1) for records as they are, the intercepts last; of a network all
+        that is open, (size,).
     offset : (n_classes,) added to the scores for classes as frequent as they are.
     counts : (n_classes,) noisy numbers of units, at least 1.
     """

@@ -3,19 +3,16 @@
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.calibration import uncalibrated
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.network_model import NetworkModel
-from common.private_finetune import open_part
+from common.private_finetune import OpenPart, open_part
 from server.federation import Federation
-from server.private import N_CLASSES, Remedy, Sites, descend, details
+from server.private import N_CLASSES, Learned, Remedy, Sites, Total, descend, details
 from server.result import Result
 from server.run import RunFolder
-
-Floats = NDArray[np.float64]
 
 _HEAD_RATE: Final = 5.0
 _BACKBONE_RATE: Final = 0.1
@@ -32,20 +29,32 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Resul
     """
     sites = Sites(federation, config, folder)
     part = open_part(config.backbone, config.weights, config.opens)
+    learned = learn(sites.sum, part, config)
+    weights, priors = learned.weights, learned.counts / learned.counts.sum()
+    calibration = np.stack([np.ones(N_CLASSES), learned.offset])
+    even = np.full(N_CLASSES, 1 / N_CLASSES)
+    return Result(
+        NetworkModel(part.tensors(weights), calibration, priors, DIAGNOSES, config),
+        sites.evaluate(weights=weights, calibration=calibration, priors=priors),
+        sites.evaluate(weights=weights, calibration=uncalibrated(N_CLASSES), priors=even),
+        details(config, learned.counts),
+    )
+
+
+def learn(total: Total, part: OpenPart, config: RunConfig) -> Learned:
+    """Train the open part, whose weights come as one vector (size,).
+
+    Parameters
+    ----------
+    total : returns the sum over all sites, as for :func:`server.private.learn`.
+    """
     rates = np.concatenate(
         [
             np.full(p.numel(), _HEAD_RATE if name.startswith("head.") else _BACKBONE_RATE)
             for name, p in zip(part.names, part.opened, strict=True)
         ]
     )
-    counts = np.maximum(sites.sum("overview", 0, (N_CLASSES,), {}), 1.0)
-    priors, remedy = counts / counts.sum(), Remedy.choose(config, counts)
-    weights = descend(sites.sum, config, remedy.sent, part.pretrained, rates, remedy.units)
-    calibration = np.stack([np.ones(N_CLASSES), remedy.priors])
-    even = np.full(N_CLASSES, 1 / N_CLASSES)
-    return Result(
-        NetworkModel(part.tensors(weights), calibration, priors, DIAGNOSES, config),
-        sites.evaluate(weights=weights, calibration=calibration, priors=priors),
-        sites.evaluate(weights=weights, calibration=uncalibrated(N_CLASSES), priors=even),
-        details(config, counts),
-    )
+    counts = np.maximum(total("overview", 0, (N_CLASSES,), {}), 1.0)
+    remedy = Remedy.choose(config, counts)
+    weights = descend(total, config, remedy.sent, part.pretrained, rates, remedy.units)
+    return Learned(weights, remedy.priors, counts)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from common.config import RunConfig
-from common.errors import ConfigError
 from common.model import LinearModel
 from common.private import group_means
 from server.run import MODEL_FILE
@@ -19,6 +18,10 @@ from simulations.reconstruction import Reconstruction
 from simulations.rehearsal import AllSites
 from simulations.shadows import private_fit, svm_fit
 
+HEAD_STAND_IN = (
+    "Membership and reconstruction are of the head alone: linear classifiers under this run's "
+    "noise, on the features of the network that the run ended with, which has seen all lesions."
+)
 STAND_IN = (
     "Fine-tuning itself is not attacked: in its place stands a linear classifier, trained by "
     "sums without noise on the features of the network that the run fine-tuned."
@@ -77,23 +80,16 @@ def audit(path: Path, data: Path | None = None) -> Audit:
     ------
     DataError
         If there is no finished run, or its lesions cannot be had.
-    ConfigError
-        If no attack on its method is known.
     """
     run = open_run(path, data)
     config = run.config
-    if config.method not in _ATTACKS:
-        raise ConfigError(
-            f"{path} is a run of method {config.method}, on which no attack is known here; "
-            f"name one of {', '.join(_ATTACKS)}"
-        )
     return Audit(
         run=str(path),
         method=config.method,
         epsilon=config.epsilon or None,
         delta=config.delta,
         trust=config.trust,
-        unit=config.unit if config.method == "private" else "lesion_id",
+        unit=config.unit if config.method.startswith("private") else "lesion_id",
         synthetic=next(run.opened()).dataset.synthetic,
         found=_ATTACKS[config.method](run),
     )
@@ -105,13 +101,23 @@ def _private(run: AuditedRun) -> Found:
     return _noisy_sums(config, run.private_units(), trained)
 
 
+def _private_finetune(run: AuditedRun) -> Found:
+    from simulations.network_canaries import audit_network  # torch takes long to import
+
+    found = _heads(run, "heads of this run's noise on half of the lesions", HEAD_STAND_IN)
+    return replace(found, one_run=audit_network(run.config, found.sites))
+
+
 def _finetune(run: AuditedRun) -> Found:
-    config = run.config.model_copy(
-        update={"method": "private", "imbalance": "logits", "imbalance_strength": 1.0}
-    )
-    trained = "linear classifiers on half of the lesions"
+    return _heads(run, "linear classifiers on half of the lesions", STAND_IN)
+
+
+def _heads(run: AuditedRun, trained: str, note: str) -> Found:
+    """Attack classifiers on the features of the network that a run ended with."""
+    changes = {"method": "private", "imbalance": "logits", "imbalance_strength": 1.0}
+    config = run.config.model_copy(update=changes)
     found = _noisy_sums(config, run.network_lesions(), trained)
-    return replace(found, notes=[STAND_IN, *found.notes])
+    return replace(found, notes=[note, *found.notes])
 
 
 def _noisy_sums(config: RunConfig, units: AllSites, trained: str) -> Found:
@@ -143,6 +149,7 @@ def _svm(run: AuditedRun) -> Found:
 
 _ATTACKS: Mapping[str, Callable[[AuditedRun], Found]] = {
     "private": _private,
+    "private_finetune": _private_finetune,
     "svm": _svm,
     "finetune": _finetune,
 }

@@ -108,9 +108,8 @@ def _scores(config: RunConfig, canaries: AllSites, sums: list[tuple[Seen, Floats
             pulls = clipped_pulls(X1, canaries.y, known["weights"], objective, config.clip_norm)
             gram, rate = (pulls @ pulls.T) * (X1 @ X1.T), config.rate
             matched = np.einsum("ij,ij->i", pulls @ total, X1)
-        deviation = _deviation(config, seen.question, canaries.sites)
         found = Evidence(rate**2 * gram, rate * matched, float((total**2).sum()), total.size)
-        evidence = evidence.plus(found, deviation)
+        evidence = evidence.plus(found, deviation(config, seen.question, canaries.sites))
     return evidence.scores()
 
 
@@ -170,7 +169,7 @@ class Evidence:
         return np.asarray(vectors @ (along / (1 + share * values)))
 
 
-def _deviation(config: RunConfig, question: str, sites: int) -> float:
+def deviation(config: RunConfig, question: str, sites: int) -> float:
     """Return the standard deviation of what the claim says is added to what is seen."""
     spent, overview = plan(config), question == "overview"
     norm = {"overview": OVERVIEW_NORM, "moments": MOMENTS_NORM}.get(question, config.clip_norm)
