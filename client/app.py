@@ -8,6 +8,7 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client import pins
 from client.site import Site, open_site
 from common.dataset import DIAGNOSES
 from common.errors import FedDermError, RefusalError
@@ -55,6 +56,7 @@ def _answer(site: Site, content: RecordDict, context: Context) -> RecordDict:
             f"this site answers in secure sums only, over {site.rules.least_sites} sites or more; "
             "set secure=true"
         )
+    pins.check(site)
     method = _method(site)
     if question == "join":
         return pack({}, {**_describe(site), **method.describe(site)})

@@ -49,15 +49,17 @@ class Rules:
     limit : largest epsilon; 0 for none.
     least_sites : least number of sites in a secure sum; 0: a sum need not be secure.
     peers : file of the public keys of the sites that may be in a secure sum.
+    pins : file of the hashes of code, weights and network.
     """
 
     limit: float = 0.0
     least_sites: int = 0
     peers: Path | None = None
+    pins: Path | None = None
 
     @classmethod
     def read(cls, node: UserConfig) -> Self:
-        """Read ``epsilon``, ``secure`` and ``peers`` of a node's configuration.
+        """Read ``epsilon``, ``secure``, ``peers`` and ``pins`` of a node's configuration.
 
         Raises
         ------
@@ -68,7 +70,8 @@ class Rules:
             limit, least = float(node.get("epsilon", 0.0)), int(node.get("secure", 0))
         except ValueError as error:
             raise ConfigError(f"the node's configuration is wrong: {error}") from error
-        return cls(limit, least, Path(str(node["peers"])) if "peers" in node else None)
+        files = (Path(str(node[key])) if key in node else None for key in ("peers", "pins"))
+        return cls(limit, least, *files)
 
 
 _NO_RULES = Rules()

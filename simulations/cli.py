@@ -48,6 +48,18 @@ def settings() -> None:
 
 
 @app.command()
+def pins(settings: Settings = None, config: ConfigFile = None) -> None:
+    """Print the hashes of code, weights and network, for the file that a hospital's `pins` names.
+
+    Operators compare what they print with each other, and with what they reviewed.
+    """
+    from client.pins import digests  # it imports Flower
+
+    for name, digest in digests(_read(settings, config)).items():
+        typer.echo(f"{name:8} {digest}")
+
+
+@app.command()
 def features(data: Data, settings: Settings = None, config: ConfigFile = None) -> None:
     """Compute the frozen features of all images in DIR ahead of a run."""
     run = _read(settings, config)

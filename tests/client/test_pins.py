@@ -1,0 +1,131 @@
+"""A hospital answers for the program, weights and network that its operator pinned, else not."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flwr.app import Message
+from typer.testing import CliRunner
+
+import client.pins
+from client.app import app
+from common.config import RunConfig
+from common.wire import pack, unpack_values
+from simulations import cli
+from simulations.grid import InProcessGrid
+from tests.finetuning import BACKBONE, changed, dealt, quick, small_dataset, spread
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def config(synthetic_folder, network_file, tmp_path_factory) -> RunConfig:
+    """One hospital, and a run that fine-tunes a small network."""
+    folder = tmp_path_factory.mktemp("pins")
+    spread(small_dataset(synthetic_folder, images=20), folder, dealt(1))
+    return quick(folder, network_file)
+
+
+def printed(weights: Path) -> str:
+    command = ["pins", "method=finetune", f"backbone={BACKBONE}", f"weights={weights}"]
+    result = CliRunner().invoke(cli.app, command)
+    assert result.exit_code == 0
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def pinned(network_file, tmp_path_factory) -> Path:
+    """Write the operator's file, as the command prints it."""
+    file = tmp_path_factory.mktemp("operator") / "pins"
+    file.write_text(printed(network_file))
+    return file
+
+
+def refusal(config: RunConfig, pins: Path) -> str | None:
+    """Ask a hospital to join a run; return why it does not."""
+    node = {"data": str(config.sites / "site_00"), "pins": str(pins)}
+    grid = InProcessGrid(app, [node], config.flat())
+    [reply] = grid.send_and_receive([Message(pack({}, {"question": "join"}), 1, "query")])
+    reason = unpack_values(reply.content).get("refused")
+    assert "\n" not in str(reason)
+    return None if reason is None else str(reason)
+
+
+def test_what_is_pinned_is_answered_for(config, pinned):
+    assert refusal(config, pinned) is None
+
+
+def test_other_weights_are_refused(config, pinned, tmp_path):
+    other = tmp_path / "weights.safetensors"
+    shutil.copy(config.weights, other)
+    content = bytearray(other.read_bytes())
+    content[-1] ^= 1
+    other.write_bytes(content)
+    found = refusal(changed(config, tmp_path / "run", weights=other), pinned)
+    assert found.startswith("the weights of this site, ")
+
+
+def test_another_network_is_refused(config, pinned, tmp_path, monkeypatch):
+    """It has the pinned weights under the pinned names, but does something else with them."""
+    network = client.pins.network_digest(config)
+    real = client.pins.network_digest
+    from common.network import shared_network
+
+    module = shared_network(config.backbone, config.weights)
+    monkeypatch.setattr(module.backbone.conv1[0], "stride", (1, 1))
+    assert real(config) != network
+    assert refusal(config, pinned).startswith("the network of this site, ")
+
+
+EDITED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from client.pins import code_digest
+print(code_digest())
+"""
+
+
+def digest_of_code(root: Path) -> str:
+    command = [sys.executable, "-I", "-c", EDITED, str(root)]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+
+
+def test_one_changed_character_of_the_program_is_another_program(tmp_path):
+    for room in ("client", "common"):
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    assert digest_of_code(tmp_path) == client.pins.code_digest()
+    file = tmp_path / "client" / "gate.py"
+    file.write_text(file.read_text().replace("_FOLD_SHARE = 1 / 3", "_FOLD_SHARE = 0 / 3"))
+    edited = digest_of_code(tmp_path)
+    assert edited != client.pins.code_digest()
+    file.rename(file.with_name("door.py"))
+    assert digest_of_code(tmp_path) != edited
+
+
+def test_another_program_is_refused(config, pinned, monkeypatch):
+    monkeypatch.setattr(client.pins, "code_digest", lambda: "0" * 64)
+    found = refusal(config, pinned)
+    assert found.startswith("the code of this site, 000000000000, is not what its operator pinned")
+
+
+@pytest.mark.parametrize("spoil", [lambda text: text[9:], lambda text: "", lambda text: text + "x"])
+def test_a_file_of_something_else_is_no_permission(
+    config, pinned, tmp_path, spoil: Callable[[str], str]
+):
+    (tmp_path / "pins").write_text(spoil(pinned.read_text()))
+    assert "is no file of hashes of code, weights and network" in refusal(config, tmp_path / "pins")
+    assert "is no file of hashes" in refusal(config, tmp_path / "missing")
+
+
+def test_the_hashes_are_the_same_wherever_they_are_printed(network_file, pinned):
+    command = [sys.executable, "-c", f"import sys; sys.argv[1:] = {ARGUMENTS!r}; {MAIN}"]
+    command[-1] = command[-1].replace("WEIGHTS", str(network_file))
+    found = subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT)
+    assert found.stdout == pinned.read_text()
+
+
+MAIN = "from simulations.cli import main; main()"
+ARGUMENTS = ["pins", "method=finetune", f"backbone={BACKBONE}", "weights=WEIGHTS"]
