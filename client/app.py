@@ -12,7 +12,7 @@ from client import pins
 from client.site import Site, open_site
 from common.dataset import DIAGNOSES
 from common.errors import FedDermError, RefusalError
-from common.wire import Value, pack, unpack_arrays, unpack_values
+from common.wire import Value, bind, digest, pack, unpack_arrays, unpack_values
 
 METHODS = {
     "svm": "client.svm",
@@ -31,6 +31,7 @@ app = ClientApp()
 def answer(message: Message, context: Context) -> Message:
     """Answer a question with sums, or refuse it with a reason."""
     name: dict[str, Value] = {}
+    question = digest(message.content)  # as it arrived, before anything could change it
     try:
         site = open_site(context)
         name = {"site": site.name}
@@ -42,7 +43,7 @@ def answer(message: Message, context: Context) -> Message:
         _log.exception("a question could not be answered")
         reason = f"{type(error).__name__}, which the site's log explains"
         content = pack({}, {"refused": reason, **name})
-    return Message(content, reply_to=message)
+    return Message(bind(content, question), reply_to=message)
 
 
 def _answer(site: Site, content: RecordDict, context: Context) -> RecordDict:

@@ -115,8 +115,9 @@ class _State:
     ----------
     secret : its key of this run.
     peers : the public keys of the sites that began the run, itself among them.
-    members : names of those of them that were in the last sum.
+    members : names of those of them that were in the last sum that this site has opened.
     number : the last round.
+    asked : names of the sites in that round.
     bound_to : what the masks of that round were bound to.
     gate : what the counts over all sites must be before it is opened.
     told : digests of its question and of this site's share.
@@ -128,6 +129,7 @@ class _State:
     peers: dict[str, str] = field(default_factory=dict)
     members: list[str] = field(default_factory=list)
     number: int = 0
+    asked: list[str] = field(default_factory=list)
     bound_to: str = ""
     gate: dict[str, int] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
@@ -182,10 +184,12 @@ class Session:
     def agree(self, keys: Mapping[str, bytes]) -> dict[str, Value]:
         """Take the keys of the sites of a run, each signed by its site; they are never changed.
 
+        A site that was away then may come back, but into no sum: nobody takes its key any more.
+
         Raises
         ------
         RefusalError
-            If there are too few, or others than before, or this site's is not its own.
+            If there are too few, or one is another than before, or this site's is not its own.
         """
         state = self._known
         own = self._secret.public_key().public_bytes_raw()
@@ -197,7 +201,7 @@ class Session:
                 raise RefusalError(f"{len(keys)} sites share keys, this site wants {self._least}")
             state.peers, state.members = hexadecimal, list(hexadecimal)
             self._save()
-        elif not hexadecimal.items() <= state.peers.items():
+        elif any(state.peers.get(name, key) != key for name, key in hexadecimal.items()):
             raise RefusalError("the keys of this run were agreed on; these are others")
         return {
             "round": state.number,
@@ -255,7 +259,8 @@ class Session:
                 add_mask(counts, derive(self._shared(name), "counts", bound_to), sign)
         add_mask(vector, self_mask(seed, bound_to), 1)
         envelopes = self._envelopes(members, bound_to, seed, counts.tobytes())
-        state.members, state.number, state.bound_to = list(members), asked.number, bound_to.hex()
+        # A sum that is never opened tells nothing, so it leaves nobody out.
+        state.asked, state.number, state.bound_to = list(members), asked.number, bound_to.hex()
         state.gate, state.told, state.opened = asdict(gated.gate), told, False
         self._save()
         return Masked(vector, envelopes, seal(seed, bound_to))
@@ -278,16 +283,16 @@ class Session:
             raise RefusalError(f"round {number} is not the last, {state.number}; it stays closed")
         if state.opened:
             raise RefusalError(f"round {number} was opened before; once is enough")
-        if len(envelopes) != len(state.members):
-            raise RefusalError(f"{len(envelopes)} envelopes for {len(state.members)} sites")
+        if len(envelopes) != len(state.asked):
+            raise RefusalError(f"{len(envelopes)} envelopes for {len(state.asked)} sites")
         bound_to, gate = bytes.fromhex(state.bound_to), Gate(**state.gate)
         parts, total = [], np.zeros(gate.size, np.uint64)
-        for name, envelope in zip(state.members, envelopes, strict=True):
+        for name, envelope in zip(state.asked, envelopes, strict=True):
             part = self._read(envelope, name, bound_to)
             parts.append(part[:_SEED])
             total += np.frombuffer(part[_SEED:], np.uint64)
         gate.check(total.view(np.int64).tolist())
-        state.opened = True
+        state.opened, state.members = True, state.asked
         state.sums |= dict.fromkeys(state.told, _digest(state.members))
         self._save()
         return {"seed": self._seed(bound_to), "parts": parts}

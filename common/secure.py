@@ -21,6 +21,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from common.errors import ReplyError
 from common.fixed_point import Ring
+from common.wire import digest
 
 KEY = "secure.key"
 """Question for a site's key of this run, signed."""
@@ -89,15 +90,7 @@ class Asked(NamedTuple):
 
 def question_digest(content: RecordDict) -> bytes:
     """Return a digest of a question and all that comes with it, but for its secure sum."""
-    digest = hashlib.sha256()
-    for name, record in sorted(content.array_records.items()):
-        for key, array in sorted(record.items()):
-            digest.update(repr((name, key, array.dtype, array.shape, array.stype)).encode())
-            digest.update(array.data)
-    for name, values in sorted(content.config_records.items()):
-        if name != _RECORD:
-            digest.update(repr((name, sorted(values.items()))).encode())
-    return digest.digest()
+    return digest(content, without=_RECORD)
 
 
 def context(asked: Asked, keys: Sequence[bytes], question: bytes, schema: str) -> bytes:

@@ -4,6 +4,7 @@ Arrays travel as their bytes, not as NumPy files, which is Flower's way: a netwo
 arrays, most of them small, and a file of each has to be written, copied and parsed.
 """
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,6 +18,8 @@ Value = ConfigRecordValues
 
 _RAW = "raw"
 """How an array is written: its bytes in C order, in the byte order that its dtype names."""
+
+_BOUND = "bound"
 
 
 def pack(arrays: Arrays, values: Mapping[str, Value]) -> RecordDict:
@@ -57,12 +60,60 @@ def unpack_values(content: RecordDict) -> dict[str, Value]:
         raise ReplyError(f"the message has no values ({error})") from error
 
 
+def digest(content: RecordDict, without: str = _BOUND) -> bytes:
+    """Return the SHA-256 of a content's arrays and values, but for one of its records."""
+    found = hashlib.sha256()
+    for name, record in sorted(content.array_records.items()):
+        for key, array in sorted(record.items()):
+            found.update(repr((name, key, array.dtype, array.shape, array.stype)).encode())
+            found.update(array.data)
+    for name, values in sorted(content.config_records.items()):
+        if name != without:
+            found.update(repr((name, sorted(values.items()))).encode())
+    return found.digest()
+
+
+def bind(content: RecordDict, question: bytes) -> RecordDict:
+    """Add to an answer what binds it to its question, so that no other passes for it.
+
+    It is no signature: it tells what is damaged or late from what is not, on either way, but not
+    who wrote it.
+
+    Parameters
+    ----------
+    question : digest of the question as it arrived.
+    """
+    content[_BOUND] = ConfigRecord({"sha256": _binding(content, question)})
+    return content
+
+
+def check_bound(content: RecordDict, question: bytes) -> None:
+    """Check that an answer arrived as it was sent.
+
+    Parameters
+    ----------
+    question : digest of the question as it was sent.
+
+    Raises
+    ------
+    ReplyError
+        If it, or its question, changed on the way, or it answers another question.
+    """
+    record = content.config_records.get(_BOUND, ConfigRecord())
+    if record.get("sha256") != _binding(content, question):
+        raise ReplyError("sent an answer that was damaged on the way, or is to another question")
+
+
 def size(content: RecordDict) -> int:
     """Return the bytes of a content's arrays and values."""
     # Not Flower's count_bytes, which raises on an empty string.
     arrays = (len(a.data) for record in content.array_records.values() for a in record.values())
     values = (_bytes(v) for record in content.config_records.values() for v in record.values())
     return sum(arrays) + sum(values)
+
+
+def _binding(content: RecordDict, question: bytes) -> bytes:
+    return hashlib.sha256(question + digest(content)).digest()
 
 
 def _write(array: NDArray[np.generic]) -> Array:

@@ -42,13 +42,14 @@ def main(grid: Grid, context: Context) -> None:
     try:
         train = importlib.import_module(METHODS[config.method]).train
         result: Result = train(federation, config, folder)
+        metrics = {"data": _data(federation), **result.metrics()}
+        folder.write_json(METRICS_FILE, metrics)
+        folder.write_text(CARD_FILE, model_card(config, metrics))
+        folder.finish(result.model)
         finished = True
     finally:
+        # Only now: a run whose sites had forgotten it could not go on from here.
         federation.close(finished)
-    metrics = {"data": _data(federation), **result.metrics()}
-    folder.write_json(METRICS_FILE, metrics)
-    folder.write_text(CARD_FILE, model_card(config, metrics))
-    folder.finish(result.model)
 
 
 def _data(federation: Federation) -> Mapping[str, Any]:

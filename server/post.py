@@ -8,7 +8,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.errors import ReplyError
-from common.wire import size, unpack_values
+from common.wire import check_bound, digest, size, unpack_values
 
 POLL_SECONDS = 0.2
 
@@ -56,10 +56,11 @@ class Post:
         An answer is yielded as soon as those before it are there, so that many large ones
         need not be held at once. Faults are put into ``record``.
         """
+        digests = _digests(contents)
         pending = self._send(nodes, contents, record, patience)
         waiting = list(nodes)
         arrived: dict[str, RecordDict] = {}
-        for label, reply in self._collect(pending, nodes, record, patience):
+        for label, reply in self._collect(pending, nodes, digests, record, patience):
             arrived[label] = reply
             while waiting and (waiting[0] in arrived or waiting[0] in record.faults):
                 first = waiting.pop(0)
@@ -93,9 +94,16 @@ class Post:
         return pending
 
     def _collect(
-        self, pending: dict[str, str], nodes: Mapping[str, int], record: Round, patience: float
+        self,
+        pending: dict[str, str],
+        nodes: Mapping[str, int],
+        digests: Mapping[str, bytes],
+        record: Round,
+        patience: float,
     ) -> Iterator[tuple[str, RecordDict]]:
         """Yield good replies as they arrive; sites that stay silent are faults.
+
+        A second reply to a message is ignored: the first may be in a sum by then.
 
         Time is up when none of the sites still waited for has answered for ``patience``
         seconds.
@@ -111,10 +119,10 @@ class Post:
                     record.notes.append(f"ignored a reply of {who} that was not asked for")
                     continue
                 if pending.pop(reply.metadata.reply_to_message_id, None) is None:
-                    record.faults[label] = "answered twice"
+                    record.notes.append(f"ignored a second answer of {label}")
                     continue
                 end = time.monotonic() + patience
-                if reason := _refusal(reply, label):
+                if reason := _refusal(reply, label, digests[label]):
                     record.faults[label] = reason
                     continue
                 record.bytes_up += size(reply.content)
@@ -137,11 +145,18 @@ def _sender(reply: Message, asked: Mapping[str, str], nodes: Mapping[str, int]) 
     return None
 
 
-def _refusal(reply: Message, label: str) -> str | None:
+def _digests(contents: Mapping[str, RecordDict]) -> dict[str, bytes]:
+    """Return a digest of each content; that of one which goes to many is computed once."""
+    known = {key: digest(content) for key, content in {id(c): c for c in contents.values()}.items()}
+    return {label: known[id(content)] for label, content in contents.items()}
+
+
+def _refusal(reply: Message, label: str, question: bytes) -> str | None:
     """Return why a reply is no answer, with the site's name where only its node is known."""
     if reply.has_error():
         return f"failed: {reply.error.reason}"
     try:
+        check_bound(reply.content, question)
         values = unpack_values(reply.content)
     except ReplyError as error:
         return str(error)

@@ -7,7 +7,7 @@ afterwards is in the sum: the others hold the parts of its seed.
 """
 
 import hmac
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -75,12 +75,10 @@ class SecureSums:
         QuorumError
             If there are too few sites.
         """
-        if len(sites) < LEAST_SITES:
-            raise QuorumError(
-                f"secure sums are over {LEAST_SITES} sites or more, of which {len(sites)} are here"
-            )
+        _check_enough(sites)
         content = pack({}, {"question": KEY, "run": self._run})
         signed = dict(self._exchange(KEY, dict.fromkeys(sites, content), _read_key))
+        _check_enough(signed)
         names = sorted(signed)
         values: dict[str, Value] = {
             "run": self._run,
@@ -172,6 +170,13 @@ class SecureSums:
             seed = _checked_seed(own, parts, shares[name].seal, bound_to, name)
             add_mask(total, self_mask(seed, bound_to), -1)
         self.opened = True
+
+
+def _check_enough(sites: Collection[str]) -> None:
+    if len(sites) < LEAST_SITES:
+        raise QuorumError(
+            f"secure sums are over {LEAST_SITES} sites or more, of which {len(sites)} are here"
+        )
 
 
 class _Share(NamedTuple):

@@ -16,7 +16,7 @@ import server.finetune
 from common.config import RunConfig
 from common.errors import QuorumError
 from common.network import HEAD
-from common.wire import pack, unpack_arrays, unpack_values
+from common.wire import bind, digest, pack, unpack_arrays, unpack_values
 from server.run import METRICS_FILE
 from simulations.experiment import rounds, simulate
 from simulations.grid import RUN_ID, SERVER_NODE_ID, InProcessGrid
@@ -49,7 +49,8 @@ def _app(question: str, change: Change, first: int = 0) -> ClientApp:
         if times <= first:
             return reply
         arrays, values = unpack_arrays(reply.content), unpack_values(reply.content)
-        return Message(pack(change(arrays), values), reply_to=message)
+        content = bind(pack(change(arrays), values), digest(message.content))
+        return Message(content, reply_to=message)
 
     return app
 
@@ -61,10 +62,6 @@ def _train(config: RunConfig, app: ClientApp) -> None:
 
 def _changed(name: str, change: Callable[[np.ndarray], Any]) -> Change:
     return lambda arrays: {**arrays, name: np.asarray(change(arrays[name]), arrays[name].dtype)}
-
-
-def _fail(arrays: Arrays) -> Arrays:
-    raise MemoryError("no memory left")
 
 
 def _spoiled(number: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -89,7 +86,6 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     "too large a weight": ("train", _changed("weight", lambda a: a + 1e6), "'weight' adds up to 1"),
     "a double": ("train", lambda a: {**a, "head.bias": a["head.bias"].astype(float)}, "float64[7]"),
     "a negative loss": ("train", _changed("loss", lambda a: -a - 1), "'loss' is negative"),
-    "an exception": ("train", _fail, "no memory left"),
     "negative counts": ("counts", _changed("images", lambda a: a - 99), "'images' is negative"),
     "too many counts": ("counts", _changed("images", lambda a: a + 99), "'images' adds up to"),
     "odd metrics": ("evaluate", _changed("confusion", lambda a: a + 99), "'confusion' adds up"),
