@@ -12,6 +12,7 @@ from common.errors import ConfigError
 from common.features import FeatureSpec
 from common.finetune_config import FinetuneConfig
 from common.private_config import PrivateConfig
+from common.robust_config import RobustConfig
 from common.svm_config import SvmConfig
 from common.weights import DEFAULT_BACKBONE
 
@@ -25,6 +26,14 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "private_finetune": {"size": 128, "folds": 3, **_LOGITS},
 }
 """Values of keys that are left empty, where the methods want different ones."""
+
+_UNDEFENDED: Mapping[str, str] = {
+    "svm": "an exact SVM is the sum over all sites, of which none can be outvoted",
+    "private": "a private method's noise is made for the sum; each site's alone would drown a vote",
+    "private_finetune": "a private method's noise is made for the sum; each site's alone would "
+    "drown a vote",
+}
+"""Why methods have no defence by vote."""
 
 
 class CommonConfig(BaseModel):
@@ -71,7 +80,7 @@ class CommonConfig(BaseModel):
     )
 
 
-class RunConfig(PrivateConfig, FinetuneConfig, SvmConfig, CommonConfig):
+class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonConfig):
     """Everything that decides a run's model, and the rules it runs under.
 
     Field names are the keys of a configuration file, of ``key=value`` on the command line
@@ -123,6 +132,33 @@ class RunConfig(PrivateConfig, FinetuneConfig, SvmConfig, CommonConfig):
                 "some could be subtracted; set fraction=1"
             )
         return self
+
+    @model_validator(mode="after")
+    def _defence_possible(self) -> Self:
+        if not self.defended:
+            return self
+        key = "norm_bound" if self.robust == "none" else "robust"
+        if self.method != "finetune":
+            raise ValueError(
+                f"'{key}' is {getattr(self, key)}, but {_UNDEFENDED[self.method]}; it is for "
+                "method=finetune"
+            )
+        if self.secure:
+            raise ValueError(
+                f"'{key}' is {getattr(self, key)}, but under secure sums the coordinator sees no "
+                "site's change; a site would have to prove the norm of its own, which none can "
+                f"here: set secure=false or {key}={self._without(key)}"
+            )
+        if self.robust != "none" and self.patience:
+            raise ValueError(
+                f"'patience' is {self.patience}, but what sites say of their validation lesions "
+                "may be a lie, too: with 'robust' the last round is kept; set patience=0"
+            )
+        return self
+
+    @classmethod
+    def _without(cls, key: str) -> object:
+        return cls.model_fields[key].default
 
     @classmethod
     def read(cls, values: Mapping[str, object]) -> "RunConfig":

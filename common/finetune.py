@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import ReplyError
 from common.finetune_config import FinetuneConfig
 from common.network import Stage
 from common.sums import Sums
@@ -194,6 +195,28 @@ class Update(Sums):
     def to_record(self) -> dict[str, NDArray[np.generic]]:
         """Return the arrays by name, the tensors' beside the others'."""
         return {"weight": self.weight, "loss": self.loss, **self.tensors}
+
+    def from_record(self, record: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Read a record that must look like this one; without weight it must change nothing.
+
+        Raises
+        ------
+        ReplyError
+            If it does not, or a change is not finite once the weight is divided out.
+        """
+        answer = super().from_record(record)
+        most = float(np.finfo(np.float32).max) * float(answer.weight)
+        for name, tensor in answer.tensors.items():
+            if (largest := float(np.abs(tensor).max(initial=0.0))) > most:
+                raise ReplyError(
+                    f"array '{name}' is up to {largest:g}, which is no change times the weight of "
+                    f"{answer.weight:g}"
+                )
+        return answer
+
+    def change(self, name: str) -> Floats:
+        """Return a tensor's change, not times the weight, which must not be 0."""
+        return np.asarray(self.tensors[name] / self.weight, np.float32)
 
     def extra_bits(self, name: str) -> int:
         """Return 16 for mean squares: an error there counts as its root, beside AdamW's 1e-8."""

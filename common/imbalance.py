@@ -47,6 +47,18 @@ def class_weights(counts: Ints, strength: float) -> Floats:
     return np.asarray(weights * counts.sum() / total) if total else weights
 
 
+def left_to_weigh(config: FinetuneConfig, priors: Floats) -> Floats:
+    """Return what is left of ``priors`` (n_classes,) in the scores of a trained network.
+
+    A remedy of strength s makes scores of ``log p(k | x) - s log priors[k]``: Menon et al.,
+    "Long-tail learning via logit adjustment", ICLR 2021, equations 9 to 11. The decision rule
+    takes off the rest.
+    """
+    done = config.imbalance_strength if config.imbalance not in ("none", "focal") else 0.0
+    rest = np.power(priors, 1 - done, out=np.zeros_like(priors), where=priors > 0)
+    return np.asarray(rest)
+
+
 @dataclass(frozen=True)
 class Balance:
     """The loss of a class-imbalanced problem, and how often each class is drawn.

@@ -18,7 +18,7 @@ BETA_2 = 0.99
 TAU = 1e-3
 
 _ROUNDS = "rounds"
-# The address of the message in which Flower's strategies want the mean; it goes nowhere.
+# The address of messages in which Flower's strategies want arrays; they go nowhere.
 _NO_NODE = 0
 
 _flower_log = logging.getLogger("flwr")
@@ -71,10 +71,10 @@ class Aggregation:
         # beside a large weight.
         origin = {name: np.zeros_like(w) for name, w in current.items()}
         _prepare(self._flower, origin, self._moments)
-        with _only_warnings():
+        with only_warnings():
             # Flower takes its first round for Adam's second: t is its round + 1.
             added, _ = self._flower.aggregate_train(
-                self._rounds, [_reply({name: mean[name] for name in current})]
+                self._rounds, [reply({name: mean[name] for name in current})]
             )
         assert added is not None
         self._moments = _moments(self._flower, list(current))
@@ -162,16 +162,16 @@ def _record(arrays: Weights) -> ArrayRecord:
     return ArrayRecord({name: Array(array) for name, array in arrays.items()})
 
 
-def _reply(mean: Weights) -> Message:
-    """Return the mean as the reply of a single site, which is its own mean."""
-    metrics = MetricRecord({"num-examples": 1})
-    content = RecordDict({"arrays": _record(mean), "metrics": metrics})
+def reply(arrays: Weights, weight: float = 1.0) -> Message:
+    """Return arrays as Flower's strategies want them of a site, which weighs so much."""
+    metrics = MetricRecord({"num-examples": weight})
+    content = RecordDict({"arrays": _record(arrays), "metrics": metrics})
     return Message(content, dst_node_id=_NO_NODE, message_type=MessageType.TRAIN)
 
 
 @contextmanager
-def _only_warnings() -> Iterator[None]:
-    """Leave out that Flower received one result: how many sites answered stands in the run."""
+def only_warnings() -> Iterator[None]:
+    """Leave out how many results Flower received: how many sites answered stands in the run."""
     _flower_log.addFilter(_is_warning)
     try:
         yield

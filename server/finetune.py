@@ -17,7 +17,7 @@ from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.errors import ConfigError, DataError
 from common.finetune import CONTROL, SQUARES, Round, Update, plan, shapes
-from common.imbalance import ClassCounts
+from common.imbalance import ClassCounts, left_to_weigh
 from common.metrics import Evaluation, Metrics
 from common.network import ALL, Network, Stage, open_stage, shared_network
 from common.network_model import NetworkModel
@@ -28,6 +28,7 @@ from server.checkpoint import Checkpoint, Tensors
 from server.federation import Answers, Federation
 from server.progress import Progress
 from server.result import Result
+from server.robust import Defence
 from server.run import CHECKPOINT_FILE, RunFolder
 
 Floats = NDArray[np.float64]
@@ -89,6 +90,7 @@ class _Training:
         self._network = shared_network(config.backbone, config.weights)
         self._stages = _open_stages(self._network, config.stages)
         self._whole = shapes(open_stage(self._network, ALL), config)
+        self._defence = Defence(config)
         self._aggregation = Aggregation(config.strategy, config.server_lr, config.server_momentum)
         self._sent: set[str] = set()
         self._folder = folder
@@ -113,7 +115,9 @@ class _Training:
             state = Checkpoint.load(self._file, self._settings)
             self._aggregation.restore(state.aggregation)
             return state
-        counts = self._federation.remaining("counts", ClassCounts.zero()).total.images
+        self._defence.check(len(self._federation.sites))
+        answers = self._federation.remaining("counts", ClassCounts.zero())
+        counts = self._defence.counts(answers)
         if not counts.sum():
             raise DataError("no site has training images; lower test_fraction or add sites")
         state = Checkpoint(secrets.token_hex(8), self._settings, counts=counts.tolist())
@@ -131,7 +135,7 @@ class _Training:
         zero = Update.zero(needed)
         updates = self._federation.remaining("train", zero, arrays, values, self._sample(this))
         total, n_sites = updates.total, len(updates.sites)
-        mean = total.mean()
+        mean = self._defence.mean(updates)
         weights = {name: arrays[name] for name in stage.trainable}
         state.weights |= self._aggregation.step(weights, mean)
         # Algorithm 1 of SCAFFOLD, line 17; moments are averaged as they are.
@@ -161,8 +165,9 @@ class _Training:
         counts = self._evaluate(_Scores(dict(state.weights), "validation", views=1), PLAIN, EVEN)
         metrics = Metrics.compute(counts.total)
         # Not balanced accuracy: a handful of lesions of the rarest class decide it. Of equals the
-        # later one, which has seen more; without validation images, the last.
-        if not metrics.macro_auc < state.best_score:
+        # later one, which has seen more; without validation images, the last. Where sites may be
+        # hostile always the later one: what they say of these lesions decides nothing then.
+        if self._config.hostile or not metrics.macro_auc < state.best_score:
             state.best, state.best_score = dict(state.weights), metrics.macro_auc
             state.best_round, state.waited = this.number, 0
         else:
@@ -188,8 +193,12 @@ class _Training:
         weights, views = state.best or state.weights, self._config.predictions
         validation = _Scores(weights, "validation", views)
         test, own = _Scores(weights, "test", views), _Scores(weights, "test", views, personal=True)
-        parameters = calibration.fit(lambda p: self._calibrate(validation, p), N_CLASSES)
         priors = np.array(state.counts) / sum(state.counts)
+        parameters: Floats = PLAIN
+        if self._config.hostile:  # who could lie about validation lesions
+            priors = left_to_weigh(self._config, priors)
+        else:
+            parameters = calibration.fit(lambda p: self._calibrate(validation, p), N_CLASSES)
         return Result(
             NetworkModel(weights, parameters, priors, DIAGNOSES, self._config),
             self._evaluate(test, parameters, priors),

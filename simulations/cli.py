@@ -177,6 +177,42 @@ def predict(
 
 
 @app.command()
+def attack(
+    data: Data,
+    out: Out,
+    sites: Annotated[int, typer.Option(help="Number of Dirichlet sites.")] = 10,
+    alpha: data_cli.Alpha = 0.5,
+    hostile: Annotated[str, typer.Option(help="Numbers of hostile sites.")] = "1,2,3",
+    attacks: Annotated[
+        str | None, typer.Option(help="Some of the attacks.", show_default="all")
+    ] = None,
+    rules: Annotated[
+        str | None, typer.Option(help="Rules to try.", show_default="that of the settings")
+    ] = None,
+    judged: Annotated[
+        Literal["test", "validation"],
+        typer.Option(help="Lesions to judge on; choose settings on validation."),
+    ] = "test",
+    settings: Settings = None,
+    config: ConfigFile = None,
+) -> None:
+    """Let hostile sites attack a fine-tuning, with a defence and without.
+
+    A table that was interrupted goes on when it is started again with the same command.
+    """
+    from simulations import attacks as trials
+    from simulations import hostile as hostile_sites
+
+    run = _read(settings, config)
+    names = attacks.split(",") if attacks else list(hostile_sites.ATTACKS)
+    tried = rules.split(",") if rules else [run.robust]
+    arms = trials.attack_all(data, out, run, sites, alpha, names, _numbers(hostile), tried, judged)
+    text = trials.report(arms, command(), Dataset.open(data).synthetic)
+    (out / f"attacks-{judged}.md").write_text(text, encoding="utf-8")
+    typer.echo(text)
+
+
+@app.command()
 def bench(
     data: Data,
     c: Annotated[float, typer.Option(help="Regularisation strength of the SVMs timed.")] = 3e-4,
@@ -208,6 +244,13 @@ def _read(settings: list[str] | None, file: Path | None) -> RunConfig:
                 f"'{key}' is no setting here: DIR and --out say where to read and write"
             )
     return RunConfig.read(values)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"'{text}' are no numbers; write them like 1,2,3") from error
 
 
 def _partition_and_run(
@@ -255,7 +298,12 @@ def _read_file(path: Path) -> bytes:
 def main() -> None:
     """Run the command line; an error that a user can act on is one line and exit code 1."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    for name in ("common.features", "server.progress", "simulations.comparison"):
+    for name in (
+        "common.features",
+        "server.progress",
+        "simulations.comparison",
+        "simulations.attacks",
+    ):
         logging.getLogger(name).setLevel(logging.INFO)
     try:
         app()

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from flwr.app import UserConfig
+from flwr.clientapp import ClientApp
 
 import client.app
 import server.app
@@ -67,8 +68,12 @@ def make_sites(
     part.rename(out)
 
 
-def simulate(config: RunConfig) -> dict[str, Any]:
+def simulate(config: RunConfig, sites_app: ClientApp = client.app.app) -> dict[str, Any]:
     """Run both apps in this process over the folders in ``config.sites``.
+
+    Parameters
+    ----------
+    sites_app : answers for the sites.
 
     Returns
     -------
@@ -88,7 +93,7 @@ def simulate(config: RunConfig) -> dict[str, Any]:
     if n_sites < needed:  # in a deployment more might connect; here waiting would be in vain
         raise QuorumError(f"{config.sites} has {n_sites} of the {needed} sites that are needed")
     nodes: list[UserConfig] = [{"partition-id": i} for i in range(n_sites)]
-    run_in_process(server.app.app, client.app.app, nodes, config.flat())
+    run_in_process(server.app.app, sites_app, nodes, config.flat())
     metrics: dict[str, Any] = json.loads((config.out / METRICS_FILE).read_text())
     return metrics
 

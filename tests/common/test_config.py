@@ -83,3 +83,23 @@ def test_stages_have_rounds_and_rates_that_suit_them():
     for stages in ("", 3, None, [{}]):
         with pytest.raises(ConfigError, match="'stages'"):
             RunConfig.read({"stages": stages})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"robust": "median"}, "'robust' is median and 'hostile' is 0; a rule needs the number"),
+        ({"hostile": 2}, "'robust' is none and 'hostile' is 2; a rule needs the number"),
+        ({"robust": "krum", "hostile": 1, "secure": True}, "'robust' is krum, but under secure"),
+        ({"norm_bound": 2, "secure": True}, "would have to prove the norm of its own"),
+        ({"robust": "median", "hostile": 1, "method": "svm"}, "of which none can be outvoted"),
+        ({"robust": "median", "hostile": 1, "method": "private"}, "noise is made for the sum"),
+        ({"norm_bound": 2, "method": "private_finetune"}, "'norm_bound' is 2.0, but a private"),
+        ({"robust": "median", "hostile": 1, "patience": 3}, "'patience' is 3, but what sites say"),
+    ],
+)
+def test_a_defence_is_refused_where_it_cannot_hold(values, message):
+    with pytest.raises(ConfigError) as refusal:
+        RunConfig.read({"method": "finetune", **values})
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)

@@ -25,6 +25,7 @@ from tests.finetuning import (
     STAGE,
     changed,
     content_of,
+    model_of,
     training_log,
 )
 
@@ -125,3 +126,32 @@ def test_below_the_quorum_the_last_whole_round_survives(base, tmp_path):
     assert len(training_log(run)) == 3
     simulate(run)
     assert content_of(run) == content_of(finished)
+
+
+def test_a_rule_against_hostile_sites_needs_those_that_are_left(base, tmp_path):
+    rule = {"robust": "median", "hostile": 1}
+    run = changed(base, tmp_path / "run", stages=HEAD, rounds=3, **rule)
+    change = _changed("head.weight", _spoiled(np.nan))
+    message = "'robust' is median against 1 hostile sites, which takes 3 sites that train, and the"
+    with pytest.raises(QuorumError, match=message):
+        _train(run, _app("train", change, first=1))
+    assert len(training_log(run)) == 1
+    simulate(run)
+    assert len(training_log(run)) == 3
+
+
+def test_no_lie_about_validation_lesions_decides_anything_under_a_rule(base, tmp_path):
+    changes = {"stages": HEAD, "rounds": 4, "validate_every": 1, "robust": "median", "hostile": 1}
+    models = []
+    for name, change in {
+        "truth": lambda arrays: arrays,
+        "lie": _changed("confusion", np.flipud),
+        "bins": _changed("scores", lambda a: a[:, ::-1]),
+    }.items():
+        run = changed(base, tmp_path / name, **changes)
+        _train(run, _app("evaluate", change))
+        models.append(model_of(run))
+    for model in models[1:]:
+        assert all(np.array_equal(model.weights[n], w) for n, w in models[0].weights.items())
+        assert np.array_equal(model.calibration, models[0].calibration)
+        assert np.array_equal(model.priors, models[0].priors)
