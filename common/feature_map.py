@@ -37,19 +37,21 @@ class FourierMap:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """``z = (x - mean) @ matrix``, then the Fourier map if there is one.
+    """``z = (x - mean) @ matrix``, clipped, then the Fourier map if there is one.
 
     Attributes
     ----------
     mean : (n_features,).
     matrix : (n_features, n_components).
     unit : whether the result is scaled to a norm of 1, before the Fourier map.
+    clip : largest norm of what is not scaled so; longer ones are shortened to it. 0 for any.
     """
 
     mean: Floats
     matrix: Floats
     fourier: FourierMap | None = None
     unit: bool = False
+    clip: float = 0.0
 
     @classmethod
     def principal(cls, moments: Moments, components: int) -> Self:
@@ -70,15 +72,20 @@ class FeatureMap:
         return self.fourier.size if self.fourier else self.matrix.shape[1]
 
     @property
+    def longest(self) -> float:
+        """Largest norm that comes out; 0 where there is none."""
+        return float(np.sqrt(2.0 * self.fourier.size)) if self.fourier else self.clip
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the map, in hexadecimal."""
         digest = hashlib.sha256(self.mean.tobytes() + self.matrix.tobytes())
-        digest.update(repr((self.fourier, self.unit)).encode())
+        digest.update(repr((self.fourier, self.unit, self.clip)).encode())
         return digest.hexdigest()
 
     def apply(self, X: NDArray[np.floating]) -> Floats:
         """Map ``X`` (n, n_features) to (n, n_outputs)."""
-        Z = self.project(X)
+        Z = clip_rows(self.project(X), self.clip) if self.clip else self.project(X)
         return self.fourier.apply(Z) if self.fourier else Z
 
     def project(self, X: NDArray[np.floating]) -> Floats:
@@ -94,6 +101,7 @@ class FeatureMap:
             "matrix": self.matrix,
             "fourier": np.array([fourier.size, fourier.width, fourier.seed] if fourier else []),
             "unit": np.array(float(self.unit)),
+            "clip": np.array(self.clip),
         }
 
     @classmethod
@@ -105,6 +113,7 @@ class FeatureMap:
             np.asarray(record["matrix"], dtype=np.float64),
             FourierMap(int(fourier[0]), fourier[1], int(fourier[2])) if fourier else None,
             bool(record["unit"]),
+            float(np.asarray(record["clip"], dtype=np.float64)),
         )
 
 
@@ -112,3 +121,9 @@ def unit_rows(X: Floats) -> Floats:
     """Scale the rows of ``X`` (n, n_features) to a norm of 1; zeros stay."""
     norms = np.linalg.norm(X, axis=1, keepdims=True)
     return np.asarray(X / np.maximum(norms, np.finfo(np.float64).tiny))
+
+
+def clip_rows(X: Floats, norm: float) -> Floats:
+    """Shorten the rows of ``X`` (n, n_features) that are longer than ``norm`` to it."""
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    return np.asarray(X * (norm / np.maximum(norms, norm)))

@@ -125,6 +125,7 @@ class LinearModel:
                 "matrix": (n_features, n_components),
                 "fourier": (3,) if feature_map.fourier else (0,),
                 "unit": (),
+                "clip": (),
                 "variance": (n_components,),
                 "weights": (len(classes), feature_map.n_outputs + 1),
                 "calibration": (2, len(classes)),

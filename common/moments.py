@@ -70,13 +70,16 @@ class Moments(Sums):
         """Weighted mean of the features, (n_features,)."""
         return np.asarray(self.class_sum.sum(axis=0) / self.weight)
 
-    def scatter(self) -> Floats:
-        """Return the weighted sum of ``(x - mean)(x - mean)^T``, (n_features, n_features)."""
+    def second(self) -> Floats:
+        """Return the weighted sum of ``x x^T``, (n_features, n_features)."""
         n_features = self.class_sum.shape[1]
         upper = np.zeros((n_features, n_features))
         upper[np.triu_indices(n_features)] = self.gram
-        full = upper + np.triu(upper, 1).T
-        return full - self.weight * np.outer(self.mean, self.mean)
+        return np.asarray(upper + np.triu(upper, 1).T)
+
+    def scatter(self) -> Floats:
+        """Return the weighted sum of ``(x - mean)(x - mean)^T``, (n_features, n_features)."""
+        return self.second() - self.weight * np.outer(self.mean, self.mean)
 
     def mapped(self, mean: Floats, matrix: Floats) -> Self:
         """Return the moments of ``z = (x - mean) @ matrix`` without seeing the records.

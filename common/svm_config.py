@@ -1,8 +1,8 @@
 """The settings of the SVM on frozen features."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from common.config_fields import Positives
 
@@ -28,3 +28,18 @@ class SvmConfig(BaseModel):
     min_active: int = Field(
         default=20, ge=1, description="lesions that must pull in each problem for a site to answer"
     )
+    clip_features: float = Field(
+        default=0.0,
+        ge=0,
+        description="largest norm of a view's components, in roots of the number of features;"
+        " 0: any",
+    )
+
+    @model_validator(mode="after")
+    def _clip_in_rounds(self) -> Self:
+        if self.clip_features and self.head != "svm":
+            raise ValueError(
+                f"'clip_features' is {self.clip_features:g}, but head {self.head} is solved from "
+                "moments of features that are not clipped; set head=svm"
+            )
+        return self

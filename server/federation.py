@@ -20,6 +20,7 @@ from server.run import RunFolder
 from server.secure import SecureSums
 
 T = TypeVar("T")
+Check = Callable[[S, int], None]
 
 _CLOSE_SECONDS = 30.0
 _ROUNDING = 1e-9
@@ -114,11 +115,17 @@ class Federation:
         zero: S,
         arrays: Arrays | None = None,
         values: Mapping[str, Value] | None = None,
+        check: Check[S] | None = None,
     ) -> S:
         """Return the sum of all sites' answers, added in the order of the sites' names.
 
         What these sites were asked before the run was interrupted is not asked again.
-        Parameters and errors are those of :meth:`answers`.
+        Other parameters and errors are those of :meth:`answers`.
+
+        Parameters
+        ----------
+        check : raises a ``ReplyError`` for an answer that a site with so many images cannot give,
+            where the sites' answers are visible.
         """
         known = {site: info.fingerprint for site, info in self.sites.items()}
 
@@ -128,7 +135,7 @@ class Federation:
 
         total = self._folder.journal.recall(key(known), zero)
         if total is None:
-            found = self._exactly(question, zero, arrays, values, apart=False)
+            found = self._exactly(question, zero, arrays, values, check, apart=False)
             self._folder.journal.keep(key(found.sites), found.total)
             total = found.total
         return total
@@ -155,7 +162,7 @@ class Federation:
             If too few sites are left, or, where sums are secure, what was computed with those
             that failed cannot be computed again.
         """
-        return self._exactly(question, zero, arrays, values, apart=True)
+        return self._exactly(question, zero, arrays, values, None, apart=True)
 
     def remaining(
         self,
@@ -233,6 +240,7 @@ class Federation:
         zero: S,
         arrays: Arrays | None,
         values: Mapping[str, Value] | None,
+        check: Check[S] | None,
         apart: bool,
     ) -> Answers[S]:
         """Gather answers and raise if sites were lost, with which sums were added before.
@@ -242,7 +250,7 @@ class Federation:
         """
         before, secure = list(self.sites), self._secure
         opened = secure is not None and secure.opened
-        found = self._gather(question, zero, arrays, values, None, not opened, apart)
+        found = self._gather(question, zero, arrays, values, None, not opened, apart, check)
         lost = self._lost(before)
         if secure is None and lost:
             raise SitesLostError(_sentence(lost))
@@ -262,6 +270,7 @@ class Federation:
         sites: Collection[str] | None,
         again: bool,
         apart: bool,
+        check: Check[S] | None = None,
     ) -> Answers[S]:
         """Ask a question and add the answers.
 
@@ -277,7 +286,10 @@ class Federation:
 
         def read(site: str, reply: RecordDict) -> S:
             answer = zero.from_record(unpack_arrays(reply))
-            _check_size(answer, self.sites[site].images)
+            images = self.sites[site].images
+            _check_size(answer, images)
+            if check and images is not None:
+                check(answer, images)
             return answer
 
         total, added, kept = zero, [], {}

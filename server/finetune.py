@@ -115,7 +115,6 @@ class _Training:
             state = Checkpoint.load(self._file, self._settings)
             self._aggregation.restore(state.aggregation)
             return state
-        self._defence.check(len(self._federation.sites))
         answers = self._federation.remaining("counts", ClassCounts.zero())
         counts = self._defence.counts(answers)
         if not counts.sum():

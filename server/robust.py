@@ -70,16 +70,28 @@ class Defence:
         return found
 
     def counts(self, answers: Answers[ClassCounts]) -> Ints:
-        """Return the images of each class (n_classes,) over all sites.
+        """Return the images of each class (n_classes,) over all sites: pace, and class weights.
 
-        With f hostile sites, none counts more of a class than the site with the (f+1)-th most:
-        then some honest site has as many, whoever lies.
+        With f hostile sites, none counts more of a class, nor more in all, than the site with the
+        (f+1)-th most: then some honest site has as many, whoever lies.
+
+        Raises
+        ------
+        QuorumError
+            If too few sites answered.
         """
         if not self._config.hostile:
             return answers.total.images
+        self.check(len(answers.apart))
         each = np.stack([answer.images for answer in answers.apart.values()])
-        largest = np.sort(each, axis=0)[-min(self._config.hostile + 1, len(each))]
-        return np.asarray(np.minimum(each, largest).sum(axis=0))
+        classes = self._truncated(each).sum(axis=0)
+        images = self._truncated(each.sum(axis=1)).sum()
+        return np.asarray(np.rint(classes * (images / max(classes.sum(), 1))), np.int64)
+
+    def _truncated(self, counts: Ints) -> Ints:
+        """Lower counts (n, ...) that are above those of the site with the (f+1)-th most."""
+        most: Ints = np.sort(counts, axis=0)[-(self._config.hostile + 1)]
+        return np.asarray(np.minimum(counts, most))
 
     def _capped(self, weights: Floats) -> Floats:
         """Return the weights (n,) of sites, under a rule none above the median.

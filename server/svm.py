@@ -17,6 +17,7 @@ from common.model import LinearModel
 from common.moments import Moments, lda, ridge
 from common.sums import Nothing
 from server.federation import Answers, Federation, SitesLostError
+from server.plausible import HingeLimits, check_moments
 from server.result import Result
 from server.run import RunFolder
 
@@ -40,24 +41,42 @@ class MappedSites:
     Weights are (n_fits, n_classes, n_outputs + 1). One fit is trained on all training
     lesions and judged on the test lesions; several are each trained without one fold and
     judged on that.
+
+    Attributes
+    ----------
+    moments : of the mapped features.
     """
 
-    def __init__(self, federation: Federation, feature_map: FeatureMap, class_weights: Floats):
+    def __init__(
+        self,
+        federation: Federation,
+        feature_map: FeatureMap,
+        class_weights: Floats,
+        moments: Moments,
+    ):
         self.feature_map = feature_map
         self._federation = federation
         self._values = {"map": feature_map.digest}
         arrays = {**feature_map.to_record(), "class_weights": class_weights}
         federation.ask("prepare", Nothing(), arrays, self._values)
-
-    def moments(self) -> Moments:
-        """Return the moments of the mapped features."""
-        zero = Moments.zero(N_CLASSES, self.feature_map.n_outputs)
-        return self._federation.ask("mapped_moments", zero, values=self._values)
+        self.moments = moments
+        if feature_map.fourier or feature_map.clip:  # else they follow from the raw features'
+            zero = Moments.zero(N_CLASSES, feature_map.n_outputs)
+            self.moments = federation.ask(
+                "mapped_moments", zero, values=self._values, check=check_moments
+            )
+        self._limits = HingeLimits(self.moments, class_weights, feature_map.longest)
 
     def hinge(self, weights: Floats) -> svm.HingeSums:
         """Return losses and gradients at ``weights``."""
         zero = svm.HingeSums.zero(weights.shape)
-        return self._federation.ask("hinge", zero, {"weights": weights}, self._values)
+        return self._federation.ask(
+            "hinge",
+            zero,
+            {"weights": weights},
+            self._values,
+            lambda sums, images: self._limits.check(sums, weights, images),
+        )
 
     def calibrate(self, weights: Floats) -> Floats:
         """Return the calibration (2, n_classes) of decision values that no fit has seen."""
@@ -122,14 +141,17 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Resul
 
 def _train(federation: Federation, config: RunConfig) -> Result:
     n_features = next(iter(federation.sites.values())).n_features
-    moments = federation.ask("moments", Moments.zero(N_CLASSES, n_features))
+    zero = Moments.zero(N_CLASSES, n_features)
+    moments = federation.ask("moments", zero, check=check_moments)
     class_weights = svm.balanced_weights(moments.class_weight)
     feature_map = FeatureMap.principal(moments, config.components)
+    # A standardised view's norm is the root of the number of features, on average.
+    feature_map = replace(feature_map, clip=config.clip_features * float(np.sqrt(n_features)))
     mapped = moments.mapped(feature_map.mean, feature_map.matrix)
     if config.head == "svm":
         fitted = _svm(federation, config, feature_map, mapped, class_weights)
     else:
-        sites = MappedSites(federation, feature_map, class_weights)
+        sites = MappedSites(federation, feature_map, class_weights, mapped)
         fitted = Fitted(sites, _one_shot(config, mapped), PLAIN, {})
     weights = _without_absent(fitted.weights, class_weights)
     variance = np.diag(mapped.scatter()) / mapped.weight
@@ -168,9 +190,8 @@ def _svm(
     """Choose C (and the kernel's width) by cross-validation, then solve to the tolerance."""
     candidates: list[Candidate] = []
     for rbf in _feature_maps(config, feature_map, moments):
-        sites = MappedSites(federation, rbf, class_weights)
-        mapped = sites.moments() if rbf.fourier else moments
-        candidates += _path(sites, config, svm.Preconditioner(mapped, class_weights))
+        sites = MappedSites(federation, rbf, class_weights, moments)
+        candidates += _path(sites, config, svm.Preconditioner(sites.moments, class_weights))
     # max keeps the first of equals, the smoothest: C ascends.
     best = max(candidates, key=lambda candidate: candidate.balanced_accuracy)
     start = best.weights.mean(axis=0, keepdims=True)
