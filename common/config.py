@@ -149,6 +149,12 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
                 "site's change; a site would have to prove the norm of its own, which none can "
                 f"here: set secure=false or {key}={self._without(key)}"
             )
+        if self.optimizer != "sgd":
+            raise ValueError(
+                f"'{key}' is {getattr(self, key)}, but adamw divides steps by averaged mean "
+                "squares; without what a defence takes for outliers they are too small and the "
+                "weights explode: set optimizer=sgd, and lr to suit"
+            )
         if self.robust != "none" and self.patience:
             raise ValueError(
                 f"'patience' is {self.patience}, but what sites say of their validation lesions "

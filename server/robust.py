@@ -1,8 +1,8 @@
 """The mean of the sites' changes, where some sites may be hostile.
 
-Everything that is averaged is defended, each kind by itself: the weights, AdamW's first moments,
-its second ones and its steps, SCAFFOLD's controls. Together in one vector the largest kind would
-decide alone who is near whom; under the weights' decision alone, lies about a moment would pass.
+Everything that is averaged is defended, each kind by itself: the weights, SGD's momentum,
+SCAFFOLD's controls. Together in one vector the largest kind would decide alone who is near whom;
+under the weights' decision alone, lies about a momentum would pass.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, MultiKrum
 from numpy.typing import NDArray
 
 from common.errors import QuorumError
-from common.finetune import SQUARES, Update
+from common.finetune import Update
 from common.imbalance import ClassCounts
 from common.robust_config import RobustConfig
 from server.aggregation import only_warnings, reply
@@ -64,23 +64,10 @@ class Defence:
         self.check(len(trained))
         weights = self._capped(np.array([float(update.weight) for update in trained]))
         found: Tensors = {}
-        for kind, names in _kinds(updates.total.tensors).items():
+        for names in _kinds(updates.total.tensors):
             changes = {name: np.stack([u.change(name) for u in trained]) for name in names}
-            if kind == SQUARES and self._config.hostile:
-                found |= {name: self._largest_honest(change) for name, change in changes.items()}
-            else:
-                found |= self._aggregate(changes, weights)
+            found |= self._aggregate(changes, weights)
         return found
-
-    def _largest_honest(self, changes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the (f+1)-th largest of mean squares' changes (n, ...), value by value.
-
-        Steps are divided by their roots. What a vote calls outliers are the sites with large
-        gradients, and without them all steps are too long; the value here is at most the largest
-        of an honest site, and at least the (f+1)-th largest of honest ones.
-        """
-        place = len(changes) - 1 - self._config.hostile
-        return np.asarray(np.partition(changes, place, axis=0)[place])
 
     def counts(self, answers: Answers[ClassCounts]) -> Ints:
         """Return the images of each class (n_classes,) over all sites: pace, and class weights.
@@ -187,12 +174,12 @@ def mixing(products: Floats, weights: Floats, hostile: int) -> Floats:
     return np.asarray(matrix / matrix.sum(axis=1, keepdims=True))
 
 
-def _kinds(tensors: Iterable[str]) -> dict[str, list[str]]:
-    """Return the names of the weights, of each moment and of the controls, by kind."""
+def _kinds(tensors: Iterable[str]) -> Iterable[list[str]]:
+    """Return the names of the weights, of the momentum and of the controls."""
     kinds: dict[str, list[str]] = {}
     for name in tensors:
         kinds.setdefault(name.rpartition("/")[0], []).append(name)
-    return kinds
+    return kinds.values()
 
 
 def _products(change: NDArray[np.float32]) -> Floats:

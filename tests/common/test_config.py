@@ -95,11 +95,12 @@ def test_stages_have_rounds_and_rates_that_suit_them():
         ({"robust": "median", "hostile": 1, "method": "svm"}, "of which none can be outvoted"),
         ({"robust": "median", "hostile": 1, "method": "private"}, "noise is made for the sum"),
         ({"norm_bound": 2, "method": "private_finetune"}, "'norm_bound' is 2.0, but a private"),
+        ({"norm_bound": 2, "optimizer": "adamw"}, "set optimizer=sgd, and lr to suit"),
         ({"robust": "median", "hostile": 1, "patience": 3}, "'patience' is 3, but what sites say"),
     ],
 )
 def test_a_defence_is_refused_where_it_cannot_hold(values, message):
     with pytest.raises(ConfigError) as refusal:
-        RunConfig.read({"method": "finetune", **values})
+        RunConfig.read({"method": "finetune", "optimizer": "sgd", **values})
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)

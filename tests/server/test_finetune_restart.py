@@ -33,7 +33,7 @@ from tests.finetuning import (
 
 HOWS: dict[str, dict[str, Any]] = {
     "adamw": {},
-    "a robust rule": {"robust": "trimmed_mean", "hostile": 1, "norm_bound": 2},
+    "a robust rule": {**SCAFFOLD, "robust": "trimmed_mean", "hostile": 1, "norm_bound": 2},
     "scaffold": SCAFFOLD | {"clip": 1},
     "fedadam, momentum": {"strategy": "fedadam", "server_lr": 0.01, "optimizer": "sgd"},
     "fedyogi, some sites": {"strategy": "fedyogi", "server_lr": 0.01, "fraction": 0.6},

@@ -16,6 +16,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from client.site import Records, Site, site_folders
 from common.config import RunConfig
+from common.errors import ConfigError
 from common.feature_map import FourierMap
 from common.model import LinearModel
 from server.run import MODEL_FILE
@@ -88,3 +89,24 @@ def test_the_rbf_svm_is_that_of_the_pooled_records(
     svc.fit(fourier.apply(X), pooled.y, sample_weight=weight)
     expected: NDArray[np.float64] = svc.decision_function(fourier.apply(views))
     np.testing.assert_allclose(model.scores(VIEWS), expected, rtol=0, atol=1e-6)
+
+
+def test_the_svm_of_clipped_features_is_that_of_the_pooled_clipped_ones(
+    config: RunConfig, pooled: Records, tmp_path: Path
+) -> None:
+    model, metrics = train(config, tmp_path / "run", clip_features=0.9)
+    X, views = (model.feature_map.project(x) for x in (pooled.X, VIEWS[:, 0]))
+    longest = 0.9 * np.sqrt(N_FEATURES)
+    norms = np.linalg.norm(X, axis=1)
+    assert (norms > longest).any()
+    assert (norms < longest).any()
+    X, views = (x * np.minimum(1, longest / np.linalg.norm(x, axis=1))[:, None] for x in (X, views))
+    weight = pooled.weight * compute_sample_weight("balanced", pooled.y)
+    svc = LinearSVC(C=metrics["training"]["chosen"]["c"], dual=False, tol=1e-10, max_iter=100_000)
+    svc.fit(X, pooled.y, sample_weight=weight)
+    np.testing.assert_allclose(model.scores(VIEWS), svc.decision_function(views), atol=1e-6)
+
+
+def test_one_shot_heads_refuse_to_clip() -> None:
+    with pytest.raises(ConfigError, match="'clip_features' is 1, but head lda is solved from"):
+        RunConfig.read({"clip_features": 1, "head": "lda"})

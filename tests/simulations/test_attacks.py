@@ -15,6 +15,7 @@ from simulations.hostile import ATTACKS, TARGET, chosen, poison, stamped
 from tests.commands import TUNE, is_one_error
 
 SITES, RULE = 5, "trimmed_mean"
+SGD = {"optimizer": "sgd", "lr": 0.1}
 LOUD = ("scale", "sign_flip", "noise", "replacement")
 BROKEN = ("nan", "infinity")
 
@@ -22,7 +23,7 @@ BROKEN = ("nan", "infinity")
 @pytest.fixture(scope="module")
 def config(cached) -> RunConfig:
     values: dict[str, object] = dict(setting.split("=") for setting in TUNE)
-    return RunConfig.read({**values, "cache": cached.cache, "robust": RULE, "hostile": 1})
+    return RunConfig.read({**values, "cache": cached.cache, "robust": RULE, "hostile": 1, **SGD})
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_poisoned_sites_lie_about_what_they_should(synthetic_folder, tmp_path):
     ],
 )
 def test_what_cannot_be_tried_is_one_line(fedderm, synthetic_folder, tmp_path, arguments, message):
-    settings = [*TUNE, f"robust={RULE}", "hostile=1"]
+    settings = [*TUNE, f"robust={RULE}", "hostile=1", "optimizer=sgd"]
     code, printed, err = fedderm(
         *("attack", synthetic_folder, "--out", tmp_path / "out", "--sites", SITES),
         *settings,
