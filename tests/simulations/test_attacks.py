@@ -8,11 +8,14 @@ import pytest
 
 from common.config import RunConfig
 from common.dataset import DIAGNOSES, Dataset
+from common.errors import QuorumError
 from common.network_model import NetworkModel
 from server.run import METRICS_FILE, MODEL_FILE
 from simulations.attacks import NONE, Judge, attack_all, table
-from simulations.hostile import ATTACKS, TARGET, chosen, poison, stamped
+from simulations.experiment import simulate
+from simulations.hostile import ATTACKS, TARGET, chosen, hostile_app, poison, stamped
 from tests.commands import TUNE, is_one_error
+from tests.finetuning import dealt, model_of, quick, small_dataset, spread
 
 SITES, RULE = 5, "trimmed_mean"
 SGD = {"optimizer": "sgd", "lr": 0.1}
@@ -126,3 +129,26 @@ def test_what_cannot_be_tried_is_one_line(fedderm, synthetic_folder, tmp_path, a
     )
     assert is_one_error(code, printed, err)
     assert message in err
+
+
+@pytest.mark.parametrize("attack", ["scale", "sign_flip", "noise"])
+def test_a_whole_network_is_defended_as_well(synthetic_folder, network_file, tmp_path, attack):
+    folder = spread(small_dataset(synthetic_folder, images=50), tmp_path, dealt(SITES))
+    honest: dict[str, NetworkModel] = {}
+    moved = {}
+    for rule in ({}, {"robust": "multikrum", "hostile": 1}):
+        name = str(rule.get("robust", NONE))
+        settings = {"optimizer": "sgd", "lr": 0.001, "rounds": 1, **rule}
+        for lies in (False, True):
+            run = quick(folder, network_file, out=tmp_path / f"{name}-{lies}", **settings)
+            try:
+                simulate(run, hostile_app(ATTACKS[attack], [2] if lies else [], run.seed))
+            except QuorumError:  # the sites could make nothing of the weights that came out
+                moved[name] = np.inf
+                continue
+            if not lies:
+                honest[name] = model_of(run)
+                continue
+            first, second = honest[name].weights, model_of(run).weights
+            moved[name] = sum(float(np.abs(second[n] - first[n]).sum()) for n in first)
+    assert moved["multikrum"] < moved[NONE] / 2
