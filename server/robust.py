@@ -58,7 +58,7 @@ class Defence:
         QuorumError
             If too few sites trained.
         """
-        if not self._config.defended:
+        if not self._config.defended or not updates.total.weight:
             return updates.total.mean()
         trained = [update for update in updates.apart.values() if update.weight > 0]
         self.check(len(trained))

@@ -20,7 +20,7 @@ from PIL import ImageDraw
 import client.app
 from client.site import site_folders
 from common.dataset import DIAGNOSES, IMAGE_FOLDER, Dataset
-from common.wire import pack, unpack_arrays, unpack_values
+from common.wire import bind, digest, pack, unpack_arrays, unpack_values
 from simulations.partition import write_sites
 
 Tensors = dict[str, NDArray[np.floating]]
@@ -172,6 +172,7 @@ def hostile_app(attack: Attack, hostile: Collection[int], seed: int) -> ClientAp
 
     @app.query()
     def answer(message: Message, context: Context) -> Message:
+        question = digest(message.content)
         reply: Message = client.app.app(message, context)
         asked, values = unpack_values(message.content), unpack_values(reply.content)
         number = int(context.node_config["partition-id"])
@@ -185,6 +186,6 @@ def hostile_app(attack: Attack, hostile: Collection[int], seed: int) -> ClientAp
         with np.errstate(all="ignore"):
             false = attack.change(tensors, rng)
         arrays = {name: np.asarray(false.get(name, a), a.dtype) for name, a in told.items()}
-        return Message(pack(arrays, values), reply_to=message)
+        return Message(bind(pack(arrays, values), question), reply_to=message)
 
     return app

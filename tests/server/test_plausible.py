@@ -19,7 +19,7 @@ from common.errors import ReplyError
 from common.feature_map import clip_rows
 from common.moments import Moments
 from common.svm import balanced_weights, hinge_sums, with_intercept
-from common.wire import pack, unpack_arrays, unpack_values
+from common.wire import bind, digest, pack, unpack_arrays, unpack_values
 from server.plausible import HingeLimits, check_moments
 from simulations.experiment import rounds
 from simulations.grid import RUN_ID, SERVER_NODE_ID, InProcessGrid
@@ -92,11 +92,12 @@ def lying(question: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> 
 
     @app.query()
     def answer(message: Message, context: Context) -> Message:
+        asked = digest(message.content)
         reply = client.app.app(message, context)
         if unpack_values(message.content)["question"] != question or context.node_id != 2:
             return reply
         arrays, values = unpack_arrays(reply.content), unpack_values(reply.content)
-        return Message(pack(change(arrays), values), reply_to=message)
+        return Message(bind(pack(change(arrays), values), asked), reply_to=message)
 
     return app
 
