@@ -1,11 +1,11 @@
-# Two commands: `make demo` and `make test`. Both set up what they need; a second call reuses it.
+# `make demo`, `make deploy-demo` and `make test` set up what they need; a second call reuses it.
 
 PYTHON ?= python3
 DATA ?= data/synthetic
 RUN := runs/demo
 BIN := .venv/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo deploy-demo test bench clean
 
 # The built-in set is small, and so are its sites; its lesions need no hiding.
 ifeq ($(DATA),data/synthetic)
@@ -16,6 +16,11 @@ endif
 demo: .venv/ready $(BUILT_IN)
 	rm -rf $(RUN)
 	$(BIN)/fedderm compare $(DATA) --out $(RUN) $(SETTINGS)
+
+# A coordinator and four hospitals as processes of this machine, with TLS and keys.
+deploy-demo: .venv/ready $(BUILT_IN)
+	rm -rf runs/deploy-demo
+	$(BIN)/fedderm deploy demo $(DATA) --out runs/deploy-demo
 
 test: .venv/ready
 	$(BIN)/ruff check

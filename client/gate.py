@@ -42,9 +42,10 @@ class Gate:
         in_fold = min((count for count in counts[self.fits :] if count), default=in_fit)
         least = math.ceil(self.min_active * _FOLD_SHARE)
         if in_fit < self.min_active or in_fold < least:
+            # How many there are is not for the coordinator, who may ask until it knows whose.
             raise RefusalError(
-                f"only {in_fit} lesions, of one fold {in_fold}, are active in one of the problems; "
-                f"a sum that hides each of them needs {self.min_active} and {least}"
+                f"fewer than {self.min_active} lesions, or of one fold fewer than {least}, are "
+                "active in one of the problems; their sum would not hide each of them"
             )
 
 

@@ -11,7 +11,7 @@ from common.errors import ConfigError, RefusalError
 from common.shards import write_atomically
 
 _FOLDER = "identity"
-"""Folder in a site's data folder."""
+"""Folder in a site's own one."""
 
 
 class Identity:
@@ -19,7 +19,7 @@ class Identity:
 
     Parameters
     ----------
-    folder : the site's data folder.
+    folder : the site's own one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,13 +74,24 @@ def pinned_keys(site: Site) -> dict[str, bytes]:
         known = [folder for folder in folders if (folder / _FOLDER / "public").exists()]
         return {folder.name: Identity(folder).public() for folder in known}
     if site.rules.peers is None:
-        raise ConfigError("no keys of other sites: set 'peers' in the node to a file of them")
+        raise ConfigError("no keys of other sites: name a file of them as 'peers' in the rules")
+    return read_keys(site.rules.peers)
+
+
+def read_keys(file: Path) -> dict[str, bytes]:
+    """Read a file of public keys, one line a site.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, or a line of it is no name and key.
+    """
     try:
-        lines = site.rules.peers.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
         pairs = [line.rsplit(maxsplit=1) for line in lines if line.strip()]
         return {name: _key(text) for name, text in pairs}
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{site.rules.peers} is no file of names and keys ({error})") from error
+        raise ConfigError(f"{file} is no file of names and keys ({error})") from error
 
 
 def verify(key: bytes, signature: bytes, statement: bytes, name: str) -> None:

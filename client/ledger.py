@@ -16,14 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from client.operator import SEALS
 from client.sealed_log import Line, SealedLog
 from common.accounting import SampledGaussian, epsilon, steps_within
 from common.errors import ConfigError, DataError, RefusalError
 
 FILE = "privacy-ledger.jsonl"
-STATE = Path("~/.local/state/fedderm")
-"""Where seals are kept by default."""
-
 SEAL_FOLDER = "seal"
 """Where the seal of a simulated site is, in the ledger's folder."""
 
@@ -108,7 +106,7 @@ class Ledger:
         If there is no ledger, or it is not what was written; this holds for every method.
     """
 
-    def __init__(self, folder: Path, state: Path = STATE) -> None:
+    def __init__(self, folder: Path, state: Path = SEALS) -> None:
         path = folder / FILE
         try:
             with path.open("rb") as file:
@@ -125,7 +123,7 @@ class Ledger:
         unit: str,
         epsilon: float,
         delta: float,
-        state: Path = STATE,
+        state: Path = SEALS,
     ) -> Self:
         """Return the ledger of a data set, begun if there is none.
 
@@ -193,7 +191,7 @@ class Ledger:
         """
         with self._opened() as account:
             if number not in {entry.number for entry in account.entries if entry.cost}:
-                raise RefusalError(f"{self._log.path} has no reservation {number}")
+                raise RefusalError(f"the ledger has no reservation {number}")
             if number not in account.settled:
                 self._log.append({"kind": "settle", "reservation": number})
 

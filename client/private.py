@@ -10,7 +10,7 @@ import numpy as np
 from flwr.app import Context
 from numpy.typing import NDArray
 
-from client.ledger import SEAL_FOLDER, STATE, Ledger
+from client.ledger import SEAL_FOLDER, Ledger
 from client.site import Site
 from client.state import SiteState
 from common.calibration import probabilities
@@ -40,8 +40,8 @@ Floats = NDArray[np.float64]
 randomness = os.urandom
 """Of noise and samples. Never a run's seed: the coordinator knows it."""
 
-_LEDGER = "ledger"
-"""Folder in a site's data folder."""
+LEDGER = "ledger"
+"""Folder in a site's own one."""
 
 _LARGEST = 1e6
 """Of the numbers that a coordinator sends: far below those at which sums are no numbers."""
@@ -63,7 +63,8 @@ def introduction(site: Site, n_features: int) -> dict[str, Value]:
         "features": site.config.feature_spec.key,
         "images": "",
         "lesions": "",
-        "fingerprint": _ledger(site).account().id if site.config.epsilon else site.fingerprint,
+        "test_counts": gives_test_counts(site),
+        "fingerprint": ledger_of(site).account().id if site.config.epsilon else site.fingerprint,
     }
 
 
@@ -140,7 +141,7 @@ class Step:
         RefusalError
             If it is not the next of its run, or the budget does not allow the run.
         """
-        state = SiteState(site.folder / _LEDGER / "answers", self.run)
+        state = SiteState(site.own_folder / LEDGER / "answers", self.run)
         with state.locked():
             last, kept = -1 if state.last is None else state.last, state.load(self.number)
             if self.number == last:
@@ -167,7 +168,7 @@ def _paid(site: Site, step: Step) -> Iterator[None]:
             f"'delta' is {site.config.delta:g}, with which one of this site's units might be "
             "published; set a smaller one"
         )
-    ledger = _ledger(site)
+    ledger = ledger_of(site)
     costs = zip(spent._fields, spent, strict=True)
     first, rest = (ledger.reserve(cost, part, key=f"{step.run}/{part}") for part, cost in costs)
     if not step.number and first in ledger.account().settled:
@@ -177,13 +178,18 @@ def _paid(site: Site, step: Step) -> Iterator[None]:
         ledger.settle(rest if step.number else first)
 
 
-def _ledger(site: Site) -> Ledger:
+def ledger_of(site: Site) -> Ledger:
     """Open the site's ledger. That of a simulated site is all in its folder, and goes with it."""
-    config, folder = site.config, site.folder / _LEDGER
+    config, folder = site.config, site.own_folder / LEDGER
     limit, state = config.epsilon, folder / SEAL_FOLDER
-    if site.deployed:
-        limit, state = site.rules.limit, STATE
+    if site.operator:
+        limit, state = site.rules.epsilon, site.operator.seals
     return Ledger.open(folder, site.fingerprint, config.unit, limit, config.delta, state)
+
+
+def gives_test_counts(site: Site) -> bool:
+    """Tell whether exact counts of test lesions leave; those of a simulation are public."""
+    return not site.deployed or site.rules.test_counts
 
 
 def refuse_what_only_simulations_may(site: Site, question: str) -> None:
@@ -192,12 +198,12 @@ def refuse_what_only_simulations_may(site: Site, question: str) -> None:
         return
     if not site.config.epsilon:
         raise RefusalError("'epsilon' is 0, which is for simulations; set what may be spent")
-    if not site.rules.limit:
-        raise RefusalError("the operator allows no 'epsilon' in the configuration of the node")
+    if not site.rules.epsilon:
+        raise RefusalError("the operator's rules allow no 'epsilon' to be spent")
     if site.config.trust == "distributed" and not site.config.secure:
         raise RefusalError("trust=distributed needs a secure sum; set secure=true")
-    if question == "evaluate":
-        raise RefusalError("exact counts of test lesions are for simulations")
+    if question == "evaluate" and not gives_test_counts(site):
+        raise RefusalError("the operator's rules let no exact counts of test lesions leave")
 
 
 def noisy_sum(
@@ -270,10 +276,10 @@ def training_units(site: Site) -> tuple[Dataset, NDArray[np.str_]]:
     """
     train, column = site.dataset.select(~site.held_out), site.config.unit
     names = np.array([getattr(image, column) for image in train.images], dtype=np.str_)
-    if missing := int((names == "").sum()):
+    if (names == "").any():
         raise RefusalError(
-            f"'unit' is {column}, which the site's table lacks for {missing} of {len(names)} "
-            "training images; fill that column in, or set unit=lesion_id"
+            f"'unit' is {column}, which the site's table lacks for some training images; fill that "
+            "column in, or set unit=lesion_id"
         )
     return train, names
 

@@ -122,7 +122,7 @@ class SealedLog:
             if lines:
                 raise DataError(
                     f"{self.path} has no seal {self.seal}: it is a copy, or the seal was lost; use "
-                    "the ledger where it was begun, or put the seal back"
+                    "it where it was begun, or put the seal back"
                 ) from None
             return
         except (OSError, ValueError, KeyError, TypeError) as error:

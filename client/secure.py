@@ -63,7 +63,7 @@ def respond(site: Site, question: str, values: Mapping[str, Value]) -> RecordDic
     """
     with Session.of(site, str(values["run"])) as session:
         if question == KEY:
-            return pack({}, session.introduce(Identity.begun(site.folder)))
+            return pack({}, session.introduce(Identity.begun(site.own_folder)))
         if question == PEERS:
             return pack({}, session.agree(_signed_keys(site, values)))
         return pack({}, session.unmask(int(str(values["round"])), _bytes(values["envelopes"])))

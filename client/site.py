@@ -5,12 +5,13 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from flwr.app import Context, UserConfig
+from flwr.app import Context
 from numpy.typing import NDArray
 
+from client.operator import Operator, Rules
 from common.config import RunConfig
 from common.dataset import Dataset
 from common.errors import ConfigError, RefusalError
@@ -18,6 +19,11 @@ from common.features import Features, content_keys, extract
 from common.splits import TEST, site_splits
 
 Ints = NDArray[np.int64]
+
+SITE = "site"
+"""Key of a hospital's file in the configuration of its node."""
+
+_NO_RULES = Rules()
 
 
 @dataclass(frozen=True)
@@ -41,43 +47,6 @@ class Records:
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What the operator of a hospital allows, whatever a run's configuration says.
-
-    Attributes
-    ----------
-    limit : largest epsilon; 0 for none.
-    least_sites : least number of sites in a secure sum; 0: a sum need not be secure.
-    peers : file of the public keys of the sites that may be in a secure sum.
-    pins : file of the hashes of code, weights and network.
-    """
-
-    limit: float = 0.0
-    least_sites: int = 0
-    peers: Path | None = None
-    pins: Path | None = None
-
-    @classmethod
-    def read(cls, node: UserConfig) -> Self:
-        """Read ``epsilon``, ``secure``, ``peers`` and ``pins`` of a node's configuration.
-
-        Raises
-        ------
-        ConfigError
-            If a value is none.
-        """
-        try:
-            limit, least = float(node.get("epsilon", 0.0)), int(node.get("secure", 0))
-        except ValueError as error:
-            raise ConfigError(f"the node's configuration is wrong: {error}") from error
-        files = (Path(str(node[key])) if key in node else None for key in ("peers", "pins"))
-        return cls(limit, least, *files)
-
-
-_NO_RULES = Rules()
-
-
-@dataclass(frozen=True)
 class Site:
     """One data folder under one run's configuration.
 
@@ -85,19 +54,32 @@ class Site:
     ----------
     folder : of the images and their table.
     config : of the run; the coordinator's word.
-    deployed : whether it is a hospital's, not a part of a simulation.
-    rules : of the operator of a hospital.
+    operator : of a hospital; None for a part of a simulation.
     """
 
     folder: Path
     config: RunConfig
-    deployed: bool = False
-    rules: Rules = _NO_RULES
+    operator: Operator | None = None
 
     @property
     def name(self) -> str:
-        """The site's name, that of its folder."""
-        return self.folder.name
+        """The site's name; in a simulation that of its folder."""
+        return self.folder.name if self.operator is None else self.operator.name
+
+    @property
+    def deployed(self) -> bool:
+        """Whether it is a hospital's, not a part of a simulation."""
+        return self.operator is not None
+
+    @property
+    def rules(self) -> Rules:
+        """What may leave; in a simulation there are no rules but the run's."""
+        return _NO_RULES if self.operator is None else self.operator.rules
+
+    @property
+    def own_folder(self) -> Path:
+        """The folder of what must not be lost; in a simulation that of the images."""
+        return self.folder if self.operator is None else self.operator.state
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -196,21 +178,21 @@ class Site:
 def open_site(context: Context) -> Site:
     """Return the site that a message is meant for.
 
-    A deployed site's operator names its folder as ``data`` in the node's configuration, beside
-    its :class:`Rules`; a simulated site is the one at its ``partition-id`` among the folders in
-    ``sites``.
+    A hospital is configured by the file that its node's configuration names as ``site``; a
+    simulated site is the one at its ``partition-id`` among the folders in ``sites``.
 
     Raises
     ------
     ConfigError
-        If neither names a folder.
+        If neither names a folder, or the hospital's file is wrong.
+    RefusalError
+        If what the coordinator configured is.
     """
+    if SITE in context.node_config:
+        return _hospital(Operator.read(Path(str(context.node_config[SITE]))), context)
     config = RunConfig.read(context.run_config)
-    if "data" in context.node_config:
-        rules = Rules.read(context.node_config)
-        return _site(Path(str(context.node_config["data"])), config, deployed=True, rules=rules)
     if config.sites is None or "partition-id" not in context.node_config:
-        raise ConfigError("no data folder: set 'data' in the node or 'sites' in the run")
+        raise ConfigError("no data folder: set 'site' in the node or 'sites' in the run")
     index = int(context.node_config["partition-id"])
     folders = site_folders(config.sites)
     if index >= len(folders):
@@ -233,9 +215,17 @@ def site_folders(sites: Path) -> list[Path]:
     raise ConfigError(f"{sites} has no folders; set 'sites' to a folder with one for each site")
 
 
+def _hospital(operator: Operator, context: Context) -> Site:
+    """Return a hospital's site; no path on its disks is the coordinator's word."""
+    try:
+        config = RunConfig.read(context.run_config)
+    except ConfigError as error:
+        raise RefusalError(str(error)) from error
+    places = {"cache": operator.cache, "weights": operator.weights}
+    return _site(operator.data, config.model_copy(update=places), operator)
+
+
 @lru_cache(maxsize=1024)
-def _site(
-    folder: Path, config: RunConfig, deployed: bool = False, rules: Rules = _NO_RULES
-) -> Site:
+def _site(folder: Path, config: RunConfig, operator: Operator | None = None) -> Site:
     """Remember sites, since a process may answer many messages for many of them."""
-    return Site(folder, config, deployed, rules)
+    return Site(folder, config, operator)

@@ -19,7 +19,8 @@ Value = ConfigRecordValues
 _RAW = "raw"
 """How an array is written: its bytes in C order, in the byte order that its dtype names."""
 
-_BOUND = "bound"
+BOUND = "bound"
+"""Record of what binds an answer to its question."""
 
 
 def pack(arrays: Arrays, values: Mapping[str, Value]) -> RecordDict:
@@ -60,7 +61,7 @@ def unpack_values(content: RecordDict) -> dict[str, Value]:
         raise ReplyError(f"the message has no values ({error})") from error
 
 
-def digest(content: RecordDict, without: str = _BOUND) -> bytes:
+def digest(content: RecordDict, without: str = BOUND) -> bytes:
     """Return the SHA-256 of a content's arrays and values, but for one of its records."""
     found = hashlib.sha256()
     for name, record in sorted(content.array_records.items()):
@@ -83,7 +84,7 @@ def bind(content: RecordDict, question: bytes) -> RecordDict:
     ----------
     question : digest of the question as it arrived.
     """
-    content[_BOUND] = ConfigRecord({"sha256": _binding(content, question)})
+    content[BOUND] = ConfigRecord({"sha256": _binding(content, question)})
     return content
 
 
@@ -99,7 +100,7 @@ def check_bound(content: RecordDict, question: bytes) -> None:
     ReplyError
         If it, or its question, changed on the way, or it answers another question.
     """
-    record = content.config_records.get(_BOUND, ConfigRecord())
+    record = content.config_records.get(BOUND, ConfigRecord())
     if record.get("sha256") != _binding(content, question):
         raise ReplyError("sent an answer that was damaged on the way, or is to another question")
 

@@ -30,6 +30,7 @@ class SiteInfo(BaseModel):
     lesions: Told
     synthetic: bool
     fingerprint: str
+    test_counts: bool = True
 
 
 def read_info(reply: RecordDict) -> SiteInfo:

@@ -41,7 +41,7 @@ class Post:
     """
 
     def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+        self._grid, self._sent = grid, 0
         self.names: dict[int, str] = {}
 
     def replies(
@@ -78,8 +78,10 @@ class Post:
         """Send each node its content and return their labels by message id."""
         # Sites that share a machine answer one after the other.
         ttl = patience * max(1, len(nodes))
+        self._sent += 1
         messages = [
-            Message(contents[label], node, "query", ttl=ttl) for label, node in nodes.items()
+            Message(contents[label], node, "query", ttl=ttl, group_id=str(self._sent))
+            for label, node in nodes.items()
         ]
         record.bytes_down += sum(size(contents[label]) for label in nodes)
         # Flower returns no ids where all messages are too large, and None for one that is odd.

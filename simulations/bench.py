@@ -6,6 +6,7 @@ from pathlib import Path
 from common.dataset import Dataset
 from simulations.bench_features import bench_features
 from simulations.bench_finetune import bench_finetune
+from simulations.bench_message import bench_message
 from simulations.bench_private import bench_private
 from simulations.bench_runtime import Measurement, bench_runtime
 from simulations.bench_secure import bench_secure
@@ -16,6 +17,7 @@ def run(data: Path, c: float) -> Iterator[Measurement]:
     """Yield the figures of all methods on the images in ``data``, and of the runtimes."""
     yield from _features(Dataset.open(data))
     yield from bench_svm(data, c)
+    yield from bench_message(data, c)
     yield from bench_finetune(data)
     yield from bench_private()
     yield from bench_secure(data)

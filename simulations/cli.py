@@ -14,7 +14,7 @@ from common.dataset import Dataset
 from common.errors import ConfigError, DataError, FedDermError
 from common.features import extract
 from common.model_file import load_model
-from simulations import data_cli, privacy_cli
+from simulations import data_cli, deploy_cli, privacy_cli, site_cli
 from simulations.figures import command, refuse_taken, write_figures
 from simulations.partition import Scheme
 
@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 app.add_typer(data_cli.app, name="data")
 app.add_typer(privacy_cli.app, name="privacy")
+app.add_typer(deploy_cli.app, name="deploy")
+app.add_typer(site_cli.app, name="site")
 
 Data = Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")]
 Out = Annotated[Path, typer.Option(help="New folder for the results.")]

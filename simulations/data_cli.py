@@ -80,23 +80,6 @@ def partition(
     typer.echo(_table(["site", "images", "lesions", TEST, *DIAGNOSES], rows))
 
 
-@app.command()
-def identity(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="SITE...", help="Data folders of hospitals.")
-    ],
-) -> None:
-    """Print a line for each SITE, its name and public key, for the file that `peers` names.
-
-    A site without a key gets one; the secret one stays in its folder.
-    """
-    from client.identity import Identity  # it imports Flower
-
-    for folder in folders:
-        Dataset.open(folder)  # not just any folder is a hospital's
-        typer.echo(f"{folder.resolve().name}\t{Identity.begun(folder).public().hex()}")
-
-
 def _summary(site: Dataset) -> list[int]:
     per_class = np.bincount(site.labels, minlength=len(DIAGNOSES)).tolist()
     test = int(np.count_nonzero(site.splits == TEST))

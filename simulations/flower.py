@@ -18,6 +18,8 @@ from pathlib import Path
 
 from flwr.app import UserConfigValue
 
+COMPLETED = "finished:completed"
+
 
 def flwr_run(
     app_dir: Path, run_config: Mapping[str, UserConfigValue], sites: int, home: Path
@@ -44,15 +46,15 @@ def flwr_run(
     """
     home.mkdir(parents=True, exist_ok=True)
     config_file = home / "run-config.toml"
-    config_file.write_text(_toml(run_config))
+    config_file.write_text(run_config_toml(run_config))
     # Ray's sockets lie in its folder, and a socket's path may have 107 characters only.
     with tempfile.TemporaryDirectory(prefix="ray-") as ray_dir:
         environment = _environment(home, ray_dir)
         federation = f"num-supernodes={sites} client-resources-num-cpus=1"
         options = ["--federation-config", federation, "--run-config", str(config_file)]
         try:
-            run = _flwr(environment, "run", str(app_dir), "--stream", *options)
-            if run.returncode == 0 and _last_status(environment) != "finished:completed":
+            run = flwr(environment, "run", str(app_dir), "--stream", *options)
+            if run.returncode == 0 and last_status(environment) != COMPLETED:
                 run.returncode = 1
         finally:
             # No other process knows this folder: it marks the processes of this call.
@@ -60,30 +62,42 @@ def flwr_run(
     return run
 
 
-def _environment(home: Path, ray_dir: str) -> dict[str, str]:
-    superlink_port, control_port = _free_ports()
+def flwr_environment(home: Path) -> dict[str, str]:
+    """Return the environment of Flower's commands, which then speak to nobody else."""
     return {
         **os.environ,
         # `flwr run` starts `flower-superlink` by its name.
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
         "FLWR_HOME": str(home.resolve()),
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": superlink_port,
-        "FLWR_LOCAL_CONTROL_API_PORT": control_port,
         # Otherwise each run would install the app's dependencies anew.
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+    }
+
+
+def _environment(home: Path, ray_dir: str) -> dict[str, str]:
+    superlink_port, control_port = free_ports(2)
+    return {
+        **flwr_environment(home),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(superlink_port),
+        "FLWR_LOCAL_CONTROL_API_PORT": str(control_port),
         "RAY_TMPDIR": ray_dir,
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 
 
-def _free_ports() -> tuple[str, str]:
-    with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
-        return str(a.getsockname()[1]), str(b.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Return ports of this machine that nobody listens at."""
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [server.getsockname()[1] for server in servers]
 
 
-def _toml(run_config: Mapping[str, UserConfigValue]) -> str:
+def run_config_toml(run_config: Mapping[str, UserConfigValue]) -> str:
+    """Write a run configuration as Flower reads it."""
     # A scalar in JSON is the same scalar in TOML. Options on the command line would not
     # do: Flower finds their ends with a regular expression that knows no escapes.
     return "".join(
@@ -92,12 +106,14 @@ def _toml(run_config: Mapping[str, UserConfigValue]) -> str:
     )
 
 
-def _last_status(environment: dict[str, str]) -> str:
-    listing = _flwr(environment, "list", "--limit", "1", "--format", "json")
+def last_status(environment: Mapping[str, str]) -> str:
+    """Return how the last run ended; :data:`COMPLETED` only if the server app returned."""
+    listing = flwr(environment, "list", "--limit", "1", "--format", "json")
     return str(json.loads(listing.stdout)["runs"][0]["status"])
 
 
-def _flwr(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def flwr(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Type a command of Flower and wait for it; standard error is in its output."""
     return subprocess.run(
         ["flwr", *arguments],
         env=environment,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from client.ledger import SEAL_FOLDER, STATE, Ledger
+from client.ledger import SEAL_FOLDER, Ledger
+from client.operator import SEALS
 from common.accounting import SampledGaussian, epsilon, largest_delta, noise_for
 from common.errors import ConfigError
 from simulations.figures import refuse_taken, write_figures
@@ -72,7 +73,7 @@ def ledger(
 ) -> None:
     """Verify the privacy ledger in FOLDER and print it."""
     inside = folder / SEAL_FOLDER
-    found = Ledger(folder, state or (inside if inside.is_dir() else STATE))
+    found = Ledger(folder, state or (inside if inside.is_dir() else SEALS))
     if limit is not None:
         found.change_limit(limit)
     for line in found.account().lines():

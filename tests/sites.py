@@ -1,11 +1,14 @@
 """Sites whose features lie in the cache already, so that no test waits for a network."""
 
 import hashlib
+import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from client.operator import FILE
 from common.config import RunConfig
 from common.dataset import DIAGNOSES, Dataset
 from common.shards import write_shard
@@ -45,3 +48,18 @@ def write_features(data: Path, config: RunConfig, spoiled: Collection[str] = ())
         )
         rows[content] = row.astype(np.float32)
     write_shard(config.cache / spec.key, rows)
+
+
+def hospital_file(
+    data: Path, folder: Path, cache: Path | None = None, weights: Path | None = None, **rules: Any
+) -> Path:
+    """Write the file of a hospital's operator, who is called after the folder of the data."""
+    places = {"data": data.resolve(), "cache": cache or folder / "cache", "seals": folder / "seals"}
+    if weights is not None:
+        places["weights"] = weights
+    lines = [f'{key} = "{path}"' for key, path in places.items()]
+    lines += [f'name = "{data.name}"', 'superlink = "127.0.0.1:9092"', "[rules]"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in rules.items()]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_text("\n".join(lines))
+    return folder / FILE

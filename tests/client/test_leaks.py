@@ -255,7 +255,7 @@ def test_the_gate_counts_lesions_not_views_in_every_problem(problem: int, views:
         for n in (MIN_ACTIVE, MIN_ACTIVE + 1)
     )
     assert hinge(enough, singling_out(problem), MIN_ACTIVE + 1).loss[0, problem] > 0
-    with pytest.raises(RefusalError, match=f"only {MIN_ACTIVE} lesions"):
+    with pytest.raises(RefusalError, match=f"fewer than {MIN_ACTIVE + 1} lesions"):
         hinge(few, singling_out(problem), MIN_ACTIVE + 1)
     # Without one fold there are fewer again.
     with pytest.raises(RefusalError, match="are active in one of the problems"):
@@ -278,7 +278,7 @@ def test_folds_cannot_be_subtracted_to_single_out_a_lesion() -> None:
     difference = hinge(site, weights[:1], min_active=1).gradient[0, 0] - without_33
     np.testing.assert_allclose(difference[:-1] / difference[-1], X[33], rtol=1e-9)
     for fits in (weights, weights[:1]):
-        with pytest.raises(RefusalError, match="of one fold 1, are active"):
+        with pytest.raises(RefusalError, match="of one fold fewer than 7, are active"):
             hinge(site, fits, MIN_ACTIVE)
 
 

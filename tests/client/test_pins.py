@@ -12,11 +12,13 @@ from typer.testing import CliRunner
 
 import client.pins
 from client.app import app
+from client.site import SITE
 from common.config import RunConfig
 from common.wire import pack, unpack_values
 from simulations import cli
 from simulations.grid import InProcessGrid
 from tests.finetuning import BACKBONE, changed, dealt, quick, small_dataset, spread
+from tests.sites import hospital_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,8 +48,10 @@ def pinned(network_file, tmp_path_factory) -> Path:
 
 def refusal(config: RunConfig, pins: Path) -> str | None:
     """Ask a hospital to join a run; return why it does not."""
-    node = {"data": str(config.sites / "site_00"), "pins": str(pins)}
-    grid = InProcessGrid(app, [node], config.flat())
+    folder = config.sites.parent / "hospital"
+    data = config.sites / "site_00"
+    file = hospital_file(data, folder, config.cache, config.weights, pins=str(pins))
+    grid = InProcessGrid(app, [{SITE: str(file)}], config.flat())
     [reply] = grid.send_and_receive([Message(pack({}, {"question": "join"}), 1, "query")])
     reason = unpack_values(reply.content).get("refused")
     assert "\n" not in str(reason)
@@ -113,11 +117,13 @@ def test_another_program_is_refused(config, pinned, monkeypatch):
 
 @pytest.mark.parametrize("spoil", [lambda text: text[9:], lambda text: "", lambda text: text + "x"])
 def test_a_file_of_something_else_is_no_permission(
-    config, pinned, tmp_path, spoil: Callable[[str], str]
+    config, pinned, tmp_path, caplog, spoil: Callable[[str], str]
 ):
     (tmp_path / "pins").write_text(spoil(pinned.read_text()))
-    assert "is no file of hashes of code, weights and network" in refusal(config, tmp_path / "pins")
-    assert "is no file of hashes" in refusal(config, tmp_path / "missing")
+    for file in (tmp_path / "pins", tmp_path / "missing"):
+        caplog.clear()
+        assert "configuration cannot be used, which its log" in refusal(config, file)
+        assert f"{file} is no file of hashes of code, weights and network" in caplog.text
 
 
 def test_the_hashes_are_the_same_wherever_they_are_printed(network_file, pinned):

@@ -14,8 +14,9 @@ from scipy import stats
 
 import client.private
 from client.app import app
+from client.operator import Operator
 from client.private import answer
-from client.site import Rules, Site
+from client.site import Site
 from common.config import RunConfig
 from common.dataset import write_metadata
 from common.errors import ConfigError, RefusalError
@@ -34,7 +35,7 @@ from common.private_moments import MOMENTS_NORM, moments
 from common.wire import pack, unpack_arrays, unpack_values
 from simulations.grid import InProcessGrid
 from tests.documents import listed_records
-from tests.sites import make_quick_sites
+from tests.sites import hospital_file, make_quick_sites
 
 RUN = "0a" * 8
 CLASSES, DIMENSIONS = 7, 12
@@ -42,16 +43,19 @@ Ask = Callable[..., np.ndarray]
 
 
 @pytest.fixture
-def make_site(synthetic_folder: Path, tmp_path: Path, monkeypatch) -> Callable[..., Site]:
+def make_site(synthetic_folder: Path, tmp_path: Path) -> Callable[..., Site]:
     """Open the only site of a federation, with a ledger of its own."""
     base = make_quick_sites(synthetic_folder, tmp_path, 1, views=2)
-    monkeypatch.setattr("client.private.STATE", tmp_path / "state")
 
     def make(hospital: bool = False, limit: float = 2.0, **changes: Any) -> Site:
         settings = {"method": "private", "projection": DIMENSIONS, "steps": 3, **changes}
         config = RunConfig.read({**base.flat(), "out": tmp_path / "run", **settings})
         assert config.sites is not None
-        return Site(next(config.sites.iterdir()), config, hospital, Rules(limit))
+        folder = next(config.sites.iterdir())
+        if not hospital:
+            return Site(folder, config)
+        file = hospital_file(folder, tmp_path / "hospital", epsilon=limit)
+        return Site(folder, config, Operator.read(file))
 
     return make
 
@@ -244,7 +248,7 @@ def test_a_hospital_refuses_what_only_simulations_may(make_site):
     for changes, message in [
         ({"epsilon": 2, "trust": "distributed", "honest": 2}, "secure sum"),
         ({"epsilon": 0}, "'epsilon' is 0"),
-        ({"epsilon": 2, "limit": 0.0}, "the operator allows no 'epsilon'"),
+        ({"epsilon": 2, "limit": 0.0}, "the operator's rules allow no 'epsilon'"),
     ]:
         site = make_site(hospital=True, **changes)
         with pytest.raises(RefusalError, match=message):
@@ -252,7 +256,7 @@ def test_a_hospital_refuses_what_only_simulations_may(make_site):
         with pytest.raises(RefusalError, match=message):
             client.private.describe(site)
     arrays = {"weights": np.zeros((CLASSES, DIMENSIONS + 1)), "calibration": np.ones((2, CLASSES))}
-    with pytest.raises(RefusalError, match="for simulations"):
+    with pytest.raises(RefusalError, match="no exact counts of test lesions"):
         answer(make_site(hospital=True, epsilon=2), "evaluate", arrays, {}, CONTEXT)
 
 

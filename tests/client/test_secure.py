@@ -1,5 +1,6 @@
 """A coordinator that breaks the protocol gets refusals or noise, never a site's share."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +9,18 @@ from flwr.app import Message
 from scipy import stats
 
 from client.app import app
+from client.egress import FILE as EGRESS
 from client.gate import Gate, Gated
 from client.identity import Identity, pinned_keys
-from client.site import Rules, Site
+from client.operator import Operator
+from client.site import SITE, Site
 from common.config import RunConfig
 from common.errors import ConfigError, RefusalError
 from common.secure import KEY, PEERS, UNMASK, Asked, combine, statement
 from common.wire import pack, unpack_arrays, unpack_values
 from simulations.grid import InProcessGrid
 from tests.secure import QUESTION, RUN, Attacker, Pair, names
-from tests.sites import make_quick_sites
+from tests.sites import hospital_file, make_quick_sites
 
 SIZE = 4
 OTHER = pack({}, {"question": "another"})
@@ -167,7 +170,7 @@ def test_counts_over_all_sites_open_the_gate_unseen(tmp_path):
     gate = Gate(size=2, fits=1, min_active=9)
     few = Attacker(tmp_path / "few", 3)
     shares = few.ask(1, few.names, lambda name: Gated(share(name), gate, (2, 0)))
-    with pytest.raises(RefusalError, match="only 6 lesions, of one fold 6, are active"):
+    with pytest.raises(RefusalError, match="fewer than 9 lesions, or of one fold fewer than 3"):
         few.open(1, shares)
     enough = Attacker(tmp_path / "enough", 3)
     shares = enough.ask(1, enough.names, lambda name: Gated(share(name), gate, (3, 1)))
@@ -176,19 +179,20 @@ def test_counts_over_all_sites_open_the_gate_unseen(tmp_path):
     shares = fold.ask(
         1, fold.names, lambda name: Gated(share(name), gate, (9, int(name < "site_02")))
     )
-    with pytest.raises(RefusalError, match="of one fold 2, are active"):
+    with pytest.raises(RefusalError, match="of one fold fewer than 3, are active"):
         fold.open(1, shares)
 
 
 class Coordinator:
     """Speaks to the real app at simulated sites."""
 
-    def __init__(self, config: RunConfig, node: dict | None = None) -> None:
+    def __init__(self, config: RunConfig, hospitals: Path | None = None, **rules) -> None:
         assert config.sites is not None
         folders = sorted(config.sites.iterdir())
-        nodes = [
-            {"data": str(f), **node} if node else {"partition-id": i} for i, f in enumerate(folders)
-        ]
+        nodes = [{"partition-id": i} for i in range(len(folders))]
+        if hospitals is not None:
+            files = [hospital_file(f, hospitals / f.name, config.cache, **rules) for f in folders]
+            nodes = [{SITE: str(file)} for file in files]
         self.names = [folder.name for folder in folders]
         self._grid = InProcessGrid(app, nodes, config.flat())
 
@@ -255,25 +259,34 @@ def test_no_plain_sum_leaves_a_site_in_a_run_of_secure_ones(config):
         coordinator.ask(0, UNMASK, run="../x", round=1, envelopes=[])
 
 
-def test_a_hospital_can_demand_secure_sums_and_pins_what_its_operator_names(config, tmp_path):
-    plain = config.model_copy(update={"secure": False})
+def test_a_hospital_can_demand_secure_sums_and_pins_what_its_operator_names(
+    config, tmp_path, caplog
+):
+    plain, hospitals = config.model_copy(update={"secure": False}), tmp_path / "hospitals"
     with pytest.raises(RefusalError, match="in secure sums only, over 3 sites or more; set secure"):
-        Coordinator(plain, {"secure": 3}).ask(0, "join")
-    coordinator = Coordinator(config, {"secure": 3})
+        Coordinator(plain, hospitals, least_sites=3).ask(0, "join")
+    coordinator = Coordinator(config, hospitals, least_sites=3)
     good = coordinator.keys()
-    with pytest.raises(RefusalError, match="set 'peers' in the node"):
+    with pytest.raises(RefusalError, match="configuration cannot be used, which its log explains"):
         coordinator.ask(0, PEERS, **good)
+    assert "as 'peers' in the rules" in caplog.text
     peers = tmp_path / "peers"
-    coordinator = Coordinator(config, {"secure": 3, "peers": str(peers)})
+    coordinator = Coordinator(config, hospitals, least_sites=3, peers=str(peers))
     good = coordinator.keys()
-    lines = [f"{f.name}\t{Identity(f).public().hex()}" for f in sorted(config.sites.iterdir())]
+    owned = [hospitals / folder.name / "state" for folder in sorted(config.sites.iterdir())]
+    lines = [f"{f.parent.name}\t{Identity(f).public().hex()}" for f in owned]
     peers.write_text("\n".join(lines[:2]))
     with pytest.raises(RefusalError, match="no identity of site_02 is pinned at this site"):
         coordinator.ask(0, PEERS, **good)
     peers.write_text("\n".join(lines))
     assert coordinator.ask(0, PEERS, **good)["threshold"] == 3
+    coordinator.ask(0, "moments", Asked(RUN, 1, coordinator.names))
+    last = (owned[0] / EGRESS).read_text().splitlines()[-1]
+    hidden = {each["record"]: each["hidden"] for each in json.loads(last)["records"]}
+    sums = {"class_weight": True, "class_sum": True, "gram": True}
+    assert hidden == {"masked": False, **sums}
     (config.cache / "scratch").rename(tmp_path / "forgotten")
-    more = Coordinator(config, {"secure": 4, "peers": str(peers)})
+    more = Coordinator(config, hospitals, least_sites=4, peers=str(peers))
     good = more.keys()
     with pytest.raises(RefusalError, match="3 sites share keys, this site wants 4"):
         more.ask(0, PEERS, **good)
@@ -281,6 +294,8 @@ def test_a_hospital_can_demand_secure_sums_and_pins_what_its_operator_names(conf
 
 def test_a_file_of_peers_that_cannot_be_read_is_named(config, tmp_path):
     (tmp_path / "peers").write_text("site_00 notahexkey\n")
-    site = Site(config.sites / "site_00", config, True, Rules(0, 3, tmp_path / "peers"))
+    folder = config.sites / "site_00"
+    file = hospital_file(folder, tmp_path / "hospital", peers=str(tmp_path / "peers"))
+    site = Site(folder, config, Operator.read(file))
     with pytest.raises(ConfigError, match="peers is no file of names and keys"):
         pinned_keys(site)

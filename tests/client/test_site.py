@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from common.dataset import DIAGNOSES, METADATA_FILE, Dataset
 from common.errors import ConfigError, RefusalError
 from common.feature_map import FeatureMap
 from common.splits import TEST
-from tests.sites import N_FEATURES, make_quick_sites
+from tests.sites import N_FEATURES, hospital_file, make_quick_sites
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +31,23 @@ def context_of(config: RunConfig, **node: str | int) -> Context:
     return Context(7, 3, node_config, RecordDict(), config.flat())
 
 
-def test_an_operator_names_the_folder_and_a_simulation_numbers_it(config):
+def test_an_operator_names_the_folder_and_a_simulation_numbers_it(config, tmp_path):
     first, second = sorted(config.sites.iterdir())
     assert open_site(context_of(config, partition_id=1)).folder == second
     # What the operator says goes before what the coordinator says.
-    named = open_site(context_of(config, data=str(first), partition_id=1))
+    file = hospital_file(first, tmp_path)
+    sent = config.model_copy(update={"weights": Path("/etc/shadow")})
+    named = open_site(context_of(sent, site=str(file), partition_id=1))
     assert (named.folder, named.name) == (first, "site_00")
+    assert (named.config.cache, named.config.weights) == (tmp_path / "cache", None)
+    assert (named.deployed, named.own_folder) == (True, tmp_path / "state")
 
 
 @pytest.mark.parametrize(
     ("changes", "node", "message"),
     [
-        ({"sites": None}, {"partition_id": 0}, "set 'data' in the node or 'sites' in the run"),
-        ({}, {}, "set 'data' in the node or 'sites' in the run"),
+        ({"sites": None}, {"partition_id": 0}, "set 'site' in the node or 'sites' in the run"),
+        ({}, {}, "set 'site' in the node or 'sites' in the run"),
         ({}, {"partition_id": 2}, "has 2 site folders, none for site 2"),
         ({"sites": "missing"}, {"partition_id": 0}, "missing has no folders; set 'sites'"),
         ({"sites": "empty"}, {"partition_id": 0}, "empty has no folders; set 'sites'"),
@@ -127,26 +132,29 @@ def test_the_coordinator_cannot_name_a_folder(config, name):
 FRESH = """
 import json, sys
 import numpy as np
-from flwr.app import Context, RecordDict
-from client.app import _answer
-from client.site import open_site
+from flwr.app import Context, Message, RecordDict
+from client.app import app
 from common.wire import pack, unpack_arrays
+from simulations.grid import InProcessGrid
 
-run_config, digest = json.loads(sys.argv[1]), sys.argv[2]
-context = Context(7, 3, {"partition-id": 0}, RecordDict(), run_config)
+run_config, digest, site = json.loads(sys.argv[1]), *sys.argv[2:]
+context = Context(7, 3, {"site": site}, RecordDict(), run_config)
 content = pack({"weights": np.zeros((1, 7, 41))}, {"question": "hinge", "map": digest})
-sums = unpack_arrays(_answer(open_site(context), content, context))
+InProcessGrid(app, [], {})  # says who this process is
+sums = unpack_arrays(app(Message(content, 3, "query"), context).content)
 print(json.dumps([sums["loss"].tolist(), sorted({name.split(".")[0] for name in sys.modules})]))
 """
 
 
-def test_a_fresh_process_answers_a_round_without_the_large_libraries(config):
+def test_a_fresh_process_answers_a_round_without_the_large_libraries(config, tmp_path):
     """A deployed site starts a process for every message."""
     context, feature_map = prepare(config)
-    command = [sys.executable, "-c", FRESH, json.dumps(config.flat()), feature_map.digest]
+    site = open_site(context)
+    file = hospital_file(site.folder, tmp_path, config.cache, rounds_a_day=9, least_lesions=1)
+    command = [sys.executable, "-c", FRESH, json.dumps(config.flat()), feature_map.digest, file]
     loss, modules = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     # At weights of zero the loss of a class is the weight of all records.
-    weight = open_site(context).training_records().weight.sum()
+    weight = site.training_records().weight.sum()
     np.testing.assert_allclose(loss, np.full((1, len(DIAGNOSES)), weight))
     assert not {"torch", "torchvision", "timm", "onnxruntime", "sklearn", "scipy"} & set(modules)
-    open_site(context).close(context.run_id, finished=True)
+    site.close(context.run_id, finished=True)

@@ -1,5 +1,6 @@
 """A private run: the same over any partition but for its noise, and worth its price once only."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+import client.app
 import client.private
+import server.app
+from client.site import SITE, site_folders
 from common.config import RunConfig
 from common.errors import ConfigError, QuorumError
 from common.model import LinearModel
 from common.model_file import load_model
-from server.run import CARD_FILE, MODEL_FILE
+from server.run import CARD_FILE, METRICS_FILE, MODEL_FILE
 from simulations.experiment import simulate
-from tests.sites import N_FEATURES, make_quick_sites
+from simulations.grid import run_in_process
+from tests.sites import N_FEATURES, hospital_file, make_quick_sites
 
 SETTINGS = {"method": "private", "projection": 16, "steps": 8, "imbalance": "logits"}
 MakeRun = Callable[..., RunConfig]
@@ -70,6 +75,24 @@ def test_a_private_run_ends_with_a_model_and_says_what_it_promises(make_run):
     model = _model(run)
     assert model.scores(views).shape == (5, 7)
     assert model.distance(views) is None
+
+
+@pytest.mark.parametrize("figures", [True, False])
+def test_hospitals_that_give_no_test_counts_have_a_model_without_figures(
+    make_run, tmp_path, figures
+):
+    run = make_run("run", epsilon=4)
+    nodes = [
+        {SITE: str(hospital_file(f, tmp_path / f.name, run.cache, epsilon=4, test_counts=figures))}
+        for f in site_folders(run.sites)
+    ]
+    run_in_process(server.app.app, client.app.app, nodes, run.flat())
+    metrics = json.loads((run.out / METRICS_FILE).read_text())
+    assert (metrics["overall"]["n"] > 0) == figures
+    assert list(metrics["data"]["sites"]) == [folder.name for folder in site_folders(run.sites)]
+    assert metrics["data"]["left_out"] == {}
+    assert _model(run).config.epsilon == 4
+    assert ("nan" in (run.out / CARD_FILE).read_text()) is False
 
 
 def test_distributed_noise_is_as_much_in_all_as_one_party_would_add(make_run):

@@ -46,20 +46,3 @@ def test_check_fails_on_a_fatal_defect(synthetic_folder: Path, tmp_path: Path) -
 def test_errors_reach_the_caller_as_they_are(tmp_path: Path) -> None:
     command = ["partition", str(tmp_path), "--out", str(tmp_path / "sites")]
     assert isinstance(runner.invoke(app, command).exception, DataError)
-
-
-def test_identity_prints_a_line_for_each_site_and_keeps_what_is_secret(
-    synthetic_folder: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "sites"
-    runner.invoke(app, ["partition", str(synthetic_folder), "--out", str(out), "--link"])
-    folders = sorted(out.iterdir())
-    first, second = (runner.invoke(app, ["identity", *map(str, folders)]) for _ in range(2))
-    assert first.output == second.output
-    pairs = [line.split("\t") for line in first.output.splitlines()]
-    assert [name for name, _ in pairs] == [folder.name for folder in folders]
-    assert len({key for _, key in pairs}) == len(folders)
-    for folder in folders:
-        secret = folder / "identity" / "secret"
-        assert secret.stat().st_mode & 0o077 == 0
-        assert secret.read_text() not in first.output

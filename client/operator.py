@@ -1,0 +1,151 @@
+"""What the operator of a hospital decides: where its data lie, and what may leave it.
+
+One TOML file, read anew for every question, so that a change holds from the next one on. Its
+folders may be given relative to its own.
+"""
+
+import tomllib
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.dataclasses import dataclass
+
+from common.errors import ConfigError
+
+FILE = "site.toml"
+"""Name of the file in the folder that the operator gets."""
+
+AUTHORITY, NODE_KEY = "ca.crt", "node"
+"""Beside it: by whose certificate the server is known, and by which key this site's node is."""
+
+SEALS = Path("~/.local/state/fedderm")
+"""Where seals are kept by default."""
+
+Method = Literal["svm", "finetune", "private", "private_finetune"]
+Count = Annotated[int, Field(ge=0, strict=True)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class Rules:
+    """What may leave a hospital, whatever a run's configuration says; 0: no such rule.
+
+    Attributes
+    ----------
+    methods : those that it takes part in.
+    epsilon : largest that all private runs together may spend; 0: there are none.
+    least_sites : least number of sites in a secure sum; 0: a sum need not be secure.
+    test_counts : whether exact counts on lesions held out for testing leave in private runs too.
+    least_lesions : lesions that a class with any must have, for the site to take part.
+    least_count : smallest count, but 0, that leaves outside of a secure sum.
+    rounds_a_day : answers in 24 hours.
+    megabytes_a_day : sent in 24 hours.
+    peers : file of the public keys of the sites that may be in a secure sum.
+    pins : file of the hashes of code, weights and network.
+    """
+
+    methods: tuple[Method, ...] = ("svm", "finetune", "private", "private_finetune")
+    epsilon: Annotated[float, Field(ge=0)] = 0.0
+    least_sites: Count = 0
+    test_counts: bool = False
+    least_lesions: Count = 0
+    least_count: Count = 0
+    rounds_a_day: Count = 0
+    megabytes_a_day: Count = 0
+    peers: Path | None = None
+    pins: Path | None = None
+
+
+class Operator(BaseModel):
+    """The file of a hospital's operator.
+
+    Attributes
+    ----------
+    name : of the site, as the others know it.
+    data : folder of the images and their table.
+    cache : folder of features, which can be computed again.
+    state : folder of what must not be lost: ledger, identity, egress log.
+    seals : folder of what tells when an older copy of these is put back.
+    weights : file of the pretrained network, if it is not the built-in one.
+    superlink : host and port of the coordinator.
+    port : of this machine alone, at which Flower's processes talk to each other.
+    rules : what may leave.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")]
+    data: Path
+    cache: Path = Path("cache")
+    state: Path = Path("state")
+    seals: Path = SEALS
+    weights: Path | None = None
+    superlink: Annotated[str, Field(pattern=r"^[\w.:\[\]-]+:\d+$")]
+    port: Annotated[int, Field(ge=1, le=65535)] = 9094
+    rules: Rules = Rules()
+
+    @field_validator("data", "cache", "state", "seals", "weights")
+    @classmethod
+    def _placed(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return _absolute(path, info)
+
+    @field_validator("rules")
+    @classmethod
+    def _files_placed(cls, rules: Rules, info: ValidationInfo) -> Rules:
+        peers, pins = (_absolute(file, info) for file in (rules.peers, rules.pins))
+        return replace(rules, peers=peers, pins=pins)
+
+    @classmethod
+    def read(cls, file: Path) -> "Operator":
+        """Read a file.
+
+        Raises
+        ------
+        ConfigError
+            One line that names the first wrong key, its value and what is allowed.
+        """
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read ({error.strerror}); name a file") from error
+        return _parsed(file.resolve(), content)
+
+
+@lru_cache(maxsize=64)
+def _parsed(file: Path, content: bytes) -> Operator:
+    try:
+        values = tomllib.loads(content.decode())
+        return TypeAdapter(Operator).validate_python(values, context={"folder": file.parent})
+    except ValidationError as error:
+        raise ConfigError(f"{file}: {_explain(error, values)}") from error
+    except ValueError as error:
+        raise ConfigError(f"{file} is no TOML file ({error})") from error
+
+
+def _absolute(path: Path | None, info: ValidationInfo) -> Path | None:
+    if path is None or not info.context:
+        return path
+    folder: Path = info.context["folder"]
+    return folder / path.expanduser()
+
+
+def _explain(error: ValidationError, values: dict[str, Any]) -> str:
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    key = ".".join(where)
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = Rules.__dataclass_fields__ if where[0] == "rules" else Operator.model_fields
+        return f"unknown key '{key}' with value {first['input']!r}; known are {', '.join(known)}"
+    if first["type"] == "missing":
+        return f"the key '{key}' is missing; add it"
+    return f"'{key}' is {first['input']!r}: {first['msg']}"

@@ -1,0 +1,50 @@
+"""How long certificates are valid, said before it is too late."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from common.errors import ConfigError
+
+NOTICE_DAYS = 30
+"""From when on the end of a certificate is announced."""
+
+
+def days_left(certificate: bytes) -> float:
+    """Return how many days a certificate in PEM or DER is valid yet; negative: none any more.
+
+    Raises
+    ------
+    ConfigError
+        If it is no certificate.
+    """
+    try:
+        if certificate.startswith(b"-----"):
+            found = x509.load_pem_x509_certificate(certificate)
+        else:
+            found = x509.load_der_x509_certificate(certificate)
+    except ValueError as error:
+        raise ConfigError(f"that is no certificate ({error})") from error
+    return (found.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
+
+
+def announcement(path: Path) -> str | None:
+    """Return what is to be said of a certificate's end; None while that is far.
+
+    Raises
+    ------
+    ConfigError
+        If the file is no certificate.
+    """
+    try:
+        left = days_left(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); restore it") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}; restore it") from error
+    if left < 0:
+        return f"{path} expired {-left:.0f} days ago; the coordinator must renew it"
+    if left < NOTICE_DAYS:
+        return f"{path} expires in {left:.0f} days; the coordinator must renew it before"
+    return None

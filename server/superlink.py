@@ -1,0 +1,53 @@
+"""Flower's SuperLink, of which other machines reach only what sites need.
+
+Flower serves three interfaces at one port: for sites, whose node keys it checks; for whoever
+starts runs and registers keys, whom it does not check without a separate account service; and for
+its own processes. Whoever could reach the second could run code of theirs here. So it, and the
+third, are answered to this machine only.
+"""
+
+import ipaddress
+
+from flwr.superlink import extensions
+from flwr.superlink.cli.flower_superlink import flower_superlink
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+FOR_SITES = "/v1/fleet/"
+
+
+class ForSitesOnly:
+    """Refuses requests of other machines that are not for sites."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a request, or refuse it."""
+        # What is no request is the server's own start and stop.
+        if scope["type"] == "lifespan" or _allowed(scope):
+            await self._app(scope, receive, send)
+        else:
+            refusal = PlainTextResponse("only for the coordinator's own machine", 403)
+            await refusal(scope, receive, send)
+
+
+def _allowed(scope: Scope) -> bool:
+    if scope["path"].startswith(FOR_SITES):
+        return True
+    client = scope.get("client")
+    if client is None:
+        return False
+    address = ipaddress.ip_address(client[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def main() -> None:
+    """Run the command ``flower-superlink`` so guarded."""
+    extensions.get_middleware = lambda: (Middleware(ForSitesOnly),)
+    flower_superlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""A federation on machines of its own: the folders of coordinator and sites, and what runs them."""
+
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import server
+from client.operator import AUTHORITY, NODE_KEY
+from client.operator import FILE as SITE_FILE
+from common.config import RunConfig
+from common.dataset import make_folder
+from common.errors import ConfigError, FedDermError
+from server.pki import make_authority, make_node_key, make_server, write_new
+from simulations.flower import COMPLETED, flwr, flwr_environment, last_status, run_config_toml
+
+COORDINATOR = "coordinator"
+COORDINATOR_FILE = "coordinator.toml"
+AUTHORITY_KEY = "ca.key"
+SERVER, SERVER_KEY = "server.crt", "server.key"
+NODES = "nodes"
+PORT = 9092
+
+APP_DIR = Path(server.__file__).parents[1]
+"""Where the app lies that a run is of."""
+
+_KNOWN = "code: 23"
+"""What Flower says of a key that is registered already."""
+
+_PATIENCE = 60.0
+"""Seconds that the server may take to start."""
+
+
+class Coordinator(BaseModel):
+    """The coordinator's file.
+
+    Attributes
+    ----------
+    host, port : where the server listens.
+    run : settings of a run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "0.0.0.0"
+    port: Annotated[int, Field(ge=1, le=65535)] = PORT
+    run: Mapping[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Coordinator":
+        """Read the file in a coordinator's folder; a run's relative folders are in there.
+
+        Raises
+        ------
+        ConfigError
+            One line that names what is wrong.
+        """
+        file = folder / COORDINATOR_FILE
+        try:
+            found = cls.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise ConfigError(f"{file}: '{key}' is {first['input']!r}: {first['msg']}") from error
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file} cannot be read ({error}); restore it") from error
+        RunConfig.read(found.run)
+        return found
+
+    def run_config(self, folder: Path) -> dict[str, str | int | float]:
+        """Return the whole configuration of a run."""
+        config = RunConfig.read(self.run)
+        out = folder.resolve() / (config.out or "run")
+        return config.model_copy(update={"out": out}).flat()
+
+
+def init(out: Path, sites: Sequence[str], hosts: Sequence[str], port: int = PORT) -> None:
+    """Write the folders of a new federation: the coordinator's, and one to hand to each site.
+
+    Raises
+    ------
+    ConfigError
+        If there are no sites or hosts, or a name is none or is there twice.
+    DataError
+        If ``out`` holds anything.
+    """
+    if not sites or not hosts:
+        raise ConfigError("name at least one --site and, for them to reach, one --host")
+    if twice := {site for site in sites if sites.count(site) > 1}:
+        raise ConfigError(f"the site {min(twice)} is named twice; each needs a name of its own")
+    for site in sites:
+        if site == COORDINATOR or not site.replace("-", "").replace("_", "").isalnum():
+            raise ConfigError(f"'{site}' is no name of a site; use letters, digits, - and _")
+    make_folder(out)
+    folder = out / COORDINATOR
+    make_authority(folder / AUTHORITY, folder / AUTHORITY_KEY)
+    renew(folder, hosts)
+    settings = _COORDINATOR_TOML.format(port=port, sites=len(sites), quorum=_quorum(len(sites)))
+    write_new(folder / COORDINATOR_FILE, settings.encode())
+    _write_script(folder / "run.sh", "deploy superlink")
+    _write_script(folder / "train.sh", "deploy train")
+    folder.chmod(0o700)
+    for site in sites:
+        _init_site(out / site, folder, f"{_bracketed(hosts[0])}:{port}")
+
+
+def renew(folder: Path, hosts: Sequence[str]) -> None:
+    """Write a key and a certificate for the coordinator's server, which must have none."""
+    authority = folder / AUTHORITY, folder / AUTHORITY_KEY
+    make_server(folder / SERVER, folder / SERVER_KEY, authority, hosts)
+
+
+def _init_site(folder: Path, coordinator: Path, superlink: str) -> None:
+    name = folder.name
+    make_node_key(folder / NODE_KEY, folder / f"{NODE_KEY}.pub")
+    folder.chmod(0o700)
+    public = (folder / f"{NODE_KEY}.pub").read_bytes()
+    write_new(coordinator / NODES / f"{name}.pub", public)
+    write_new(folder / AUTHORITY, (coordinator / AUTHORITY).read_bytes())
+    write_new(folder / SITE_FILE, _SITE_TOML.format(name=name, superlink=superlink).encode())
+    _write_script(folder / "run.sh", "site run")
+
+
+def superlink_command(folder: Path) -> list[str]:
+    """Return the command that starts the coordinator's server."""
+    config = Coordinator.read(folder)
+    return [
+        *(sys.executable, "-P", "-m", "server.superlink"),
+        *("--host", config.host, "--port", str(config.port)),
+        *("--ssl-ca-certfile", str(folder / AUTHORITY)),
+        *("--ssl-certfile", str(folder / SERVER), "--ssl-keyfile", str(folder / SERVER_KEY)),
+        "--enable-supernode-auth",
+        "--disable-runtime-dependency-installation",
+        *("--database", str(folder / "superlink.db")),
+    ]
+
+
+def register(folder: Path) -> list[str]:
+    """Register the nodes of all sites whose key is in the folder; return the names of new ones.
+
+    Raises
+    ------
+    FedDermError
+        If the server does not answer, or refuses a key.
+    """
+    environment = _environment(folder)
+    _wait_for_server(folder)
+    new = []
+    for key in sorted((folder / NODES).glob("*.pub")):
+        done = flwr(environment, "supernode", "register", str(key), COORDINATOR)
+        if done.returncode == 0:
+            new.append(key.stem)
+        elif _KNOWN not in done.stdout:
+            raise FedDermError(f"the key {key} was not registered: {_one_line(done.stdout)}")
+    return new
+
+
+def train(folder: Path) -> int:
+    """Run one training; what it logs goes to standard output. Return the exit code.
+
+    A run that was interrupted goes on.
+    """
+    environment = _environment(folder)
+    config = folder / "flwr" / "run-config.toml"
+    config.write_text(run_config_toml(Coordinator.read(folder).run_config(folder)))
+    if not (APP_DIR / "pyproject.toml").is_file():
+        raise FedDermError(f"{APP_DIR} is no clone of this program; install it from one, editable")
+    command = ["run", str(APP_DIR), COORDINATOR, "--stream", "--run-config", str(config)]
+    done = subprocess.run(["flwr", *command], env=environment, check=False)
+    if done.returncode == 0 and last_status(environment) != COMPLETED:
+        return 1
+    return done.returncode
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the environment of Flower's commands, which find the server by a file there."""
+    home = folder.resolve() / "flwr"
+    home.mkdir(exist_ok=True)
+    address = f"127.0.0.1:{Coordinator.read(folder).port}"
+    certificate = folder.resolve() / AUTHORITY
+    (home / "config.toml").write_text(
+        f'[superlink]\ndefault = "{COORDINATOR}"\n\n[superlink.{COORDINATOR}]\n'
+        f'address = "{address}"\nroot-certificates = "{certificate}"\n'
+    )
+    return flwr_environment(home)
+
+
+def _wait_for_server(folder: Path) -> None:
+    address = "127.0.0.1", Coordinator.read(folder).port
+    context = ssl.create_default_context(cafile=str(folder / AUTHORITY))
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with socket.create_connection(address, 5) as connection:
+                context.wrap_socket(connection, server_hostname=address[0]).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                where = f"{address[0]}:{address[1]}"
+                raise FedDermError(f"no server answers at {where} ({error}); start it") from error
+            time.sleep(0.2)
+
+
+def _write_script(path: Path, command: str) -> None:
+    line = f'exec "${{FEDDERM:-fedderm}}" {command} "$(dirname "$0")"'
+    write_new(path, f"#!/bin/sh\n{line}\n".encode(), 0o755)
+
+
+def _quorum(sites: int) -> int:
+    """Return the least number that secure sums go on with: above two thirds."""
+    return 2 * sites // 3 + 1
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+_COORDINATOR_TOML = """\
+# The coordinator of a federation. `fedderm settings` lists what may stand under [run].
+host = "0.0.0.0"
+port = {port}
+
+[run]
+out = "run"           # in this folder; a new name for each run
+expected = {sites}          # sites that are waited for
+quorum = {quorum}            # sites that a model needs
+timeout = 600.0       # seconds of silence after which a site is left out
+secure = true         # the coordinator learns sums over sites, no site's share
+"""
+
+_SITE_TOML = """\
+# The file of this hospital's operator. It is read anew for every question: what is changed here
+# holds from the next one on. Relative names are in this folder.
+name = "{name}"
+superlink = "{superlink}"
+data = "data"               # folder with the table and the images
+port = 9094                 # of this machine alone, for Flower's own processes
+cache = "cache"             # can be computed again
+state = "state"             # must not be lost: privacy ledger, identity, egress log
+seals = "~/.local/state/fedderm"   # tell when an older copy of these is put back
+
+[rules]                     # what may leave, whatever the coordinator asks; 0: no such rule
+methods = ["svm", "finetune", "private", "private_finetune"]
+epsilon = 0                 # what all private runs together may spend; 0: there are none
+least_sites = 3             # in secure sums only, over so many sites or more
+test_counts = false         # whether exact counts on test lesions leave in private runs too
+least_lesions = 0           # of each class that is there, else this site takes no part
+least_count = 5             # smaller counts leave in secure sums only
+rounds_a_day = 5000         # answers in 24 hours
+megabytes_a_day = 20000     # sent in 24 hours
+peers = "peers"             # public keys of the sites that may be in a sum, one a line
+"""

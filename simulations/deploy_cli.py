@@ -1,0 +1,89 @@
+"""``fedderm deploy``: what the coordinator of hospitals types."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.operator import AUTHORITY
+from common.certificates import announcement
+
+app = typer.Typer(help="Federate hospitals on machines of their own.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The coordinator's folder.")]
+
+
+@app.command()
+def init(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for all folders.")],
+    site: Annotated[list[str], typer.Option(help="Name of a hospital; once for each.")],
+    host: Annotated[
+        list[str], typer.Option(help="Name or address of the coordinator; sites use the first.")
+    ],
+    port: Annotated[int, typer.Option(help="Port of the coordinator.")] = 9092,
+) -> None:
+    """Make the coordinator's folder, and one to hand to each hospital, with keys for TLS."""
+    from simulations import deploy
+
+    deploy.init(out, site, host, port)
+    typer.echo(f"{out / deploy.COORDINATOR}: keep it; start the server with its run.sh")
+    for name in site:
+        typer.echo(f"{out / name}: hand it to {name} over a safe way; it holds a private key")
+
+
+@app.command()
+def renew(
+    folder: Folder,
+    host: Annotated[list[str], typer.Option(help="Name or address of the coordinator.")],
+) -> None:
+    """Make a new server certificate, by the same authority, where the old one was deleted."""
+    from simulations import deploy
+
+    deploy.renew(folder, host)
+
+
+@app.command()
+def superlink(folder: Folder) -> None:
+    """Start the coordinator's server, and register the keys of its hospitals' nodes."""
+    from simulations import deploy
+    from simulations.flower import flwr_environment
+
+    for certificate in (AUTHORITY, deploy.SERVER):
+        if soon := announcement(folder / certificate):
+            typer.echo(f"warning: {soon}", err=True)
+    command = deploy.superlink_command(folder)
+    code = "from simulations.cli import main; main()"
+    subprocess.Popen([sys.executable, "-c", code, "deploy", "register", str(folder)])
+    environment = flwr_environment(folder / "flwr")
+    os.execve(command[0], command, environment)
+
+
+@app.command()
+def register(folder: Folder) -> None:
+    """Register the nodes of the hospitals whose public keys are in FOLDER/nodes."""
+    from simulations import deploy
+
+    for name in deploy.register(folder):
+        typer.echo(f"registered the node of {name}")
+
+
+@app.command()
+def train(folder: Folder) -> None:
+    """Train once, with the settings in FOLDER; a run that was interrupted goes on."""
+    from simulations import deploy
+
+    raise typer.Exit(deploy.train(folder))
+
+
+@app.command()
+def demo(
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")],
+    out: Annotated[Path, typer.Option(help="New folder for everything.")],
+) -> None:
+    """Run a coordinator and four hospitals as processes of this machine, from keys to a model."""
+    from simulations import deploy_demo
+
+    deploy_demo.demo(data, out)

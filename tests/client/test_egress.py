@@ -1,0 +1,364 @@
+"""What leaves a hospital is declared, allowed by its operator, and logged before it leaves."""
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, Message, RecordDict
+
+import client.svm
+from client import declared
+from client.app import app
+from client.egress import FILE, lines_of, log_of
+from client.operator import Operator
+from client.site import SITE
+from common.config import RunConfig
+from common.dataset import DIAGNOSES, METADATA_FILE, Dataset
+from common.errors import DataError
+from common.feature_map import FeatureMap
+from common.secure import KEY, PEERS, UNMASK
+from common.sums import Sums
+from common.wire import BOUND, pack, unpack_arrays, unpack_values
+from simulations.grid import InProcessGrid
+from tests.documents import listed_records
+from tests.sites import N_FEATURES, hospital_file, make_quick_sites
+
+Hospital = Callable[..., "Node"]
+
+
+class Node:
+    """A hospital that is asked questions as a coordinator does."""
+
+    def __init__(self, config: RunConfig, folder: Path, **rules: Any) -> None:
+        assert config.sites is not None
+        self.data = sorted(config.sites.iterdir())[0]
+        self.file = hospital_file(self.data, folder, config.cache, **rules)
+        self._grid = InProcessGrid(app, [{SITE: str(self.file)}], config.flat())
+
+    @property
+    def operator(self) -> Operator:
+        return Operator.read(self.file)
+
+    def ask(self, question: str, arrays: dict | None = None, **values: Any) -> RecordDict:
+        content = pack(arrays or {}, {"question": question, **values})
+        message = Message(content, 1, "query", group_id="5")
+        return self._grid.send_and_receive([message])[0].content
+
+    def refusal(self, question: str, arrays: dict | None = None, **values: Any) -> str:
+        reply = self.ask(question, arrays, **values)
+        assert not unpack_arrays(reply)
+        return str(unpack_values(reply)["refused"])
+
+    def logged(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.operator.state / FILE).open()]
+
+
+@pytest.fixture
+def config(synthetic_folder: Path, tmp_path: Path) -> RunConfig:
+    """Configure an SVM over two sites."""
+    base = make_quick_sites(synthetic_folder, tmp_path, 2)
+    return base.model_copy(update={"out": tmp_path / "run"})
+
+
+@pytest.fixture
+def hospital(config: RunConfig, tmp_path: Path) -> Hospital:
+    """Make a hospital of given rules, in a run of given settings."""
+
+    def make(settings: dict | None = None, **rules: Any) -> Node:
+        run = RunConfig.read({**config.flat(), **(settings or {})})
+        return Node(run, tmp_path / "hospital", **rules)
+
+    return make
+
+
+@dataclass(frozen=True)
+class Loose(Sums):
+    """Arrays of any names."""
+
+    arrays: dict[str, np.ndarray]
+
+    def to_record(self) -> dict[str, np.ndarray]:
+        return dict(self.arrays)
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, **arrays: np.ndarray) -> None:
+    monkeypatch.setattr(client.svm, "answer", lambda *_: Loose(arrays))
+
+
+CALIBRATION = {
+    "count": np.array(50),
+    "loss": np.array(1.0),
+    "gradient": np.ones((2, 7)),
+    "curvature": np.ones((3, 7)),
+}
+
+
+def test_what_is_declared_leaves(hospital, monkeypatch):
+    answers(monkeypatch, **CALIBRATION)
+    assert unpack_arrays(hospital().ask("calibrate")).keys() == CALIBRATION.keys()
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"names": np.ones(3)}, "'names' is no record that may leave"),
+        ({"gradient": np.ones((2, 7), np.float32)}, "'gradient' would leave as <f4"),
+        ({"gradient": np.ones((7, 2))}, "'gradient' would leave as <f8[7, 2]"),
+        ({"gradient": np.ones((60, 7))}, "'gradient' would leave as <f8[60, 7]"),
+        ({"loss": np.array([1.0])}, "'loss' would leave as <f8[1]"),
+        ({"loss": np.array(np.nan)}, "'loss' holds NaN or infinite"),
+    ],
+)
+def test_nothing_else_does(hospital, monkeypatch, changed, reason):
+    answers(monkeypatch, **{**CALIBRATION, **changed})
+    node = hospital()
+    assert reason in node.refusal("calibrate")
+    assert [line["refused"] for line in node.logged()] == [node.logged()[0]["refused"]]
+    answers(monkeypatch, **{k: v for k, v in CALIBRATION.items() if k != "loss"})
+    assert "'loss' is missing" in node.refusal("calibrate")
+
+
+def test_nor_does_a_record_beside_the_declared_ones(hospital, monkeypatch):
+    def smuggled(*_: object) -> RecordDict:
+        content = pack(CALIBRATION, {})
+        content["more"] = ArrayRecord([np.ones(3)])
+        return content
+
+    monkeypatch.setattr("client.app._answer", smuggled)
+    assert hospital().refusal("calibrate") == "'more' is no record that may leave this site"
+
+
+def test_masks_hide_what_was_checked_and_nothing_else(hospital, monkeypatch):
+    """An array of that name is no way around, nor one with more values."""
+    answers(monkeypatch, masked=np.zeros(9, np.int64))
+    assert hospital().refusal("calibrate") == "'masked' is no record that may leave this site"
+
+    def longer(*arguments: Any) -> RecordDict:
+        arguments[-1].update(CALIBRATION)
+        return pack({"masked": np.zeros(1 + 1 + 14 + 21 + 1, np.int64)}, {})
+
+    monkeypatch.setattr("client.app._answer", longer)
+    assert "has not as many values as what it hides" in hospital().refusal("calibrate")
+
+
+def test_nor_does_an_array_with_a_value_for_each_image_or_lesion(hospital, monkeypatch):
+    node = hospital()
+    dataset = Dataset.open(node.data)
+    for length in (len(dataset), len(dataset.by_lesion.sizes)):
+        size = length * (length + 1) // 2
+        moments = {
+            "class_weight": np.full(7, 30.0),
+            "class_sum": np.ones((7, length)),
+            "gram": np.ones(size),
+        }
+        answers(monkeypatch, **moments)
+        assert "as long as this site has images or lesions" in node.refusal("mapped_moments")
+        # Where the coordinator's own arrays say how long, that tells nothing.
+        reply = node.ask("mapped_moments", {"weights": np.ones((7, length))})
+        assert unpack_arrays(reply)["gram"].shape == (size,)
+        answers(monkeypatch, **{**moments, "gram": np.ones(size + 1)})
+        assert "'gram' would leave as" in node.refusal("mapped_moments")
+
+
+def test_small_counts_leave_in_secure_sums_only(hospital, monkeypatch):
+    answers(monkeypatch, **{**CALIBRATION, "count": np.array(4)})
+    assert "has a count below 5" in hospital(least_count=5).refusal("calibrate")
+    assert "refused" not in unpack_values(hospital(least_count=4).ask("calibrate"))
+    answers(monkeypatch, **{**CALIBRATION, "count": np.array(0)})
+    assert "refused" not in unpack_values(hospital(least_count=5).ask("calibrate"))
+    monkeypatch.undo()
+    assert "has a count below" in hospital(least_count=5).refusal("moments")
+    assert "has a count below 1000" in hospital(least_count=1000).refusal("join")
+    secure = hospital({"secure": True}, least_count=5)
+    # It gets as far as the protocol, which knows no such run.
+    assert "has no key of this run" in secure.refusal(UNMASK, run="ab", round=1, envelopes=[])
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ({"methods": ["finetune", "private"]}, "does not allow method svm, but finetune, private"),
+        ({"least_sites": 3}, "in secure sums only, over 3 sites or more; set secure=true"),
+        ({"least_lesions": 1000}, "fewer than the 1000 lesions with which"),
+    ],
+)
+def test_the_operators_rules_hold_for_every_question(hospital, rules, reason):
+    node = hospital(**rules)
+    for question in ("join", "moments", "hinge", KEY, PEERS, "magic"):
+        assert reason in node.refusal(question)
+    assert not unpack_values(node.ask("close", finished=True))
+
+
+def test_a_day_has_so_many_answers_and_bytes(hospital, monkeypatch):
+    answers(monkeypatch, **CALIBRATION)
+    node = hospital(rounds_a_day=2)
+    for _ in range(2):
+        node.ask("calibrate")
+    assert "2 answers left within a day" in node.refusal("calibrate")
+    monkeypatch.setattr("client.egress._day_ago", lambda: "2999-01-01T00:00:00+00:00")
+    assert "refused" not in unpack_values(node.ask("calibrate"))
+    large = hospital(megabytes_a_day=1)
+    answers(monkeypatch, class_weight=np.full(7, 30.0), class_sum=np.ones((7, 999)), gram=GRAM)
+    assert "more than the 1 MB a day" in large.refusal("mapped_moments")
+
+
+GRAM = np.ones(999 * 500)
+
+
+def test_each_message_is_logged_before_it_leaves(hospital):
+    node = hospital()
+    node.ask("join")
+    feature_map = FeatureMap(np.zeros(N_FEATURES), np.eye(N_FEATURES)[:, :40])
+    moments = unpack_arrays(node.ask("moments"))
+    arrays = {**feature_map.to_record(), "class_weights": np.ones(len(DIAGNOSES))}
+    node.ask("prepare", arrays, map=feature_map.digest)
+    node.ask("magic")
+    join, sums, prepare, magic = node.logged()
+    assert [line["question"] for line in node.logged()] == ["join", "moments", "prepare", "magic"]
+    assert {line["round"] for line in node.logged()} == {"5"}
+    assert [record["record"] for record in sums["records"]] == list(moments)
+    for record in sums["records"]:
+        array = moments[record["record"]]
+        assert (record["shape"], record["bytes"]) == (list(array.shape), array.nbytes)
+        assert record["norm"] == pytest.approx(np.linalg.norm(array))
+    assert sums["bytes"] == sum(array.nbytes for array in moments.values())
+    assert (join["records"], prepare["records"], sums["spent"]) == ([], [], None)
+    assert magic["refused"] == "no question 'magic' in method svm"
+    *lines, last = lines_of(node.operator)
+    assert len(lines) == 4
+    assert last == f"verified: 4 messages, {sum(line['bytes'] for line in node.logged())} bytes"
+
+
+def test_the_coordinators_words_forge_no_line(hospital, caplog):
+    node = hospital()
+    node.ask("x\nverified: 7 messages\x1b[2K")
+    [line, last] = lines_of(node.operator)
+    assert "x?verified: 7 messages?[2K" in line
+    assert last.startswith("verified: 1 messages")
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
+def test_what_cannot_be_logged_does_not_leave(hospital, monkeypatch):
+    node = hospital()
+    node.ask("join")
+    before = node.logged()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("client.sealed_log.os.fsync", full)
+        reason = "this site cannot log what leaves it, so nothing does"
+        assert node.refusal("moments") == reason
+        assert node.refusal("magic") == reason
+    assert node.logged() == before
+    assert unpack_arrays(node.ask("moments"))
+
+
+@pytest.mark.parametrize("tampering", ["edit", "cut", "remove"])
+def test_tampering_shows(hospital, tampering):
+    node = hospital()
+    for _ in range(3):
+        node.ask("join")
+    file = node.operator.state / FILE
+    lines = file.read_text().splitlines(keepends=True)
+    if tampering == "edit":
+        file.write_text("".join(lines).replace("join", "none", 1))
+    elif tampering == "cut":
+        file.write_text("".join(lines[:2]))
+    else:
+        file.unlink()
+    with pytest.raises(DataError, match="was changed"):
+        list(lines_of(node.operator))
+    assert node.refusal("join") == "this site cannot log what leaves it, so nothing does"
+    assert log_of(node.operator).seal.parent == file.parents[1] / "seals"
+
+
+def secrets_of(node: Node) -> set[bytes]:
+    """Return what must never be in a message: names of images and lesions, and of folders."""
+    rows = (node.data / METADATA_FILE).read_text().splitlines()[1:]
+    names = {cell for row in rows for cell in row.split(",")[:2] if cell}
+    folders = {str(node.data), str(node.operator.state), str(node.file.parent), str(Path.home())}
+    return {text.encode() for text in names | folders}
+
+
+def everything(reply: RecordDict) -> bytes:
+    arrays = b"".join(a.tobytes() for a in unpack_arrays(reply).values())
+    return repr(unpack_values(reply)).encode() + arrays
+
+
+def spoil_image(node: Node) -> None:
+    image = next(node.data.rglob("*.jpg"))
+    image.unlink()
+    image.write_bytes(b"no image")
+
+
+def spoil_table(node: Node) -> None:
+    table = node.data / METADATA_FILE
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([*lines, lines[-1]]))
+
+
+def remove_table(node: Node) -> None:
+    (node.data / METADATA_FILE).rename(node.data / "elsewhere.csv")
+
+
+def spoil_image_folder(node: Node) -> None:
+    next(node.data.rglob("*.jpg")).unlink()
+
+
+def break_rules(node: Node) -> None:
+    node.file.write_text(node.file.read_text() + '\nmethods = ["magic"]')
+
+
+def spoil_ledger(node: Node) -> None:
+    ledger = node.operator.state / "ledger" / "privacy-ledger.jsonl"
+    ledger.parent.mkdir(parents=True)
+    ledger.write_text("no ledger\n")
+
+
+def nothing(node: Node) -> None:
+    """Leave the hospital as it is."""
+
+
+@pytest.mark.parametrize("method", ["svm", "private"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        nothing,
+        spoil_image,
+        spoil_table,
+        remove_table,
+        spoil_image_folder,
+        break_rules,
+        spoil_ledger,
+    ],
+)
+def test_no_name_of_an_image_lesion_or_folder_leaves(hospital, spoil, method):
+    settings = {"svm": {}, "private": {"method": "private", "epsilon": 2.0, "projection": 12}}
+    node = hospital(settings[method], epsilon=2.0)
+    secrets = secrets_of(node)
+    spoil(node)
+    sent = [
+        node.ask(question, run="0a", step=0, map="0b" * 32, round=1, envelopes=[])
+        for question in ("join", "moments", "prepare", "overview", "hinge", "evaluate", KEY, "x")
+    ]
+    refused = ["refused" in unpack_values(reply) for reply in sent]
+    assert all(refused) if spoil in (remove_table, break_rules) else True
+    for reply in sent:
+        assert not [secret for secret in secrets if secret in everything(reply)]
+
+
+def test_every_record_of_a_private_or_secure_run_is_in_the_table_of_the_document():
+    questions = {**declared.SUMS["private"], **declared.SUMS["private_finetune"]}
+    sums = {
+        name for question in ("overview", "gradient", "moments") for name in questions[question]
+    }
+    values = {name for each in declared.VALUES.values() for name in each}
+    assert sums | values | {*declared.MASKS, BOUND} == listed_records() - questions.keys()
