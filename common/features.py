@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,10 +192,9 @@ def extract_images(images: Mapping[str, bytes], spec: FeatureSpec) -> NDArray[np
     DataError
         If an image cannot be decoded, with its name.
     """
-    from common.engine import one_thread_per_core, torch_engine
+    from common.engine import one_thread_per_core
 
-    spec = replace(spec, views=0)
-    row = _row_function(spec, torch_engine(_network(spec)))
+    row = _torch_rows(replace(spec, views=0))
 
     def named(name: str) -> NDArray[np.float32]:
         try:
@@ -288,6 +287,14 @@ def fill_shards(
                 write_shard(folder, part)
                 into |= part
     return found
+
+
+@lru_cache(maxsize=2)
+def _torch_rows(spec: FeatureSpec) -> Callable[[bytes, str], NDArray[np.float32]]:
+    """Remember the network: who diagnoses one image after the other loads it once."""
+    from common.engine import torch_engine
+
+    return _row_function(spec, torch_engine(_network(spec)))
 
 
 def _network(spec: FeatureSpec) -> "PooledFeatures":

@@ -15,7 +15,7 @@ from common.errors import ConfigError, DataError, FedDermError
 from common.features import extract
 from common.model_file import load_model
 from simulations import data_cli, deploy_cli, privacy_cli, site_cli
-from simulations.figures import command, refuse_taken, write_figures
+from simulations.figures import refuse_taken, write_figures
 from simulations.partition import Scheme
 
 # Flower takes a second to import: what needs it is imported where it is used.
@@ -36,8 +36,17 @@ Settings = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings; `fedderm settings` lists them."),
 ]
+_CACHE = RunConfig().cache
 _RUN = "run"
 """The run's folder in the one given to ``--out``, beside the sites'."""
+
+_TOLD = (
+    "common.features",
+    "server.progress",
+    "simulations.comparison",
+    "simulations.schedule",
+)
+"""Modules that tell how far a long command is."""
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
 
@@ -103,29 +112,32 @@ def centralized(data: Data, out: Out, settings: Settings = None, config: ConfigF
 def compare(
     data: Data,
     out: Out,
-    sites: Annotated[int, typer.Option(help="Number of Dirichlet sites.")] = 10,
-    alpha: data_cli.Alpha = 0.5,
-    arms: Annotated[
-        str | None,
-        typer.Option(help="Some of pooled,natural,dirichlet,alone.", show_default="all"),
+    study: Annotated[
+        Path | None,
+        typer.Option(help="Study file (TOML).", show_default="one for the built-in set"),
     ] = None,
-    settings: Settings = None,
-    config: ConfigFile = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Cells side by side; 0 trains nothing and reports what is there.",
+            show_default="one on each core",
+        ),
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Folder for features.")] = _CACHE,
 ) -> None:
-    """Compare pooled, natural sites, Dirichlet sites and each site alone; write a report.
+    """Cross-validate the routes and ways of data of a study file; write a report.
 
-    A comparison that was killed goes on when it is started again with the same command; arms
-    may be added then.
+    A study that was stopped goes on when it is started again with the same command.
     """
-    from simulations import comparison, report
+    from simulations import comparison, schedule, study_report
+    from simulations.study import DEFAULT_STUDY, Study
 
-    run = _read(settings, config)
-    kinds = None if arms is None else arms.split(",")
-    found = comparison.compare(data, out, run, sites, alpha, kinds)
-    synthetic = Dataset.open(data).synthetic
-    path = report.write_report(out, found, run, data, synthetic, command())
-    typer.echo(path.read_text(encoding="utf-8"))
-    typer.echo(f"report: {path}")
+    asked = Study.read(study or DEFAULT_STUDY)
+    side_by_side = schedule.default_jobs() if jobs is None else jobs
+    findings = comparison.compare(data, out, asked, cache, side_by_side)
+    typer.echo(study_report.write_report(out, findings))
+    typer.echo(f"report: {out / study_report.HTML_FILE}")
 
 
 @app.command()
@@ -305,6 +317,7 @@ def main() -> None:
         "server.progress",
         "simulations.comparison",
         "simulations.attacks",
+        "simulations.schedule",
     ):
         logging.getLogger(name).setLevel(logging.INFO)
     try:

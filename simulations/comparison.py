@@ -1,292 +1,207 @@
-"""Pooled, federated and alone on the same test lesions: what federation costs."""
+"""A study from its file to its figures: what is kept, what goes on, what is measured."""
 
 import json
 import logging
-import time
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from client.site import site_folders
-from common.config import RunConfig
 from common.dataset import Dataset, make_folder
-from common.errors import ConfigError, DataError, QuorumError
-from common.features import extract
-from common.model_file import load_model
+from common.errors import ConfigError, DataError
 from common.shards import write_atomically
-from server.run import METRICS_FILE, MODEL_FILE
-from server.svm import NEVER
-from simulations.evaluation import Answers, Gap, HeldOut, Quality
-from simulations.experiment import POOLED, make_sites, rounds, simulate, with_splits
-from simulations.partition import Scheme
+from server.run import MODEL_FILE
+from simulations.analysis import ArmResult, Comparison, Judge, Predictions, by_site, compare_pairs
+from simulations.cells import Cell, arms, fingerprint, plan
+from simulations.cost import RouteCost, measure_route, warm_up
+from simulations.schedule import cores, failure, finished, run_cells
+from simulations.study import POOLED, Study
+from simulations.train_cell import PREDICTIONS_FILE, RESULT_FILE
 
-NATURAL: Final = "natural"
-DIRICHLET: Final = "dirichlet"
-ALONE: Final = "alone"
-KINDS = (POOLED, NATURAL, DIRICHLET, ALONE)
-"""Kinds of arms: everything at one site; the sources federated; Dirichlet sites federated; and
-an arm for each source alone."""
+STATE_FILE = "study.json"
+COST_FILE = "cost.json"
+CELLS_FOLDER = "cells"
 
-STATE_FILE = "comparison.json"
+FEDERATION = "against pooled data"
+ROUTES = "between routes"
+
+_PACKAGES = ("fedderm", "flwr", "numpy", "onnxruntime", "scikit-learn", "scipy", "torch")
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ArmQuality(Quality):
-    """How good an arm's model is, also beside the pooled one; None without a pooled model.
+class Findings:
+    """Everything that a report tells.
 
     Attributes
     ----------
-    difference : largest difference of an SVM's decision value, over the diagnoses that both
-        were trained on; None for another method.
-    disagreements : test images with another diagnosis.
-    gap : the metrics minus the pooled model's; None for itself.
+    about : data, fingerprint, versions and machine.
+    arms : in the order of the study file.
+    comparisons : of each arm with pooled data by the same route, and of the routes with each
+        other where the data lie alike.
+    costs : by route.
     """
 
-    difference: float | None
-    disagreements: int | None
-    gap: Gap | None
+    study: Study
+    about: Mapping[str, Any]
+    arms: Sequence[ArmResult]
+    comparisons: Sequence[Comparison]
+    costs: Mapping[str, RouteCost]
+
+    def arm(self, name: str) -> ArmResult | None:
+        """Return an arm that has a model; None without one."""
+        return next((r for r in self.arms if r.arm.name == name and r.resampled), None)
+
+    def comparison(self, first: str, second: str) -> Comparison | None:
+        """Return how an arm differs from another, in the order that was compared."""
+        pairs = ((c.first, c.second) for c in self.comparisons)
+        return next(
+            (c for c, pair in zip(self.comparisons, pairs, strict=True) if pair == (first, second)),
+            None,
+        )
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a run took.
+def compare(data: Path, out: Path, study: Study, cache: Path, jobs: int) -> Findings:
+    """Train what is not trained yet, and judge everything.
 
-    Attributes
-    ----------
-    fit_rounds, rounds : questions to the sites in the final fit or in training, and in all.
-    statistics : bytes that a site sent of first and second moments, on average.
-    sums : bytes that a site sent beside them, on average.
-    seconds : wall time; the features were cached before. None for a run that was interrupted.
-    """
-
-    fit_rounds: int
-    rounds: int
-    statistics: float
-    sums: float
-    seconds: float | None
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to train, with what came of it.
-
-    Attributes
-    ----------
-    sites : how many there are.
-    left_out : why those that do not take part do not, by name.
-    c : regularisation strength chosen; None where there is none.
-    failure : why there is no model.
-    """
-
-    name: str
-    sites: int
-    left_out: dict[str, str] = field(default_factory=dict)
-    c: float | None = None
-    quality: ArmQuality | None = None
-    cost: Cost | None = None
-    failure: str = ""
-
-
-def compare(
-    data: Path,
-    out: Path,
-    config: RunConfig,
-    sites: int,
-    alpha: float,
-    kinds: Collection[str] | None = None,
-) -> list[Arm]:
-    """Train every arm in a run folder of its own and judge all on the same test images.
-
-    A comparison that was killed goes on when it is started again; other kinds of arms may be
-    asked for then.
+    A study that was stopped goes on when it is started again; cells that failed are tried again.
 
     Parameters
     ----------
-    sites, alpha : number and skew of the Dirichlet sites.
-    kinds : those of ``KINDS`` that are wanted; None for all that the data can give, without
-        ``natural`` and ``alone`` where the table names no sources.
+    out : folder of the study, made if needed.
+    cache : folder of features, shared by all runs.
+    jobs : cells side by side; 0 trains nothing and judges what is there.
 
     Raises
     ------
     ConfigError
-        If a kind is unknown, or ``out`` holds another comparison.
+        If the study is impossible with this data, or ``out`` holds another one.
     DataError
-        If the data cannot be used, or ``out`` holds anything else.
+        If the data cannot be used, ``out`` holds anything else, or no cell has a model.
     """
-    for kind in kinds or ():
-        if kind not in KINDS:
-            raise ConfigError(f"'{kind}' is no arm; choose from {', '.join(KINDS)}")
-    dataset = with_splits(data, config)
-    held_out = HeldOut.of(dataset, config)
-    asked = config.model_dump(mode="json", exclude={"out", "sites"})
-    clock = _Clock(out, {"data": str(data.resolve()), "sites": sites, "alpha": alpha, **asked})
-    # All before the first is trained: an impossible one ends the comparison at once.
-    spread = _Spread(dataset, out / "sites", sites, alpha, config.seed)
-    federations = list(spread.federations(kinds))
-    if config.method == "svm":  # of all images, for the sites read theirs from the same cache
-        extract(dataset, config.feature_spec, config.cache.expanduser(), progress=True)
-    arms: list[Arm] = []
-    pooled: Answers | None = None
-    for name, folder in federations:
-        run = out / "runs" / name
-        arm = _train(name, folder, run, config, clock)
-        if not arm.failure:
-            answers = held_out.ask(load_model(run / MODEL_FILE))
-            pooled = answers if name == POOLED else pooled
-            arm = replace(arm, quality=_quality(held_out, answers, pooled, config.method))
-        arms.append(arm)
-    return arms
+    dataset = Dataset.open(data)
+    cells = plan(study, dataset)
+    about = _about(dataset)
+    _begin(out, study, about)
+    folders = {out / CELLS_FOLDER / cell.name: cell for cell in cells}
+    if jobs:
+        _warm_up(dataset, study, cache, folders)
+        run_cells(study, data, cache.expanduser(), folders, jobs)
+    results = list(_results(study, dataset, folders))
+    if not any(result.resampled for result in results):
+        reasons = [r for result in results for r in result.failures.values()]
+        raise DataError(f"no cell of {out} has a model: {reasons[0] if reasons else 'none ran'}")
+    costs = _costs(dataset, study, cache, out, folders)
+    about = {**about, "jobs": jobs, "cores": len(cores())}
+    return Findings(study, about, results, _comparisons(study, results), costs)
 
 
-class _Clock:
-    """How long each arm took: with what was asked, all that a comparison itself must remember.
-
-    Parameters
-    ----------
-    out : folder of the comparison, made if needed.
-    asked : everything that decides the arms.
-
-    Raises
-    ------
-    ConfigError
-        If another comparison is there.
-    DataError
-        If anything else is there.
-    """
-
-    def __init__(self, out: Path, asked: Mapping[str, Any]) -> None:
-        self._file = out / STATE_FILE
-        self._asked = json.loads(json.dumps(asked))
-        self.seconds: dict[str, float] = {}
-        if self._file.exists():
-            self._go_on()
-        else:
-            make_folder(out)
-            self._write()
-
-    def keep(self, arm: str, seconds: float) -> None:
-        """Remember how long an arm took."""
-        self.seconds[arm] = seconds
-        self._write()
-
-    def _go_on(self) -> None:
-        try:
-            state = json.loads(self._file.read_text(encoding="utf-8"))
-            first, self.seconds = state["asked"], state["seconds"]
-        except (ValueError, LookupError, TypeError) as error:
-            raise DataError(f"{self._file} cannot be read; name a new folder") from error
-        for key, value in self._asked.items():
-            if first.get(key) != value:
-                raise ConfigError(
-                    f"{self._file.parent} holds a comparison whose {key} is {first.get(key)!r}, "
-                    f"not {value!r}; start it as it was or name a new folder"
-                )
-
-    def _write(self) -> None:
-        state = {"asked": self._asked, "seconds": self.seconds}
-        write_atomically(self._file, (json.dumps(state, indent=1) + "\n").encode())
+def _about(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "data": str(dataset.folder),
+        "images": len(dataset),
+        "lesions": len(dataset.by_lesion.sizes),
+        "synthetic": dataset.synthetic,
+        "fingerprint": fingerprint(dataset),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+    }
 
 
-@dataclass(frozen=True)
-class _Spread:
-    """Pooled data, and how it is spread over the sites of the arms, in folders in ``out``."""
-
-    dataset: Dataset
-    out: Path
-    sites: int
-    alpha: float
-    seed: int
-
-    def federations(self, kinds: Collection[str] | None) -> Iterator[tuple[str, Path]]:
-        """Yield each arm's name and the folder with its sites, the pooled arm first."""
-        if kinds is None:
-            kinds = KINDS if self.dataset.sources.any() else (POOLED, DIRICHLET)
-        if POOLED in kinds:
-            yield POOLED, self._make(POOLED, None)
-        if NATURAL in kinds:
-            yield NATURAL, self._make(NATURAL, None)
-        if DIRICHLET in kinds:
-            yield DIRICHLET, self._make(DIRICHLET, self.sites)
-        for site in site_folders(self._make(NATURAL, None)) if ALONE in kinds else []:
-            folder = self.out / f"{ALONE}-{site.name}"
-            folder.mkdir(exist_ok=True)
-            if not (folder / site.name).is_symlink():
-                (folder / site.name).symlink_to(site.resolve())
-            yield folder.name, folder
-
-    def _make(self, scheme: Scheme | Literal["pooled"], sites: int | None) -> Path:
-        folder = self.out / scheme
-        make_sites(self.dataset, folder, scheme, sites, self.alpha, self.seed)
-        return folder
-
-
-def _train(name: str, sites: Path, out: Path, config: RunConfig, clock: _Clock) -> Arm:
-    """Train one arm over the folders in ``sites``; its quality is still to be judged."""
-    n_sites = len(site_folders(sites))
-    # Rules for federations: a baseline has one site, which hides nothing from itself.
-    rules = {} if n_sites > 1 else {"quorum": 1, "expected": 1, "secure": False}
-    run = config.model_copy(update={"sites": sites.resolve(), "out": out, **rules})
-    fresh, start = not out.exists(), time.perf_counter()
+def _begin(out: Path, study: Study, about: Mapping[str, Any]) -> None:
+    """Write what is studied, or check that the folder holds the same study."""
+    asked = json.loads(
+        json.dumps(
+            {
+                **study.model_dump(mode="json"),
+                **{key: about[key] for key in ("fingerprint", "versions")},
+            }
+        )
+    )
+    file = out / STATE_FILE
+    if not file.exists():
+        make_folder(out)
+        write_atomically(file, (json.dumps(asked, indent=1) + "\n").encode())
+        return
     try:
-        metrics = _run(name, run)
-    except (QuorumError, DataError) as error:  # too little data is no reason to train no other
-        return Arm(name, n_sites, failure=str(error))
-    if fresh:
-        clock.keep(name, time.perf_counter() - start)
-    training = metrics["training"]
-    return Arm(
-        name,
-        n_sites,
-        left_out=metrics["data"]["left_out"],
-        c=training.get("chosen", {}).get("c"),
-        cost=_cost(out, n_sites, training.get("rounds", 0), clock.seconds.get(name)),
-    )
+        first = json.loads(file.read_text(encoding="utf-8"))
+        changed = next((key for key in asked if first[key] != asked[key]), None)
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{file} cannot be read; name a new folder") from error
+    if changed:
+        raise ConfigError(
+            f"{out} holds a study whose {changed} is {first[changed]!r}, not {asked[changed]!r}; "
+            "start it as it was or name a new folder"
+        )
 
 
-def _run(name: str, config: RunConfig) -> dict[str, Any]:
-    """Return the metrics of a run, which goes on where it was, or was finished before."""
-    assert config.out is not None
-    if (config.out / MODEL_FILE).exists():
-        _log.info("%s: finished before", name)
-        metrics: dict[str, Any] = json.loads((config.out / METRICS_FILE).read_text())
-        return metrics
-    _log.info("%s: training", name)
-    return simulate(config)
+def _warm_up(dataset: Dataset, study: Study, cache: Path, folders: Mapping[Path, Cell]) -> None:
+    """Compute features once, before cells that run side by side would each begin to."""
+    for route in dict.fromkeys(c.arm.route for f, c in folders.items() if not finished(f)):
+        _log.info("%s: features of %d images", route, len(dataset))
+        warm_up(dataset, study.config(route).model_copy(update={"cache": cache}))
 
 
-def _quality(
-    held_out: HeldOut, answers: Answers, pooled: Answers | None, method: str
-) -> ArmQuality:
-    difference = disagreements = gap = None
-    if pooled is not None:
-        other = answers.predictions[0] != pooled.predictions[0]
-        disagreements = int(np.count_nonzero(other))
-        if method == "svm":  # the others are not held to equal the pooled model
-            difference = _difference(answers.scores, pooled.scores)
-        if answers is not pooled:
-            gap = held_out.gap(answers, pooled)
-    return ArmQuality(
-        **vars(held_out.quality(answers)),
-        difference=difference,
-        disagreements=disagreements,
-        gap=gap,
-    )
+def _results(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> Iterator[ArmResult]:
+    judge = Judge(study.seed, study.resamples)
+    for arm in arms(study, dataset):
+        own = {cell.fold: folder for folder, cell in folders.items() if cell.arm == arm}
+        done = {fold: folder for fold, folder in own.items() if finished(folder)}
+        found = {fold: Predictions.load(f / PREDICTIONS_FILE) for fold, f in done.items()}
+        yield ArmResult(
+            arm,
+            cells={fold: json.loads((f / RESULT_FILE).read_text()) for fold, f in done.items()},
+            predictions=found,
+            resampled={fold: judge.measure(fold, said) for fold, said in found.items()},
+            sites=dict(by_site(judge, Predictions.join(list(found.values())))) if found else {},
+            failures={f: why for f, folder in own.items() if (why := failure(folder))},
+            missing=[f for f, folder in own.items() if f not in done and not failure(folder)],
+        )
 
 
-def _difference(scores: NDArray[np.float64], pooled: NDArray[np.float64]) -> float:
-    """Compare decision values (n, n_classes), but for classes that one has never seen."""
-    known = np.minimum(scores, pooled).min(axis=0) > NEVER / 2
-    return float(np.abs(scores - pooled)[:, known].max())
+def _comparisons(study: Study, results: Sequence[ArmResult]) -> list[Comparison]:
+    known = [result for result in results if result.resampled]
+    pooled = {
+        (r.arm.route, r.arm.scale): r for r in known if study.spreads[r.arm.spread].scheme == POOLED
+    }
+    federation = [
+        (r, pooled[key])
+        for r in known
+        if (key := (r.arm.route, r.arm.scale)) in pooled and r is not pooled[key]
+    ]
+    routes = [
+        (second, first)
+        for i, first in enumerate(known)
+        for second in known[i + 1 :]
+        if first.arm[1:] == second.arm[1:]
+    ]
+    return [
+        *compare_pairs(FEDERATION, federation, study.margin, study.seed),
+        *compare_pairs(ROUTES, routes, study.margin, study.seed),
+    ]
 
 
-def _cost(run: Path, sites: int, fit_rounds: int, seconds: float | None) -> Cost:
-    log = rounds(run)
-    moments = sum(entry["bytes_up"] for entry in log if "moments" in entry["question"])
-    total = sum(entry["bytes_up"] for entry in log)
-    return Cost(fit_rounds, len(log), moments / sites, (total - moments) / sites, seconds)
+def _costs(
+    dataset: Dataset, study: Study, cache: Path, out: Path, folders: Mapping[Path, Cell]
+) -> dict[str, RouteCost]:
+    """Measure the routes that have a model, once; what was measured before is kept."""
+    file = out / COST_FILE
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    costs = {route: _cost(values) for route, values in kept.items()}
+    for folder, cell in folders.items():
+        if cell.arm.route not in costs and finished(folder):
+            config = study.config(cell.arm.route).model_copy(update={"cache": cache})
+            model = folder / "run" / MODEL_FILE
+            costs[cell.arm.route] = measure_route(dataset, config, model)
+    values = {route: asdict(cost) for route, cost in costs.items()}
+    write_atomically(file, (json.dumps(values, indent=1) + "\n").encode())
+    return costs
+
+
+def _cost(values: Mapping[str, Any]) -> RouteCost:
+    latency = {int(batch): seconds for batch, seconds in values["latency"].items()}
+    return RouteCost(**{**values, "latency": latency})

@@ -8,7 +8,6 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from flwr.app import UserConfig
-from flwr.clientapp import ClientApp
 
 import client.app
 import server.app
@@ -18,7 +17,7 @@ from common.dataset import Dataset
 from common.errors import DataError, QuorumError
 from common.splits import site_splits
 from server.run import METRICS_FILE, ROUNDS_FILE
-from simulations.grid import run_in_process
+from simulations.grid import Answer, run_in_process
 from simulations.partition import Scheme, partition, write_sites
 
 POOLED: Final = "pooled"
@@ -68,7 +67,7 @@ def make_sites(
     part.rename(out)
 
 
-def simulate(config: RunConfig, sites_app: ClientApp = client.app.app) -> dict[str, Any]:
+def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> dict[str, Any]:
     """Run both apps in this process over the folders in ``config.sites``.
 
     Parameters

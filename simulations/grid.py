@@ -7,10 +7,9 @@ everything between them: no serialisation, no processes, no polling.
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
-from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
@@ -18,6 +17,9 @@ from flwr.supercore.task_identity import TaskIdentity
 
 RUN_ID = 1
 SERVER_NODE_ID = 0
+
+Answer = Callable[[Message, Context], Message]
+"""What answers messages, as a Flower client app does."""
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ class InProcessGrid(Grid):
 
     Parameters
     ----------
-    client_app : ClientApp
+    client_app : Answer
         Answers for every node.
     node_configs : Sequence[UserConfig]
         One for each node. Each node keeps one `Context` for the life of the grid.
@@ -44,7 +46,7 @@ class InProcessGrid(Grid):
     """
 
     def __init__(
-        self, client_app: ClientApp, node_configs: Sequence[UserConfig], run_config: UserConfig
+        self, client_app: Answer, node_configs: Sequence[UserConfig], run_config: UserConfig
     ) -> None:
         _identify_process()
         self._client_app = client_app
@@ -143,7 +145,7 @@ class InProcessGrid(Grid):
 
 def run_in_process(
     server_app: ServerApp,
-    client_app: ClientApp,
+    client_app: Answer,
     node_configs: Sequence[UserConfig],
     run_config: UserConfig,
 ) -> None:

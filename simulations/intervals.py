@@ -1,7 +1,11 @@
 """Bootstrap intervals that resample lesions, never images."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from simulations.measures import recalls, weighted_auc
 
 FloatArray = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -56,7 +60,7 @@ def bootstrap(
     """
     weights = resample(labels, lesions, seed=seed, repeats=repeats)
     values = _metrics(labels, (predicted, probabilities), weights)
-    return {name: _interval(v) for name, v in values.items()}
+    return {name: interval(v) for name, v in values.items()}
 
 
 def point_estimates(
@@ -104,11 +108,11 @@ def paired_difference(
     """
     weights = resample(labels, lesions, seed=seed, repeats=repeats)
     a, b = _metrics(labels, first, weights), _metrics(labels, second, weights)
-    return {name: _interval(a[name] - b[name]) for name in a}
+    return {name: interval(a[name] - b[name]) for name in a}
 
 
 def resample(
-    labels: NDArray[np.integer], lesions: ArrayLike, *, seed: int, repeats: int
+    labels: NDArray[np.integer], lesions: ArrayLike, *, seed: int | Sequence[int], repeats: int
 ) -> FloatArray:
     """Return how often each image occurs in each resample of lesions within classes.
 
@@ -143,54 +147,22 @@ def resample(
     return times[:, lesion]
 
 
-def weighted_auc(
-    positive: NDArray[np.bool_], scores: NDArray[np.floating], weights: FloatArray
-) -> FloatArray:
-    """Return the exact area under the ROC curve for many weightings of the same records.
-
-    Parameters
-    ----------
-    positive : bool ndarray of shape (n,)
-        Whether a record belongs to the class.
-    scores : floating ndarray of shape (n,)
-        Score of each record, higher for the class.
-    weights : float64 ndarray of shape (repeats, n)
-        Non-negative; positives and negatives must each have some weight in every row.
-
-    Returns
-    -------
-    float64 ndarray of shape (repeats,)
-        In [0, 1]: weight of the pairs in which the positive scores higher, ties counting
-        one half, over the weight of all pairs (Hanley and McNeil 1982).
-    """
-    negatives = np.flatnonzero(~positive)
-    negatives = negatives[np.argsort(scores[negatives])]
-    ranked, own = scores[negatives], scores[positive]
-    cumulative = np.pad(np.cumsum(weights[:, negatives], axis=1), ((0, 0), (1, 0)))
-    below = cumulative[:, np.searchsorted(ranked, own, side="left")]
-    up_to = cumulative[:, np.searchsorted(ranked, own, side="right")]
-    own_weights = weights[:, positive]
-    wins = (own_weights * (below + up_to)).sum(axis=1) / 2
-    return np.asarray(wins / (own_weights.sum(axis=1) * cumulative[:, -1]))
-
-
 def _metrics(
     labels: NDArray[np.integer], predictions: Predictions, weights: FloatArray
 ) -> dict[str, FloatArray]:
     """Return each metric (repeats,) under each row of weights (repeats, n)."""
     predicted, probabilities = predictions
     classes = np.unique(labels)
-    members = (labels[:, None] == classes).astype(np.float64)
-    hits = weights @ (members * (predicted == labels)[:, None])
-    positives = weights @ members
+    hits = weights @ (predicted == labels).astype(np.float64)
     areas = [weighted_auc(labels == c, probabilities[:, c], weights) for c in classes]
     return {
-        "accuracy": hits.sum(axis=1) / positives.sum(axis=1),
-        "balanced_accuracy": (hits / positives).mean(axis=1),
+        "accuracy": hits / weights.sum(axis=1),
+        "balanced_accuracy": recalls(labels, predicted, weights, classes).mean(axis=1),
         "macro_auc": np.mean(areas, axis=0),
     }
 
 
-def _interval(values: FloatArray) -> Interval:
-    low, high = np.quantile(values, [0.025, 0.975])
+def interval(values: FloatArray, level: float = 0.95) -> Interval:
+    """Return the percentile interval of resampled values (repeats,)."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

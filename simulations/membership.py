@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations.intervals import Interval, weighted_auc
+from simulations.intervals import Interval
+from simulations.measures import weighted_auc
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

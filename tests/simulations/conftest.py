@@ -1,12 +1,14 @@
 """Finished runs on 120 synthetic images, and the command line."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from common.config import RunConfig
 from simulations import cli
+from simulations.study import Study
 from tests.commands import IID, TUNE, Type, process
 from tests.sites import QUICK, write_features
 
@@ -60,6 +62,70 @@ def tuned(
 ) -> Path:
     """Fine-tune over the same two sites; return the folder given to ``--out``."""
     return _simulated(synthetic_folder, tmp_path_factory.mktemp("tuned") / "out", tune)
+
+
+STUDY = """
+folds = 2
+views = 1
+scales = [0.5, 1.0]
+margin = 0.1
+resamples = 200
+[routes.svm]
+c = [1e-4, 1e-3]
+folds = 2
+predictions = 1
+min_active = 1
+[routes.net]
+method = "finetune"
+size = 64
+stages = ["head"]
+rounds = [4]
+local_epochs = [3]
+lr = [0.01]
+batch = 16
+predictions = 1
+folds = 2
+[spreads]
+pooled = { scheme = "pooled" }
+natural = { scheme = "natural" }
+dirichlet = { scheme = "dirichlet", sites = 3, alpha = 2.0 }
+alone = { scheme = "alone" }
+[[arms]]
+route = "svm"
+spreads = ["pooled", "natural", "dirichlet", "alone"]
+curve = ["pooled"]
+[[arms]]
+route = "net"
+spreads = ["pooled"]
+"""
+
+
+@dataclass(frozen=True)
+class Studied:
+    """A finished study: its data, its file, and what it wrote."""
+
+    data: Path
+    file: Path
+    cache: Path
+    out: Path
+
+    def arguments(self, out: Path) -> list[object]:
+        """Return the command for the same study in another folder."""
+        study = ("--study", self.file, "--cache", self.cache)
+        return ["compare", self.data, "--out", out, *study]
+
+
+@pytest.fixture(scope="session")
+def studied(synthetic_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Studied:
+    """Run a small study whose SVM has its features in the cache."""
+    folder = tmp_path_factory.mktemp("study")
+    found = Studied(synthetic_folder, folder / "study.toml", folder / "cache", folder / "out")
+    found.file.write_text(STUDY)
+    config = Study.read(found.file).config("svm").model_copy(update={"cache": found.cache})
+    write_features(synthetic_folder, config)
+    run = process(*found.arguments(found.out))
+    assert run.returncode == 0, run.stderr
+    return found
 
 
 def _simulated(data: Path, out: Path, settings: list[str]) -> Path:

@@ -1,160 +1,234 @@
-"""A comparison of arms, as a user asks for it."""
+"""A study as a user asks for it: real cells in processes of their own, on synthetic images."""
 
+import csv
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
+import numpy as np
 import pytest
+from sklearn import metrics
 
-from simulations import comparison
-from simulations.experiment import simulate
+from common.dataset import DIAGNOSES, Dataset
+from simulations.cells import arms, cut, plan
 from simulations.report import SYNTHETIC_NOTE
-from tests.commands import is_one_error, metrics_of
+from simulations.study import Study
+from tests.commands import is_one_error
 
 
-def test_compare_judges_every_arm_alike(fedderm, synthetic_folder, settings, tmp_path):
+def _json(out):
+    return json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_numbers_are_those_of_scikit_learn_on_the_saved_predictions(studied):
+    values = _json(studied.out)
+    judged = 0
+    for arm in values["arms"]:
+        folds = [_predictions(studied.out, arm, int(fold)) for fold in arm.get("cells", {})]
+        for name, single in _by_scikit_learn(folds).items():
+            found = arm["metrics"][name]
+            assert found["folds"] == pytest.approx(single, abs=1e-9), name
+            assert found["mean"] == pytest.approx(np.mean(single), abs=1e-9)
+            assert found["sd"] == pytest.approx(np.std(single, ddof=1), abs=1e-9)
+            assert found["low"] <= found["mean"] <= found["high"]
+            judged += 1
+        if folds:
+            label = np.concatenate([fold["label"] for fold in folds])
+            predicted = np.concatenate([fold["predicted"] for fold in folds])
+            matrix = metrics.confusion_matrix(label, predicted, labels=range(len(DIAGNOSES)))
+            assert arm["confusion"] == matrix.tolist()
+            assert matrix.sum() == values["about"]["images"]
+    assert judged > 20
+
+
+def _predictions(out, arm, fold):
+    share = "" if arm["scale"] == 1 else f"_{arm['scale']:.0%}".replace("%", "pc")
+    data = f"{arm['site']}_alone" if arm["site"] else arm["spread"]
+    folder = out / "cells" / f"{arm['route']}_{data}{share}_fold_{fold}"
+    with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _by_scikit_learn(folds):
+    found: dict[str, list[float]] = {}
+    for fold in folds:
+        label, predicted, p = (fold[k] for k in ("label", "predicted", "probabilities"))
+        present = np.unique(label)
+        areas = [metrics.roc_auc_score(label == c, p[:, c]) for c in present]
+        precisions = [metrics.average_precision_score(label == c, p[:, c]) for c in present]
+        single = {
+            "accuracy": metrics.accuracy_score(label, predicted),
+            "balanced_accuracy": metrics.balanced_accuracy_score(label, predicted),
+            "macro_f1": metrics.f1_score(label, predicted, labels=present, average="macro"),
+            "macro_auc": np.mean(areas),
+            "macro_average_precision": np.mean(precisions),
+            "brier": metrics.brier_score_loss(label, p, labels=range(len(DIAGNOSES))),
+        }
+        for name, value in single.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def test_every_arm_is_there_and_says_what_it_lacks(studied):
+    values, shown = _json(studied.out), (studied.out / "report.md").read_text()
+    study, dataset = Study.read(studied.file), Dataset.open(studied.data)
+    assert [arm["name"] for arm in values["arms"]] == [arm.name for arm in arms(study, dataset)]
+    # The site with four lesions can train no SVM; its arm has failed, and the others stand.
+    failed = {arm["name"]: arm["failures"] for arm in values["arms"] if arm["failures"]}
+    assert list(failed) == ["svm synth_d alone"]
+    for reason in failed["svm synth_d alone"].values():
+        assert "sites are left in round" in reason
+        assert f"failed: {reason}" in shown
+    natural = next(arm for arm in values["arms"] if arm["name"] == "svm natural")
+    for cell in natural["cells"].values():
+        assert list(cell["left_out"]) == ["synth_d"]
+    assert "| svm natural | 0 | left out: synth_d refused" in shown
+
+
+def test_the_federated_svm_is_equal_within_the_margin(studied):
+    """Over Dirichlet sites that all take part it is the pooled one, but for rounding."""
+    pairs = {(c["first"], c["second"]): c for c in _json(studied.out)["comparisons"]}
+    same = pairs["svm dirichlet", "svm pooled"]
+    assert same["difference"] == 0
+    assert same["p"] == 1
+    assert same["p_equivalent_adjusted"] < 0.05
+    assert same["verdict"] == "equal within 10 points"
+    assert ("net pooled", "svm pooled") in pairs
+    families = [c["family"] for c in pairs.values()]
+    assert set(families) == {"against pooled data", "between routes"}
+
+
+def test_costs_are_told_for_every_arm_and_route(studied):
+    values = _json(studied.out)
+    for arm in values["arms"]:
+        if "cost" in arm:
+            cost = arm["cost"]
+            assert all(cost[key] > 0 for key in ("features", "training", "wall", "up", "down"))
+            assert cost["waiting"] >= 0
+            assert 50e6 < cost["peak_memory"] < 5e9
+            assert cost["computing"] >= cost["features"] + cost["training"]
+    assert set(values["routes"]) == {"svm", "net"}
+    for route in values["routes"].values():
+        assert route["latency"]["1"] > 0
+        assert route["latency"]["32"] > route["latency"]["1"]
+
+
+def test_the_report_is_whole_and_says_what_it_is_made_of(studied):
+    values, page = _json(studied.out), (studied.out / "report.html").read_text()
+    first, *_ = (studied.out / "report.md").read_text().splitlines()
+    assert first == SYNTHETIC_NOTE
+    body = page.partition("<body>")[2].lstrip()
+    assert body.startswith(f'<p class="note">{SYNTHETIC_NOTE.strip("*")}</p>')
+    about = values["about"]
+    assert about["synthetic"] is True
+    assert about["command"].startswith("fedderm compare ")
+    for told in (about["command"], about["fingerprint"], *about["versions"].values()):
+        assert told in page
+    for title in ("Balanced accuracy", "ROC by diagnosis", "Reliability", "Learning curves"):
+        assert f'<div role="img" aria-label="{title}. ' in page
+    for title in ("Cost against quality", "By site"):
+        assert f'<div role="img" aria-label="{title}. ' in page
+    assert page.count("<svg") == page.count('role="img"') == 6
+    with (studied.out / "report.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    listed = {tuple(row.values())[:4]: row["value"] for row in rows}
+    assert len(listed) == len(rows)
+    pooled = next(arm for arm in values["arms"] if arm["name"] == "svm pooled")
+    mean = pooled["metrics"]["balanced_accuracy"]["mean"]
+    assert float(listed["arm", "svm pooled", "balanced_accuracy", "mean"]) == mean
+
+
+def test_no_run_of_a_cell_has_seen_its_test_lesions(studied):
+    """By the rows that its sites were given, which are kept while it is trained."""
+    study, dataset = Study.read(studied.file), Dataset.open(studied.data)
+    for cell in plan(study, dataset):
+        found = cut(study, dataset, cell)
+        folder = studied.out / "cells" / cell.name
+        if (folder / "result.json").exists():
+            told = json.loads((folder / "run" / "metrics.json").read_text())
+            images = sum(site["images"] for site in told["data"]["sites"].values())
+            assert images <= len(found.training)
+            assert told["overall"]["n"] == 0  # no test image was there to be scored
+            assert not (folder / "sites").exists()
+
+
+def test_a_stopped_study_goes_on_with_what_is_not_done(studied, tmp_path):
+    """Killed in the middle of a cell, which leaves no process behind."""
     out = tmp_path / "out"
-    command = ("compare", synthetic_folder, "--out", out, "--sites", 2, *settings)
-    code, shown, _ = fedderm(*command)
-    assert code == 0
-    report = (out / "report.md").read_text()
-    assert shown == f"{report}\nreport: {out / 'report.md'}\n"
-    assert report.splitlines()[2] == SYNTHETIC_NOTE
-    values = json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
-    assert values["synthetic"] is True
-    arms = {arm["name"]: arm for arm in values["arms"]}
-    assert list(arms)[:3] == ["pooled", "natural", "dirichlet"]
-    assert list(arms)[3:] == [f"alone-synth_{x}" for x in "abcd"]
-    assert all(f"| {name} | " in report for name in arms)
-    for name in ("pooled", "dirichlet"):
-        quality, metrics = arms[name]["quality"], metrics_of(out / "runs" / name)
-        assert quality["difference"] < 1e-6
-        assert quality["disagreements"] == 0
-        # What the sites counted is what the pooled test images say.
-        overall = metrics["overall"]
-        assert quality["balanced_accuracy"] == pytest.approx(overall["balanced_accuracy"])
-        assert quality["macro_auc"] == pytest.approx(overall["macro_auc"], abs=1e-3)
-        assert quality["calibration_error"] == pytest.approx(overall["expected_calibration_error"])
-        before = metrics["calibration_error_before"]
-        assert quality["calibration_error_before"] == pytest.approx(before)
-    # A class that a site never saw is no difference of 1e9.
-    alone = [arms[f"alone-synth_{x}"]["quality"] for x in "abc"]
-    assert all(1e-3 < quality["difference"] < 10 for quality in alone)
-    assert all(quality["balanced_accuracy"] < 0.9 for quality in alone)
-    # The site with four lesions takes no part, and the report says why.
-    assert list(arms["natural"]["left_out"]) == ["synth_d"]
-    assert "| natural | 3 of 4 | " in report
-    assert "\n- natural: left out synth_d refused: " in report
-    assert "| alone-synth_d | 1 | - | " in report
-    assert "\n- alone-synth_d: no model. 0 sites are left" in report
+    shutil.copytree(studied.out, out)
+    again = ["svm_pooled_fold_0", "svm_natural_fold_1"]
+    for name in again:
+        shutil.rmtree(out / "cells" / name)
+    shutil.rmtree(out / "cells" / "svm_synth_d_alone_fold_0")
+    kept = out / "cells" / "svm_pooled_fold_1" / "result.json"
+    before = kept.stat().st_mtime_ns
+    command = [sys.executable, "-c", "from simulations.cli import main; main()"]
+    command += [*map(str, studied.arguments(out)), "--jobs", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    log = out / "cells" / again[0] / "log.txt"
+    while not log.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode != 0
+    assert not (out / "cells" / again[0] / "result.json").exists()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert kept.stat().st_mtime_ns == before
+    told = [line for line in done.stderr.splitlines() if " cells, about " in line]
+    assert [line.split(". ")[1].split(":")[0] for line in told][: len(again)] == [
+        "svm_natural_fold_1",
+        "svm_pooled_fold_0",
+    ] or set(again) <= {line.split(". ")[1].split(":")[0] for line in told}
+    assert all(line.count(" left. ") == 1 for line in told)
+    first, second = (_metrics(folder) for folder in (studied.out, out))
+    assert first == second
 
 
-def test_a_killed_comparison_goes_on_where_it_was(
-    fedderm, synthetic_folder, settings, tmp_path, monkeypatch
-):
-    trained = []
+def _metrics(out):
+    return {arm["name"]: arm.get("metrics") for arm in _json(out)["arms"]}
 
-    def killed(config):
-        if len(trained) == 2:
-            trained.append("killed")
-            config.out.mkdir(parents=True)
-            raise KeyboardInterrupt
-        trained.append(config.out.name)
-        return simulate(config)
 
-    monkeypatch.setattr(comparison, "simulate", killed)
+def test_an_unfinished_study_is_reported_as_it_is(studied, fedderm, tmp_path):
     out = tmp_path / "out"
-    command = ("compare", synthetic_folder, "--out", out, "--sites", 2, *settings)
-    arms = ("--arms", "dirichlet,pooled")
-    assert fedderm(*command)[0] != 0
-    assert not (out / "report.md").exists()
-    # Arms that were not asked for at first may be, and the others left for another day.
-    code, first, _ = fedderm(*command, *arms)
+    shutil.copytree(studied.out, out)
+    shutil.rmtree(out / "cells" / "net_pooled_fold_1")
+    shutil.rmtree(out / "cells" / "svm_pooled_fold_0" / "run")  # not needed for a report
+    code, shown, _ = fedderm(*studied.arguments(out), "--jobs", 0)
     assert code == 0
-    assert trained == ["pooled", "natural", "killed", "dirichlet"]
-    code, again, _ = fedderm(*command, *arms)
-    assert (code, again) == (0, first)
-    assert trained[4:] == []
-    rows = [line.split(" | ")[0] for line in first.splitlines() if line.startswith("| ")]
-    assert rows[2:] == ["| pooled", "| dirichlet"]
-    # How long an arm took is not forgotten, where it was trained in one go.
-    seconds = {arm["name"]: arm["cost"]["seconds"] for arm in _arms(out)}
-    assert seconds["pooled"] > 0
-    assert seconds["dirichlet"] is None
-    assert "\n- dirichlet: its seconds are not known, for it was interrupted\n" in first
+    assert "| net pooled | 1 | not run yet |" in shown
+    values = {arm["name"]: arm for arm in _json(out)["arms"]}
+    assert values["net pooled"]["missing"] == [1]
+    assert len(values["net pooled"]["metrics"]["accuracy"]["folds"]) == 1
+    pair = next(c for c in _json(out)["comparisons"] if c["first"] == "net pooled")
+    assert pair["folds"] == 1
 
 
-def test_another_comparison_is_refused_by_what_is_different(
-    fedderm, synthetic_folder, settings, tmp_path
-):
-    command = ("compare", synthetic_folder, "--out", tmp_path / "out", "--arms", "pooled")
-    assert fedderm(*command, *settings)[0] == 0
-    for changed, reason in (
-        (["folds=3"], "whose folds is 2, not 3"),
-        (["--sites", "3"], "whose sites is 10, not 3"),
-        (["--arms", "pooled,none"], "'none' is no arm; choose from pooled, natural, dirichlet"),
+def test_mistakes_are_one_line_before_anything_is_trained(studied, fedderm, tmp_path):
+    text = studied.file.read_text()
+    changed = tmp_path / "changed.toml"
+    for old, new, reason in (
+        ("folds = 2", "folds = 50", "'folds' is 50, but "),
+        ('route = "net"', 'route = "nets"', "unknown route 'nets' in arms"),
+        ("margin = 0.1", "margn = 0.1", "unknown key 'margn'"),
+        ("sites = 3", "sites = 500", "too few for 500 sites"),
     ):
-        refused = fedderm(*command, *settings, *changed)
+        assert old in text
+        changed.write_text(text.replace(old, new, 1))
+        out = tmp_path / "out"
+        refused = fedderm("compare", studied.data, "--out", out, "--study", changed)
         assert is_one_error(*refused)
         assert reason in refused[2]
-
-
-def test_networks_are_compared_by_the_same_arms(fedderm, synthetic_folder, tune, tmp_path):
-    out, arms = tmp_path / "out", ("--arms", "pooled,natural")
-    code, report, _ = fedderm("compare", synthetic_folder, "--out", out, *arms, *tune)
-    assert code == 0
-    assert report.splitlines()[2] == SYNTHETIC_NOTE
-    header = report.splitlines()[6]
-    assert not any(word in header for word in ("| C |", "moments", "largest difference"))
-    pooled, natural = _arms(out)
-    for arm in (pooled, natural):
-        overall = metrics_of(out / "runs" / arm["name"])["overall"]
-        quality = arm["quality"]
-        assert quality["accuracy"] == pytest.approx(overall["accuracy"])
-        assert quality["balanced_accuracy"] == pytest.approx(overall["balanced_accuracy"])
-        # The sites' scores are counted in bins.
-        assert quality["macro_auc"] == pytest.approx(overall["macro_auc"], abs=5e-3)
-        assert quality["calibration_error"] == pytest.approx(overall["expected_calibration_error"])
-        assert quality["difference"] is None
-    assert pooled["quality"]["gap"] is None
-    gap = natural["quality"]["gap"]["balanced_accuracy"]
-    means = [arm["quality"]["balanced_accuracy"] for arm in (natural, pooled)]
-    assert gap == pytest.approx(means[0] - means[1])
-    assert f" | {gap:+.3f} (" in report
-
-
-def _arms(out):
-    return json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)["arms"]
-
-
-def test_arms_below_the_quorum_are_reported_and_baselines_have_none(
-    fedderm, synthetic_folder, settings, tmp_path
-):
-    """With a timeout of ten minutes: nobody waits for sites that cannot come."""
-    out, rules = tmp_path / "out", ("quorum=3", "expected=3")
-    code, shown, _ = fedderm(
-        "compare", synthetic_folder, "--out", out, "--sites", 2, *settings, *rules
-    )
-    assert code == 0
-    assert "- dirichlet: no model. " in shown
-    assert "has 2 of the 3 sites that are needed" in shown
-    arms = {arm["name"]: arm for arm in json.loads((out / "report.json").read_text())["arms"]}
-    trained = [name for name, arm in arms.items() if not arm["failure"]]
-    assert trained == ["pooled", "natural", *(f"alone-synth_{x}" for x in "abc")]
-
-
-def test_compare_without_any_model_is_a_report_of_reasons(
-    fedderm, synthetic_folder, settings, tmp_path
-):
-    out = tmp_path / "out"
-    rules = (*settings, "min_active=1000")
-    code, shown, _ = fedderm("compare", synthetic_folder, "--out", out, "--sites", 2, *rules)
-    assert code == 0
-    assert shown.count(": no model. 0 sites are left in round 'hinge'") == 7
-
-
-def test_a_comparison_without_test_lesions_is_one_line(
-    fedderm, synthetic_folder, settings, tmp_path
-):
-    out = ("--out", tmp_path / "out")
-    refused = fedderm("compare", synthetic_folder, *out, *settings, "test_fraction=0")
+        assert not out.exists()
+    changed.write_text(text.replace("margin = 0.1", "margin = 0.2"))
+    arguments = [changed if a == studied.file else a for a in studied.arguments(studied.out)]
+    refused = fedderm(*arguments)
     assert is_one_error(*refused)
-    assert "raise test_fraction" in refused[2]
+    assert "holds a study whose margin is 0.1, not 0.2; start it as it was" in refused[2]
+    refused = fedderm(*studied.arguments(tmp_path / "empty"), "--jobs", 0)
+    assert is_one_error(*refused)
+    assert "has a model: none ran" in refused[2]

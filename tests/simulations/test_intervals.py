@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from simulations.intervals import bootstrap, paired_difference, resample, weighted_auc
+from simulations.intervals import bootstrap, paired_difference, resample
+from simulations.measures import weighted_auc
 
 Records = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]
 

@@ -1,0 +1,298 @@
+"""The tables of a study: for people, and every number in one tidy list."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from common.dataset import DIAGNOSES
+from server.card import markdown_table
+from simulations.analysis import ArmResult, Comparison
+from simulations.charts import full
+from simulations.comparison import FEDERATION, ROUTES, Findings
+from simulations.cost import ArmCost, arm_cost
+from simulations.measures import PER_CLASS, SCALARS
+
+Row = Sequence[str]
+
+TIDY = ("kind", "name", "metric", "statistic", "value")
+"""Columns of the list of every number."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text: the first cell of a row is its name."""
+
+    title: str
+    header: Row
+    rows: Sequence[Row]
+    note: str = ""
+
+    def markdown(self) -> str:
+        """Return it as Markdown, under its title."""
+        parts = (f"## {self.title}", markdown_table(self.header, self.rows), self.note)
+        return "\n\n".join(part for part in parts if part)
+
+
+def tables(findings: Findings) -> list[Table]:
+    """Return the tables of a study, those without a row left out."""
+    found = (
+        _quality(findings),
+        _spread_over_folds(findings),
+        *_per_class(findings),
+        _differences(findings, FEDERATION, "Federated and alone, against pooled data"),
+        _differences(findings, ROUTES, "One route against the other"),
+        _sites(findings),
+        _arm_costs(findings),
+        _route_costs(findings),
+        _curve(findings),
+        _unfinished(findings),
+    )
+    return [table for table in found if table.rows]
+
+
+def tidy(findings: Findings) -> Iterator[tuple[str, str, str, str, Any]]:
+    """Yield every number once, in the columns ``TIDY``."""
+    for result in findings.arms:
+        name = result.arm.name
+        for metric, value in result.metrics.items():
+            for statistic in ("mean", "sd", "low", "high"):
+                yield "arm", name, metric, statistic, getattr(value, statistic)
+            for fold, single in zip(result.resampled, value.folds, strict=True):
+                yield "arm", name, metric, f"fold {fold}", single
+        if result.resampled:
+            for true, row in zip(DIAGNOSES, result.counts.confusion.tolist(), strict=True):
+                for called, count in zip(DIAGNOSES, row, strict=True):
+                    yield "confusion", name, f"{true} called {called}", "images", count
+        for site, quality in result.sites.items():
+            for statistic, number in asdict(quality).items():
+                yield "site", name, site, statistic, number
+        cost = arm_cost(result, findings.costs)
+        for metric, number in ({} if cost is None else asdict(cost)).items():
+            yield "cost", name, metric, "mean over folds", number
+    for comparison in findings.comparisons:
+        name = f"{comparison.first} minus {comparison.second}"
+        for metric, number in asdict(comparison).items():
+            if isinstance(number, tuple):
+                for bound, end in zip(number, ("low", "high"), strict=True):
+                    yield "difference", name, metric, end, bound
+            elif isinstance(number, float | int):
+                yield "difference", name, metric, "", number
+    for route, measured in findings.costs.items():
+        for metric, number in asdict(measured).items():
+            pairs = number.items() if isinstance(number, dict) else [("", number)]
+            for statistic, single in pairs:
+                yield "route", route, metric, str(statistic), single
+
+
+def _quality(findings: Findings) -> Table:
+    return Table(
+        "Quality",
+        ("arm", *SCALARS.values()),
+        [(r.arm.name, *(_estimate(r, metric) for metric in SCALARS)) for r in full(findings)],
+        "Mean over folds, in brackets the 95 % interval of a bootstrap over lesions, within class "
+        "and fold. Brier scores are sums over the classes, in [0, 2].",
+    )
+
+
+def _spread_over_folds(findings: Findings) -> Table:
+    return Table(
+        "Standard deviation over folds",
+        ("arm", "folds", *SCALARS.values()),
+        [
+            (r.arm.name, str(len(r.resampled)), *(_number(r.metrics[m].sd) for m in SCALARS))
+            for r in full(findings)
+        ],
+    )
+
+
+def _per_class(findings: Findings) -> Iterator[Table]:
+    for metric in PER_CLASS:
+        rows = [
+            (
+                r.arm.name,
+                *(
+                    _number(r.metrics[name].mean) if name in r.metrics else "-"
+                    for name in (f"{metric}/{dx}" for dx in DIAGNOSES)
+                ),
+            )
+            for r in full(findings)
+        ]
+        title = metric.replace("_", " ").replace("auc", "AUC").replace("f1", "F1").capitalize()
+        title = {"Auc": "AUC, one against the rest", "F1": "F1"}.get(title, title)
+        yield Table(f"{title} by diagnosis", ("arm", *DIAGNOSES), rows)
+
+
+def _differences(findings: Findings, family: str, title: str) -> Table:
+    found = [c for c in findings.comparisons if c.family == family]
+    return Table(
+        title,
+        (
+            "arm",
+            "minus",
+            "balanced accuracy",
+            "90 % interval",
+            "p",
+            "p, Holm",
+            "p of equivalence, Holm",
+            "macro AUC",
+            "verdict",
+        ),
+        [_difference(c) for c in found],
+        f"Paired over the same lesions, 95 % intervals in brackets. {len(found)} tests are "
+        f"corrected together. Equal means within {findings.study.margin * 100:g} points of "
+        "balanced accuracy: both one-sided tests of the bootstrap below 5 %.",
+    )
+
+
+def _difference(c: Comparison) -> Row:
+    inner = f"{c.inner[0]:+.3f} to {c.inner[1]:+.3f}"
+    return (
+        c.first,
+        c.second,
+        _signed(c.difference, c.interval),
+        inner,
+        f"{c.p:.4f}",
+        f"{c.p_adjusted:.4f}",
+        f"{c.p_equivalent_adjusted:.4f}",
+        _signed(c.auc, c.auc_interval),
+        c.verdict,
+    )
+
+
+def _sites(findings: Findings) -> Table:
+    arms = [r for r in full(findings) if r.sites]
+    sites = list(dict.fromkeys(site for r in arms for site in r.sites))
+    return Table(
+        "Balanced accuracy by site",
+        ("arm", *sites),
+        [(r.arm.name, *(_site(r, site) for site in sites)) for r in arms],
+        "On the lesions of each source, all folds together, over the diagnoses that it has.",
+    )
+
+
+def _site(result: ArmResult, site: str) -> str:
+    if site not in result.sites:
+        return "-"
+    value = result.sites[site]
+    return f"{value.balanced_accuracy:.3f} ({_number(value.low)} to {_number(value.high)})"
+
+
+def _arm_costs(findings: Findings) -> Table:
+    rows = []
+    for result in full(findings):
+        cost = arm_cost(result, findings.costs)
+        told = ["-"] * 8 if cost is None else _told(cost)
+        rows.append((result.arm.name, str(next(iter(result.cells.values()))["sites"]), *told))
+    return Table(
+        "Cost of training",
+        (
+            "arm",
+            "sites",
+            "features, s",
+            "training at a site, s",
+            "waiting of a site, s",
+            "here in all, s",
+            "peak memory, MB",
+            "rounds",
+            "kB a site sends in a round",
+            "kB it receives",
+        ),
+        rows,
+        f"Means over folds. Features: seconds to compute those of the training images, once. "
+        f"Training and waiting: of a site that has a machine of its own. Here in all: one "
+        f"process, the sites one after the other, features read from disk; up to "
+        f"{findings.about['jobs']} such processes side by side on {findings.about['cores']} "
+        "cores. Arms that were interrupted in every fold have no figures.",
+    )
+
+
+def _told(cost: ArmCost) -> Row:
+    memory = "-" if cost.peak_memory is None else f"{cost.peak_memory / 1e6:.0f}"
+    seconds = (f"{value:.1f}" for value in (cost.features, cost.training, cost.waiting, cost.wall))
+    sent = (f"{value / 1e3:.1f}" for value in (cost.up, cost.down))
+    return (*seconds, memory, f"{cost.rounds:.0f}", *sent)
+
+
+def _route_costs(findings: Findings) -> Table:
+    rows = []
+    for route, cost in findings.costs.items():
+        times = [cost.latency[batch] for batch in (1, 32)]
+        rows.append(
+            (
+                route,
+                f"{times[0] * 1e3:.1f}",
+                f"{1 / times[0]:.1f}",
+                f"{32 / times[1]:.1f}",
+                f"{cost.model_bytes / 1e6:.2f}",
+                f"{cost.backbone_bytes / 1e6:.1f}",
+            )
+        )
+    return Table(
+        "Cost of a diagnosis",
+        (
+            "route",
+            "ms an image",
+            "images/s, batch 1",
+            "images/s, batch 32",
+            "model, MB",
+            "pretrained weights, MB",
+        ),
+        rows,
+        "From an image file's bytes to probabilities, all prediction views, on all cores.",
+    )
+
+
+def _curve(findings: Findings) -> Table:
+    curved = {r.arm[:3] for r in findings.arms if r.arm.scale < 1}
+    rows = [
+        (
+            f"{r.arm.route} {r.arm.data}",
+            f"{r.arm.scale:.0%}",
+            str(round(sum(c["training"]["lesions"] for c in r.cells.values()) / len(r.cells))),
+            _estimate(r, "balanced_accuracy"),
+            _estimate(r, "macro_auc"),
+        )
+        for r in findings.arms
+        if r.resampled and r.arm[:3] in curved
+    ]
+    return Table(
+        "Learning curves",
+        ("arm", "share", "training lesions", "balanced accuracy", "macro AUC"),
+        rows,
+        "A smaller share is part of the larger ones.",
+    )
+
+
+def _unfinished(findings: Findings) -> Table:
+    rows = [
+        (r.arm.name, str(fold), f"failed: {why}")
+        for r in findings.arms
+        for fold, why in r.failures.items()
+    ]
+    rows += [(r.arm.name, str(f), "not run yet") for r in findings.arms for f in r.missing]
+    rows += [
+        (r.arm.name, str(fold), f"left out: {site} {why}")
+        for r in findings.arms
+        for fold, cell in r.cells.items()
+        for site, why in cell["left_out"].items()
+    ]
+    return Table(
+        "What is missing",
+        ("arm", "fold", "what and why"),
+        rows,
+        "The figures of an arm are means over the folds that have a model.",
+    )
+
+
+def _estimate(result: ArmResult, metric: str) -> str:
+    value = result.metrics[metric]
+    return f"{_number(value.mean)} ({_number(value.low)} to {_number(value.high)})"
+
+
+def _signed(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:+.3f} ({interval[0]:+.3f} to {interval[1]:+.3f})"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,196 @@
+"""One cell in a process of its own: ``python -m simulations.train_cell FOLDER CORE...``.
+
+So its peak memory is its own, its cores are the only ones it uses, and whatever ends it leaves the
+other cells alone.
+"""
+
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Message
+
+import client.app
+from common.calibration import probabilities
+from common.dataset import Dataset
+from common.errors import FedDermError
+from common.model_file import load_model
+from common.shards import write_atomically
+from common.wire import unpack_values
+from server.run import METRICS_FILE, MODEL_FILE
+from simulations.cells import Arm, Cell, Ints, cut
+from simulations.experiment import rounds, simulate
+from simulations.partition import write_sites
+from simulations.study import Study
+
+JOB_FILE = "job.json"
+RESULT_FILE = "result.json"
+PREDICTIONS_FILE = "predictions.npz"
+
+
+@dataclass
+class Stopwatch:
+    """The client app, with the seconds of every answer.
+
+    Attributes
+    ----------
+    joining : seconds in which sites read their features, and computed those that were not kept.
+    rounds : seconds of each site's answer, by its node, in each later round.
+    """
+
+    joining: float = 0.0
+    rounds: list[dict[int, float]] = field(default_factory=list)
+    _question: str = ""
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer as the client app does."""
+        started = time.perf_counter()
+        reply = client.app.app(message, context)
+        seconds = time.perf_counter() - started
+        question = str(unpack_values(message.content)["question"])
+        if question == "join":
+            self.joining += seconds
+            return reply
+        if question != self._question or context.node_id in self.rounds[-1]:
+            self._question = question
+            self.rounds.append({})
+        self.rounds[-1][context.node_id] = seconds
+        return reply
+
+    def split(self, wall: float, sites: int) -> dict[str, float]:
+        """Return where the time went.
+
+        Parameters
+        ----------
+        wall : seconds of the whole run, in which the sites answered one after the other.
+
+        Returns
+        -------
+        ``wall``; ``reading`` of features, all sites together; and what a site would see that had
+        a machine of its own, on average: ``training``, its answers, and ``waiting``, for the
+        slowest site of each round and for the coordinator.
+        """
+        answers = sum(sum(answered.values()) for answered in self.rounds)
+        slowest = sum(max(answered.values()) for answered in self.rounds)
+        training = answers / sites
+        coordinator = max(0.0, wall - answers - self.joining)
+        waiting = slowest - training + coordinator
+        return {
+            "wall": wall,
+            "reading": self.joining,
+            "training": training,
+            "waiting": waiting,
+        }
+
+
+def train(folder: Path) -> None:
+    """Train the cell that ``job.json`` in a folder describes, and keep what came of it.
+
+    A cell that was interrupted goes on from the last round of its run.
+
+    Raises
+    ------
+    FedDermError
+        If there is no model.
+    """
+    job = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
+    study, cache = Study.model_validate(job["study"]), Path(job["cache"])
+    cell = Cell(Arm(*job["arm"]), job["fold"])
+    parts = cut(study, Dataset.open(job["data"]), cell)
+    sites = _write_sites(folder / "sites", parts.training, parts.parts)
+    run = folder / "run"
+    config = study.config(cell.arm.route).model_copy(
+        update={"sites": sites.resolve(), "out": run, "cache": cache}
+    )
+    fresh, watch, started = not run.exists(), Stopwatch(), time.perf_counter()
+    if not (run / MODEL_FILE).exists():
+        simulate(config, watch)
+    seconds = watch.split(time.perf_counter() - started, len(parts.parts))
+    peak = _peak_memory()
+    _keep_predictions(folder, run / MODEL_FILE, parts.test, cache)
+    result = {
+        "training": {"images": len(parts.training), "lesions": len(parts.training.by_lesion.sizes)},
+        "sites": len(parts.parts),
+        **_told(run),
+        # An interrupted run was not watched to its end; nothing is made up for it.
+        "seconds": seconds if fresh else None,
+        "peak_memory": peak if fresh else None,
+        "model_bytes": (run / MODEL_FILE).stat().st_size,
+    }
+    write_atomically(folder / RESULT_FILE, (json.dumps(result, indent=1) + "\n").encode())
+    shutil.rmtree(sites)
+
+
+def _peak_memory() -> int | None:
+    """Return the most memory that this process had, in bytes; None where Linux does not tell.
+
+    What ``getrusage`` says includes the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
+
+
+def _write_sites(out: Path, training: Dataset, parts: Mapping[str, Ints]) -> Path:
+    """Write one folder of links for each site; kept until the cell is finished."""
+    if not out.exists():
+        part = out.with_name(".sites.part")
+        shutil.rmtree(part, ignore_errors=True)
+        write_sites(training, parts, part, link=True)
+        part.rename(out)
+    return out
+
+
+def _keep_predictions(folder: Path, model_file: Path, test: Dataset, cache: Path) -> None:
+    """Write what the model says of the fold's test images, and the truth."""
+    model = load_model(model_file)
+    scores = model.dataset_scores(test, cache)
+    file = folder / PREDICTIONS_FILE
+    with file.open("wb") as out:
+        np.savez(
+            out,
+            image=np.array([image.image_id for image in test.images]),
+            lesion=test.lesions,
+            source=test.sources,
+            label=test.labels,
+            predicted=model.decide(scores),
+            probabilities=probabilities(scores, model.calibration),
+        )
+
+
+def _told(run: Path) -> dict[str, Any]:
+    """Return what a run wrote of itself that a report tells."""
+    metrics = json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))
+    log = rounds(run)
+    return {
+        "left_out": metrics["data"]["left_out"],
+        "chosen": metrics["training"].get("chosen", {}),
+        "fit_rounds": metrics["training"].get("rounds", 0),
+        "rounds": len(log),
+        "bytes_up": sum(entry["bytes_up"] for entry in log),
+        "bytes_down": sum(entry["bytes_down"] for entry in log),
+    }
+
+
+def main(folder: str, *cores: str) -> None:
+    """Train a cell on some of the cores; a reason is the last line of standard error."""
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {int(core) for core in cores})
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        train(Path(folder))
+    except (FedDermError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
