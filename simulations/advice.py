@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from simulations.analysis import ArmResult, Comparison
+from simulations.analysis import ArmResult, Comparison, points
 from simulations.comparison import FEDERATION, ROUTES, Findings
 from simulations.cost import arm_cost
 from simulations.study import ALONE, POOLED
@@ -277,4 +277,4 @@ def _shown(result: ArmResult) -> str:
 
 
 def _points(findings: Findings) -> str:
-    return f"{findings.study.margin * 100:g} points"
+    return points(findings.study.margin)

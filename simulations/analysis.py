@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from common.dataset import DIAGNOSES
 from common.metrics import Evaluation
 from simulations.cells import Arm
 from simulations.intervals import Interval, interval, resample
-from simulations.measures import measure, recalls
+from simulations.measures import measure
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,7 +31,6 @@ LEVEL = 0.05
 
 _FLIPS = 9999
 _BATCH = 500
-_SITE_REPEATS = 500
 
 
 @dataclass(frozen=True)
@@ -80,15 +79,28 @@ class Estimate:
     folds: tuple[float, ...]
 
 
+class Bounded(NamedTuple):
+    """A value with its 95 % interval, which is nan where nothing can be resampled."""
+
+    value: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class SiteQuality:
-    """How an arm does on the test images of one source, all folds together; 95 % interval."""
+    """How an arm does on the test images of one source, all folds together.
+
+    Attributes
+    ----------
+    metrics : by name; means are over the diagnoses that the source has.
+    confusion : number of images by [true, predicted] class.
+    """
 
     images: int
     lesions: int
-    balanced_accuracy: float
-    low: float
-    high: float
+    metrics: Mapping[str, Bounded]
+    confusion: Ints
 
 
 class Judge:
@@ -114,19 +126,19 @@ class Judge:
 
     def site(self, found: Predictions) -> SiteQuality:
         """Judge what was said of the images of one source."""
-        classes = np.unique(found.label)
-        if len(classes) < 2:
-            value = float((found.predicted == found.label).mean())
-            low, high = np.nan, np.nan
-        else:
-            weights = resample(
-                found.label, found.lesion, seed=[self._seed, 5], repeats=_SITE_REPEATS
-            )
-            weights = np.vstack([np.ones(len(found.label)), weights])
-            values = recalls(found.label, found.predicted, weights, classes).mean(axis=1)
-            value, (low, high) = float(values[0]), interval(values[1:])
+        weights = np.ones((1, len(found.label)))
+        if len(np.unique(found.label)) > 1:
+            seed = [self._seed, 5]
+            drawn = resample(found.label, found.lesion, seed=seed, repeats=self._repeats)
+            weights = np.vstack([weights, drawn])
+        values = measure(found.label, found.predicted, found.probabilities, weights)
+        metrics = {
+            name: Bounded(float(v[0]), *(interval(v[1:]) if len(v) > 1 else (np.nan, np.nan)))
+            for name, v in values.items()
+        }
+        counts = Evaluation.measure(found.label, found.predicted, found.probabilities)
         lesions = len(np.unique(found.lesion))
-        return SiteQuality(len(found.label), lesions, value, low, high)
+        return SiteQuality(len(found.label), lesions, metrics, counts.confusion)
 
 
 @dataclass(frozen=True)
@@ -240,17 +252,22 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """What may be said."""
-        points = f"{self.margin * 100:g} points"
+        within = points(self.margin)
         if self.equivalent:
             also = f", though {self.first} is {self._direction}" if self.different else ""
-            return f"equal within {points}{also}"
+            return f"equal within {within}{also}"
         if self.different:
             return f"{self.first} is {self._direction}"
-        return f"undecided: neither different nor equal within {points}"
+        return f"undecided: neither different nor equal within {within}"
 
     @property
     def _direction(self) -> str:
         return "better" if self.difference > 0 else "worse"
+
+
+def points(margin: float) -> str:
+    """Return a difference in balanced accuracy in points, hundredths."""
+    return f"{margin * 100:g} point" + ("" if margin == 0.01 else "s")
 
 
 def compare_pairs(

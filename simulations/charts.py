@@ -192,15 +192,16 @@ def _forest(findings: Findings) -> Chart | None:
         for number, result in enumerate(reversed(arms)):
             if site not in result.sites:
                 continue
-            value, y, colour = result.sites[site], base + number, _colour(findings, result)
+            value = result.sites[site].metrics["balanced_accuracy"]
+            y, colour = base + number, _colour(findings, result)
             axes.plot([value.low, value.high], [y, y], color=colour, linewidth=1.5)
             marker = _MARKERS[list(findings.study.spreads).index(result.arm.spread)]
             first = block == len(sites) - 1
             label = result.arm.name if first else None
-            axes.plot(value.balanced_accuracy, y, marker, color=colour, label=label, ls="")
+            axes.plot(value.value, y, marker, color=colour, label=label, ls="")
         ticks.append((base + (len(arms) - 1) / 2, site))
         shown = (r for r in arms if site in r.sites)
-        parts = (f"{r.arm.name} {r.sites[site].balanced_accuracy:.3f}" for r in shown)
+        parts = (f"{r.arm.name} {_at(r, site)}" for r in shown)
         told.append(f"{site}: {', '.join(parts)}")
     axes.set_yticks([y for y, _ in ticks], [site for _, site in ticks])
     axes.set_xlabel("balanced accuracy, 95 % interval")
@@ -224,6 +225,11 @@ def _grouped(
 def _interval(result: ArmResult) -> str:
     value = result.metrics["balanced_accuracy"]
     return f"{value.mean:.3f} ({value.low:.3f} to {value.high:.3f})"
+
+
+def _at(result: ArmResult, site: str) -> str:
+    value, low, high = result.sites[site].metrics["balanced_accuracy"]
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _colour(findings: Findings, result: ArmResult) -> str:

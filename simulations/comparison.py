@@ -52,18 +52,6 @@ class Findings:
     comparisons: Sequence[Comparison]
     costs: Mapping[str, RouteCost]
 
-    def arm(self, name: str) -> ArmResult | None:
-        """Return an arm that has a model; None without one."""
-        return next((r for r in self.arms if r.arm.name == name and r.resampled), None)
-
-    def comparison(self, first: str, second: str) -> Comparison | None:
-        """Return how an arm differs from another, in the order that was compared."""
-        pairs = ((c.first, c.second) for c in self.comparisons)
-        return next(
-            (c for c, pair in zip(self.comparisons, pairs, strict=True) if pair == (first, second)),
-            None,
-        )
-
 
 def compare(data: Path, out: Path, study: Study, cache: Path, jobs: int) -> Findings:
     """Train what is not trained yet, and judge everything.

@@ -12,7 +12,7 @@ from typing import Any
 from common.dataset import DIAGNOSES
 from common.shards import write_atomically
 from simulations.advice import Advice, advise
-from simulations.analysis import FALSE_POSITIVE_RATES, ArmResult
+from simulations.analysis import FALSE_POSITIVE_RATES, ArmResult, SiteQuality
 from simulations.charts import draw, full
 from simulations.comparison import Findings
 from simulations.cost import arm_cost
@@ -120,9 +120,19 @@ def _arm(result: ArmResult, findings: Findings) -> dict[str, Any]:
             "false_positive_rate": FALSE_POSITIVE_RATES.tolist(),
             **{dx: curve.tolist() for dx, curve in result.roc().items()},
         },
-        "sites": {site: asdict(quality) for site, quality in result.sites.items()},
+        "sites": {site: _site(quality) for site, quality in result.sites.items()},
         "cost": None if cost is None else asdict(cost),
         "cells": dict(result.cells),
+    }
+
+
+def _site(quality: SiteQuality) -> dict[str, Any]:
+    metrics = {name: value._asdict() for name, value in quality.metrics.items()}
+    return {
+        "images": quality.images,
+        "lesions": quality.lesions,
+        "metrics": metrics,
+        "confusion": quality.confusion.tolist(),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.dataset import DIAGNOSES
 from server.card import markdown_table
-from simulations.analysis import ArmResult, Comparison
+from simulations.analysis import ArmResult, Comparison, Ints, points
 from simulations.charts import full
 from simulations.comparison import FEDERATION, ROUTES, Findings
 from simulations.cost import ArmCost, arm_cost
@@ -42,7 +42,7 @@ def tables(findings: Findings) -> list[Table]:
         *_per_class(findings),
         _differences(findings, FEDERATION, "Federated and alone, against pooled data"),
         _differences(findings, ROUTES, "One route against the other"),
-        _sites(findings),
+        *_sites(findings),
         _arm_costs(findings),
         _route_costs(findings),
         _curve(findings),
@@ -61,12 +61,15 @@ def tidy(findings: Findings) -> Iterator[tuple[str, str, str, str, Any]]:
             for fold, single in zip(result.resampled, value.folds, strict=True):
                 yield "arm", name, metric, f"fold {fold}", single
         if result.resampled:
-            for true, row in zip(DIAGNOSES, result.counts.confusion.tolist(), strict=True):
-                for called, count in zip(DIAGNOSES, row, strict=True):
-                    yield "confusion", name, f"{true} called {called}", "images", count
+            yield from _confusion("confusion", name, result.counts.confusion)
         for site, quality in result.sites.items():
-            for statistic, number in asdict(quality).items():
-                yield "site", name, site, statistic, number
+            place = f"{name} at {site}"
+            yield "site", place, "test images", "", quality.images
+            yield "site", place, "test lesions", "", quality.lesions
+            for metric, bounded in quality.metrics.items():
+                for statistic, number in bounded._asdict().items():
+                    yield "site", place, metric, statistic, number
+            yield from _confusion("site confusion", place, quality.confusion)
         cost = arm_cost(result, findings.costs)
         for metric, number in ({} if cost is None else asdict(cost)).items():
             yield "cost", name, metric, "mean over folds", number
@@ -83,6 +86,12 @@ def tidy(findings: Findings) -> Iterator[tuple[str, str, str, str, Any]]:
             pairs = number.items() if isinstance(number, dict) else [("", number)]
             for statistic, single in pairs:
                 yield "route", route, metric, str(statistic), single
+
+
+def _confusion(kind: str, name: str, counts: Ints) -> Iterator[tuple[str, str, str, str, Any]]:
+    for true, row in zip(DIAGNOSES, counts.tolist(), strict=True):
+        for called, count in zip(DIAGNOSES, row, strict=True):
+            yield kind, name, f"{true} called {called}", "images", count
 
 
 def _quality(findings: Findings) -> Table:
@@ -140,7 +149,7 @@ def _differences(findings: Findings, family: str, title: str) -> Table:
         ),
         [_difference(c) for c in found],
         f"Paired over the same lesions, 95 % intervals in brackets. {len(found)} tests are "
-        f"corrected together. Equal means within {findings.study.margin * 100:g} points of "
+        f"corrected together. Equal means within {points(findings.study.margin)} of "
         "balanced accuracy: both one-sided tests of the bootstrap below 5 %.",
     )
 
@@ -160,22 +169,24 @@ def _difference(c: Comparison) -> Row:
     )
 
 
-def _sites(findings: Findings) -> Table:
+def _sites(findings: Findings) -> Iterator[Table]:
     arms = [r for r in full(findings) if r.sites]
-    sites = list(dict.fromkeys(site for r in arms for site in r.sites))
-    return Table(
-        "Balanced accuracy by site",
-        ("arm", *sites),
-        [(r.arm.name, *(_site(r, site) for site in sites)) for r in arms],
-        "On the lesions of each source, all folds together, over the diagnoses that it has.",
-    )
+    sites = {site: quality for r in arms for site, quality in r.sites.items()}
+    for metric in ("balanced_accuracy", "macro_auc", "accuracy"):
+        yield Table(
+            f"{SCALARS[metric]} by site".capitalize().replace("auc", "AUC"),
+            ("arm", *(f"{site}, {quality.images} images" for site, quality in sites.items())),
+            [(r.arm.name, *(_site(r, site, metric) for site in sites)) for r in arms],
+            "On the lesions of each source, all folds together; means are over the diagnoses that "
+            "it has. The other metrics are in report.json and report.csv.",
+        )
 
 
-def _site(result: ArmResult, site: str) -> str:
+def _site(result: ArmResult, site: str, metric: str) -> str:
     if site not in result.sites:
         return "-"
-    value = result.sites[site]
-    return f"{value.balanced_accuracy:.3f} ({_number(value.low)} to {_number(value.high)})"
+    value, low, high = map(_number, result.sites[site].metrics[metric])
+    return f"{value} ({low} to {high})"
 
 
 def _arm_costs(findings: Findings) -> Table:

@@ -21,7 +21,7 @@ from flwr.app import Context, Message
 import client.app
 from common.calibration import probabilities
 from common.dataset import Dataset
-from common.errors import FedDermError
+from common.errors import DataError, FedDermError
 from common.model_file import load_model
 from common.shards import write_atomically
 from common.wire import unpack_values
@@ -105,7 +105,10 @@ def train(folder: Path) -> None:
     study, cache = Study.model_validate(job["study"]), Path(job["cache"])
     cell = Cell(Arm(*job["arm"]), job["fold"])
     parts = cut(study, Dataset.open(job["data"]), cell)
-    sites = _write_sites(folder / "sites", parts.training, parts.parts)
+    held = {site: rows for site, rows in parts.parts.items() if len(rows)}
+    if not held:
+        raise DataError(f"{cell.arm.site} has no training lesion beside this fold's test lesions")
+    sites = _write_sites(folder / "sites", parts.training, held)
     run = folder / "run"
     config = study.config(cell.arm.route).model_copy(
         update={"sites": sites.resolve(), "out": run, "cache": cache}
@@ -113,13 +116,13 @@ def train(folder: Path) -> None:
     fresh, watch, started = not run.exists(), Stopwatch(), time.perf_counter()
     if not (run / MODEL_FILE).exists():
         simulate(config, watch)
-    seconds = watch.split(time.perf_counter() - started, len(parts.parts))
+    seconds = watch.split(time.perf_counter() - started, len(held))
     peak = _peak_memory()
     _keep_predictions(folder, run / MODEL_FILE, parts.test, cache)
     result = {
         "training": {"images": len(parts.training), "lesions": len(parts.training.by_lesion.sizes)},
-        "sites": len(parts.parts),
-        **_told(run),
+        "sites": len(held),
+        **_told(run, dict.fromkeys(parts.parts.keys() - held.keys(), "has no training lesion")),
         # An interrupted run was not watched to its end; nothing is made up for it.
         "seconds": seconds if fresh else None,
         "peak_memory": peak if fresh else None,
@@ -166,12 +169,17 @@ def _keep_predictions(folder: Path, model_file: Path, test: Dataset, cache: Path
         )
 
 
-def _told(run: Path) -> dict[str, Any]:
-    """Return what a run wrote of itself that a report tells."""
+def _told(run: Path, empty: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a run wrote of itself that a report tells.
+
+    Parameters
+    ----------
+    empty : why sites were not part of it, by name.
+    """
     metrics = json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))
     log = rounds(run)
     return {
-        "left_out": metrics["data"]["left_out"],
+        "left_out": {**metrics["data"]["left_out"], **empty},
         "chosen": metrics["training"].get("chosen", {}),
         "fit_rounds": metrics["training"].get("rounds", 0),
         "rounds": len(log),

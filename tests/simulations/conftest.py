@@ -8,7 +8,6 @@ import pytest
 
 from common.config import RunConfig
 from simulations import cli
-from simulations.study import Study
 from tests.commands import IID, TUNE, Type, process
 from tests.sites import QUICK, write_features
 
@@ -71,6 +70,9 @@ scales = [0.5, 1.0]
 margin = 0.1
 resamples = 200
 [routes.svm]
+size = 64
+levels = 0
+components = 100
 c = [1e-4, 1e-3]
 folds = 2
 predictions = 1
@@ -117,12 +119,10 @@ class Studied:
 
 @pytest.fixture(scope="session")
 def studied(synthetic_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Studied:
-    """Run a small study whose SVM has its features in the cache."""
+    """Run a small study."""
     folder = tmp_path_factory.mktemp("study")
     found = Studied(synthetic_folder, folder / "study.toml", folder / "cache", folder / "out")
     found.file.write_text(STUDY)
-    config = Study.read(found.file).config("svm").model_copy(update={"cache": found.cache})
-    write_features(synthetic_folder, config)
     run = process(*found.arguments(found.out))
     assert run.returncode == 0, run.stderr
     return found

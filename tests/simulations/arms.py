@@ -1,0 +1,57 @@
+"""Arms whose quality is chosen, for what is said of them."""
+
+from typing import Any
+
+import numpy as np
+
+from common.dataset import DIAGNOSES
+from simulations.analysis import ArmResult, Judge, Predictions
+from simulations.cells import Arm
+
+N_CLASSES = len(DIAGNOSES)
+
+
+def _predictions(seed: int, hits: float, lesions: int, classes: int = 3) -> Predictions:
+    """Draw lesions of one or two images, the same for every `hits`, and what is said of them."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 3, lesions)
+    lesion = np.repeat(np.arange(lesions), sizes)
+    label = (np.arange(lesions) % classes)[lesion]
+    luck = rng.random(len(label))
+    predicted = np.where(luck < hits, label, (label + 1) % classes)
+    chances = np.full((len(label), N_CLASSES), 0.05)
+    chances[np.arange(len(label)), predicted] += 1 - 0.05 * N_CLASSES
+    names = lesion.astype(str)
+    return Predictions(names, names, np.full(len(label), "a"), label, predicted, chances)
+
+
+def make_arm(
+    route: str,
+    hits: float,
+    lesions: int = 120,
+    folds: int = 2,
+    spread: str = "pooled",
+    site: str = "",
+    scale: float = 1.0,
+    seconds: float = 1.0,
+) -> ArmResult:
+    """Return an arm that is right about a share of its images, and trained for some seconds."""
+    judge = Judge(0, 400)
+    found = {fold: _predictions(fold, hits, lesions) for fold in range(folds)}
+    resampled = {fold: judge.measure(fold, said) for fold, said in found.items()}
+    cells = {fold: _cell(seconds) for fold in found}
+    return ArmResult(Arm(route, spread, site, scale), cells, found, resampled, {}, {}, [])
+
+
+def _cell(seconds: float) -> dict[str, Any]:
+    spent = {"wall": seconds, "reading": 0.0, "training": seconds, "waiting": 0.0}
+    return {
+        "training": {"images": 100, "lesions": 80},
+        "sites": 1,
+        "left_out": {},
+        "seconds": spent,
+        "peak_memory": 10**8,
+        "rounds": 10,
+        "bytes_up": 1000,
+        "bytes_down": 2000,
+    }
