@@ -17,7 +17,7 @@ from server.run import MODEL_FILE
 from simulations.analysis import ArmResult, Comparison, Judge, Predictions, by_site, compare_pairs
 from simulations.cells import Cell, arms, fingerprint, plan
 from simulations.cost import RouteCost, measure_route, warm_up
-from simulations.schedule import cores, failure, finished, run_cells
+from simulations.schedule import failure, finished, run_cells
 from simulations.study import POOLED, Study
 from simulations.train_cell import PREDICTIONS_FILE, RESULT_FILE
 
@@ -84,7 +84,6 @@ def compare(data: Path, out: Path, study: Study, cache: Path, jobs: int) -> Find
         reasons = [r for result in results for r in result.failures.values()]
         raise DataError(f"no cell of {out} has a model: {reasons[0] if reasons else 'none ran'}")
     costs = _costs(dataset, study, cache, out, folders)
-    about = {**about, "jobs": jobs, "cores": len(cores())}
     return Findings(study, about, results, _comparisons(study, results), costs)
 
 

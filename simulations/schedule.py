@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -50,6 +51,15 @@ def finished(folder: Path) -> bool:
     return (folder / RESULT_FILE).exists()
 
 
+@dataclass(frozen=True)
+class _Running:
+    """A cell that is being trained, since when, and on which cores."""
+
+    process: "subprocess.Popen[bytes]"
+    started: float
+    own: list[int]
+
+
 def run_cells(study: Study, data: Path, cache: Path, folders: dict[Path, Cell], jobs: int) -> None:
     """Train the cells that are not finished; those that failed before are tried again.
 
@@ -63,29 +73,22 @@ def run_cells(study: Study, data: Path, cache: Path, folders: dict[Path, Cell], 
     """
     waiting = [folder for folder in folders if not finished(folder)]
     clock = _Clock(folders, jobs)
-    shares = [cores()[number::jobs] or cores() for number in range(jobs)]
-    running: dict[int, tuple[Path, subprocess.Popen[bytes], float]] = {}
+    free = [cores()[number::jobs] or cores() for number in range(jobs)]
+    running: dict[Path, _Running] = {}
     with _ended(running), logging_redirect_tqdm(), _bar(len(folders), len(waiting)) as bar:
         while waiting or running:
-            for number in range(jobs):
-                if waiting and number not in running:
-                    folder = waiting.pop(0)
-                    _describe(folder, study, data, cache, folders[folder])
-                    running[number] = (folder, _start(folder, shares[number]), time.monotonic())
-            for number, (folder, process, started) in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[number]
-                seconds = time.monotonic() - started
-                _close(folder, process.returncode)
-                clock.tell(folders[folder], seconds)
+            while waiting and free:
+                folder = waiting.pop(0)
+                _describe(folder, study, data, cache, folders[folder])
+                running[folder] = _start(folder, free.pop(0))
+            for folder in [f for f, cell in running.items() if cell.process.poll() is not None]:
+                cell = running.pop(folder)
+                free.append(cell.own)
+                _close(folder, cell.process.returncode)
+                clock.tell(folders[folder], seconds := time.monotonic() - cell.started)
                 left = clock.left([folders[f] for f in waiting], len(running))
-                outcome = "done" if finished(folder) else f"FAILED: {failure(folder)}"
                 done = len(folders) - len(waiting) - len(running)
-                _log.info(
-                    "%d of %d cells, about %s left. %s: %s in %.0f s",
-                    *(done, len(folders), _span(left), folders[folder].name, outcome, seconds),
-                )
+                _tell(folder, seconds, f"{done} of {len(folders)} cells", left)
                 bar.update()
                 bar.set_postfix_str(f"about {_span(left)} left")
             time.sleep(_POLL)
@@ -140,15 +143,23 @@ def _describe(folder: Path, study: Study, data: Path, cache: Path, cell: Cell) -
     write_atomically(folder / JOB_FILE, (json.dumps(job, indent=1) + "\n").encode())
 
 
-def _start(folder: Path, own: Sequence[int]) -> subprocess.Popen[bytes]:
+def _start(folder: Path, own: list[int]) -> _Running:
     threads = str(len(own))
     limits = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     command = [sys.executable, "-m", "simulations.train_cell", str(folder), *map(str, own)]
     with (folder / LOG_FILE).open("ab") as log:
         # A group of its own: a Ctrl-C is for this process, which then ends the cells.
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, stdout=log, stderr=log, env={**os.environ, **limits}, process_group=0
         )
+    return _Running(process, time.monotonic(), own)
+
+
+def _tell(folder: Path, seconds: float, done: str, left: float) -> None:
+    outcome = "done" if finished(folder) else f"FAILED: {failure(folder)}"
+    _log.info(
+        "%s, about %s left. %s: %s in %.0f s", done, _span(left), folder.name, outcome, seconds
+    )
 
 
 def _close(folder: Path, code: int) -> None:
@@ -166,17 +177,17 @@ def _close(folder: Path, code: int) -> None:
 
 
 @contextmanager
-def _ended(running: dict[int, tuple[Path, "subprocess.Popen[bytes]", float]]) -> Iterator[None]:
+def _ended(running: Mapping[Path, _Running]) -> Iterator[None]:
     """End what still runs when this process is stopped."""
     stop = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, stop)
-        for _, process, _ in running.values():
-            process.terminate()
-        for _, process, _ in running.values():
-            process.wait()
+        for cell in running.values():
+            cell.process.terminate()
+        for cell in running.values():
+            cell.process.wait()
 
 
 def _bar(cells: int, left: int) -> Any:

@@ -24,15 +24,10 @@ ALONE: Final = "alone"
 DEFAULT_STUDY = Path(__file__).parent / "demo.toml"
 """For the built-in synthetic images: some minutes on two cores."""
 
-SAME_FOR_ALL: Mapping[str, object] = {
-    # Balanced as the SVM's: n / (K n_k). What is private shifts logits instead, which needs no
-    # longer gradients.
-    "imbalance": "weights",
-    "imbalance_strength": 1.0,
-}
-"""Settings that a study fixes, so that its arms differ in the route alone."""
+BALANCED: Mapping[str, object] = {"imbalance": "weights", "imbalance_strength": 1.0}
+"""Class weights n / (K n_k), the SVM's, for networks too: arms are to differ in the route alone."""
 
-_STUDYS_OWN = ("out", "sites", "cache", "seed", "test_fraction", "views", *SAME_FOR_ALL)
+_STUDYS_OWN = ("out", "sites", "cache", "seed", "test_fraction", "views", *BALANCED)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]*$")]
 
@@ -165,7 +160,10 @@ class Study(_Frozen):
             raise ConfigError(f"route {route}: '{taken[0]}' is the study's, the same for all arms")
         # Lists become what a command line says, which every setting can be read from.
         values = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in own.items()}
-        same = {**SAME_FOR_ALL, "seed": self.seed, "views": self.views}
+        same: dict[str, object] = {"seed": self.seed, "views": self.views}
+        # A private gradient is clipped, whatever its weight: there the default shifts logits.
+        if not str(own.get("method", "")).startswith("private"):
+            same |= BALANCED
         try:
             return RunConfig.read({**same, **values})
         except ConfigError as error:

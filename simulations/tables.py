@@ -190,11 +190,13 @@ def _site(result: ArmResult, site: str, metric: str) -> str:
 
 
 def _arm_costs(findings: Findings) -> Table:
-    rows = []
+    rows, cores = [], set()
     for result in full(findings):
-        cost = arm_cost(result, findings.costs)
+        cost, cell = arm_cost(result, findings.costs), next(iter(result.cells.values()))
         told = ["-"] * 8 if cost is None else _told(cost)
-        rows.append((result.arm.name, str(next(iter(result.cells.values()))["sites"]), *told))
+        rows.append((result.arm.name, str(cell["sites"]), *told))
+        cores |= {cell["cores"] for cell in result.cells.values()}
+    shown = " or ".join(map(str, sorted(cores)))
     return Table(
         "Cost of training",
         (
@@ -210,11 +212,11 @@ def _arm_costs(findings: Findings) -> Table:
             "kB it receives",
         ),
         rows,
-        f"Means over folds. Features: seconds to compute those of the training images, once. "
-        f"Training and waiting: of a site that has a machine of its own. Here in all: one "
-        f"process, the sites one after the other, features read from disk; up to "
-        f"{findings.about['jobs']} such processes side by side on {findings.about['cores']} "
-        "cores. Arms that were interrupted in every fold have no figures.",
+        "Means over folds. Features: seconds to compute those of the training images, once, on all "
+        "cores. Training and waiting: of a site that has a machine of its own. Here in all: one "
+        "process, the sites one after the other, features read from disk. Training here had "
+        f"{shown} of {findings.about['machine']} for a process, others beside it. Arms "
+        "interrupted in every fold have no figures.",
     )
 
 

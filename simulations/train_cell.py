@@ -91,10 +91,14 @@ class Stopwatch:
         }
 
 
-def train(folder: Path) -> None:
+def train(folder: Path, cores: int) -> None:
     """Train the cell that ``job.json`` in a folder describes, and keep what came of it.
 
     A cell that was interrupted goes on from the last round of its run.
+
+    Parameters
+    ----------
+    cores : how many this process has to itself, for the record.
 
     Raises
     ------
@@ -122,6 +126,7 @@ def train(folder: Path) -> None:
     result = {
         "training": {"images": len(parts.training), "lesions": len(parts.training.by_lesion.sizes)},
         "sites": len(held),
+        "cores": cores,
         **_told(run, dict.fromkeys(parts.parts.keys() - held.keys(), "has no training lesion")),
         # An interrupted run was not watched to its end; nothing is made up for it.
         "seconds": seconds if fresh else None,
@@ -189,13 +194,15 @@ def _told(run: Path, empty: Mapping[str, str]) -> dict[str, Any]:
 
 
 def main(folder: str, *cores: str) -> None:
-    """Train a cell on some of the cores; a reason is the last line of standard error."""
-    if cores and hasattr(os, "sched_setaffinity"):
+    """Train a cell on these cores; the reason of a failure is the last line it says."""
+    if hasattr(os, "sched_setaffinity"):  # Linux only
         os.sched_setaffinity(0, {int(core) for core in cores})
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
-        train(Path(folder))
+        train(Path(folder), len(cores))
     except (FedDermError, OSError) as error:
+        # No interruption: a run that goes on would ask anew what a site has refused.
+        shutil.rmtree(Path(folder) / "run", ignore_errors=True)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from simulations.study import DEFAULT_STUDY, SAME_FOR_ALL, Study
+from simulations.study import BALANCED, DEFAULT_STUDY, Study
 
 GOOD = """
 folds = 3
@@ -49,7 +49,7 @@ def test_routes_get_their_settings_and_those_of_all(tmp_path):
     assert svm.c == (1e-4, 1e-3)
     assert (net.method, net.stages, net.rounds) == ("finetune", ("head",), (3,))
     assert svm.views == net.views == study.views
-    assert net.imbalance_strength == SAME_FOR_ALL["imbalance_strength"] == 1
+    assert net.imbalance_strength == BALANCED["imbalance_strength"] == 1
     assert Study.model_validate(study.model_dump(mode="json")) == study
     assert tomllib.loads(GOOD)["folds"] == study.folds
 
