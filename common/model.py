@@ -144,7 +144,7 @@ def average_views(feature_map: FeatureMap, views: NDArray[np.floating]) -> Float
     """
     n, P, n_features = views.shape
     mapped = feature_map.apply(views.reshape(n * P, n_features))
-    return np.asarray(mapped.reshape(n, P, -1).mean(axis=1))
+    return np.asarray(mapped.reshape(n, P, mapped.shape[1]).mean(axis=1))
 
 
 def decision_values(Z: Floats, weights: Floats) -> Floats:

@@ -30,7 +30,13 @@ SCALARS = {
 }
 """Metrics over all classes, and what they are called."""
 
-PER_CLASS = ("sensitivity", "specificity", "f1", "auc", "average_precision")
+PER_CLASS = {
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "f1": "F1",
+    "auc": "AUC",
+    "average_precision": "Average precision",
+}
 """Metrics of each class against the rest, named ``sensitivity/mel``."""
 
 

@@ -116,19 +116,11 @@ def _spread_over_folds(findings: Findings) -> Table:
 
 
 def _per_class(findings: Findings) -> Iterator[Table]:
-    for metric in PER_CLASS:
+    for metric, title in PER_CLASS.items():
         rows = [
-            (
-                r.arm.name,
-                *(
-                    _number(r.metrics[name].mean) if name in r.metrics else "-"
-                    for name in (f"{metric}/{dx}" for dx in DIAGNOSES)
-                ),
-            )
+            (r.arm.name, *(_estimate(r, f"{metric}/{dx}") for dx in DIAGNOSES))
             for r in full(findings)
         ]
-        title = metric.replace("_", " ").replace("auc", "AUC").replace("f1", "F1").capitalize()
-        title = {"Auc": "AUC, one against the rest", "F1": "F1"}.get(title, title)
         yield Table(f"{title} by diagnosis", ("arm", *DIAGNOSES), rows)
 
 

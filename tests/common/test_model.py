@@ -78,6 +78,7 @@ def test_prediction_averages_the_decision_values_of_the_views(
     np.testing.assert_array_equal(predicted, values.argmax(axis=1))
     np.testing.assert_allclose(p, probabilities(values, model.calibration), atol=1e-12)
     np.testing.assert_array_equal(distance, model.distance(VIEWS))
+    assert model.scores(VIEWS[:0]).shape == (0, N_CLASSES)  # of a site without test images
 
 
 class Explosive:

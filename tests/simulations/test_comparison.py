@@ -2,12 +2,15 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,7 +160,7 @@ def test_no_run_of_a_cell_has_seen_its_test_lesions(studied):
 
 
 def test_a_stopped_study_goes_on_with_what_is_not_done(studied, tmp_path):
-    """Stopped in the middle of a cell; the failed ones are tried again."""
+    """One cell is killed, then all is stopped; what failed is tried again."""
     out = tmp_path / "out"
     shutil.copytree(studied.out, out)
     lost = ["svm_pooled_fold_0", "svm_natural_fold_1"]
@@ -168,14 +171,17 @@ def test_a_stopped_study_goes_on_with_what_is_not_done(studied, tmp_path):
     command = [sys.executable, "-c", "from simulations.cli import main; main()"]
     command += map(str, studied.arguments(out))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    log = out / "cells" / lost[0] / "log.txt"
-    while not log.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    first, second = (out / "cells" / name for name in lost)
+    _until(lambda: _processes(first), process)
+    os.kill(_processes(first)[0], signal.SIGKILL)
+    _until(lambda: (first / "failure.txt").exists(), process)
+    assert (first / "failure.txt").read_text() == "ended by SIGKILL, perhaps for want of memory"
+    _until(lambda: _processes(second), process)
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
-    assert not (log.parent / "result.json").exists()
+    assert not _processes(out / "cells")
+    assert not (second / "result.json").exists()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert kept.stat().st_mtime_ns == before
@@ -185,6 +191,23 @@ def test_a_stopped_study_goes_on_with_what_is_not_done(studied, tmp_path):
     assert {name for _, name, how in told if how == "FAILED"} == set(failed)
     assert told[-1][0] == "18"
     assert _metrics(out) == _metrics(studied.out)
+
+
+def _processes(folder):
+    """Return the numbers of the processes that train a cell in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            if f"train_cell\0{folder}".encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
+def _until(condition, process):
+    """Wait for what a running process brings about."""
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
 
 
 def _metrics(out):
