@@ -207,12 +207,12 @@ def _privacy(findings: Findings) -> Iterator[Advice]:
     else:
         best = max(private, key=_balanced)
         config = study.config(best.arm.route)
+        answer = f"{_shown(best)} at epsilon {config.epsilon:g}, delta {config.delta:g}"
         others = [r for r in _ranked(findings) if not study.config(r.arm.route).epsilon]
-        lost = (_balanced(others[0]) - _balanced(best)) * 100 if others else 0.0
-        answer = (
-            f"{_shown(best)} at epsilon {config.epsilon:g}, delta {config.delta:g}; "
-            f"{lost:.1f} points below the best without privacy on pooled data."
-        )
+        if others:
+            lost = (_balanced(others[0]) - _balanced(best)) * 100
+            answer += f"; {lost:.1f} points below the best without privacy on pooled data"
+        answer += "."
     yield Advice("What if lesions must be hidden by differential privacy?", answer, rule)
 
 

@@ -100,7 +100,8 @@ def _quality(findings: Findings) -> Table:
         ("arm", *SCALARS.values()),
         [(r.arm.name, *(_estimate(r, metric) for metric in SCALARS)) for r in full(findings)],
         "Mean over folds, in brackets the 95 % interval of a bootstrap over lesions, within class "
-        "and fold. Brier scores are sums over the classes, in [0, 2].",
+        "and fold; the calibration error of a resample is larger on average than that of the data. "
+        "Brier scores are sums over the classes, in [0, 2].",
     )
 
 

@@ -202,7 +202,8 @@ def main(folder: str, *cores: str) -> None:
         train(Path(folder), len(cores))
     except (FedDermError, OSError) as error:
         # No interruption: a run that goes on would ask anew what a site has refused.
-        shutil.rmtree(Path(folder) / "run", ignore_errors=True)
+        for name in ("run", "sites"):
+            shutil.rmtree(Path(folder) / name, ignore_errors=True)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
