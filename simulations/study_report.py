@@ -57,13 +57,19 @@ def _html(
         study_text=json.dumps(findings.study.model_dump(mode="json"), indent=1),
         about=about,
         synthetic=SYNTHETIC_NOTE.strip("*"),
-        unfinished=sum(len(r.failures) + len(r.missing) for r in findings.arms),
+        unfinished=_unfinished(findings),
         advices=advices,
         charts=draw(findings),
         confusions=[(r.arm.name, r.counts.confusion.tolist()) for r in full(findings)],
         diagnoses=DIAGNOSES,
         tables=found,
     )
+
+
+def _unfinished(findings: Findings) -> str:
+    """Warn of cells without a model; "" where there are none."""
+    cells = sum(len(r.failures) + len(r.missing) for r in findings.arms)
+    return f"Cells without a model: {cells}; the last table says which." if cells else ""
 
 
 def _markdown(
@@ -76,6 +82,7 @@ def _markdown(
         f"{about['images']} images of {about['lesions']} lesions, {study.folds} folds of whole "
         f"lesions, seed {study.seed}. Every arm is tested on the same lesions, each once; none was "
         "trained on them, chosen by them or calibrated on them.",
+        *([f"**{_unfinished(findings)}**"] if _unfinished(findings) else []),
         *(f"**{a.question}** {a.answer} *Rule: {a.rule}*" for a in advices),
         *(table.markdown() for table in found),
         "## How this was made",

@@ -215,8 +215,8 @@ def test_a_folder_that_is_not_there_is_one_line(fedderm, command, tmp_path):
 def test_foreign_files_stay_as_they_are(fedderm, synthetic_folder, settings, tmp_path):
     (tmp_path / "run" / "journal").mkdir(parents=True)
     (tmp_path / "run" / "journal" / "mine.txt").write_text("mine")
-    for command in (["simulate", *settings], ["compare"]):
-        refused = fedderm(*command, synthetic_folder, "--out", tmp_path)
+    for command, own in (("simulate", settings), ("compare", [])):
+        refused = fedderm(command, synthetic_folder, "--out", tmp_path, *own)
         assert is_one_error(*refused)
         assert "is not an empty folder" in refused[2]
     assert (tmp_path / "run" / "journal" / "mine.txt").read_text() == "mine"
