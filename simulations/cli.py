@@ -15,7 +15,7 @@ from common.errors import ConfigError, DataError, FedDermError
 from common.features import extract
 from common.model_file import load_model
 from simulations import data_cli, deploy_cli, privacy_cli, site_cli
-from simulations.figures import refuse_taken, write_figures
+from simulations.figures import command, refuse_taken, write_figures
 from simulations.partition import Scheme
 
 # Flower takes a second to import: what needs it is imported where it is used.
@@ -43,6 +43,7 @@ _RUN = "run"
 _TOLD = (
     "common.features",
     "server.progress",
+    "simulations.attacks",
     "simulations.comparison",
     "simulations.schedule",
 )
@@ -312,13 +313,7 @@ def _read_file(path: Path) -> bytes:
 def main() -> None:
     """Run the command line; an error that a user can act on is one line and exit code 1."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    for name in (
-        "common.features",
-        "server.progress",
-        "simulations.comparison",
-        "simulations.attacks",
-        "simulations.schedule",
-    ):
+    for name in _TOLD:
         logging.getLogger(name).setLevel(logging.INFO)
     try:
         app()
