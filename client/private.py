@@ -139,14 +139,17 @@ class Step:
         Raises
         ------
         RefusalError
-            If it is not the next of its run, or the budget does not allow the run.
+            If it does not follow the last of its run, or the budget does not allow the run. Steps
+            in between, which the site missed, are paid for all the same.
         """
         state = SiteState(site.own_folder / LEDGER / "answers", self.run)
         with state.locked():
             last, kept = -1 if state.last is None else state.last, state.load(self.number)
             if self.number == last:
                 return NoisySum(kept["values"])
-            if self.number != last + 1 or self.number > site.config.releases or not self.due:
+            # The overview comes first: without it, answers that were lost could be given anew.
+            early = self.number < last or self.number > 0 > last
+            if early or self.number > site.config.releases or not self.due:
                 raise RefusalError(
                     f"step {self.number}, {self.question}, does not follow step {last} of this run"
                 )

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -22,7 +23,12 @@ from server.secure import SecureSums
 T = TypeVar("T")
 Check = Callable[[S, int], None]
 
-_CLOSE_SECONDS = 30.0
+_PATIENCE = 30.0
+"""Seconds at most that a run waits for sites on which it does not depend."""
+
+_CHANCES = 3
+"""How often a site that was lost is asked whether it is back, before its node is seen again."""
+
 _ROUNDING = 1e-9
 
 _log = logging.getLogger(__name__)
@@ -69,6 +75,8 @@ class Federation:
         self._folder = folder
         self._nodes: dict[str, int] = {}
         self._secure: SecureSums | None = None
+        self._away: dict[str, SiteInfo] = {}
+        self._asked: Counter[str] = Counter()
         self.sites: dict[str, SiteInfo] = {}
         self.faults: dict[str, str] = {}
 
@@ -108,6 +116,44 @@ class Federation:
             self._secure.agree(list(self.sites))
             if former := self.sites.keys() - set(self._secure.members):
                 self._leave_out(former, "was lost before; the sites of this run may only be fewer")
+
+    def take_back(self) -> bool:
+        """Let sites in again that were lost without an answer and are back; tell if there are any.
+
+        What they are asked next must not build on what they missed. Where sums are secure nobody
+        comes back: the sites of a run may only become fewer.
+        """
+        online = set(self._grid.get_node_ids())
+        nodes = {
+            site: self._nodes[site]
+            for site in sorted(self._away)
+            if self._nodes[site] in online and self._asked[site] < _CHANCES
+        }
+        if self._secure or not nodes:
+            return False
+        started, record = time.monotonic(), Round("join")
+        contents = dict.fromkeys(nodes, pack({}, {"question": "join"}))
+        patience = min(self._config.timeout, _PATIENCE)
+        for site, reply in self._post.replies(nodes, contents, record, patience):
+            try:
+                info = read_info(reply)
+            except ReplyError as error:
+                record.faults[site] = str(error)
+                continue
+            if info != self._away[site]:
+                record.faults[site] = "came back with other data than it had"
+                continue
+            record.answered.append(site)
+        self._folder.log_round(record, time.monotonic() - started)
+        self._asked.update(nodes)
+        for site in record.answered:
+            self.sites[site] = self._away.pop(site)
+            del self.faults[site], self._asked[site]
+        for site in record.faults.keys() - self._post.unheard:
+            del self._away[site]
+        self.faults |= record.faults
+        self.sites = dict(sorted(self.sites.items()))
+        return bool(record.answered)
 
     def ask(
         self,
@@ -228,7 +274,7 @@ class Federation:
         """
         started, record = time.monotonic(), Round("close")
         content = pack({}, {"question": "close", "finished": finished})
-        patience = min(self._config.timeout, _CLOSE_SECONDS)
+        patience = min(self._config.timeout, _PATIENCE)
         contents = dict.fromkeys(self._nodes, content)
         for site, _ in self._post.replies(self._nodes, contents, record, patience):
             record.answered.append(site)
@@ -335,6 +381,8 @@ class Federation:
         record.answered = [site for site in record.answered if site not in record.faults]
         self._folder.log_round(record, time.monotonic() - started)
         self.faults |= record.faults
+        lost = record.faults.keys() & self._post.unheard
+        self._away |= {site: info for site, info in self.sites.items() if site in lost}
         self.sites = {s: info for s, info in self.sites.items() if s not in record.faults}
         if len(self.sites) < self._config.quorum:
             why = "; ".join(filter(None, [*record.notes, _sentence(record.faults)]))

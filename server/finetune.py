@@ -126,6 +126,8 @@ class _Training:
     def _train(self, state: Checkpoint, this: Round) -> float | None:
         """Average one round of the sites' training; return its loss."""
         stage, config = self._stages[this.stage], self._config
+        if self._federation.take_back():
+            self._sent.clear()  # these sites do not have what was sent before
         known = {n: t.numpy() for n, t in self._network.pretrained.items()}
         known |= state.weights | state.moments
         needed = shapes(stage, config)

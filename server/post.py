@@ -38,11 +38,13 @@ class Post:
     Attributes
     ----------
     names : of the sites, by node; others are called after their nodes.
+    unheard : those that gave no answer at all to the last messages, not even a refusal.
     """
 
     def __init__(self, grid: Grid) -> None:
         self._grid, self._sent = grid, 0
         self.names: dict[int, str] = {}
+        self.unheard: set[str] = set()
 
     def replies(
         self,
@@ -56,7 +58,7 @@ class Post:
         An answer is yielded as soon as those before it are there, so that many large ones
         need not be held at once. Faults are put into ``record``.
         """
-        digests = _digests(contents)
+        digests, self.unheard = _digests(contents), set()
         pending = self._send(nodes, contents, record, patience)
         waiting = list(nodes)
         arrived: dict[str, RecordDict] = {}
@@ -126,6 +128,7 @@ class Post:
                 end = time.monotonic() + patience
                 if reason := _refusal(reply, label, digests[label]):
                     record.faults[label] = reason
+                    self.unheard |= {label} if reply.has_error() else set()
                     continue
                 record.bytes_up += size(reply.content)
                 yield label, reply.content
@@ -133,6 +136,7 @@ class Post:
                 time.sleep(POLL_SECONDS)
         for label in pending.values():
             record.faults[label] = f"gave no answer within {patience:g} s"
+            self.unheard.add(label)
 
     def _name(self, node: int) -> str:
         return self.names.get(node, f"node {node}")

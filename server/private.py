@@ -161,6 +161,7 @@ class Sites:
         zero, key = NoisySum.zero(*shape), question_key(question, {}, arrays, values)
         total = self._folder.journal.recall(key, zero)
         if total is None:
+            self._federation.take_back()
             answers = self._federation.remaining(question, zero, arrays, values)
             if len(answers.sites) < self._config.honest:
                 raise QuorumError(

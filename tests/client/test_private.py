@@ -15,7 +15,7 @@ from scipy import stats
 import client.private
 from client.app import app
 from client.operator import Operator
-from client.private import answer
+from client.private import answer, ledger_of
 from client.site import Site
 from common.config import RunConfig
 from common.dataset import write_metadata
@@ -190,13 +190,24 @@ def test_a_run_whose_answers_were_lost_is_not_answered_anew(make_site):
         _ask(site, 0)
 
 
-@pytest.mark.parametrize(("done", "step"), [(0, 2), (2, 1), (2, 0), (3, 4)])
+@pytest.mark.parametrize(("done", "step"), [(-1, 1), (2, 1), (2, 0), (3, 4)])
 def test_steps_that_are_out_of_order_or_too_many_are_refused(make_site, done, step):
     site = make_site(epsilon=2)
     for before in range(done + 1):
         _ask(site, before)
     with pytest.raises(RefusalError, match=f"step {step}, .* does not follow"):
         _ask(site, step)
+
+
+def test_a_site_that_missed_a_step_answers_the_next_for_what_was_paid(make_site):
+    site = make_site(epsilon=2)
+    _ask(site, 0)
+    _ask(site, 1)
+    account = ledger_of(site).account()
+    _ask(site, 3)
+    assert ledger_of(site).account().history == account.history
+    with pytest.raises(RefusalError, match="step 2, gradient, does not follow step 3"):
+        _ask(site, 2)
 
 
 def test_a_sample_has_its_rate(make_site):

@@ -117,6 +117,9 @@ class Again:
         self.sites = diary.asked[0].before
         self._sites = {f.name: Site(f, config) for f in site_folders(config.sites)}
 
+    def take_back(self) -> bool:
+        return False
+
     def remaining(
         self, question: str, zero: Any, arrays: Any = None, values: Any = None, sites: Any = None
     ) -> Answers[Any]:
@@ -369,6 +372,19 @@ def check_finetune(clinics, tmp_path_factory) -> Callable[[Plan, bool], None]:
 @given(plan=plans(3, 9))
 def test_fine_tuning_averages_those_who_answered(check_finetune, plan):
     check_finetune(plan, secure=False)
+
+
+@pytest.mark.parametrize("kind", ["crash during", "late"])
+def test_a_site_that_was_away_is_let_in_again(clinics, tmp_path, kind):
+    config = clinics(3).model_copy(update={"out": tmp_path / "run"})
+    fault = Fault(1, 2, kind)  # the first round of training
+    with world_of(config, Plan((fault,))) as world:
+        assert world.run() is None
+    assert world.struck == [fault]
+    names = [folder.name for folder in world.folders]
+    trained = [entry["answered"] for entry in rounds(config.out) if entry["question"] == "train"]
+    assert trained == [[names[0], names[2]], names, names]
+    assert json.loads((config.out / METRICS_FILE).read_text())["data"]["left_out"] == {}
 
 
 @SOME
