@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from common.config import RunConfig
@@ -57,6 +57,7 @@ def test_a_plan_goes_through_all_stages_without_a_gap(values):
         assert r.stage_end == pytest.approx(mine[-1].end)
 
 
+@example(values={"rounds": 5, "local_epochs": 0.7, "warmup": 0.1}, images=1, batch=1)
 @given(values=plans, images=st.integers(1, 5000), batch=st.integers(1, 500))
 def test_learning_rates_rise_and_fall_within_bounds(values, images, batch):
     config = _config(**values)
@@ -70,9 +71,9 @@ def test_learning_rates_rise_and_fall_within_bounds(values, images, batch):
         rates = [r.learning_rate(t, config.warmup) for t in middles]
         assert all(0 < rate <= r.lr for rate in rates)
         cosine = [r.lr * (1 + np.cos(np.pi * t / r.run_end)) / 2 for t in middles]
-        risen = [
-            t - r.stage_begin >= config.warmup * (r.stage_end - r.stage_begin) for t in middles
-        ]
+        # Up to rounding: a round's middle may be just where the rise ends.
+        rise = config.warmup * (r.stage_end - r.stage_begin) * (1 - 1e-9)
+        risen = [t - r.stage_begin >= rise for t in middles]
         for rate, full, up in zip(rates, cosine, risen, strict=True):
             assert rate == pytest.approx(full) if up else rate < full
 
