@@ -169,7 +169,10 @@ def _clock(folder: Path, operator: Operator) -> Finding:
     host, port = _address(operator)
     context = ssl.create_default_context(cafile=str(folder / AUTHORITY))
     with closing(HTTPSConnection(host, port, timeout=_PATIENCE, context=context)) as connection:
-        connection.request("GET", "/")
+        try:
+            connection.request("GET", "/")
+        except OSError:
+            return Finding("clock", False, "not compared, as the server cannot be asked")
         told = connection.getresponse().headers["Date"]
     if told is None:
         return Finding("clock", False, "the server does not tell its time; is it a SuperLink?")

@@ -91,7 +91,10 @@ def read_keys(file: Path) -> dict[str, bytes]:
         pairs = [line.rsplit(maxsplit=1) for line in lines if line.strip()]
         return {name: _key(text) for name, text in pairs}
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{file} is no file of names and keys ({error})") from error
+        raise ConfigError(
+            f"{file} is no file of names and keys ({error}); put each site's line of "
+            "`fedderm site identity` into it"
+        ) from error
 
 
 def verify(key: bytes, signature: bytes, statement: bytes, name: str) -> None:
