@@ -94,12 +94,8 @@ class Federation:
         nodes = {f"node {node}": node for node in self._wait_for_nodes(record)}
         infos: dict[str, SiteInfo] = {}
         contents = dict.fromkeys(nodes, pack({}, {"question": "join"}))
-        for label, reply in self._post.replies(nodes, contents, record, self._config.timeout):
-            try:
-                info = read_info(reply)
-            except ReplyError as error:
-                record.faults[label] = str(error)
-                continue
+        timeout = self._config.timeout
+        for label, info in self._heard(nodes, contents, record, timeout, _introduced):
             if info.site in infos:
                 record.faults[label] = f"is a second node that calls itself '{info.site}'"
                 continue
@@ -134,12 +130,7 @@ class Federation:
         started, record = time.monotonic(), Round("join")
         contents = dict.fromkeys(nodes, pack({}, {"question": "join"}))
         patience = min(self._config.timeout, _PATIENCE)
-        for site, reply in self._post.replies(nodes, contents, record, patience):
-            try:
-                info = read_info(reply)
-            except ReplyError as error:
-                record.faults[site] = str(error)
-                continue
+        for site, info in self._heard(nodes, contents, record, patience, _introduced):
             if info != self._away[site]:
                 record.faults[site] = "came back with other data than it had"
                 continue
@@ -257,12 +248,7 @@ class Federation:
         """
         started, record = time.monotonic(), Round(question)
         nodes = {site: self._nodes[site] for site in contents}
-        for site, reply in self._post.replies(nodes, contents, record, self._config.timeout):
-            try:
-                answer = read(site, reply)
-            except ReplyError as error:
-                record.faults[site] = str(error)
-                continue
+        for site, answer in self._heard(nodes, contents, record, self._config.timeout, read):
             record.answered.append(site)
             yield site, answer
         self._close_round(record, started)
@@ -279,6 +265,23 @@ class Federation:
         for site, _ in self._post.replies(self._nodes, contents, record, patience):
             record.answered.append(site)
         self._folder.log_round(record, time.monotonic() - started)
+
+    def _heard(
+        self,
+        nodes: Mapping[str, int],
+        contents: Mapping[str, RecordDict],
+        record: Round,
+        patience: float,
+        read: Callable[[str, RecordDict], T],
+    ) -> Iterator[tuple[str, T]]:
+        """Yield what was read of each reply; where none can be, that is the site's fault."""
+        for label, reply in self._post.replies(nodes, contents, record, patience):
+            try:
+                answer = read(label, reply)
+            except ReplyError as error:
+                record.faults[label] = str(error)
+            else:
+                yield label, answer
 
     def _exactly(
         self,
@@ -390,6 +393,10 @@ class Federation:
                 f"{len(self.sites)} sites are left in round '{record.question}', the quorum is "
                 f"{self._config.quorum}: {why or 'no more are connected'}"
             )
+
+
+def _introduced(label: str, reply: RecordDict) -> SiteInfo:
+    return read_info(reply)
 
 
 def _check_size(answer: Sums, images: int | None) -> None:

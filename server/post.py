@@ -128,7 +128,8 @@ class Post:
                 end = time.monotonic() + patience
                 if reason := _refusal(reply, label, digests[label]):
                     record.faults[label] = reason
-                    self.unheard |= {label} if reply.has_error() else set()
+                    if reply.has_error():
+                        self.unheard.add(label)
                     continue
                 record.bytes_up += size(reply.content)
                 yield label, reply.content
