@@ -98,31 +98,39 @@ def audit(path: Path, data: Path | None = None) -> Audit:
 def _private(run: AuditedRun) -> Found:
     config = run.config
     trained = "classifiers of this run's settings on half of the records"
-    return _noisy_sums(config, run.private_units(), trained)
+    units = run.private_units()
+    return _noisy_sums(config, units, trained, _canaries(config, units))
 
 
 def _private_finetune(run: AuditedRun) -> Found:
     from simulations.network_canaries import audit_network  # torch takes long to import
 
-    found = _heads(run, "heads of this run's noise on half of the lesions", HEAD_STAND_IN)
-    return replace(found, one_run=audit_network(run.config, found.sites))
+    config, lesions = _head(run.config), run.network_lesions()
+    trained = "heads of this run's noise on half of the lesions"
+    found = _noisy_sums(config, lesions, trained, audit_network(run.config, lesions.sites))
+    return replace(found, notes=[HEAD_STAND_IN, *found.notes])
 
 
 def _finetune(run: AuditedRun) -> Found:
-    return _heads(run, "linear classifiers on half of the lesions", STAND_IN)
+    config, lesions = _head(run.config), run.network_lesions()
+    trained = "linear classifiers on half of the lesions"
+    found = _noisy_sums(config, lesions, trained, _canaries(config, lesions))
+    return replace(found, notes=[STAND_IN, *found.notes])
 
 
-def _heads(run: AuditedRun, trained: str, note: str) -> Found:
-    """Attack classifiers on the features of the network that a run ended with."""
+def _head(config: RunConfig) -> RunConfig:
+    """Return the settings of classifiers on a network's features, in the network's place."""
     changes = {"method": "private", "imbalance": "logits", "imbalance_strength": 1.0}
-    config = run.config.model_copy(update=changes)
-    found = _noisy_sums(config, run.network_lesions(), trained)
-    return replace(found, notes=[note, *found.notes])
+    return config.model_copy(update=changes)
 
 
-def _noisy_sums(config: RunConfig, units: AllSites, trained: str) -> Found:
+def _canaries(config: RunConfig, units: AllSites) -> OneRun:
+    return canaries.audit_sums(config, units.X.shape[1], units.sites)
+
+
+def _noisy_sums(config: RunConfig, units: AllSites, trained: str, one_run: OneRun) -> Found:
     return Found(
-        canaries.audit_sums(config, units.X.shape[1], units.sites),
+        one_run,
         membership.attack(private_fit(config, units), units.y, trained, config.seed),
         reconstruction.from_noisy_sums(config, units),
         units.sites,
