@@ -27,11 +27,12 @@ METHOD_DEFAULTS: Mapping[str, Mapping[str, object]] = {
 }
 """Values of keys that are left empty, where the methods want different ones."""
 
+_NOISE = "a private method's noise is made for the sum; each site's alone would drown a vote"
+
 _UNDEFENDED: Mapping[str, str] = {
     "svm": "an exact SVM is the sum over all sites, of which none can be outvoted",
-    "private": "a private method's noise is made for the sum; each site's alone would drown a vote",
-    "private_finetune": "a private method's noise is made for the sum; each site's alone would "
-    "drown a vote",
+    "private": _NOISE,
+    "private_finetune": _NOISE,
 }
 """Why methods have no defence by vote."""
 
@@ -147,7 +148,7 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
             raise ValueError(
                 f"'{key}' is {getattr(self, key)}, but under secure sums the coordinator sees no "
                 "site's change; a site would have to prove the norm of its own, which none can "
-                f"here: set secure=false or {key}={self._without(key)}"
+                f"here: set secure=false or {key}={type(self).model_fields[key].default}"
             )
         if self.optimizer != "sgd":
             raise ValueError(
@@ -161,10 +162,6 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
                 "may be a lie, too: with 'robust' the last round is kept; set patience=0"
             )
         return self
-
-    @classmethod
-    def _without(cls, key: str) -> object:
-        return cls.model_fields[key].default
 
     @classmethod
     def read(cls, values: Mapping[str, object]) -> "RunConfig":
