@@ -56,7 +56,8 @@ class Findings:
 def compare(data: Path, out: Path, study: Study, cache: Path, jobs: int) -> Findings:
     """Train what is not trained yet, and judge everything.
 
-    A study that was stopped goes on when it is started again; cells that failed are tried again.
+    A study that was stopped goes on when it is started again, with arms added to its file if need
+    be; cells that failed are tried again.
 
     Parameters
     ----------
@@ -100,30 +101,33 @@ def _about(dataset: Dataset) -> dict[str, Any]:
 
 
 def _begin(out: Path, study: Study, about: Mapping[str, Any]) -> None:
-    """Write what is studied, or check that the folder holds the same study."""
-    asked = json.loads(
-        json.dumps(
-            {
-                **study.model_dump(mode="json"),
-                **{key: about[key] for key in ("fingerprint", "versions")},
-            }
-        )
-    )
+    """Write what the study rests on, or check that the folder's cells rest on the same.
+
+    Arms, routes, spreads and scales may be added; those that the folder knows are as they were.
+    """
+    values = study.model_dump(mode="json", exclude={"arms", "scales"})
+    asked = {
+        **{f"route {name}": route for name, route in values.pop("routes").items()},
+        **{f"spread {name}": spread for name, spread in values.pop("spreads").items()},
+        **values,
+        **{key: about[key] for key in ("fingerprint", "versions")},
+    }
     file = out / STATE_FILE
-    if not file.exists():
+    known: dict[str, Any] = {}
+    if file.exists():
+        try:
+            known = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{file} cannot be read; name a new folder") from error
+    else:
         make_folder(out)
-        write_atomically(file, (json.dumps(asked, indent=1) + "\n").encode())
-        return
-    try:
-        first = json.loads(file.read_text(encoding="utf-8"))
-        changed = next((key for key in asked if first[key] != asked[key]), None)
-    except (ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{file} cannot be read; name a new folder") from error
-    if changed:
-        raise ConfigError(
-            f"{out} holds a study whose {changed} is {first[changed]!r}, not {asked[changed]!r}; "
-            "start it as it was or name a new folder"
-        )
+    for key in asked:
+        if known.get(key, asked[key]) != asked[key]:
+            raise ConfigError(
+                f"{out} holds a study whose {key} is {known[key]!r}, not {asked[key]!r}; "
+                "start it as it was or name a new folder"
+            )
+    write_atomically(file, (json.dumps({**known, **asked}, indent=1) + "\n").encode())
 
 
 def _warm_up(dataset: Dataset, study: Study, cache: Path, folders: Mapping[Path, Cell]) -> None:

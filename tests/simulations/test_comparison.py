@@ -229,6 +229,35 @@ def test_an_unfinished_study_is_reported_as_it_is(studied, fedderm, tmp_path):
     assert pair["folds"] == 1
 
 
+def test_arms_may_be_added_but_what_cells_rest_on_stays(studied, fedderm, tmp_path):
+    out, file = tmp_path / "out", tmp_path / "study.toml"
+    shutil.copytree(studied.out, out)
+    asked = [file if a == studied.file else a for a in studied.arguments(out)]
+    text = studied.file.read_text()
+    grown = text.replace(
+        'route = "net"\nspreads = ["pooled"]', 'route = "net"\nspreads = ["pooled", "alike"]'
+    ).replace("[spreads]", '[spreads]\nalike = { scheme = "dirichlet", sites = 2, alpha = 50 }')
+    file.write_text(grown)
+    code, shown, _ = fedderm(*asked, "--jobs", 0)
+    assert code == 0
+    assert "| net alike | 0 | not run yet |" in shown
+    before = _metrics(studied.out)
+    assert {name: found for name, found in _metrics(out).items() if name in before} == before
+    file.write_text(text)  # without the arm; its cells may be there, so its spread is remembered
+    assert fedderm(*asked, "--jobs", 0)[0] == 0
+    for old, new, reason in (
+        ("sites = 2, alpha = 50", "sites = 2, alpha = 5", "spread alike is {'scheme': "),
+        ("lr = [0.01]", "lr = [0.02]", "route net is {'method': 'finetune', "),
+        ("folds = 2\n", "folds = 3\n", "folds is 2, not 3; start it as it was"),
+        ("margin = 0.1", "margin = 0.2", "margin is 0.1, not 0.2; start it as it was"),
+    ):
+        assert old in grown
+        file.write_text(grown.replace(old, new, 1))
+        refused = fedderm(*asked, "--jobs", 0)
+        assert is_one_error(*refused)
+        assert f"holds a study whose {reason}" in refused[2]
+
+
 def test_mistakes_are_one_line_before_anything_is_trained(studied, fedderm, tmp_path):
     text = studied.file.read_text()
     changed = tmp_path / "changed.toml"
@@ -245,11 +274,6 @@ def test_mistakes_are_one_line_before_anything_is_trained(studied, fedderm, tmp_
         assert is_one_error(*refused)
         assert reason in refused[2]
         assert not out.exists()
-    changed.write_text(text.replace("margin = 0.1", "margin = 0.2"))
-    arguments = [changed if a == studied.file else a for a in studied.arguments(studied.out)]
-    refused = fedderm(*arguments)
-    assert is_one_error(*refused)
-    assert "holds a study whose margin is 0.1, not 0.2; start it as it was" in refused[2]
     refused = fedderm(*studied.arguments(tmp_path / "empty"), "--jobs", 0)
     assert is_one_error(*refused)
     assert "has a model: none ran" in refused[2]
