@@ -1,7 +1,7 @@
 """The tables of a study: for people, and every number in one tidy list."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -143,7 +143,9 @@ def _differences(findings: Findings, family: str, title: str) -> Table:
         [_difference(c) for c in found],
         f"Paired over the same lesions, 95 % intervals in brackets. {len(found)} tests are "
         f"corrected together. Equal means within {points(findings.study.margin)} of "
-        "balanced accuracy: both one-sided tests of the bootstrap below 5 %.",
+        "balanced accuracy: both one-sided tests of the bootstrap below 5 %. All of it says what "
+        "other lesions would change, not what training again would: a network's draws of batches "
+        "move its figures too.",
     )
 
 
@@ -278,10 +280,10 @@ def _unfinished(findings: Findings) -> Table:
     ]
     rows += [(r.arm.name, str(f), "not run yet") for r in findings.arms for f in r.missing]
     rows += [
-        (r.arm.name, str(fold), f"left out: {site} {why}")
+        (r.arm.name, str(fold), f"left out: {', '.join(sites)} {why}")
         for r in findings.arms
         for fold, cell in r.cells.items()
-        for site, why in cell["left_out"].items()
+        for why, sites in _by_reason(cell["left_out"]).items()
     ]
     return Table(
         "What is missing",
@@ -289,6 +291,13 @@ def _unfinished(findings: Findings) -> Table:
         rows,
         "The figures of an arm are means over the folds that have a model.",
     )
+
+
+def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for site, why in left_out.items():
+        reasons.setdefault(why, []).append(site)
+    return reasons
 
 
 def _estimate(result: ArmResult, metric: str) -> str:
