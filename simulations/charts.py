@@ -156,7 +156,7 @@ def _cost(findings: Findings) -> Chart | None:
     known = [(r, cost.computing) for r, cost in costs if cost is not None]
     if not known:
         return None
-    figure, axes = _figure(3.0)
+    figure, axes = _figure(3.8)
     spreads = list(findings.study.spreads)
     seen: set[tuple[str, str]] = set()
     for result, cost in known:
@@ -175,7 +175,7 @@ def _cost(findings: Findings) -> Chart | None:
     axes.set_xlabel("seconds for features and training (logarithmic)")
     axes.set_ylabel("balanced accuracy")
     axes.grid()
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=2)
     told = "; ".join(f"{r.arm.name} {s:.1f} s, {_interval(r)}" for r, s in known)
     return _chart("Cost against quality", f"Dots: {told}.", figure)
 
