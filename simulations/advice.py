@@ -137,13 +137,15 @@ def _interpretability(findings: Findings) -> Iterator[Advice]:
         gap = _between(findings, simple, best)
         sign = 1 if gap is not None and gap.first == simple.arm.name else -1
         low = None if gap is None else min(sign * bound for bound in gap.interval)
-        lost = (_balanced(best) - _balanced(simple)) * 100
+        worst = "" if low is None else f" ({low * 100:+.1f} at worst)"
         if low is not None and low > -findings.study.margin:
-            answer = f"{route}: it loses less than {_points(findings)} ({low * 100:+.1f} at worst)."
+            answer = f"{route}: it loses less than {_points(findings)}{worst}."
         else:
-            answer = f"{route} is the simplest, {lost:.1f} points below {best.arm.route}"
-            worst = "" if low is None else f" ({low * 100:+.1f} at worst)"
-            answer += f"{worst}: it may cost more than {_points(findings)}."
+            lost = (_balanced(best) - _balanced(simple)) * 100
+            answer = (
+                f"{route} is the simplest, {lost:.1f} points below {best.arm.route}{worst}: it may "
+                f"cost more than {_points(findings)}."
+            )
     yield Advice(
         "What if a diagnosis must be explained?",
         answer,

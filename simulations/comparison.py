@@ -106,28 +106,26 @@ def _begin(out: Path, study: Study, about: Mapping[str, Any]) -> None:
     Arms, routes, spreads and scales may be added; those that the folder knows are as they were.
     """
     values = study.model_dump(mode="json", exclude={"arms", "scales"})
-    asked = {
+    named = {
         **{f"route {name}": route for name, route in values.pop("routes").items()},
         **{f"spread {name}": spread for name, spread in values.pop("spreads").items()},
-        **values,
-        **{key: about[key] for key in ("fingerprint", "versions")},
     }
-    file = out / STATE_FILE
-    known: dict[str, Any] = {}
+    asked = {**named, **values, **{key: about[key] for key in ("fingerprint", "versions")}}
+    held, file = asked, out / STATE_FILE
     if file.exists():
         try:
-            known = dict(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            held = named | json.loads(file.read_text(encoding="utf-8"))
+            changed = next((key for key in asked if held[key] != asked[key]), None)
+        except (ValueError, LookupError, TypeError) as error:
             raise DataError(f"{file} cannot be read; name a new folder") from error
+        if changed:
+            raise ConfigError(
+                f"{out} holds a study whose {changed} is {held[changed]!r}, not "
+                f"{asked[changed]!r}; start it as it was or name a new folder"
+            )
     else:
         make_folder(out)
-    for key in asked:
-        if known.get(key, asked[key]) != asked[key]:
-            raise ConfigError(
-                f"{out} holds a study whose {key} is {known[key]!r}, not {asked[key]!r}; "
-                "start it as it was or name a new folder"
-            )
-    write_atomically(file, (json.dumps({**known, **asked}, indent=1) + "\n").encode())
+    write_atomically(file, (json.dumps(held, indent=1) + "\n").encode())
 
 
 def _warm_up(dataset: Dataset, study: Study, cache: Path, folders: Mapping[Path, Cell]) -> None:

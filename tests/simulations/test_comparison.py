@@ -256,6 +256,11 @@ def test_arms_may_be_added_but_what_cells_rest_on_stays(studied, fedderm, tmp_pa
         refused = fedderm(*asked, "--jobs", 0)
         assert is_one_error(*refused)
         assert f"holds a study whose {reason}" in refused[2]
+    for damaged in ("{}", "[]", "{"):
+        (out / "study.json").write_text(damaged)
+        refused = fedderm(*asked, "--jobs", 0)
+        assert is_one_error(*refused)
+        assert "study.json cannot be read; name a new folder" in refused[2]
 
 
 def test_mistakes_are_one_line_before_anything_is_trained(studied, fedderm, tmp_path):
