@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from client.site import Site, site_folders
 from common.errors import ConfigError, RefusalError
-from common.shards import write_atomically
+from common.files import write_atomically
 
 _FOLDER = "identity"
 """Folder in a site's own one."""

@@ -18,7 +18,7 @@ from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
 from flwr.supernode.runtime import run_clientapp
 
 from common.errors import FedDermError
-from common.shards import write_atomically
+from common.files import write_atomically
 
 _HELPER = "flower-superexec"
 """What starts the commands; it finds them by their names."""

@@ -11,7 +11,6 @@ who may write to both. It guards against accidents and backups, not against the 
 POSIX only, for its file locks; these hold between processes that share the seal's folder.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from common.errors import DataError
-from common.shards import write_atomically
+from common.files import locked, write_atomically
 
 Line = Mapping[str, Any]
 
@@ -168,15 +167,6 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep other processes out that lock the same file meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

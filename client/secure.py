@@ -22,9 +22,9 @@ from flwr.app import RecordDict
 
 from client.gate import Gate, Gated
 from client.identity import Identity, pinned_keys, verify
-from client.sealed_log import locked
 from client.site import Site
 from common.errors import RefusalError
+from common.files import locked, write_atomically
 from common.fixed_point import Ring, encode, schema
 from common.secure import (
     KEY,
@@ -42,7 +42,6 @@ from common.secure import (
     statement,
     threshold,
 )
-from common.shards import write_atomically
 from common.sums import Sums
 from common.wire import Value, pack
 

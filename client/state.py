@@ -9,9 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from client.sealed_log import locked
 from common.errors import RefusalError
-from common.shards import write_atomically
+from common.files import locked, write_atomically
 
 Numbers = NDArray[Any]
 

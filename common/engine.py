@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from common.backbone import PooledFeatures
 from common.errors import FedDermError
-from common.shards import write_atomically
+from common.files import write_atomically
 
 Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Maps one normalised view (3, size, size) to its features (D,)."""

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from common.config import RunConfig
 from common.dataset import DIAGNOSES, Dataset
 from common.errors import ConfigError, DataError
-from common.shards import write_atomically
+from common.files import write_atomically
 
 Floats = NDArray[np.float64]
 

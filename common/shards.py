@@ -6,8 +6,6 @@ shards have equal names. So a run that was killed goes on with every shard it fi
 
 import hashlib
 import logging
-import os
-import tempfile
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from common.errors import DataError
+from common.files import write_atomically
 
 _SUFFIX = ".safetensors"
 _log = logging.getLogger(__name__)
@@ -52,36 +51,6 @@ def read_rows(folder: Path, keys: Collection[str]) -> dict[str, NDArray[np.float
                 part = values[first : last + 1]
                 rows |= {key: part[numbers[key] - first].copy() for key in wanted}
     return rows
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is complete whenever it can be seen, making its folder if needed.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be written, naming its folder.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, content)
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(
-            f"cannot write to {path.parent} ({reason}); what was finished before is kept"
-        ) from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
 
 
 def _index(path: Path) -> Mapping[str, int]:

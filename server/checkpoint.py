@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from common.errors import DataError
-from common.shards import write_atomically
+from common.files import write_atomically
 
 Tensors = dict[str, NDArray[np.float32]]
 

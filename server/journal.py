@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from common.errors import ReplyError
-from common.shards import write_atomically
+from common.files import write_atomically
 from common.sums import S, Sums
 from common.wire import Arrays, Value
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from common.config import RunConfig
 from common.dataset import make_folder
 from common.errors import ConfigError, DataError
+from common.files import write_atomically
 from common.model_file import Model
-from common.shards import write_atomically
 from server.journal import Journal
 
 if TYPE_CHECKING:

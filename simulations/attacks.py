@@ -15,10 +15,10 @@ from common.config import RunConfig
 from common.dataset import Dataset
 from common.engine import one_thread_per_core
 from common.errors import ConfigError, DataError, FedDermError
+from common.files import write_atomically
 from common.inference import prediction_features
 from common.network import shared_network
 from common.network_model import NetworkModel
-from common.shards import write_atomically
 from common.splits import TEST
 from server.card import markdown_table
 from server.run import MODEL_FILE

@@ -12,7 +12,7 @@ from typing import Any
 
 from common.dataset import Dataset, make_folder
 from common.errors import ConfigError, DataError
-from common.shards import write_atomically
+from common.files import write_atomically
 from server.run import MODEL_FILE
 from simulations.analysis import ArmResult, Comparison, Judge, Predictions, by_site, compare_pairs
 from simulations.cells import Cell, arms, fingerprint, plan

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import DataError
-from common.shards import write_atomically
+from common.files import write_atomically
 
 
 def command() -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from common.shards import write_atomically
+from common.files import write_atomically
 from simulations.cells import Cell
 from simulations.study import Study
 from simulations.train_cell import JOB_FILE, RESULT_FILE

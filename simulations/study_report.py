@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.dataset import DIAGNOSES
-from common.shards import write_atomically
+from common.files import write_atomically
 from simulations.advice import Advice, advise
 from simulations.analysis import FALSE_POSITIVE_RATES, ArmResult, SiteQuality
 from simulations.charts import draw, full

@@ -22,8 +22,8 @@ import client.app
 from common.calibration import probabilities
 from common.dataset import Dataset
 from common.errors import DataError, FedDermError
+from common.files import write_atomically
 from common.model_file import load_model
-from common.shards import write_atomically
 from common.wire import unpack_values
 from server.run import METRICS_FILE, MODEL_FILE
 from simulations.cells import Arm, Cell, Ints, cut

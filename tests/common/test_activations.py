@@ -13,7 +13,7 @@ import torch
 
 import common.activations
 import common.features
-import common.shards
+import common.files
 from common.activations import Views, activations
 from common.dataset import Dataset
 from common.errors import DataError
@@ -186,7 +186,7 @@ def test_a_full_disk_is_said_in_one_line(compute, expected, monkeypatch, tmp_pat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(common.shards.os, "fsync", full)
+        patch.setattr(common.files.os, "fsync", full)
         with pytest.raises(DataError, match="No space left on device") as refusal:
             compute()
     assert str(tmp_path) in str(refusal.value)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save
 
-import common.shards
+import common.files
 import server.checkpoint
 from common.errors import DataError
 from server.checkpoint import Checkpoint
@@ -157,7 +157,7 @@ def test_what_was_written_before_survives_a_full_disk(tmp_path, monkeypatch, fun
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(common.shards.os, function, full)
+        patch.setattr(common.files.os, function, full)
         with pytest.raises(DataError, match="No space left on device") as refusal:
             _state(4).save(file)
     assert str(tmp_path) in str(refusal.value)

@@ -8,8 +8,8 @@ import pytest
 
 import client.app
 import client.finetune
+import common.files
 import common.finetune
-import common.shards
 import server.app
 import server.finetune
 from common.dataset import DIAGNOSES

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+import common.files
 import common.local_steps
-import common.shards
 import server.app
 import server.finetune
 from client.state import SiteState
@@ -96,7 +96,7 @@ def test_a_run_that_is_interrupted_again_and_again_gives_the_same_model(
 
 KILLED = """
 import os, signal, sys
-from common import shards
+from common import files
 from common.config import RunConfig
 from common.local_steps import LocalSteps
 from simulations.experiment import simulate
@@ -127,7 +127,7 @@ def killed(*arguments):
 if sys.argv[1] == "step":
     LocalSteps.step = killed
 else:
-    shards.os = Replacing()
+    files.os = Replacing()
 simulate(RunConfig.model_validate_json(sys.argv[3]))
 """
 
@@ -195,7 +195,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(base, tmp_path, monke
     # The coordinator's disk, later the sites', later that of all, at last just for the model.
     for after, only in ((3, CHECKPOINT_FILE), (4, "-"), (9, ""), (0, MODEL_FILE)):
         with monkeypatch.context() as patch:
-            patch.setattr(common.shards.os, "replace", filled(after, only))
+            patch.setattr(common.files.os, "replace", filled(after, only))
             with pytest.raises(FedDermError, match="No space left on device") as refusal:
                 simulate(run)
         assert isinstance(refusal.value, DataError | QuorumError)
