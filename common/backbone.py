@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import common.torchvision_ops  # noqa: F401  (before timm)
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError, DataError, reason
 from common.weights import weights_file
 
 import timm  # isort: skip
@@ -62,7 +62,10 @@ def load_pretrained(name: str, weights: Path | None) -> nn.Module:
     if not timm.is_model(name):
         raise ConfigError(f"timm knows no backbone '{name}'; see timm.list_models()")
     file = weights_file(name, weights)
-    model: nn.Module = timm.create_model(name, num_classes=0)
+    try:
+        model: nn.Module = timm.create_model(name, num_classes=0)
+    except RuntimeError as error:  # of a known network, weights that nobody knows
+        raise ConfigError(f"timm knows no backbone '{name}' ({reason(error)})") from error
     tensors = _read_tensors(file)
     if weights is None:
         # The package keeps timm's order under other names; the classifier stands last.
@@ -70,8 +73,8 @@ def load_pretrained(name: str, weights: Path | None) -> nn.Module:
     try:
         model.load_state_dict(_without_classifier(tensors, model))
     except RuntimeError as error:
-        reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
-        raise DataError(f"{file} does not fit '{name}': {reason[:300]}") from error
+        misfits = " ".join(str(error).partition("\n")[2].split())
+        raise DataError(f"{file} does not fit '{name}': {misfits[:300]}") from error
     return model.eval()
 
 
@@ -185,8 +188,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = timm.models.load_state_dict(str(file), weights_only=True)
     except _READ_ERRORS as error:
-        reason = (str(error).splitlines() or ["empty"])[0]
-        raise DataError(f"{file} holds no weights that can be read: {reason[:200]}") from error
+        raise DataError(f"{file} holds no weights that can be read: {reason(error)}") from error
     return tensors
 
 

@@ -51,12 +51,16 @@ class CommonConfig(BaseModel):
         default="svm", description="how the sites train"
     )
     backbone: str = Field(
-        default=DEFAULT_BACKBONE, description="pretrained network, by its name in timm"
+        default=DEFAULT_BACKBONE,
+        pattern=r"^[\w.-]{1,100}$",
+        description="pretrained network, by its name in timm",
     )
     weights: OptionalPath = Field(default=None, description="its weights file, if not built in")
-    size: int = Field(default=224, ge=32, description="height and width of a view in pixels")
-    levels: int = Field(default=3, ge=0, description="depths pooled beside the last one")
-    views: int = Field(default=4, ge=0, description="augmented views of a training image")
+    size: int = Field(
+        default=224, ge=32, le=2048, description="height and width of a view in pixels"
+    )
+    levels: int = Field(default=3, ge=0, le=100, description="depths pooled beside the last one")
+    views: int = Field(default=4, ge=0, le=1000, description="augmented views of a training image")
     predictions: int = Field(
         default=4, ge=1, le=PREDICTION_VIEWS, description="views averaged at prediction"
     )
@@ -64,6 +68,7 @@ class CommonConfig(BaseModel):
     folds: int = Field(
         default=3,
         ge=2,
+        le=1000,
         description="folds of the training lesions: C is chosen on each, rounds on the first",
     )
     test_fraction: float = Field(
@@ -211,5 +216,5 @@ def _explain(error: ValidationError) -> str:
     key = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         known = ", ".join(RunConfig.model_fields)
-        return f"unknown configuration key '{key}' with value {first['input']!r}; known are {known}"
+        return f"unknown configuration key {key!r} with value {first['input']!r}; known are {known}"
     return f"configuration key '{key}' is {first['input']!r}: {first['msg']}"

@@ -23,3 +23,13 @@ class RefusalError(FedDermError):
 
 class QuorumError(FedDermError):
     """Too few sites are left to go on."""
+
+
+_LONGEST_REASON = 300
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says as a part of one line, whoever chose its words; never empty."""
+    words = " ".join(str(error).split())[:_LONGEST_REASON]
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+    return shown or type(error).__name__

@@ -194,7 +194,8 @@ def extract_images(images: Mapping[str, bytes], spec: FeatureSpec) -> NDArray[np
     """
     from common.engine import one_thread_per_core
 
-    row = _torch_rows(replace(spec, views=0))
+    prediction = replace(spec, views=0)
+    row = _torch_rows(prediction, prediction.key)
 
     def named(name: str) -> NDArray[np.float32]:
         try:
@@ -290,8 +291,13 @@ def fill_shards(
 
 
 @lru_cache(maxsize=2)
-def _torch_rows(spec: FeatureSpec) -> Callable[[bytes, str], NDArray[np.float32]]:
-    """Remember the network: who diagnoses one image after the other loads it once."""
+def _torch_rows(spec: FeatureSpec, key: str) -> Callable[[bytes, str], NDArray[np.float32]]:
+    """Remember the network: who diagnoses one image after the other loads it once.
+
+    Parameters
+    ----------
+    key : the spec's; another one where its weights file was replaced.
+    """
     from common.engine import torch_engine
 
     return _row_function(spec, torch_engine(_network(spec)))

@@ -10,19 +10,20 @@ from numpy.typing import NDArray
 
 from common.calibration import probabilities
 from common.config import RunConfig
-from common.dataset import Dataset
+from common.dataset import DIAGNOSES, Dataset
+from common.errors import DataError
 from common.feature_map import FeatureMap
 from common.features import extract, extract_images
-from common.model_file import (
-    ModelFile,
-    Prediction,
-    check_arrays,
-    read_model_file,
-    refuse_foreign,
-)
+from common.model_file import VARIANCE, ModelFile, Prediction, check_scores, open_model
 from common.svm import with_intercept
+from common.verified import Kind
 
 Floats = NDArray[np.float64]
+
+_METHODS = ("svm", "private")
+
+_LARGEST_MAP = 2**27
+"""Numbers that a Fourier map draws, at most: those of the largest that can be configured."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,22 @@ class LinearModel:
     config: RunConfig
 
     def scores(self, views: NDArray[np.floating]) -> Floats:
-        """Return decision values (n, n_classes), averaged over the views (n, P, n_features)."""
-        return decision_values(average_views(self.feature_map, views), self.weights)
+        """Return decision values (n, n_classes), averaged over the views (n, P, n_features).
+
+        Raises
+        ------
+        DataError
+            If its network gives other features than it maps, or the values are no numbers.
+        """
+        n_features = len(self.feature_map.mean)
+        if views.shape[2] != n_features:
+            raise DataError(
+                f"the model maps {n_features} features, its network gives {views.shape[2]}; it "
+                "does not fit its own settings, train it again"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = decision_values(average_views(self.feature_map, views), self.weights)
+        return check_scores(values)
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
         """Return decision values (n, n_classes) of a dataset's images.
@@ -61,7 +76,7 @@ class LinearModel:
         Raises
         ------
         DataError
-            If an image cannot be read or ``cache`` cannot be written.
+            If an image cannot be read, ``cache`` cannot be written, or the model gives no numbers.
         """
         found = extract(dataset, self.config.feature_spec, cache.expanduser(), progress=True)
         return self.scores(found.predict)
@@ -72,7 +87,7 @@ class LinearModel:
         Raises
         ------
         DataError
-            If an image cannot be decoded, with its name.
+            If an image cannot be decoded, with its name, or the model gives no numbers.
         """
         views = extract_images(images, self.config.feature_spec)
         values = self.scores(views)
@@ -101,40 +116,56 @@ class LinearModel:
         """Write the model as one safetensors file."""
         arrays = {
             **self.feature_map.to_record(),
-            "variance": self.variance,
+            VARIANCE: self.variance,
             "weights": self.weights,
             "calibration": self.calibration,
         }
         ModelFile(arrays, self.classes, self.config).write(path)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a model.
+    def load(cls, path: Path, *weights: Path | None) -> Self:
+        """Read a model; parameters and errors are those of ``load_model``."""
+        with open_model(path, _METHODS, weights) as stored:
+            arrays = stored.read(_expected(stored.kinds))
+            _check_map(arrays)
+        feature_map = FeatureMap.from_record(arrays)
+        variance, svm, calibration = (arrays[n] for n in (VARIANCE, "weights", "calibration"))
+        return cls(feature_map, variance, svm, calibration, DIAGNOSES, stored.config)
 
-        Raises
-        ------
-        DataError
-            If the file is not there or not such a model.
-        """
-        arrays, classes, config = read_model_file(path, ["svm", "private"])
-        with refuse_foreign(path):
-            feature_map = FeatureMap.from_record(arrays)
-            n_features, n_components = feature_map.matrix.shape
-            expected = {
-                "mean": (n_features,),
-                "matrix": (n_features, n_components),
-                "fourier": (3,) if feature_map.fourier else (0,),
-                "unit": (),
-                "clip": (),
-                "variance": (n_components,),
-                "weights": (len(classes), feature_map.n_outputs + 1),
-                "calibration": (2, len(classes)),
-            }
-            check_arrays(arrays, expected)
-        variance, weights, calibration = (
-            np.asarray(arrays[name]) for name in ("variance", "weights", "calibration")
-        )
-        return cls(feature_map, variance, weights, calibration, classes, config)
+
+def _expected(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+    """Return what a file's arrays must be for its own numbers of features and outputs."""
+    if missing := sorted({"matrix", "fourier", "weights"} - kinds.keys()):
+        raise ValueError(f"array '{missing[0]}' is missing")
+    n_features, n_components = kinds["matrix"].shape
+    fourier, outputs = kinds["fourier"].shape, kinds["weights"].shape[1]
+    if fourier != (0,) and n_components * outputs > _LARGEST_MAP:
+        raise ValueError(f"its Fourier map of {n_components} by {outputs - 1} is too large")
+    shapes: dict[str, tuple[int, ...]] = {
+        "mean": (n_features,),
+        "matrix": (n_features, n_components),
+        "fourier": (3,) if fourier != (0,) else (0,),
+        "unit": (),
+        "clip": (),
+        VARIANCE: (n_components,),
+        "weights": (len(DIAGNOSES), outputs if fourier != (0,) else n_components + 1),
+        "calibration": (2, len(DIAGNOSES)),
+    }
+    return {name: Kind("F64", shape) for name, shape in shapes.items()}
+
+
+def _check_map(arrays: Mapping[str, Floats]) -> None:
+    """Refuse numbers that no map has; those of the Fourier map are three in an array."""
+    if not (arrays[VARIANCE] > 0).all():
+        raise ValueError("array 'variance' has values that no variance has")
+    if arrays["unit"] not in (0, 1) or arrays["clip"] < 0:
+        raise ValueError("its features have no norm that 'unit' and 'clip' can mean")
+    if len(arrays["fourier"]):
+        size, width, seed = arrays["fourier"].tolist()
+        if size + 1 != arrays["weights"].shape[1] or width <= 0 or not 0 <= seed == int(seed):
+            raise ValueError(
+                f"its Fourier map has the size {size:g}, width {width:g}, seed {seed:g}"
+            )
 
 
 def average_views(feature_map: FeatureMap, views: NDArray[np.floating]) -> Floats:

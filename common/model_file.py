@@ -1,21 +1,21 @@
 """A trained model as a file, safetensors and nothing that executes; and the door to all of them."""
 
-import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from common.config import RunConfig
 from common.dataset import DIAGNOSES, Dataset
-from common.errors import ConfigError, DataError
-from common.files import write_atomically
+from common.errors import ConfigError, DataError, reason
+from common.verified import FORMAT_ERRORS, Kind, StoredArrays, open_arrays, write_arrays
+from common.weights import find_weights, weights_digest
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +27,16 @@ MODELS = {
 }
 """Classes by method, imported when they are asked for: not every method needs PyTorch."""
 
-_ABOUT = "fedderm"
+VERSION = 2
+"""Of what a model file says of itself; to be raised with every change."""
+
+VARIANCE = "variance"
+"""Name of the only array that may be infinite."""
+
+_WEIGHTS = "weights"
+
+_PLACES = {"out", "sites", "cache", "weights"}
+"""Keys that say where something lay on the machine of the run, nothing about the model."""
 
 
 class Prediction(NamedTuple):
@@ -98,23 +107,67 @@ class ModelFile(NamedTuple):
     config: RunConfig
 
     def write(self, path: Path) -> None:
-        """Write the file.
+        """Write the file, with the digest of the pretrained weights that the model rests on.
 
         Raises
         ------
+        ConfigError
+            If these weights are gone.
         DataError
             If it cannot be written.
         """
-        contiguous = {name: np.asarray(a, order="C") for name, a in self.arrays.items()}
-        # Folders say where a run was, nothing about the model.
-        config = self.config.model_dump(mode="json", exclude={"out", "sites", "cache"})
-        about = json.dumps({"classes": list(self.classes), "config": config})
-        # One key: safetensors writes several in random order, and equal models differ.
-        write_atomically(path, save(contiguous, metadata={_ABOUT: about}))
+        fields = {
+            "version": VERSION,
+            "classes": list(self.classes),
+            "config": self.config.model_dump(mode="json", exclude=_PLACES),
+            _WEIGHTS: weights_digest(self.config.backbone, self.config.weights),
+        }
+        write_arrays(path, self.arrays, fields)
 
 
-def load_model(path: Path) -> Model:
+@dataclass(frozen=True)
+class OpenModel:
+    """A model file of which only the description was read and checked.
+
+    Attributes
+    ----------
+    config : the run that trained it, with the weights file found here.
+    kinds : what its arrays claim to be, by name.
+    """
+
+    config: RunConfig
+    kinds: Mapping[str, Kind]
+    _stored: StoredArrays
+
+    def read(self, expected: Mapping[str, Kind]) -> dict[str, NDArray[Any]]:
+        """Return the arrays, which must be those expected; only the variance may be infinite.
+
+        Raises
+        ------
+        ValueError
+            If they are not, with the first that is odd, or are not what was written.
+        """
+        shapes = (
+            {name: kind.shape for name, kind in kinds.items()} for kinds in (self.kinds, expected)
+        )
+        _check_shapes(*shapes)
+        for name, want in expected.items():
+            if self.kinds[name].dtype != want.dtype:
+                raise ValueError(
+                    f"array '{name}' is {self.kinds[name].dtype}, expected {want.dtype}"
+                )
+        arrays = self._stored.read()
+        _check_finite({name: array for name, array in arrays.items() if name != VARIANCE})
+        return arrays
+
+
+def load_model(path: Path, *weights: Path | None) -> Model:
     """Read the model that a run of any method wrote.
+
+    Parameters
+    ----------
+    weights : files among which the model's pretrained weights are found by their digest, beside
+        those that the default backbone brings. What the model file says opens no other file.
 
     Raises
     ------
@@ -123,28 +176,35 @@ def load_model(path: Path) -> Model:
     ConfigError
         If the model's pretrained network cannot be had.
     """
-    model: Model = resolve_name(MODELS[read_model_file(path).config.method]).load(path)
+    with refuse_foreign(path), open_arrays(path) as stored:
+        method = _read_config(stored.fields).method
+    model: Model = resolve_name(MODELS[method]).load(path, *weights)
     return model
 
 
-def read_model_file(path: Path, methods: Collection[str] = tuple(MODELS)) -> ModelFile:
-    """Read a file that a run of one of ``methods`` wrote.
+@contextmanager
+def open_model(
+    path: Path, methods: Collection[str], weights: Sequence[Path | None]
+) -> Iterator[OpenModel]:
+    """Open a file that a run of one of ``methods`` wrote.
+
+    Whatever is wrong with it, inside too, is a ``DataError``.
 
     Raises
     ------
     DataError
         If the file is not there or not such a model.
+    ConfigError
+        If none of ``weights`` are those that it needs.
     """
-    with refuse_foreign(path):
-        with safe_open(path, "numpy") as file:
-            about = json.loads(file.metadata()[_ABOUT])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        config = RunConfig.read(about["config"])
+    with refuse_foreign(path), open_arrays(path) as stored:
+        config = _read_config(stored.fields)
         if config.method not in methods:
             raise ValueError(f"its method is {config.method}, not {' or '.join(methods)}")
-        if tuple(about["classes"]) != DIAGNOSES:
+        if stored.fields["classes"] != list(DIAGNOSES):
             raise ValueError(f"its classes are not {', '.join(DIAGNOSES)}")
-        return ModelFile(arrays, about["classes"], config)
+        file = _find_weights(path, config.backbone, stored.fields[_WEIGHTS], weights)
+        yield OpenModel(config.model_copy(update={"weights": file}), stored.kinds, stored)
 
 
 @contextmanager
@@ -152,27 +212,78 @@ def refuse_foreign(path: Path) -> Iterator[None]:
     """Raise a DataError of one line for whatever comes of reading a file that is no model."""
     try:
         yield
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, ConfigError) as error:
-        raise DataError(f"{path} is no FedDerm model ({error}); name a run's model") from error
+    except FORMAT_ERRORS as error:
+        raise DataError(
+            f"{path} is no FedDerm model ({reason(error)}); name a run's model"
+        ) from error
 
 
 def check_arrays(
     arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Check that arrays are those expected, by name and shape, and hold numbers.
+    """Check that arrays are those expected, by name and shape, and hold finite numbers.
 
     Raises
     ------
     ValueError
         If they are not, with the first that is odd.
     """
-    for name in sorted(arrays.keys() | expected.keys()):
+    _check_shapes({name: array.shape for name, array in arrays.items()}, expected)
+    _check_finite(arrays)
+
+
+def check_scores(scores: Floats) -> Floats:
+    """Return what a model says of images, where it is numbers.
+
+    Raises
+    ------
+    DataError
+        If it is not: finite weights too may be so large that there is no answer.
+    """
+    if not np.isfinite(scores).all():
+        raise DataError(
+            "the model gives values that are no finite numbers; it is damaged, train it again"
+        )
+    return scores
+
+
+def _read_config(fields: Mapping[str, Any]) -> RunConfig:
+    if fields.get("version") != VERSION:
+        raise ValueError(f"it is none of version {VERSION}: train it again")
+    config = fields["config"]
+    if odd := sorted(_PLACES & config.keys()):
+        raise ValueError(f"it says '{odd[0]}', which is for its user to say")
+    try:
+        return RunConfig.read(config)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _find_weights(
+    path: Path, backbone: str, digest: object, named: Sequence[Path | None]
+) -> Path | None:
+    if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+        raise ValueError("it does not say which pretrained weights it rests on")
+    try:
+        return find_weights(backbone, digest, named)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _check_shapes(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    for name in sorted(found.keys() | expected.keys()):
         if name not in expected:
             raise ValueError(f"array '{name}' is unknown")
-        if name not in arrays:
+        if name not in found:
             raise ValueError(f"array '{name}' is missing")
-        if arrays[name].shape != expected[name]:
-            shapes = f"{list(arrays[name].shape)}, expected {list(expected[name])}"
+        if found[name] != expected[name]:
+            shapes = f"{list(found[name])}, expected {list(expected[name])}"
             raise ValueError(f"array '{name}' has the shape {shapes}")
-        if np.isnan(arrays[name]).any():
-            raise ValueError(f"array '{name}' has values that are no numbers")
+
+
+def _check_finite(arrays: Mapping[str, NDArray[Any]]) -> None:
+    for name, array in sorted(arrays.items()):
+        if not np.isfinite(array).all():
+            raise ValueError(f"array '{name}' has values that are no finite numbers")

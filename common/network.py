@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from common.backbone import load_backbone
 from common.dataset import DIAGNOSES
 from common.errors import ConfigError
+from common.weights import weights_digest
 
 from timm.models import group_parameters  # isort: skip  (after common.backbone)
 
@@ -103,9 +104,23 @@ def build(backbone: str, weights: Path | None) -> Network:
     return network
 
 
-@lru_cache(maxsize=1)
 def shared_network(backbone: str, weights: Path | None) -> Network:
-    """Return one network for all sites of a process; whoever uses it loads weights first."""
+    """Return one network for all sites of a process; whoever uses it loads weights first.
+
+    Where the weights file was replaced it is another network.
+
+    Raises
+    ------
+    ConfigError
+        If the backbone cannot be used.
+    DataError
+        If its weights cannot be read.
+    """
+    return _shared(backbone, weights, weights_digest(backbone, weights))
+
+
+@lru_cache(maxsize=1)
+def _shared(backbone: str, weights: Path | None, digest: str) -> Network:
     return build(backbone, weights)
 
 

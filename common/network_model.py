@@ -15,20 +15,21 @@ from tqdm import tqdm
 from common.augment import decode
 from common.calibration import decisions, probabilities
 from common.config import RunConfig
-from common.dataset import Dataset
+from common.dataset import DIAGNOSES, Dataset
 from common.engine import one_thread_per_core
 from common.errors import DataError
 from common.inference import BLOCK, prediction_features
-from common.model_file import (
-    ModelFile,
-    Prediction,
-    check_arrays,
-    read_model_file,
-    refuse_foreign,
-)
+from common.model_file import ModelFile, Prediction, check_scores, open_model
 from common.network import DEVICE, HEAD, Network, Weights, shared_network
+from common.verified import Kind
 
 Floats = NDArray[np.float64]
+
+_METHODS = ("finetune", "private_finetune")
+_RULE = {
+    "calibration": Kind("F64", (2, len(DIAGNOSES))),
+    "priors": Kind("F64", (len(DIAGNOSES),)),
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class NetworkModel:
         Raises
         ------
         DataError
-            If an image cannot be decoded, with its name.
+            If an image cannot be decoded, with its name, or the model gives no numbers.
         """
         network = shared_network(self.config.backbone, self.config.weights)
         network.load(self.weights)
@@ -70,7 +71,7 @@ class NetworkModel:
                 rows.append(self._features(network, block, pool))
         with torch.inference_mode():
             logits = network.head(torch.from_numpy(np.concatenate(rows)).to(DEVICE)).cpu()
-        return np.asarray(logits.numpy(), dtype=np.float64)
+        return check_scores(np.asarray(logits.numpy(), dtype=np.float64))
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
         """Return logits (n, n_classes) of a dataset's images; ``cache`` is not used.
@@ -106,30 +107,22 @@ class NetworkModel:
         ModelFile(arrays, self.classes, self.config).write(path)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a model.
-
-        Raises
-        ------
-        DataError
-            If the file is not there or not such a model, or does not fit its network.
-        ConfigError
-            If its pretrained network cannot be had.
-        """
-        arrays, classes, config = read_model_file(path, ["finetune", "private_finetune"])
-        network = shared_network(config.backbone, config.weights)
-        # Every stage trains the head; tensors that no stage opened are not in the file.
-        expected = {
-            name: tuple(tensor.shape)
-            for name, tensor in network.pretrained.items()
-            if name in arrays or name.startswith(f"{HEAD}.")
-        }
-        with refuse_foreign(path):
-            rule = {"calibration": (2, len(classes)), "priors": (len(classes),)}
-            check_arrays(arrays, {**expected, **rule})
-        weights = {name: np.asarray(arrays[name], dtype=np.float32) for name in expected}
-        calibration, priors = (np.asarray(arrays[name], dtype=np.float64) for name in rule)
-        return cls(weights, calibration, priors, classes, config)
+    def load(cls, path: Path, *weights: Path | None) -> Self:
+        """Read a model; parameters and errors are those of ``load_model``."""
+        with open_model(path, _METHODS, weights) as stored:
+            config = stored.config
+            network = shared_network(config.backbone, config.weights)
+            # Every stage trains the head; tensors that no stage opened are not in the file.
+            opened = {
+                name: Kind("F32", tuple(tensor.shape))
+                for name, tensor in network.pretrained.items()
+                if name in stored.kinds or name.startswith(f"{HEAD}.")
+            }
+            arrays = stored.read({**opened, **_RULE})
+            calibration, priors = (arrays.pop(name) for name in _RULE)
+            if not (priors >= 0).all() or not priors.any():
+                raise ValueError("array 'priors' has values that no frequencies have")
+        return cls(arrays, calibration, priors, DIAGNOSES, config)
 
     def _features(
         self, network: Network, files: Mapping[str, bytes], pool: Executor

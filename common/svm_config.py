@@ -13,9 +13,11 @@ class SvmConfig(BaseModel):
     head: Literal["svm", "ridge", "lda"] = Field(
         default="svm", description="classifier: exact SVM in rounds, or one-shot ridge or LDA"
     )
-    components: int = Field(default=512, ge=1, description="principal components kept")
+    components: int = Field(default=512, ge=1, le=8192, description="principal components kept")
     kernel: Literal["linear", "rbf"] = Field(default="linear", description="kernel of the SVM")
-    fourier: int = Field(default=1024, ge=1, description="random Fourier features of the RBF map")
+    fourier: int = Field(
+        default=1024, ge=1, le=16384, description="random Fourier features of the RBF map"
+    )
     widths: Positives = Field(
         default=(0.5, 1.0, 2.0), description="RBF widths to choose from, in feature norms"
     )

@@ -2,6 +2,8 @@
 
 import hashlib
 import inspect
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from common.errors import ConfigError
@@ -41,5 +43,37 @@ def weights_digest(backbone: str, weights: Path | None) -> str:
     ConfigError
         As for :func:`weights_file`.
     """
-    with weights_file(backbone, weights).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    file = weights_file(backbone, weights)
+    stat = file.stat()
+    return _digest(file, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+
+def find_weights(backbone: str, digest: str, named: Iterable[Path | None]) -> Path | None:
+    """Return the weights file that has a digest; None for the default backbone's own.
+
+    Parameters
+    ----------
+    named : files to look among, beside the default backbone's own.
+
+    Raises
+    ------
+    ConfigError
+        If none of them has, naming those that were looked at.
+    """
+    own = [None] if backbone == DEFAULT_BACKBONE else []
+    files = [*own, *(file for file in named if file is not None)]
+    for file in files:
+        if weights_digest(backbone, file) == digest:
+            return file
+    others = ", ".join(str(weights_file(backbone, file)) for file in files)
+    raise ConfigError(
+        f"the pretrained weights of '{backbone}' are needed whose SHA-256 is {digest}"
+        f"{f', which {others} has not' if others else ''}; name their file with --weights"
+    )
+
+
+@lru_cache(maxsize=16)
+def _digest(file: Path, number: int, modified: int, size: int) -> str:
+    """Read a file once in a process, until it is written anew."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -49,10 +49,14 @@ def read_info(reply: RecordDict) -> SiteInfo:
         raise ReplyError(f"has an odd introduction: {what}: {first['msg']}") from error
 
 
-def odd_ones(infos: Mapping[str, SiteInfo]) -> dict[str, str]:
-    """Name the sites with other classes than this run's, or other features than most have.
+def odd_ones(infos: Mapping[str, SiteInfo], features: str) -> dict[str, str]:
+    """Name the sites with other classes than this run's, or other features.
 
     And those with the very data of another site, which must not count twice.
+
+    Parameters
+    ----------
+    features : key of the run's: the model names the weights that the coordinator has.
     """
     odd = {
         site: f"has the classes {', '.join(info.classes)}; this run's are {', '.join(DIAGNOSES)}"
@@ -60,21 +64,21 @@ def odd_ones(infos: Mapping[str, SiteInfo]) -> dict[str, str]:
         if info.classes != DIAGNOSES
     }
     rest = {site: info for site, info in infos.items() if site not in odd}
-    kinds = Counter((info.n_features, info.features) for info in rest.values())
-    if not kinds:
+    sizes = Counter(info.n_features for info in rest.values())
+    if not sizes:
         return odd
-    # Of equally common kinds that of the first site by name.
-    n_features, features = kinds.most_common(1)[0][0]
+    # Of equally common sizes that of the first site by name.
+    n_features = sizes.most_common(1)[0][0]
     owners: dict[str, str] = {}
     for site, info in rest.items():
         owner = owners.setdefault(info.fingerprint, site)
         if owner != site:
             odd[site] = f"has the same data as {owner}"
-        elif info.n_features != n_features:
-            odd[site] = f"has {info.n_features} features an image, most sites have {n_features}"
         elif info.features != features:
             odd[site] = (
                 f"has features of another network, weights or views (key {info.features[:12]}, "
-                f"most sites have {features[:12]})"
+                f"this run's are {features[:12]})"
             )
+        elif info.n_features != n_features:
+            odd[site] = f"has {info.n_features} features an image, most sites have {n_features}"
     return odd

@@ -197,7 +197,7 @@ def _arm(
             simulate(config.model_copy(update=places | how), app)
         except FedDermError as error:
             return Arm(*kind, None, {}, str(error))
-    model = NetworkModel.load(run / MODEL_FILE)
+    model = NetworkModel.load(run / MODEL_FILE, config.weights)
     aims = {name} if hostile else set(attacks)
     aimed = {a: judge.aimed(model, ATTACKS[a]) for a in sorted(aims) if ATTACKS[a].images}
     return Arm(*kind, judge.balanced_accuracy(model), aimed)

@@ -143,7 +143,8 @@ def _svm(run: AuditedRun) -> Found:
     first = np.unique(records.lesion, return_index=True)[1]
     lesions = run.units([(group_means(records.X, records.lesion), records.y[first])])
     c = run.metrics["training"]["chosen"]["c"] if config.head == "svm" else 0.0
-    fit = svm_fit(config, LinearModel.load(run.folder / MODEL_FILE), records, c)
+    model = LinearModel.load(run.folder / MODEL_FILE, config.weights)
+    fit = svm_fit(config, model, records, c)
     trained = f"{config.head} heads on half of the lesions, with this run's feature map and C"
     sites = len(run.sites)
     return Found(

@@ -71,7 +71,7 @@ class AuditedRun:
 
         config, parts = self.config, []
         network = shared_network(config.backbone, config.weights)
-        network.load(NetworkModel.load(self.folder / MODEL_FILE).weights)
+        network.load(NetworkModel.load(self.folder / MODEL_FILE, config.weights).weights)
         feature_map = public_map(network.n_features, config.projection, config.seed)
         spec = replace(config.feature_spec, predictions=1)
         for site in self.opened():

@@ -49,6 +49,10 @@ _TOLD = (
 )
 """Modules that tell how far a long command is."""
 
+Weights = Annotated[
+    list[Path] | None,
+    typer.Option(help="File of the pretrained weights, of a model trained with weights=FILE."),
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
 
 
@@ -154,6 +158,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="New JSON file for the same figures, exact.")
     ] = None,
+    weights: Weights = None,
 ) -> None:
     """Judge the models of runs on the same test lesions of DIR, beside the first of them."""
     from simulations import evaluation, report
@@ -163,7 +168,7 @@ def evaluate(
     if not files:
         raise ConfigError("no run to evaluate; name the folders of finished runs")
     cache = _read([run for run in runs if run.startswith("cache=")], None).cache
-    judgement = evaluation.evaluate(data, files, cache)
+    judgement = evaluation.evaluate(data, files, cache, weights or ())
     typer.echo(report.evaluation(judgement))
     write_figures(out, {"data": str(data), **asdict(judgement)})
 
@@ -174,13 +179,14 @@ def predict(
         Path, typer.Argument(metavar="MODEL", help="The folder of a run, or its model file.")
     ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files.")],
+    weights: Weights = None,
 ) -> None:
     """Print diagnosis and probabilities of each image; no medical device.
 
     The last number is the image's distance from the training images, where the model can tell:
     about 1 is usual, and what lies much farther the model has never seen the like of.
     """
-    loaded = load_model(_model_file(model))
+    loaded = load_model(_model_file(model), *(weights or ()))
     files = {str(path): _read_file(path) for path in images}
     found = loaded.predict(files)
     for i, path in enumerate(files):

@@ -110,7 +110,7 @@ def measure_route(dataset: Dataset, config: RunConfig, model_file: Path) -> Rout
     model_file : of one of its runs.
     """
     sample = dataset.select(np.arange(min(_SAMPLE, len(dataset))))
-    model = load_model(model_file)
+    model = load_model(model_file, config.weights)
     return RouteCost(
         _feature_seconds(sample, config),
         {batch: _latency(model, sample, batch) for batch in BATCHES},

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -174,7 +174,9 @@ class Judgement:
     runs: list[Judged]
 
 
-def evaluate(data: Path, files: Mapping[str, Path], cache: Path) -> Judgement:
+def evaluate(
+    data: Path, files: Mapping[str, Path], cache: Path, weights: Sequence[Path] = ()
+) -> Judgement:
     """Judge the models of finished runs on the test images that they hold out of ``data``.
 
     Parameters
@@ -182,15 +184,16 @@ def evaluate(data: Path, files: Mapping[str, Path], cache: Path) -> Judgement:
     files : the runs' model files by the runs' names, at least one; the others are compared
         with the first.
     cache : folder of frozen features.
+    weights : files among which the models' pretrained weights are found.
 
     Raises
     ------
     ConfigError
-        If the runs hold out different lesions.
+        If the runs hold out different lesions, or a model's pretrained weights are missing.
     DataError
         If a file is no model, the data cannot be used, or a run trained on a test lesion.
     """
-    models = {name: load_model(file) for name, file in files.items()}
+    models = {name: load_model(file, *weights) for name, file in files.items()}
     held_out = _common_images(data, models, cache)
     for name, model in models.items():
         _refuse_trained_on(held_out.dataset, name, files[name].parent, model.config)

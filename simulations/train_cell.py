@@ -23,7 +23,7 @@ from common.calibration import probabilities
 from common.dataset import Dataset
 from common.errors import DataError, FedDermError
 from common.files import write_atomically
-from common.model_file import load_model
+from common.model_file import Model, load_model
 from common.wire import unpack_values
 from server.run import METRICS_FILE, MODEL_FILE
 from simulations.cells import Arm, Cell, Ints, cut
@@ -122,7 +122,8 @@ def train(folder: Path, cores: int) -> None:
         simulate(config, watch)
     seconds = watch.split(time.perf_counter() - started, len(held))
     peak = _peak_memory()
-    _keep_predictions(folder, run / MODEL_FILE, parts.test, cache)
+    model = load_model(run / MODEL_FILE, config.weights)
+    _keep_predictions(folder, model, parts.test, cache)
     result = {
         "training": {"images": len(parts.training), "lesions": len(parts.training.by_lesion.sizes)},
         "sites": len(held),
@@ -157,9 +158,8 @@ def _write_sites(out: Path, training: Dataset, parts: Mapping[str, Ints]) -> Pat
     return out
 
 
-def _keep_predictions(folder: Path, model_file: Path, test: Dataset, cache: Path) -> None:
+def _keep_predictions(folder: Path, model: Model, test: Dataset, cache: Path) -> None:
     """Write what the model says of the fold's test images, and the truth."""
-    model = load_model(model_file)
     scores = model.dataset_scores(test, cache)
     file = folder / PREDICTIONS_FILE
     with file.open("wb") as out:

@@ -11,6 +11,7 @@ from simulations.synthetic import write_synthetic
 # A busy machine is no failure, and threads that wait in it do so asleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 settings.register_profile("fedderm", deadline=None)
+settings.register_profile("deep", deadline=None, max_examples=20_000)  # --hypothesis-profile deep
 settings.load_profile("fedderm")
 
 

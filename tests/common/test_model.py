@@ -121,7 +121,7 @@ REASONS = {
     "other metadata": "",
     "other classes": "its classes are not akiec, bcc, ",
     "other shape": r"array 'weights' has the shape \[7, 3\], expected \[7, 6\]",
-    "no numbers": "array 'calibration' has values that are no numbers",
+    "no numbers": "array 'calibration' has values that are no finite numbers",
 }
 
 

@@ -113,10 +113,15 @@ def test_an_image_that_cannot_be_decoded_is_named(
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"backbone.none.weight": np.zeros(3)}, "array 'backbone.none.weight' is unknown"),
+        ({"backbone.none.weight": np.zeros(3, np.float32)}, "array 'backbone.none.weight' is unknown"),
         ({DEEP: np.zeros((2, 2))}, f"array '{DEEP}' has the shape [2, 2], expected [1280, 320, 1"),
         ({"head.bias": None}, "array 'head.bias' is missing"),
-        ({"head.bias": np.full(N_CLASSES, np.nan)}, "array 'head.bias' has values that are no"),
+        ({"head.bias": np.zeros(N_CLASSES)}, "array 'head.bias' is F64, expected F32"),
+        (
+            {"head.bias": np.full(N_CLASSES, np.inf, np.float32)},
+            "array 'head.bias' has values that are no finite numbers",
+        ),
+        ({"priors": np.zeros(N_CLASSES)}, "array 'priors' has values that no frequencies have"),
         ({"priors": np.ones(6)}, "array 'priors' has the shape [6], expected [7]"),
         ({"calibration": np.zeros(2)}, "array 'calibration' has the shape [2], expected [2, 7]"),
     ],
