@@ -113,7 +113,10 @@ def test_an_image_that_cannot_be_decoded_is_named(
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"backbone.none.weight": np.zeros(3, np.float32)}, "array 'backbone.none.weight' is unknown"),
+        (
+            {"backbone.none.weight": np.zeros(3, np.float32)},
+            "array 'backbone.none.weight' is unknown",
+        ),
         ({DEEP: np.zeros((2, 2))}, f"array '{DEEP}' has the shape [2, 2], expected [1280, 320, 1"),
         ({"head.bias": None}, "array 'head.bias' is missing"),
         ({"head.bias": np.zeros(N_CLASSES)}, "array 'head.bias' is F64, expected F32"),
