@@ -27,6 +27,7 @@ from common.metrics import Evaluation
 from common.model_file import check_arrays
 from common.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, shared_network
 from common.sums import Sums
+from common.verified import DamagedError, map_array, write_array
 from common.wire import Arrays, Value
 
 Floats = NDArray[np.float32]
@@ -222,12 +223,14 @@ def _kept_scores(
         raise RefusalError(f"{key!r} is no digest of weights")
     file = site.scratch(context.run_id) / f"scores-{key}.npy"
     if tensors:
-        file.parent.mkdir(parents=True, exist_ok=True)
         images, views = site.part(str(values["subset"])), int(str(values["views"]))
-        np.save(file, scores(site, tensors, images, views, bool(values["personal"])))
-    elif not file.exists():
-        raise RefusalError("these weights were not sent in this run; send them first")
-    return np.asarray(np.load(file), dtype=np.float64)
+        write_array(file, scores(site, tensors, images, views, bool(values["personal"])))
+    try:
+        return np.asarray(map_array(file), dtype=np.float64)
+    except FileNotFoundError as error:
+        raise RefusalError("these weights were not sent in this run; send them first") from error
+    except DamagedError as error:
+        raise RefusalError("what was kept of these weights is damaged; send them again") from error
 
 
 def scores(

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
 
 from common.errors import RefusalError
-from common.files import locked, write_atomically
+from common.files import locked
+from common.verified import DamagedError, read_arrays, write_arrays
 
 Numbers = NDArray[Any]
 
@@ -47,12 +47,21 @@ class SiteState:
         return locked(self._folder / f"{self._run}.lock")
 
     def load(self, number: int) -> dict[str, Numbers]:
-        """Return what was last saved for a round up to ``number``; forget what came before."""
+        """Return what was last saved for a round up to ``number``; forget what came before.
+
+        Raises
+        ------
+        RefusalError
+            If it is damaged: no other can be had.
+        """
         rounds = sorted(self._rounds())
         usable = [each for each in rounds if each <= number]
         for each in usable[:-1]:
             self._file(each).unlink()
-        return dict(load_file(self._file(usable[-1]))) if usable else {}
+        try:
+            return read_arrays(self._file(usable[-1]))[0] if usable else {}
+        except DamagedError as error:
+            raise RefusalError("what this site kept of this run is damaged") from error
 
     def save(self, number: int, arrays: Mapping[str, Numbers]) -> None:
         """Keep arrays for round ``number`` and later ones.
@@ -62,7 +71,7 @@ class SiteState:
         DataError
             If they cannot be written; those of earlier rounds remain.
         """
-        write_atomically(self._file(number), save(dict(arrays)))
+        write_arrays(self._file(number), arrays)
 
     def _rounds(self) -> list[int]:
         files = self._folder.glob(f"{self._run}-*.safetensors")

@@ -21,6 +21,7 @@ from common.model import average_views, decision_values
 from common.moments import Moments
 from common.sums import Nothing, Sums
 from common.svm import HingeSums, hinge_sums, with_intercept
+from common.verified import DamagedError, map_array, write_array
 from common.wire import Arrays, Value
 
 Floats = NDArray[np.float64]
@@ -55,17 +56,29 @@ class Prepared:
 
     def save(self, folder: Path) -> None:
         """Write one file for each array."""
-        folder.mkdir(parents=True, exist_ok=True)
         for name, array in vars(self).items():
-            np.save(folder / f"{name}.npy", array)
+            write_array(folder / f"{name}.npy", array)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Map the files into memory; only what is used is read."""
-        if not folder.is_dir():
-            raise RefusalError("this feature map was not sent in this run; send it first")
-        names = (field.name for field in fields(cls))
-        return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names})
+        """Map the files into memory; only what is used is read, once it was checked.
+
+        Raises
+        ------
+        RefusalError
+            If a file is missing or not what was written.
+        """
+        try:
+            names = (field.name for field in fields(cls))
+            return cls(**{name: map_array(folder / f"{name}.npy") for name in names})
+        except FileNotFoundError as error:
+            raise RefusalError(
+                "this feature map was not sent in this run; send it first"
+            ) from error
+        except DamagedError as error:
+            raise RefusalError(
+                "what was kept of this feature map is damaged; send it again"
+            ) from error
 
 
 def describe(site: Site) -> dict[str, Value]:

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from common.backbone import PooledFeatures
-from common.errors import FedDermError
-from common.files import write_atomically
+from common.errors import FedDermError, reason
+from common.verified import read_verified, write_verified
 
 Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Maps one normalised view (3, size, size) to its features (D,)."""
@@ -70,14 +70,16 @@ def onnx_engine(network: Callable[[], PooledFeatures], size: int, file: Path) ->
         If ``file`` cannot be written.
     """
     try:
-        return _session(file)
+        return _session(read_verified(file))
+    except FileNotFoundError:
+        pass
     except Exception as error:  # ONNX Runtime has an unrelated exception for every failure
-        if file.exists():
-            _log.warning("%s is damaged (%s): exported again", file, error)
+        _log.warning("%s cannot be used (%s): exported again", file, reason(error))
     built = network().eval()
     try:
-        write_atomically(file, _export(built, size))
-        return _session(file)
+        exported = _export(built, size)
+        write_verified(file, exported)
+        return _session(exported)
     except FedDermError:
         raise
     except Exception as error:  # nor do the exporter's failures have a common type
@@ -96,11 +98,11 @@ def _export(network: PooledFeatures, size: int) -> bytes:
     return content
 
 
-def _session(file: Path) -> Engine:
+def _session(exported: bytes) -> Engine:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
     def run(view: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,24 +1,16 @@
 """What the coordinator of a fine-tuning run knows after a round, on disk."""
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from common.errors import DataError
-from common.files import write_atomically
+from common.errors import DataError, reason
+from common.verified import DamagedError, read_arrays, write_arrays
 
 Tensors = dict[str, NDArray[np.float32]]
-
-_ABOUT = "fedderm"
-_DIGEST = "sha256"
 
 
 @dataclass
@@ -68,13 +60,11 @@ class Checkpoint:
         groups = {name: value for name, value in values.items() if name in _GROUPS}
         plain = {name: value for name, value in values.items() if name not in _GROUPS}
         tensors = {
-            f"{group}:{name}": np.asarray(array, order="C")
+            f"{group}:{name}": array
             for group, arrays in groups.items()
             for name, array in arrays.items()
         }
-        about = json.dumps(plain)
-        metadata = {_ABOUT: about, _DIGEST: _digest(about, tensors)}
-        write_atomically(path, save(tensors, metadata))
+        write_arrays(path, tensors, plain)
 
     @classmethod
     def load(cls, path: Path, settings: str) -> Self:
@@ -90,19 +80,15 @@ class Checkpoint:
             If the file is damaged, of another kind or of another configuration.
         """
         try:
-            with safe_open(path, "numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {flat: file.get_tensor(flat) for flat in file.keys()}  # noqa: SIM118
-            if metadata[_DIGEST] != _digest(metadata[_ABOUT], tensors):
-                raise ValueError("it is not what was written")
-            values: dict[str, Any] = json.loads(metadata[_ABOUT]) | {g: {} for g in _GROUPS}
+            tensors, plain = read_arrays(path)
+            values: dict[str, Any] = plain | {group: {} for group in _GROUPS}
             for flat, array in tensors.items():
                 group, _, name = flat.partition(":")
                 values[group][name] = array
             state = cls(**values)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (OSError, DamagedError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path} is no checkpoint ({error}); remove it to begin the run anew"
+                f"{path} is no checkpoint ({reason(error)}); remove it to begin the run anew"
             ) from error
         if state.settings != settings:
             raise DataError(f"{path} is of another configuration; remove it to begin the run anew")
@@ -110,11 +96,3 @@ class Checkpoint:
 
 
 _GROUPS = ("weights", "best", "moments", "aggregation")
-
-
-def _digest(about: str, tensors: Mapping[str, NDArray[np.generic]]) -> str:
-    digest = hashlib.sha256(about.encode())
-    for name, array in sorted(tensors.items()):
-        digest.update(repr((name, array.shape, str(array.dtype))).encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()

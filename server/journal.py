@@ -6,18 +6,19 @@ depend on, so sums over other sites or other data are never taken for them.
 """
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 from common.errors import ReplyError
-from common.files import write_atomically
 from common.sums import S, Sums
+from common.verified import DamagedError, read_arrays, write_arrays
 from common.wire import Arrays, Value
+
+_log = logging.getLogger(__name__)
 
 
 def question_key(
@@ -39,10 +40,17 @@ class Journal:
         self._folder = folder
 
     def recall(self, key: str, zero: S) -> S | None:
-        """Return the sums under ``key`` if they are there and look like ``zero``."""
+        """Return the sums under ``key`` if they are there, whole, and look like ``zero``.
+
+        What is damaged can be asked again: the sites answer the very same.
+        """
         try:
-            return zero.from_record(load_file(self._path(key)))
-        except (FileNotFoundError, SafetensorError, ReplyError):
+            arrays, _ = read_arrays(self._path(key))
+            return zero.from_record(arrays)
+        except FileNotFoundError:
+            return None
+        except (DamagedError, ReplyError) as error:
+            _log.warning("%s: its question is asked again", error)
             return None
 
     def keep(self, key: str, sums: Sums) -> None:
@@ -53,9 +61,8 @@ class Journal:
         DataError
             If they cannot be written.
         """
-        record = {name: np.asarray(a, order="C") for name, a in sums.to_record().items()}
-        if record:
-            write_atomically(self._path(key), save(record))
+        if record := sums.to_record():
+            write_arrays(self._path(key), record)
 
     def clear(self) -> None:
         """Remove all sums: the run is finished."""

@@ -55,7 +55,7 @@ _MIDWAY: tuple[tuple[Any, str], ...] = (
     (client.private.Ledger, "reserve"),
     (client.private.Ledger, "settle"),
     (client.secure, "write_atomically"),
-    (client.state, "write_atomically"),
+    (client.state, "write_arrays"),
     (client.svm, "hinge_sums"),
     (client.svm, "_prepare"),
     (client.svm.Prepared, "save"),
