@@ -12,22 +12,24 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from client import declared, pins
+from client import pins
 from client.egress import (
     REFUSED,
-    Asked,
     check_sums,
     printable,
-    refuse_beyond_a_day,
+    refuse_beyond_quota,
     release,
     release_refusal,
 )
 from client.gate import Gated
 from client.operator import Operator
+from client.questions import CLOSE, JOIN, Asked
+from client.questions import check as check_question
 from client.site import SITE, Site, open_site
+from common.config import RunConfig
 from common.dataset import DIAGNOSES
-from common.errors import ConfigError, FedDermError, RefusalError, ReplyError
-from common.wire import Value, bind, digest, pack, size, unpack_arrays, unpack_values
+from common.errors import ConfigError, FedDermError, Reason, RefusalError
+from common.wire import Value, bind, digest, pack, size
 
 METHODS = {
     "svm": "client.svm",
@@ -36,6 +38,9 @@ METHODS = {
     "private_finetune": "client.private_finetune",
 }
 """Modules, imported when they are asked for: not every method needs PyTorch."""
+
+_NOISY = ("private", "private_finetune")
+"""Methods whose sums have noise, which hides rare classes too."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,130 +53,158 @@ def answer(message: Message, context: Context) -> Message:
     started = time.monotonic()
     received = digest(message.content)  # as it arrived, before anything could change it
     operator, name, deployed = None, {}, SITE in context.node_config
-    asked = Asked(context.run_id, message.metadata.group_id, "", {})
+    asked = Asked(context.run_id, message.metadata.group_id)
     try:
         if deployed:
             operator = Operator.read(Path(str(context.node_config[SITE])))
-        values = unpack_values(message.content)
-        asked = asked._replace(
-            question=str(values["question"]), arrays=unpack_arrays(message.content)
-        )
+        asked = asked.read(message.content)
         site = open_site(context)
         name = {"site": site.name}
         hidden: dict[str, NDArray[np.generic]] = {}
-        content = _answer(site, asked, values, message.content, context, hidden)
+        content = _answer(site, asked, message.content, context, hidden)
         content = release(site, asked, content, hidden)
         _log.info(
             "%s: answered in %.1f s with %d bytes",
             *(_named(asked), time.monotonic() - started, size(content)),
         )
     except Exception as error:
-        content = _refusal(operator, asked, {REFUSED: _reason(error, deployed), **name})
+        _log.warning("%s: refused: %s", _named(asked), printable(_detail(error)))
+        reason = _reason(error)
+        text = reason if deployed else f"{_detail(error) or reason}"
+        content = _refusal(operator, asked, {REFUSED: str(text), **name})
     return Message(bind(content, received), reply_to=message)
 
 
 def _refusal(operator: Operator | None, asked: Asked, values: Mapping[str, Value]) -> RecordDict:
     """Return a refusal, which is logged too; where it cannot be, it tells nothing but that."""
-    _log.warning("%s: refused: %s", _named(asked), printable(str(values[REFUSED])))
     try:
         return release_refusal(operator, asked, pack({}, values))
-    except FedDermError as error:
-        _log.error("%s", error)
-        return pack({}, {REFUSED: "this site cannot log what leaves it, so nothing does"})
+    except Exception as error:
+        _log.error("a refusal cannot be logged", exc_info=error)
+        return pack({}, {REFUSED: str(Reason.UNLOGGED)})
 
 
 def _named(asked: Asked) -> str:
     return printable(f"run {asked.run}, round {asked.round}, {asked.question}")
 
 
-def _reason(error: Exception, deployed: bool) -> str:
-    """Return what the coordinator may read of an error; a hospital's own log has the whole of it.
+def _reason(error: Exception) -> Reason:
+    """Return what a coordinator may read of an error: nothing that an image could say."""
+    match error:
+        case RefusalError():
+            return error.reason
+        case ConfigError():
+            return Reason.CONFIGURATION
+        case FedDermError():
+            return Reason.DATA
+    return Reason.FAILED
 
-    The text of most quotes paths or names of images.
-    """
-    if isinstance(error, RefusalError | ReplyError):  # about the question alone
+
+def _detail(error: Exception) -> str:
+    """Return what is for the site's own log, and for the user of a simulation."""
+    if isinstance(error, FedDermError):
         return str(error)
-    if not isinstance(error, FedDermError):
-        _log.error("a question could not be answered", exc_info=error)
-        return f"{type(error).__name__}, which the site's log explains"
-    if not deployed:
-        return str(error)
-    _log.error("%s", error)
-    what = "configuration" if isinstance(error, ConfigError) else "data or disk"
-    return f"this site's {what} cannot be used, which its log explains"
+    _log.error("a question could not be answered", exc_info=error)
+    return f"{type(error).__name__}, which the site's log explains"
 
 
 def _answer(
     site: Site,
     asked: Asked,
-    values: Mapping[str, Value],
     content: RecordDict,
     context: Context,
     hidden: dict[str, NDArray[np.generic]],
 ) -> RecordDict:
     """Return an answer; sums that are in it under masks are put into ``hidden`` too."""
-    if asked.question == "close":
-        site.close(context.run_id, bool(values["finished"]))
-        return pack({}, {})
-    if site.operator is not None:
-        _obey(site, site.operator)
-    pins.check(site)
+    operator = site.operator
+    if operator is not None and asked.question != CLOSE:
+        _obey(site.config, operator, asked.question)
     method = _method(site)
-    if asked.question == "join":
+    check_question(site, asked)
+    if asked.question == CLOSE:
+        site.close(context.run_id, bool(asked.values["finished"]))
+        return pack({}, {})
+    pins.check(site)
+    if operator is not None:
+        _refuse_rare(site)
+    if asked.question == JOIN:
         return pack({}, {**_describe(site), **method.describe(site)})
 
     from client import secure
 
-    if asked.question not in {*declared.SUMS[site.config.method], *secure.QUESTIONS}:
-        raise RefusalError(f"no question '{asked.question}' in method {site.config.method}")
-
     def sums() -> Any:
-        found = method.answer(site, asked.question, asked.arrays, values, context)
+        found = method.answer(site, asked.question, asked.arrays, asked.values, context)
         record = (found.sums if isinstance(found, Gated) else found).to_record()
         check_sums(site, asked, record, hidden=site.config.secure)
         if site.config.secure:
             hidden.update(record)
         return found
 
+    if asked.question in secure.QUESTIONS:
+        if not site.config.secure:
+            raise RefusalError(Reason.SETTINGS, "this run's sums are not secure")
+        return secure.respond(site, asked.question, asked.values)
     if not site.config.secure:
         return pack(sums().to_record(), {})
-    if asked.question in secure.QUESTIONS:
-        return secure.respond(site, asked.question, values)
     return secure.answer(site, content, sums)
 
 
-def _obey(site: Site, operator: Operator) -> None:
-    """Refuse what the operator's rules forbid, before anything is computed.
+def _obey(config: RunConfig, operator: Operator, question: str) -> None:
+    """Refuse what the operator's rules forbid; of the site's data nothing is looked at.
 
     Raises
     ------
     RefusalError
         If they do.
     """
-    rules, config = operator.rules, site.config
+    rules = operator.rules
     if config.method not in rules.methods:
         raise RefusalError(
-            f"the operator does not allow method {config.method}, but {', '.join(rules.methods)}"
+            Reason.METHOD,
+            f"the operator does not allow method {config.method}, but {', '.join(rules.methods)}",
         )
     if rules.least_sites and not config.secure:
         raise RefusalError(
-            f"this site answers in secure sums only, over {rules.least_sites} sites or more; "
-            "set secure=true"
+            Reason.SECURE,
+            f"this site answers in secure sums only, over {rules.least_sites} sites or more",
         )
-    if rules.least_lesions:
-        labels = site.dataset.by_lesion.labels
-        counts = np.bincount(labels, minlength=len(DIAGNOSES))
-        if ((counts > 0) & (counts < rules.least_lesions)).any():
-            raise RefusalError(
-                f"a class of this site has fewer than the {rules.least_lesions} lesions with "
-                "which its operator lets it take part"
-            )
-    refuse_beyond_a_day(operator)
+    if config.method == "svm" and config.min_active < rules.min_active:
+        raise RefusalError(
+            Reason.MIN_ACTIVE,
+            f"'min_active' is {config.min_active}, and the operator's least {rules.min_active}",
+        )
+    refuse_beyond_quota(operator, question)
+
+
+def _refuse_rare(site: Site) -> None:
+    """Refuse exact sums outside of secure ones where a class of the site has too few lesions.
+
+    Sums of a class begin to be the lesions that it has; weighted as they are in training, those of
+    a rare class stand out of all sums. A class alone has no other to hide among.
+
+    Raises
+    ------
+    RefusalError
+        If so.
+    """
+    least, config = site.rules.least_lesions, site.config
+    if not least or config.secure or config.method in _NOISY:
+        return
+    training = site.dataset.select(~site.held_out).by_lesion
+    _, present = np.unique(training.labels, return_counts=True)
+    if (present < least).any() or len(present) == 1:
+        raise RefusalError(
+            Reason.FEW,
+            f"outside of secure sums each of two classes or more must have {least} lesions, the "
+            "operator's 'least_lesions'; set secure=true",
+        )
 
 
 def _method(site: Site) -> Any:
     if site.config.method not in METHODS:
-        raise RefusalError(f"this site does not know the method '{site.config.method}'")
+        raise RefusalError(
+            Reason.METHOD, f"this site does not know the method '{site.config.method}'"
+        )
     return importlib.import_module(METHODS[site.config.method])
 
 
@@ -183,5 +216,5 @@ def _describe(site: Site) -> Mapping[str, Value]:
         "images": len(site.dataset),
         "lesions": len(site.dataset.by_lesion.sizes),
         "synthetic": site.dataset.synthetic,
-        "fingerprint": site.fingerprint,
+        "fingerprint": site.data_name,
     }

@@ -3,12 +3,15 @@
 ``docs/privacy.md`` and ``docs/deployment.md`` say what each tells.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from client.questions import Asked
+from client.site import Site
 from common.dataset import DIAGNOSES
 from common.metrics import CALIBRATION_BINS, SCORE_BINS
+from common.private_moments import moments_size
 from common.secure import KEY, PEERS, UNMASK
 
 AS_ASKED = "as asked"
@@ -17,6 +20,8 @@ AS_ASKED = "as asked"
 MASKED = "masked"
 """Name of the arrays of which the coordinator can learn only a sum over sites."""
 
+Shape = Callable[[Site, Asked], tuple[int, ...]]
+
 
 @dataclass(frozen=True)
 class Array:
@@ -24,25 +29,50 @@ class Array:
 
     Attributes
     ----------
-    shape : sizes, or the names of those that differ between runs.
+    shape : sizes, or the function that makes them of settings and question alone.
     dtype : as NumPy writes it.
     counts : whether it holds numbers of images.
     """
 
-    shape: tuple[int | str, ...]
+    shape: tuple[int, ...] | Shape
     dtype: Literal["<f8", "<f4", "<i8"] = "<f8"
     counts: bool = False
+
+    def sizes(self, site: Site, asked: Asked) -> tuple[int, ...]:
+        """Return the shape in numbers."""
+        return self.shape(site, asked) if callable(self.shape) else self.shape
 
 
 Arrays = Mapping[str, Array]
 _K = len(DIAGNOSES)
 
 
-def _moments(size: str) -> Arrays:
+def _features(site: Site, _: Asked) -> int:
+    return site.n_features
+
+
+def _outputs(site: Site, _: Asked) -> int:
+    return site.config.fourier if site.config.kernel == "rbf" else site.n_components
+
+
+def _dimensions(site: Site, _: Asked) -> int:
+    return min(site.config.projection, site.n_features)
+
+
+def _sized(size: Callable[[Site, Asked], int], shape: Callable[[int], tuple[int, ...]]) -> Shape:
+    return lambda site, asked: shape(size(site, asked))
+
+
+def _like_weights(dimensions: int) -> Shape:
+    """Return the shape of the weights that came with a question, its first ``dimensions``."""
+    return lambda _, asked: asked.arrays["weights"].shape[:dimensions]
+
+
+def _moments(size: Callable[[Site, Asked], int]) -> Arrays:
     return {
         "class_weight": Array((_K,), counts=True),
-        "class_sum": Array((_K, size)),
-        "gram": Array((f"triangle of {size}",)),
+        "class_sum": Array(_sized(size, lambda n: (_K, n))),
+        "gram": Array(_sized(size, lambda n: (n * (n + 1) // 2,))),
     }
 
 
@@ -64,16 +94,16 @@ _WEIGHTS: Arrays = {"weight": Array((), counts=True), "loss": Array(())}
 _UPDATE: Arrays = {**_WEIGHTS, AS_ASKED: Array((), "<f4")}
 
 
-def _noisy(*shape: int | str) -> Arrays:
+def _noisy(shape: tuple[int, ...] | Shape) -> Arrays:
     return {"values": Array(shape, "<i8")}
 
 
 SUMS: Mapping[str, Mapping[str, Arrays]] = {
     "svm": {
-        "moments": _moments("features"),
+        "moments": _moments(_features),
         "prepare": {},
-        "mapped_moments": _moments("outputs"),
-        "hinge": {"loss": Array(("fits", _K)), "gradient": Array(("fits", _K, "outputs + 1"))},
+        "mapped_moments": _moments(_outputs),
+        "hinge": {"loss": Array(_like_weights(2)), "gradient": Array(_like_weights(3))},
         "calibrate": _CALIBRATION,
         "evaluate": _EVALUATION,
     },
@@ -84,21 +114,24 @@ SUMS: Mapping[str, Mapping[str, Arrays]] = {
         "evaluate": _EVALUATION,
     },
     "private": {
-        "overview": _noisy("classes and dimensions"),
-        "gradient": _noisy(_K, "dimensions + 1"),
-        "moments": _noisy("classes' sums and triangle of dimensions"),
+        "overview": _noisy(_sized(_dimensions, lambda d: (_K + d,))),
+        "gradient": _noisy(_like_weights(2)),
+        "moments": _noisy(_sized(_dimensions, lambda d: (moments_size(d, _K),))),
         "evaluate": _EVALUATION,
     },
     "private_finetune": {
-        "overview": _noisy(_K),
-        "gradient": _noisy("weights"),
+        "overview": _noisy((_K,)),
+        "gradient": _noisy(_like_weights(1)),
         "evaluate": _EVALUATION,
     },
 }
 """The arrays of each question of each method."""
 
-MASKS: Arrays = {MASKED: Array(("values",), "<i8")}
-"""What leaves in their place in a secure sum."""
+
+def masks(length: int) -> Arrays:
+    """Return what leaves in their place in a secure sum."""
+    return {MASKED: Array((length,), "<i8")}
+
 
 VALUES: Mapping[str, Mapping[str, type]] = {
     "join": {
@@ -128,4 +161,4 @@ def names() -> set[str]:
     """Return the names of all records."""
     arrays = {name for method in SUMS.values() for each in method.values() for name in each}
     values = {name for each in VALUES.values() for name in each}
-    return arrays | values | set(MASKS)
+    return arrays | values | {MASKED}

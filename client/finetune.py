@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -18,21 +17,23 @@ from common.activations import Views, activations
 from common.calibration import calibration_sums, decisions, probabilities
 from common.config import RunConfig
 from common.engine import one_thread_per_core
-from common.errors import RefusalError
-from common.finetune import CONTROL, Item, Round, Stream, Update, plan, shapes
+from common.errors import Reason, RefusalError
+from common.finetune import CONTROL, Item, Round, Stream, Update, plan
 from common.imbalance import Balance, ClassCounts
 from common.inference import prediction_features
 from common.local_steps import Load, LocalSteps
 from common.metrics import Evaluation
-from common.model_file import check_arrays
 from common.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, shared_network
 from common.sums import Sums
-from common.verified import DamagedError, map_array, write_array
+from common.verified import map_array, write_array
 from common.wire import Arrays, Value
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Tensors = dict[str, Floats]
+
+_LARGEST = 1e30
+"""Of scores."""
 
 _RULE = ("calibration", "priors")
 """Arrays that make probabilities and decisions of scores."""
@@ -59,8 +60,6 @@ def answer(
     tensors = {n: np.asarray(a, np.float32) for n, a in arrays.items() if n not in _RULE}
     if question == "train":
         return _train(site, tensors, values)
-    if question not in ("calibrate", "evaluate"):
-        raise RefusalError(f"no question '{question}' in method finetune")
     labels = site.dataset.labels[site.part(str(values["subset"]))]
     found = _kept_scores(site, tensors, values, context)
     calibration, priors = (np.asarray(arrays[name], dtype=np.float64) for name in _RULE)
@@ -74,7 +73,8 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
     """Take one round's steps from the coordinator's weights."""
     config, labels = site.config, site.dataset.labels[site.part("train")]
     this = _round(config, values)
-    network, stage = _open(config, this.stage, tensors)
+    network = shared_network(config.backbone, config.weights)
+    stage = open_stage(network, this.stage)
     counts = np.array(values["counts"], dtype=np.int64)
     balance = _balance(config, counts, labels)
     stream = Stream(labels, balance.draws, config.seed, site.name)
@@ -93,7 +93,7 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
         state.save(this.number + 1, control)
     # Frequent draws of rare images must not make a site weigh more than its images; by its own
     # frequencies a site draws as many as it has.
-    most = balance.draws.max() if config.priors == "global" else np.float64(1)
+    most = balance.draws.max() if config.priors == "global" and balance.draws.any() else 1.0
     weight = course.seen / most / math.ceil(this.end - this.begin)
     return Update.of(weight, course.loss / max(course.seen, 1), change | moved)
 
@@ -122,27 +122,13 @@ def _walk(
 
 
 def _round(config: RunConfig, values: Mapping[str, Value]) -> Round:
-    rounds, number = plan(config), int(str(values["round"]))
-    if not 0 <= number < len(rounds):
-        raise RefusalError(f"there is no round {number}; this run has {len(rounds)}")
-    return rounds[number]
+    return plan(config)[int(str(values["round"]))]
 
 
 def _balance(config: RunConfig, counts: Ints, labels: Ints) -> Balance:
     """Choose the remedy for rare classes by all sites' ``counts``, or by this site's."""
     own = ClassCounts.measure(labels).images
     return Balance.from_counts(config, own if config.priors == "local" else counts)
-
-
-def _open(config: RunConfig, name: str, tensors: Tensors) -> tuple[Network, Stage]:
-    """Open a stage of the network; the tensors must be that stage's."""
-    network = shared_network(config.backbone, config.weights)
-    stage = open_stage(network, name)
-    try:
-        check_arrays(tensors, shapes(stage, config))
-    except ValueError as error:
-        raise RefusalError(f"stage '{name}' cannot start from what was sent: {error}") from error
-    return network, stage
 
 
 def _loader(site: Site, network: Network, stage: Stage) -> Load:
@@ -218,19 +204,16 @@ def _kept_scores(
     site: Site, tensors: Tensors, values: Mapping[str, Value], context: Context
 ) -> NDArray[np.float64]:
     """Return scores under weights that are sent with the first question about them only."""
-    key = str(values["scores"])
-    if not re.fullmatch("[0-9a-f]{64}", key):
-        raise RefusalError(f"{key!r} is no digest of weights")
-    file = site.scratch(context.run_id) / f"scores-{key}.npy"
+    file = site.scratch(context.run_id) / f"scores-{values['scores']!s}.npy"
     if tensors:
         images, views = site.part(str(values["subset"])), int(str(values["views"]))
         write_array(file, scores(site, tensors, images, views, bool(values["personal"])))
     try:
         return np.asarray(map_array(file), dtype=np.float64)
     except FileNotFoundError as error:
-        raise RefusalError("these weights were not sent in this run; send them first") from error
-    except DamagedError as error:
-        raise RefusalError("what was kept of these weights is damaged; send them again") from error
+        raise RefusalError(
+            Reason.ORDER, "these weights were not sent in this run; send them first"
+        ) from error
 
 
 def scores(
@@ -251,7 +234,9 @@ def scores(
         _fit_head(site, network, views)
     with torch.inference_mode():
         logits = network.head(torch.from_numpy(features).to(DEVICE)).cpu()
-    return np.asarray(logits.numpy(), dtype=np.float64)
+    # Weights that somebody crafted can make a score of some image no number.
+    found = logits.numpy().astype(np.float64)
+    return np.asarray(np.nan_to_num(found, posinf=_LARGEST, neginf=-_LARGEST))
 
 
 def _features(site: Site, network: Network, images: Ints, views: int) -> Floats:

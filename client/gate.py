@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.errors import RefusalError
+from common.errors import Reason, RefusalError
 from common.sums import Sums
 
 _FOLD_SHARE = 1 / 3
@@ -44,8 +44,9 @@ class Gate:
         if in_fit < self.min_active or in_fold < least:
             # How many there are is not for the coordinator, who may ask until it knows whose.
             raise RefusalError(
+                Reason.FEW,
                 f"fewer than {self.min_active} lesions, or of one fold fewer than {least}, are "
-                "active in one of the problems; their sum would not hide each of them"
+                "active in one of the problems; their sum would not hide each of them",
             )
 
 

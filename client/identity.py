@@ -1,5 +1,6 @@
 """Who a site is: its signing key, and the public keys of the others that it trusts."""
 
+import hmac
 from pathlib import Path
 from typing import Self
 
@@ -7,8 +8,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from client.site import Site, site_folders
-from common.errors import ConfigError, RefusalError
-from common.files import write_atomically
+from common.errors import ConfigError, Reason, RefusalError
+from common.files import locked, write_atomically
+from common.secure import derive
 
 _FOLDER = "identity"
 """Folder in a site's own one."""
@@ -35,7 +37,11 @@ class Identity:
             If it cannot be written.
         """
         identity = cls(folder)
-        if not identity._secret.exists():
+        if identity._secret.exists():
+            return identity
+        with locked(folder / _FOLDER / "lock"):
+            if identity._secret.exists():  # another process was faster
+                return identity
             key = Ed25519PrivateKey.generate()
             write_atomically(identity._public, key.public_key().public_bytes_raw().hex().encode())
             write_atomically(identity._secret, key.private_bytes_raw().hex().encode())
@@ -55,6 +61,11 @@ class Identity:
         """Return a signature."""
         secret = _read_key(self._secret)
         return Ed25519PrivateKey.from_private_bytes(secret).sign(statement)
+
+    def keyed_digest(self, text: str) -> str:
+        """Return a digest in hexadecimal that only this site can make or check."""
+        key = derive(_read_key(self._secret), "keyed digest", b"")
+        return hmac.digest(key, text.encode(), "sha256").hex()
 
 
 def pinned_keys(site: Site) -> dict[str, bytes]:
@@ -109,7 +120,8 @@ def verify(key: bytes, signature: bytes, statement: bytes, name: str) -> None:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, statement)
     except InvalidSignature as error:
         raise RefusalError(
-            f"the key that is said to be {name}'s is not signed by the identity pinned for it"
+            Reason.KEYS,
+            f"the key that is said to be {name}'s is not signed by the identity pinned for it",
         ) from error
 
 

@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,10 +18,12 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.dataclasses import dataclass
 
 from common.errors import ConfigError
+from common.private_config import Unit
 
 FILE = "site.toml"
 """Name of the file in the folder that the operator gets."""
@@ -44,10 +46,20 @@ class Rules:
     ----------
     methods : those that it takes part in.
     epsilon : largest that all private runs together may spend; 0: there are none.
-    least_sites : least number of sites in a secure sum; 0: a sum need not be secure.
+    delta : largest chance that a private run's epsilon does not hold.
+    expected_lesions : lesions, or patients, that the site may come to have; beside more than
+        1 / delta of them one might be published as it is.
+    unit : column that names what private runs protect, with all of its images.
+    test_fraction : share of the lesions held out for testing, where the table has no splits.
     test_counts : whether exact counts on lesions held out for testing leave in private runs too.
-    least_lesions : lesions that a class with any must have, for the site to take part.
+    least_sites : least number of sites in a secure sum; 0: a sum need not be secure.
+    least_lesions : lesions that a class with any must have, for exact sums to leave outside of a
+        secure sum; of fewer the sum begins to be a patient.
     least_count : smallest count, but 0, that leaves outside of a secure sum.
+    min_active : smallest ``min_active`` of a run; of fewer lesions a gradient begins to be a
+        patient.
+    rounds : an SVM's losses and gradients, over all runs.
+    questions : answers about the site's images, refusals included, over all runs.
     rounds_a_day : answers in 24 hours.
     megabytes_a_day : sent in 24 hours.
     peers : file of the public keys of the sites that may be in a secure sum.
@@ -56,14 +68,30 @@ class Rules:
 
     methods: tuple[Method, ...] = ("svm", "finetune", "private", "private_finetune")
     epsilon: Annotated[float, Field(ge=0)] = 0.0
-    least_sites: Count = 0
+    delta: Annotated[float, Field(gt=0, lt=1e-2)] = 1e-5
+    expected_lesions: Annotated[int, Field(ge=1, strict=True)] = 10_000
+    unit: Unit = "lesion_id"
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
     test_counts: bool = False
-    least_lesions: Count = 0
+    least_sites: Count = 0
+    least_lesions: Count = 20
     least_count: Count = 0
+    min_active: Annotated[int, Field(ge=1, strict=True)] = 20
+    rounds: Count = 10_000
+    questions: Count = 50_000
     rounds_a_day: Count = 0
     megabytes_a_day: Count = 0
     peers: Path | None = None
     pins: Path | None = None
+
+    @model_validator(mode="after")
+    def _nothing_published(self) -> Self:
+        if self.delta * self.expected_lesions > 1:
+            raise ValueError(
+                f"with 'delta' {self.delta:g} one of {self.expected_lesions} 'expected_lesions' "
+                "might be published as it is; set a smaller delta"
+            )
+        return self
 
 
 class Operator(BaseModel):

@@ -15,7 +15,7 @@ import client
 import common
 from client.site import Site
 from common.config import RunConfig
-from common.errors import ConfigError, RefusalError
+from common.errors import ConfigError, Reason, RefusalError
 from common.weights import weights_digest
 
 CODE, WEIGHTS, NETWORK = "code", "weights", "network"
@@ -62,8 +62,9 @@ def check(site: Site) -> None:
     for name, digest in found.items():
         if digest != pinned[name]:
             raise RefusalError(
+                Reason.PINS,
                 f"the {name} of this site, {digest[:12]}, is not what its operator pinned, "
-                f"{pinned[name][:12]}; run what was reviewed, or review this and pin it"
+                f"{pinned[name][:12]}; run what was reviewed, or review this and pin it",
             )
 
 

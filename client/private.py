@@ -1,10 +1,9 @@
 """A site's answers under differential privacy: noisy sums, paid for before they are computed."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from flwr.app import Context
@@ -16,11 +15,12 @@ from client.state import SiteState
 from common.calibration import probabilities
 from common.config import RunConfig
 from common.dataset import DIAGNOSES, Dataset
-from common.errors import RefusalError
+from common.errors import DataError, Reason, RefusalError
 from common.metrics import Evaluation
 from common.model import average_views, decision_values
 from common.noise import noisy
 from common.private import (
+    MOMENTS_NORM,
     OVERVIEW_NORM,
     Centre,
     NoisySum,
@@ -31,7 +31,7 @@ from common.private import (
     plan,
     public_map,
 )
-from common.private_moments import MOMENTS_NORM, moments
+from common.private_moments import moments
 from common.sums import Sums
 from common.wire import Arrays, Value
 
@@ -42,12 +42,6 @@ randomness = os.urandom
 
 LEDGER = "ledger"
 """Folder in a site's own one."""
-
-_LARGEST = 1e6
-"""Of the numbers that a coordinator sends: far below those at which sums are no numbers."""
-
-_RANGES = {"class_weight": (0.0, 1.0)}
-"""Of others: a weight above 1 would make a clipped gradient longer than what is paid for."""
 
 
 def describe(site: Site) -> dict[str, Value]:
@@ -64,7 +58,7 @@ def introduction(site: Site, n_features: int) -> dict[str, Value]:
         "images": "",
         "lesions": "",
         "test_counts": gives_test_counts(site),
-        "fingerprint": ledger_of(site).account().id if site.config.epsilon else site.fingerprint,
+        "fingerprint": site.data_name,
     }
 
 
@@ -78,31 +72,33 @@ def answer(
     RefusalError
         If this site does not answer it, or its budget does not allow it.
     """
-    known = checked(arrays)
     refuse_what_only_simulations_may(site, question)
+    known = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
     if question == "evaluate":
         return _evaluate(site, known)
     training = "moments" if site.config.classifier == "lda" else "gradient"
-    units = units_of(site)
-    step = Step.read(values, question, training, units.total)
-    return step.paid(site, lambda: noisy_sum(site.config, units, question, known))
+    units = units_of(site)  # before a ledger is begun: data may have to be mended
+    step = Step.read(values, question, training)
+    return step.paid(site, lambda: clipped(site.config, units, question, known))
 
 
-def checked(arrays: Arrays) -> dict[str, Floats]:
-    """Return the arrays of a question in double precision.
+class Clipped(NamedTuple):
+    """A sum over a site's units, before its noise.
 
-    Raises
-    ------
-    RefusalError
-        If a number is none, so large that a clipped sum of what it makes would be none, or one
-        that would make it a sum of longer gradients than are paid for.
+    Attributes
+    ----------
+    sums : any shape.
+    norm : largest norm of what one unit adds to them.
+    noise : multiplier of the noise that the plan has for them; 0 for none.
     """
-    known = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
-    for name, array in known.items():
-        low, high = _RANGES.get(name, (-_LARGEST, _LARGEST))
-        if not ((low <= array) & (array <= high)).all():
-            raise RefusalError(f"array '{name}' has numbers outside of {low:g} to {high:g}")
-    return known
+
+    sums: Floats
+    norm: float
+    noise: float
+
+    def noisy(self, honest: int) -> NoisySum:
+        """Add this site's share of the noise, where ``honest`` sites at least add theirs."""
+        return NoisySum(noisy(self.sums, self.norm, self.noise / np.sqrt(honest), randomness))
 
 
 @dataclass(frozen=True)
@@ -115,26 +111,26 @@ class Step:
     number : 0 for the overview, then from 1.
     question : what is asked.
     due : whether that is what is asked in such a step.
-    units : how many privacy units the site has.
     """
 
     run: str
     number: int
     question: str
     due: bool
-    units: int
 
     @classmethod
-    def read(cls, values: Mapping[str, Value], question: str, training: str, units: int) -> Self:
+    def read(cls, values: Mapping[str, Value], question: str, training: str) -> Self:
         """Read what a question says; ``training`` is the question after the overview."""
         number = int(str(values["step"]))
         due = question == (training if number else "overview")
-        return cls(str(values["run"]), number, question, due, units)
+        return cls(str(values["run"]), number, question, due)
 
-    def paid(self, site: Site, compute: Callable[[], NoisySum]) -> NoisySum:
-        """Return the noisy sum that ``compute`` makes, after it was paid for.
+    def paid(self, site: Site, compute: Callable[[], Clipped]) -> NoisySum:
+        """Return the noisy sum of what ``compute`` clips, after it was paid for.
 
-        Asked again it is the very same: another noise would tell more.
+        Asked again it is the very same: another noise would tell more. The sealed ledger knows
+        which steps were answered, so that an older or lost file of answers opens none again. What
+        can fail comes before the budget is charged.
 
         Raises
         ------
@@ -142,52 +138,76 @@ class Step:
             If it does not follow the last of its run, or the budget does not allow the run. Steps
             in between, which the site missed, are paid for all the same.
         """
+        ledger = ledger_of(site) if site.config.epsilon else None
         state = SiteState(site.own_folder / LEDGER / "answers", self.run)
         with state.locked():
-            last, kept = -1 if state.last is None else state.last, state.load(self.number)
-            if self.number == last:
-                return NoisySum(kept["values"])
-            # The overview comes first: without it, answers that were lost could be given anew.
-            early = self.number < last or self.number > 0 > last
-            if early or self.number > site.config.releases or not self.due:
-                raise RefusalError(
-                    f"step {self.number}, {self.question}, does not follow step {last} of this run"
-                )
-            with _paid(site, self):
-                sums = compute()
-                state.save(self.number, sums.to_record())
-        return sums
+            kept = -1 if state.last is None else state.last
+            answered = max(kept, self._answered(ledger))
+            if self.number != answered or kept != answered:
+                self._refuse_out_of_turn(site.config, kept, answered)
+                state.save(self.number, self._noisy(site, ledger, compute).to_record())
+            if ledger is not None:
+                self._note(site.config, ledger)
+            return NoisySum(state.load(self.number)["values"])
 
+    def _answered(self, ledger: Ledger | None) -> int:
+        """Return the last step of this run that the ledger knows to be answered; -1 for none."""
+        if ledger is None:
+            return -1
+        account = ledger.account()
+        # Versions before answers were noted settled the overview when it was answered.
+        begun = account.number_of(self._key("overview")) in account.settled
+        return account.answered.get(self.run, 0 if begun else -1)
 
-@contextmanager
-def _paid(site: Site, step: Step) -> Iterator[None]:
-    """Reserve all that a run spends, settle what has left; only a first answer adds anything."""
-    spent = plan(site.config)
-    if spent is None:
-        yield
-        return
-    if site.config.delta * step.units > 1:
-        raise RefusalError(
-            f"'delta' is {site.config.delta:g}, with which one of this site's units might be "
-            "published; set a smaller one"
-        )
-    ledger = ledger_of(site)
-    costs = zip(spent._fields, spent, strict=True)
-    first, rest = (ledger.reserve(cost, part, key=f"{step.run}/{part}") for part, cost in costs)
-    if not step.number and first in ledger.account().settled:
-        raise RefusalError("this run was answered, and the answers were lost; begin a new one")
-    yield
-    if step.number in (0, site.config.releases):
-        ledger.settle(rest if step.number else first)
+    def _refuse_out_of_turn(self, config: RunConfig, kept: int, answered: int) -> None:
+        if self.number <= answered and kept < answered:
+            raise RefusalError(
+                Reason.ORDER,
+                f"step {self.number} was answered and the answers were lost, the last kept is "
+                f"{kept}; begin a new run",
+            )
+        # The overview comes first: without it, answers that were lost could be given anew.
+        early = self.number < answered or self.number > 0 > answered
+        if early or self.number > config.releases or not self.due:
+            raise RefusalError(
+                Reason.ORDER,
+                f"step {self.number}, {self.question}, does not follow step {answered} of this run",
+            )
+
+    def _noisy(self, site: Site, ledger: Ledger | None, compute: Callable[[], Clipped]) -> NoisySum:
+        """Return a new noisy sum, after all that a run spends was reserved."""
+        spent, sums = plan(site.config), compute()
+        if ledger is not None and spent is not None:
+            costs = spent._asdict().items()
+            ledger.reserve_all([(cost, part, self._key(part)) for part, cost in costs])
+        return sums.noisy(site.config.honest)
+
+    def _note(self, config: RunConfig, ledger: Ledger) -> None:
+        """Note an answer before it leaves; only a first one adds anything."""
+        account = ledger.account()
+        if account.answered.get(self.run, -1) < self.number:
+            ledger.answer(self.run, self.number)
+        number = account.number_of(self._key("training" if self.number else "overview"))
+        if self.number in (0, config.releases) and number is not None:
+            ledger.settle(number)
+
+    def _key(self, part: str) -> str:
+        return f"{self.run}/{part}"
 
 
 def ledger_of(site: Site) -> Ledger:
-    """Open the site's ledger. That of a simulated site is all in its folder, and goes with it."""
+    """Open the site's ledger. That of a simulated site is all in its folder, and goes with it.
+
+    A hospital's is of its operator's unit, delta and limit, whatever a run asks for.
+    """
     config, folder = site.config, site.own_folder / LEDGER
-    limit, state = config.epsilon, folder / SEAL_FOLDER
+    unit, delta, limit, state = config.unit, config.delta, config.epsilon, folder / SEAL_FOLDER
     if site.operator:
-        limit, state = site.rules.epsilon, site.operator.seals
-    return Ledger.open(folder, site.fingerprint, config.unit, limit, config.delta, state)
+        rules, state = site.rules, site.operator.seals
+        unit, delta, limit = rules.unit, rules.delta, rules.epsilon
+    return Ledger.open(
+        folder, site.fingerprint, unit, limit, delta, state, lambda: site.former_fingerprint
+    )
 
 
 def gives_test_counts(site: Site) -> bool:
@@ -200,21 +220,29 @@ def refuse_what_only_simulations_may(site: Site, question: str) -> None:
     if not site.deployed:
         return
     if not site.config.epsilon:
-        raise RefusalError("'epsilon' is 0, which is for simulations; set what may be spent")
+        raise RefusalError(
+            Reason.EPSILON, "'epsilon' is 0, which is for simulations; set what may be spent"
+        )
     if not site.rules.epsilon:
-        raise RefusalError("the operator's rules allow no 'epsilon' to be spent")
+        raise RefusalError(Reason.EPSILON, "the operator's rules allow no 'epsilon' to be spent")
     if site.config.trust == "distributed" and not site.config.secure:
-        raise RefusalError("trust=distributed needs a secure sum; set secure=true")
+        raise RefusalError(Reason.SECURE, "trust=distributed needs a secure sum; set secure=true")
+    if site.config.unit != site.rules.unit or site.config.delta > site.rules.delta:
+        raise RefusalError(
+            Reason.UNIT,
+            f"'unit' is {site.config.unit} and 'delta' {site.config.delta:g}; the operator's rules "
+            f"have {site.rules.unit}, and at most {site.rules.delta:g}",
+        )
     if question == "evaluate" and not gives_test_counts(site):
-        raise RefusalError("the operator's rules let no exact counts of test lesions leave")
+        raise RefusalError(
+            Reason.TEST_COUNTS, "the operator's rules let no exact counts of test lesions leave"
+        )
 
 
-def noisy_sum(
-    config: RunConfig, units: Units, question: str, known: Mapping[str, Floats]
-) -> NoisySum:
-    """Sum over a site's units, and add the site's noise.
+def clipped(config: RunConfig, units: Units, question: str, known: Mapping[str, Floats]) -> Clipped:
+    """Sum over a site's units.
 
-    Nothing is paid for here: this is for a site that has, and for an audit of the mechanism.
+    Nothing is paid for here: this is for a site that will, and for an audit of the mechanism.
 
     Parameters
     ----------
@@ -224,22 +252,15 @@ def noisy_sum(
     spent = plan(config)
     noise = spent.training.noise if spent else 0.0
     if question == "overview":
-        norm, noise = OVERVIEW_NORM, spent.overview.noise if spent else 0.0
-        sums = overview(units, len(DIAGNOSES))
-    elif question == "moments":
-        norm, centre = MOMENTS_NORM, Centre(known["mean"], known["scale"])
-        sums = moments(units, centre, len(DIAGNOSES))
-    else:
-        norm, centre = config.clip_norm, Centre(known["mean"], known["scale"])
-        drawn = units.of(sample(units.total, config.rate))
-        objective = Objective(config.classifier, known["offset"], known["class_weight"])
-        sums = clipped_gradients(drawn, centre, known["weights"], objective, norm)
-    return released(config, sums, norm, noise)
-
-
-def released(config: RunConfig, sums: Floats, norm: float, noise: float) -> NoisySum:
-    """Add this site's share of the noise to sums to which a unit adds ``norm`` at most."""
-    return NoisySum(noisy(sums, norm, noise / np.sqrt(config.honest), randomness))
+        noise = spent.overview.noise if spent else 0.0
+        return Clipped(overview(units, len(DIAGNOSES)), OVERVIEW_NORM, noise)
+    centre = Centre(known["mean"], known["scale"])
+    if question == "moments":
+        return Clipped(moments(units, centre, len(DIAGNOSES)), MOMENTS_NORM, noise)
+    drawn = units.of(sample(units.total, config.rate))
+    objective = Objective(config.classifier, known["offset"], known["class_weight"])
+    sums = clipped_gradients(drawn, centre, known["weights"], objective, config.clip_norm)
+    return Clipped(sums, config.clip_norm, noise)
 
 
 def sample(n: int, rate: float) -> NDArray[np.bool_]:
@@ -258,7 +279,7 @@ def units_of(site: Site) -> Units:
 
     Raises
     ------
-    RefusalError
+    DataError
         If the table does not name them, or features are no numbers.
     """
     if "units" not in site.memory:
@@ -274,23 +295,23 @@ def training_units(site: Site) -> tuple[Dataset, NDArray[np.str_]]:
 
     Raises
     ------
-    RefusalError
+    DataError
         If the table does not name them.
     """
-    train, column = site.dataset.select(~site.held_out), site.config.unit
-    names = np.array([getattr(image, column) for image in train.images], dtype=np.str_)
+    column = site.config.unit
+    names = np.array([getattr(image, column) for image in site.dataset.images], dtype=np.str_)
+    # Of test images too: which are these may be the coordinator's choice.
     if (names == "").any():
-        raise RefusalError(
-            f"'unit' is {column}, which the site's table lacks for some training images; fill that "
-            "column in, or set unit=lesion_id"
+        raise DataError(
+            f"'unit' is {column}, which the site's table lacks for some images; fill that column "
+            "in, or set unit=lesion_id"
         )
-    return train, names
+    train = ~site.held_out
+    return site.dataset.select(train), names[train]
 
 
 def _mapped(site: Site, views: NDArray[np.float32]) -> Floats:
     """Return images (n, d), each the mean of its mapped views, of norm 1 at most."""
-    if not np.isfinite(views).all():
-        raise RefusalError("the site's features hold NaN or infinite values")
     feature_map = public_map(views.shape[2], site.config.projection, site.config.seed)
     return average_views(feature_map, views)
 

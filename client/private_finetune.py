@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 
 from client import private
 from client.finetune import scores
-from client.private import Step
+from client.private import Clipped, Step
 from client.site import Site
 from common.activations import activations
 from common.calibration import decisions, probabilities
 from common.config import RunConfig
-from common.errors import RefusalError
 from common.metrics import Evaluation
 from common.network import shared_network
-from common.private import NoisySum, Units, plan
+from common.private import Units, plan
 from common.private_finetune import CHUNK, Batch, clipped_sum, open_part
 from common.sums import Sums
 from common.wire import Arrays, Value
@@ -42,26 +41,26 @@ def answer(
     RefusalError
         If this site does not answer it, or its budget does not allow it.
     """
-    known = private.checked(arrays)
     private.refuse_what_only_simulations_may(site, question)
+    known = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()}
     if question == "evaluate":
         return _evaluate(site, known)
-    units = _units(site)
-    step = Step.read(values, question, "gradient", units.total)
+    units = _units(site)  # before a ledger is begun: data may have to be mended
     draw = partial(_drawn, site, units)
-    return step.paid(site, lambda: noisy_sum(site.config, units, question, known, draw))
+    step = Step.read(values, question, "gradient")
+    return step.paid(site, lambda: clipped(site.config, units, question, known, draw))
 
 
-def noisy_sum(
+def clipped(
     config: RunConfig,
     units: Units,
     question: str,
     known: Mapping[str, Floats],
     draw: Callable[[], Iterator[Batch]],
-) -> NoisySum:
-    """Sum over a site's units, and add the site's noise.
+) -> Clipped:
+    """Sum over a site's units.
 
-    Nothing is paid for here: this is for a site that has, and for an audit of the mechanism.
+    Nothing is paid for here: this is for a site that will, and for an audit of the mechanism.
 
     Parameters
     ----------
@@ -71,10 +70,8 @@ def noisy_sum(
     """
     spent = plan(config)
     if question == "overview":
-        return private.noisy_sum(config, units, question, known)
+        return private.clipped(config, units, question, known)
     part = open_part(config.backbone, config.weights, config.opens)
-    if known["weights"].shape != part.pretrained.shape:
-        raise RefusalError(f"the weights do not fit what '{config.opens}' opens")
     sums = clipped_sum(
         part,
         known["weights"],
@@ -83,7 +80,7 @@ def noisy_sum(
         known["class_weight"],
         config.clip_norm,
     )
-    return private.released(config, sums, config.clip_norm, spent.training.noise if spent else 0.0)
+    return Clipped(sums, config.clip_norm, spent.training.noise if spent else 0.0)
 
 
 def _units(site: Site) -> Units:

@@ -18,10 +18,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from common.errors import DataError
-from common.files import locked, write_atomically
+from common.files import locked, sync_folder, write_atomically
 
 Line = Mapping[str, Any]
 
@@ -42,6 +42,12 @@ class SealedLog:
         self.path, self.seal = path.resolve(), seal
         self._file = -1
         self._content = b""
+
+    @classmethod
+    def at(cls, path: Path, seals: Path, kind: str) -> Self:
+        """Return a log whose seal is told from others in a folder by kind and place of the log."""
+        name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+        return cls(path, seals.expanduser() / f"{kind}-{name}.json")
 
     @contextmanager
     def opened(self) -> Iterator[list[Line]]:
@@ -76,8 +82,6 @@ class SealedLog:
         try:
             if not self.seal.exists():
                 self._write_seal(self._content)
-                with _usable(self.seal.parent):
-                    _sync(self.seal.parent)
             with _usable(self.path.parent):
                 _write(self._file, new)
             self._write_seal(self._content + new)
@@ -87,6 +91,12 @@ class SealedLog:
             raise
         self._content += new
         return len(lines) + 1
+
+    def remove(self) -> None:
+        """Remove the log and its seal, of which nothing is needed any more."""
+        self.path.unlink(missing_ok=True)
+        for file in (self.seal, self.seal.with_suffix(".lock")):
+            file.unlink(missing_ok=True)
 
     def _read(self, file: IO[bytes]) -> bytes:
         file.seek(0)
@@ -145,6 +155,10 @@ class SealedLog:
         write_atomically(self.seal, json.dumps(seal).encode())
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _write(file: int, content: bytes) -> None:
     while content:
         content = content[os.write(file, content) :]
@@ -152,21 +166,12 @@ def _write(file: int, content: bytes) -> None:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open for reading and adding; a new file's name is on disk too."""
+    """Open for reading and adding, for its owner alone; a new file's name is on disk too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+b", buffering=0)
+    file = open(path, "a+b", buffering=0, opener=_private)  # noqa: SIM115
     if not file.tell():
-        _sync(path.parent)
+        sync_folder(path.parent)
     return file
-
-
-def _sync(folder: Path) -> None:
-    """Put the names of a folder's files on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

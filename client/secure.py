@@ -22,9 +22,9 @@ from flwr.app import RecordDict
 
 from client.gate import Gate, Gated
 from client.identity import Identity, pinned_keys, verify
-from client.site import Site
-from common.errors import RefusalError
-from common.files import locked, write_atomically
+from client.sealed_log import Line, SealedLog
+from client.site import SECURE_LOG, Site
+from common.errors import Reason, RefusalError, ReplyError
 from common.fixed_point import Ring, encode, schema
 from common.secure import (
     KEY,
@@ -78,9 +78,14 @@ def answer(site: Site, content: RecordDict, ask: Callable[[], Sums | Gated]) -> 
     if "secure" not in content:
         sums = ask()
         if isinstance(sums, Gated) or sums.to_record():
-            raise RefusalError("this run's sums are secure, and this question asks for a plain one")
+            raise RefusalError(
+                Reason.SECURE, "this run's sums are secure, and this question asks for a plain one"
+            )
         return pack({}, {})
-    asked = Asked.read(content)
+    try:
+        asked = Asked.read(content)
+    except ReplyError as error:
+        raise RefusalError(Reason.FORM, str(error)) from error
     with Session.of(site, asked.run) as session:
         session.check(asked)
         sums = ask()
@@ -108,7 +113,7 @@ class Masked(NamedTuple):
 
 @dataclass
 class _State:
-    """What a site keeps between the messages of a run.
+    """What a site knows of a run: what its log adds up to.
 
     Attributes
     ----------
@@ -119,40 +124,54 @@ class _State:
     asked : names of the sites in that round.
     bound_to : what the masks of that round were bound to.
     gate : what the counts over all sites must be before it is opened.
-    told : digests of its question and of this site's share.
+    question : digest of its question.
     opened : whether this site has opened it.
-    sums : by digest, which members were in the sum that this site has opened.
+    sums : by digest of the question, which members were in the sum that this site has opened.
     """
 
-    secret: str
+    secret: str = ""
     peers: dict[str, str] = field(default_factory=dict)
     members: list[str] = field(default_factory=list)
     number: int = 0
     asked: list[str] = field(default_factory=list)
     bound_to: str = ""
     gate: dict[str, int] = field(default_factory=dict)
-    told: list[str] = field(default_factory=list)
+    question: str = ""
     opened: bool = False
     sums: dict[str, str] = field(default_factory=dict)
+
+    def take(self, line: Line) -> None:
+        """Take a line of the log: some of the fields, or that the last sum was opened."""
+        for name, value in line.items():
+            setattr(self, name, value)
+        if line.get("opened"):
+            self.members = self.asked
+            self.sums[self.question] = _digest(self.members)
 
 
 class Session:
     """A site's secure sums in one run.
 
+    All that it did is in a sealed log, so that no older copy of it opens a sum again or lets a
+    mask hide two shares.
+
     Parameters
     ----------
-    folder : where its state lies.
+    folder : where its log lies.
+    seals : folder of the log's seal.
     name : of the site.
     run : of the run; the coordinator's word.
     least : number of sites that this site wants in every sum, whatever the protocol allows.
     """
 
-    def __init__(self, folder: Path, name: str, run: str, least: int = LEAST_SITES) -> None:
+    def __init__(
+        self, folder: Path, seals: Path, name: str, run: str, least: int = LEAST_SITES
+    ) -> None:
         if not re.fullmatch("[0-9a-f]{1,64}", run):
-            raise RefusalError(f"{run!r} is no name of a run")
-        self._file = folder / f"secure-{run}.json"
+            raise RefusalError(Reason.FORM, f"{run!r} is no name of a run")
+        self._log = SealedLog.at(folder / f"{run}{SECURE_LOG}", seals, "secure")
         self._name, self._run, self._least = name, run, max(least, LEAST_SITES)
-        self._state: _State | None = None
+        self._known = _State()
         self._in_common: dict[str, bytes] = {}
 
     @classmethod
@@ -161,22 +180,21 @@ class Session:
         """Enter a site's session, which its other processes wait for."""
         # Of distributed noise, enough must be in every sum.
         least = max(site.rules.least_sites, site.config.honest)
-        with cls(site.state_folder, site.name, run, least).locked() as session:
+        with cls(site.state_folder, site.seals, site.name, run, least).locked() as session:
             yield session
 
     @contextmanager
     def locked(self) -> Iterator["Session"]:
         """Read the state, and keep other processes from it."""
-        with locked(self._file.with_suffix(".lock")):
-            if self._file.exists():
-                self._state = _State(**json.loads(self._file.read_text(encoding="utf-8")))
+        with self._log.opened() as lines:
+            for line in lines:
+                self._known.take(line)
             yield self
 
     def introduce(self, identity: Identity) -> dict[str, Value]:
         """Return this site's key of the run, made if there is none, and sign it."""
-        if self._state is None:
-            self._state = _State(X25519PrivateKey.generate().private_bytes_raw().hex())
-            self._save()
+        if not self._known.secret:
+            self._note(secret=X25519PrivateKey.generate().private_bytes_raw().hex())
         key = self._secret.public_key().public_bytes_raw()
         return {"key": key, "signature": identity.sign(statement(self._run, self._name, key))}
 
@@ -190,18 +208,21 @@ class Session:
         RefusalError
             If there are too few, or one is another than before, or this site's is not its own.
         """
-        state = self._known
+        state = self._begun
         own = self._secret.public_key().public_bytes_raw()
         if keys.get(self._name) != own:
-            raise RefusalError("the keys of this run hold another one under this site's name")
+            raise RefusalError(
+                Reason.KEYS, "the keys of this run hold another one under this site's name"
+            )
         hexadecimal = {name: keys[name].hex() for name in sorted(keys)}
         if not state.peers:
             if len(keys) < self._least:
-                raise RefusalError(f"{len(keys)} sites share keys, this site wants {self._least}")
-            state.peers, state.members = hexadecimal, list(hexadecimal)
-            self._save()
+                raise RefusalError(
+                    Reason.MEMBERS, f"{len(keys)} sites share keys, this site wants {self._least}"
+                )
+            self._note(peers=hexadecimal, members=list(hexadecimal))
         elif any(state.peers.get(name, key) != key for name, key in hexadecimal.items()):
-            raise RefusalError("the keys of this run were agreed on; these are others")
+            raise RefusalError(Reason.KEYS, "the keys of this run were agreed on; these are others")
         return {
             "round": state.number,
             "members": state.members,
@@ -216,20 +237,26 @@ class Session:
         RefusalError
             If its round is not a new one, or its sites are too few, or not all in the last sum.
         """
-        state, members = self._known, asked.members
+        state, members = self._begun, asked.members
         if asked.number <= state.number:
-            raise RefusalError(f"round {asked.number} is not after round {state.number}")
+            raise RefusalError(
+                Reason.ORDER, f"round {asked.number} is not after round {state.number}"
+            )
         if members != sorted(set(members)) or self._name not in members:
-            raise RefusalError("the sites of a sum are not this site and others, each once")
+            raise RefusalError(
+                Reason.MEMBERS, "the sites of a sum are not this site and others, each once"
+            )
         if added := set(members) - set(state.members):
             raise RefusalError(
+                Reason.MEMBERS,
                 f"{', '.join(sorted(added))} was not in the last sum; the sites of a run may only "
-                "become fewer"
+                "become fewer",
             )
         if len(members) < self._threshold:
             raise RefusalError(
+                Reason.MEMBERS,
                 f"{len(members)} sites are in the sum, of {len(state.peers)} that began the run; "
-                f"this site wants {self._threshold}"
+                f"this site wants {self._threshold}",
             )
 
     def mask(self, asked: Asked, question: bytes, gated: Gated) -> Masked:
@@ -238,15 +265,17 @@ class Session:
         Raises
         ------
         RefusalError
-            If a value is too large, or the share was in a sum over other sites: the difference
-            of the two sums would be a share.
+            If the question was summed over other sites: the difference of the two sums would be a
+            share.
         """
-        state, members = self._known, asked.members
+        state, members = self._begun, asked.members
+        if state.sums.get(question.hex(), _digest(members)) != _digest(members):
+            raise RefusalError(
+                Reason.MEMBERS,
+                "this was summed over other sites before; the difference would be the share of "
+                "those that are missing now",
+            )
         vector = encode(gated.sums, len(members))
-        told = [question.hex()]
-        if vector.any():  # what adds nothing tells nothing
-            told.append(hashlib.sha256(vector.data).hexdigest())
-        self._refuse_differences(told, members)
         keys = [bytes.fromhex(state.peers[name]) for name in members]
         bound_to = context(asked, keys, question, schema(gated.sums))
         seed = self._seed(bound_to)
@@ -259,9 +288,14 @@ class Session:
         add_mask(vector, self_mask(seed, bound_to), 1)
         envelopes = self._envelopes(members, bound_to, seed, counts.tobytes())
         # A sum that is never opened tells nothing, so it leaves nobody out.
-        state.asked, state.number, state.bound_to = list(members), asked.number, bound_to.hex()
-        state.gate, state.told, state.opened = asdict(gated.gate), told, False
-        self._save()
+        self._note(
+            asked=list(members),
+            number=asked.number,
+            bound_to=bound_to.hex(),
+            gate=asdict(gated.gate),
+            question=question.hex(),
+            opened=False,
+        )
         return Masked(vector, envelopes, seal(seed, bound_to))
 
     def unmask(self, number: int, envelopes: list[bytes]) -> dict[str, Value]:
@@ -277,13 +311,17 @@ class Session:
             If it is not the last sum, or was opened, or an envelope is not of it, or the
             members' counts do not pass the gate.
         """
-        state = self._known
+        state = self._begun
         if number != state.number or not state.bound_to:
-            raise RefusalError(f"round {number} is not the last, {state.number}; it stays closed")
+            raise RefusalError(
+                Reason.ORDER, f"round {number} is not the last, {state.number}; it stays closed"
+            )
         if state.opened:
-            raise RefusalError(f"round {number} was opened before; once is enough")
+            raise RefusalError(Reason.ORDER, f"round {number} was opened before; once is enough")
         if len(envelopes) != len(state.asked):
-            raise RefusalError(f"{len(envelopes)} envelopes for {len(state.asked)} sites")
+            raise RefusalError(
+                Reason.FORM, f"{len(envelopes)} envelopes for {len(state.asked)} sites"
+            )
         bound_to, gate = bytes.fromhex(state.bound_to), Gate(**state.gate)
         parts, total = [], np.zeros(gate.size, np.uint64)
         for name, envelope in zip(state.asked, envelopes, strict=True):
@@ -291,19 +329,8 @@ class Session:
             parts.append(part[:_SEED])
             total += np.frombuffer(part[_SEED:], np.uint64)
         gate.check(total.view(np.int64).tolist())
-        state.opened, state.members = True, state.asked
-        state.sums |= dict.fromkeys(state.told, _digest(state.members))
-        self._save()
+        self._note(opened=True)
         return {"seed": self._seed(bound_to), "parts": parts}
-
-    def _refuse_differences(self, told: list[str], members: list[str]) -> None:
-        these = _digest(members)
-        for digest in told:
-            if self._known.sums.get(digest, these) != these:
-                raise RefusalError(
-                    "this was summed over other sites before; the difference would be the share "
-                    "of those that are missing now"
-                )
 
     def _envelopes(
         self, members: list[str], bound_to: bytes, seed: bytes, counts: bytes
@@ -323,7 +350,8 @@ class Session:
             return AESGCM(key).decrypt(_NONCE, envelope, None)
         except InvalidTag as error:
             raise RefusalError(
-                f"an envelope is not {sender}'s in this round: its sites, keys or question differ"
+                Reason.KEYS,
+                f"an envelope is not {sender}'s in this round: its sites, keys or question differ",
             ) from error
 
     def _envelope_key(self, sender: str, reader: str, bound_to: bytes) -> bytes:
@@ -347,16 +375,18 @@ class Session:
 
     @property
     def _secret(self) -> X25519PrivateKey:
-        return X25519PrivateKey.from_private_bytes(bytes.fromhex(self._known.secret))
+        return X25519PrivateKey.from_private_bytes(bytes.fromhex(self._begun.secret))
 
     @property
-    def _known(self) -> _State:
-        if self._state is None:
-            raise RefusalError("this site has no key of this run; ask for one first")
-        return self._state
+    def _begun(self) -> _State:
+        if not self._known.secret:
+            raise RefusalError(Reason.ORDER, "this site has no key of this run; ask for one first")
+        return self._known
 
-    def _save(self) -> None:
-        write_atomically(self._file, json.dumps(asdict(self._known)).encode())
+    def _note(self, **fields: Any) -> None:
+        """Write to the log what is new, before anything comes of it."""
+        self._log.append(fields)
+        self._known.take(fields)
 
 
 def _signed_keys(site: Site, values: Mapping[str, Value]) -> dict[str, bytes]:
@@ -364,11 +394,13 @@ def _signed_keys(site: Site, values: Mapping[str, Value]) -> dict[str, bytes]:
     names, run = [str(name) for name in _list(values["names"])], str(values["run"])
     keys, signatures = _bytes(values["keys"]), _bytes(values["signatures"])
     if not len(set(names)) == len(names) == len(keys) == len(signatures):
-        raise RefusalError("names, keys and signatures are not as many, each name once")
+        raise RefusalError(
+            Reason.FORM, "names, keys and signatures are not as many, each name once"
+        )
     pinned = pinned_keys(site)
     for name, key, signature in zip(names, keys, signatures, strict=True):
         if name not in pinned:
-            raise RefusalError(f"no identity of {name} is pinned at this site")
+            raise RefusalError(Reason.KEYS, f"no identity of {name} is pinned at this site")
         verify(pinned[name], signature, statement(run, name, key), name)
     return dict(zip(names, keys, strict=True))
 

@@ -12,18 +12,24 @@ from flwr.app import Context
 from numpy.typing import NDArray
 
 from client.operator import Operator, Rules
+from client.sealed_log import SealedLog
 from common.config import RunConfig
 from common.dataset import Dataset
-from common.errors import ConfigError, RefusalError
+from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.features import Features, content_keys, extract
 from common.splits import TEST, site_splits
 
 Ints = NDArray[np.int64]
 
+SECURE_LOG = ".secure.jsonl"
+"""End of the names of the logs that secure sums keep of a run."""
+
 SITE = "site"
 """Key of a hospital's file in the configuration of its node."""
 
 _NO_RULES = Rules()
+_LEAVE = 10
+"""Lesions of each class that a hospital's test set leaves for training where there are more."""
 
 
 @dataclass(frozen=True)
@@ -81,19 +87,48 @@ class Site:
         """The folder of what must not be lost; in a simulation that of the images."""
         return self.folder if self.operator is None else self.operator.state
 
+    @property
+    def seals(self) -> Path:
+        """The folder of the seals of logs; a simulated site's goes with its others."""
+        return self.folder / "seals" if self.operator is None else self.operator.seals
+
     @cached_property
     def dataset(self) -> Dataset:
         """The site's images, with the splits that its table carries, else its own."""
-        dataset = Dataset.open(self.folder)
-        config = self.config
-        splits = site_splits(dataset, config.test_fraction, config.folds, config.seed)
-        return dataset.with_splits(splits)
+        config, table = self.config, self._table
+        if self.deployed:
+            # Who may choose what is tested on may have every lesion counted, split by split.
+            splits = site_splits(table, self.rules.test_fraction, config.folds, 0, leave=_LEAVE)
+        else:
+            splits = site_splits(table, config.test_fraction, config.folds, config.seed)
+        return table.with_splits(splits)
+
+    @cached_property
+    def _table(self) -> Dataset:
+        """The site's images, with the splits that their table carries, if any."""
+        return Dataset.open(self.folder)
 
     @cached_property
     def features(self) -> Features:
         """The frozen features of the images, in order; computed where not yet on disk."""
         cache = self.config.cache.expanduser()
-        return extract(self.dataset, self.config.feature_spec, cache, True, self.contents)
+        found = extract(self._table, self.config.feature_spec, cache, True, self.contents)
+        if not np.isfinite(found.views).all():
+            raise DataError(
+                f"{self.folder}: features of some images are NaN or infinite; remove them from "
+                f"{cache}, they are extracted again"
+            )
+        return found
+
+    @property
+    def n_features(self) -> int:
+        """How many features an image has; a network's fact, not the site's."""
+        return int(self.features.views.shape[2])
+
+    @property
+    def n_components(self) -> int:
+        """How many components of them an SVM's map keeps."""
+        return min(self.config.components, self.n_features)
 
     @property
     def held_out(self) -> NDArray[np.bool_]:
@@ -103,13 +138,31 @@ class Site:
     @cached_property
     def contents(self) -> list[str]:
         """The key of each image's bytes, in order."""
-        return content_keys(self.dataset)
+        return content_keys(self._table)
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the images and their rows in the table."""
-        facts = repr((self.dataset.images, self.contents))
-        return hashlib.sha256(facts.encode()).hexdigest()
+        """A digest of the images and their rows in the table, whatever is tested on."""
+        return _digest(self._table, self.contents)
+
+    @property
+    def data_name(self) -> str:
+        """What a coordinator tells the site's data by: whether they are the same as before.
+
+        A hospital's is keyed by its identity: nobody can try whether it has some images.
+        """
+        if self.operator is None:
+            return self.fingerprint
+        from client.identity import Identity  # it imports this module
+
+        return Identity.begun(self.own_folder).keyed_digest(self.fingerprint)
+
+    @property
+    def former_fingerprint(self) -> str:
+        """The digest by which ledgers went that were begun when it covered a run's splits too."""
+        config = self.config
+        splits = site_splits(self._table, config.test_fraction, config.folds, config.seed)
+        return _digest(self._table.with_splits(splits), self.contents)
 
     @cached_property
     def memory(self) -> dict[str, Any]:
@@ -133,7 +186,9 @@ class Site:
             "test": self.held_out,
         }
         if name not in masks:
-            raise RefusalError(f"'{name}' is no part of the images; parts are {', '.join(masks)}")
+            raise RefusalError(
+                Reason.FORM, f"'{name}' is no part of the images; parts are {', '.join(masks)}"
+            )
         return np.flatnonzero(masks[name])
 
     def training_records(self) -> Records:
@@ -151,17 +206,16 @@ class Site:
 
     def scratch(self, run_id: int) -> Path:
         """Return the folder that keeps this site's arrays between the messages of one run."""
-        return self._folder(str(run_id))
+        return self.config.cache.expanduser() / "scratch" / self._name_of(str(run_id))
 
     @property
     def state_folder(self) -> Path:
         """The folder of what a run needs that goes on after an interruption, under a new id."""
-        return self._folder("state")
+        return self.own_folder / "runs" / self._name_of("state")
 
-    def _folder(self, kind: str) -> Path:
+    def _name_of(self, kind: str) -> str:
         run = f"{self.folder.resolve()}\n{self.config.out}\n{kind}"
-        name = hashlib.sha256(run.encode()).hexdigest()[:32]
-        return self.config.cache.expanduser() / "scratch" / name
+        return hashlib.sha256(run.encode()).hexdigest()[:32]
 
     def close(self, run_id: int, finished: bool) -> None:
         """Forget what was kept for one run; features on disk stay.
@@ -170,6 +224,8 @@ class Site:
         """
         shutil.rmtree(self.scratch(run_id), ignore_errors=True)
         if finished:
+            for log in self.state_folder.glob(f"*{SECURE_LOG}"):
+                SealedLog.at(log, self.seals, "secure").remove()
             shutil.rmtree(self.state_folder, ignore_errors=True)
         for name in ("features", "memory"):
             self.__dict__.pop(name, None)
@@ -220,9 +276,13 @@ def _hospital(operator: Operator, context: Context) -> Site:
     try:
         config = RunConfig.read(context.run_config)
     except ConfigError as error:
-        raise RefusalError(str(error)) from error
+        raise RefusalError(Reason.SETTINGS, str(error)) from error
     places = {"cache": operator.cache, "weights": operator.weights}
     return _site(operator.data, config.model_copy(update=places), operator)
+
+
+def _digest(dataset: Dataset, contents: list[str]) -> str:
+    return hashlib.sha256(repr((dataset.images, contents)).encode()).hexdigest()
 
 
 @lru_cache(maxsize=1024)

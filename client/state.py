@@ -8,9 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from common.errors import RefusalError
+from common.errors import Reason, RefusalError
 from common.files import locked
-from common.verified import DamagedError, read_arrays, write_arrays
+from common.verified import read_arrays, write_arrays
 
 Numbers = NDArray[Any]
 
@@ -34,7 +34,7 @@ class SiteState:
 
     def __init__(self, folder: Path, run: str) -> None:
         if not re.fullmatch("[0-9a-f]{1,64}", run):
-            raise RefusalError(f"{run!r} is no name of a run")
+            raise RefusalError(Reason.FORM, f"{run!r} is no name of a run")
         self._folder, self._run = folder, run
 
     @property
@@ -51,17 +51,14 @@ class SiteState:
 
         Raises
         ------
-        RefusalError
+        DataError
             If it is damaged: no other can be had.
         """
         rounds = sorted(self._rounds())
         usable = [each for each in rounds if each <= number]
         for each in usable[:-1]:
             self._file(each).unlink()
-        try:
-            return read_arrays(self._file(usable[-1]))[0] if usable else {}
-        except DamagedError as error:
-            raise RefusalError("what this site kept of this run is damaged") from error
+        return read_arrays(self._file(usable[-1]))[0] if usable else {}
 
     def save(self, number: int, arrays: Mapping[str, Numbers]) -> None:
         """Keep arrays for round ``number`` and later ones.

@@ -1,6 +1,5 @@
 """A site's answers while an SVM is trained: sums over its records, and what it refuses."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,23 +10,27 @@ from flwr.app import ConfigRecord, Context
 from numpy.typing import NDArray
 
 from client.gate import Gate, Gated
+from client.lines import Lines
 from client.site import Site
 from common.calibration import calibration_sums, probabilities
+from common.config import RunConfig
 from common.dataset import DIAGNOSES
-from common.errors import RefusalError
+from common.errors import Reason, RefusalError
 from common.feature_map import FeatureMap
 from common.metrics import Evaluation
 from common.model import average_views, decision_values
 from common.moments import Moments
 from common.sums import Nothing, Sums
 from common.svm import HingeSums, hinge_sums, with_intercept
-from common.verified import DamagedError, map_array, write_array
+from common.verified import map_array, write_array
 from common.wire import Arrays, Value
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 N_CLASSES = len(DIAGNOSES)
+
+_LEAST_WIDTH = 1e-6
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,16 @@ class Prepared:
         Raises
         ------
         RefusalError
-            If a file is missing or not what was written.
+            If a file is missing.
+        DataError
+            If one is not what was written.
         """
         try:
             names = (field.name for field in fields(cls))
             return cls(**{name: map_array(folder / f"{name}.npy") for name in names})
         except FileNotFoundError as error:
             raise RefusalError(
-                "this feature map was not sent in this run; send it first"
-            ) from error
-        except DamagedError as error:
-            raise RefusalError(
-                "what was kept of this feature map is damaged; send it again"
+                Reason.ORDER, "this feature map was not sent in this run; send it first"
             ) from error
 
 
@@ -103,11 +104,10 @@ def answer(
     """
     if question == "moments":
         return _moments(site)
-    folder = site.scratch(context.run_id) / _folder_name(str(values["map"]))
+    folder = site.scratch(context.run_id) / str(values["map"])
     if question == "prepare":
         feature_map = FeatureMap.from_record(arrays)
-        if feature_map.digest != values["map"]:
-            raise RefusalError("the feature map is not the one that its name says")
+        _refuse_other_map(site.config, feature_map, str(values["map"]))
         _prepare(site, feature_map, arrays).save(folder)
         return Nothing()
     prepared = Prepared.load(folder)
@@ -115,12 +115,17 @@ def answer(
         X = prepared.X1[:, :-1]
         return Moments.measure(X, prepared.y, prepared.view_weight, N_CLASSES)
     weights = np.asarray(arrays["weights"], dtype=np.float64)
-    if len(weights) not in (1, site.config.folds):
+    columns = prepared.Z.shape[1] + 1
+    if len(weights) not in (1, site.config.folds) or weights.shape[2] != columns:
         raise RefusalError(
-            f"{len(weights)} fits in one round; 1 or {site.config.folds} are allowed"
+            Reason.FORM,
+            f"weights are {list(weights.shape)}: 1 or {site.config.folds} fits are allowed in one "
+            f"round, and the map has {columns} columns",
         )
     if question == "hinge":
         _count_round(context, limit=prepared.Z.shape[1] // 2)
+        if site.deployed:
+            Lines(folder / "questions").add(weights)
         if site.config.secure:  # where counts are added before they are compared
             return gated_hinge(prepared, weights, site.config.min_active, site.config.folds)
         return hinge(prepared, weights, site.config.min_active)
@@ -128,9 +133,7 @@ def answer(
     calibration = np.asarray(arrays["calibration"], dtype=np.float64)
     if question == "calibrate":
         return calibration_sums(scores, y, calibration)
-    if question == "evaluate":
-        return Evaluation.measure(y, scores.argmax(axis=1), probabilities(scores, calibration))
-    raise RefusalError(f"no question '{question}' in method svm")
+    return Evaluation.measure(y, scores.argmax(axis=1), probabilities(scores, calibration))
 
 
 def hinge(prepared: Prepared, weights: Floats, min_active: int) -> HingeSums:
@@ -145,7 +148,7 @@ def hinge(prepared: Prepared, weights: Floats, min_active: int) -> HingeSums:
         gradient would begin to be a patient. Of each fold a third as many must pull, because
         fits with and without it can be subtracted.
     """
-    folds = max(len(weights), int(prepared.fold.max()) + 1)
+    folds = max(len(weights), int(prepared.fold.max(initial=0)) + 1)
     sums, gated = _hinge(prepared, weights, min_active, folds)
     gated.gate.check(gated.counts)
     return sums
@@ -190,20 +193,21 @@ def _active_lesions(
     return pulling.sum(axis=0).ravel().tolist(), np.stack(in_folds).ravel().tolist()
 
 
-def _folder_name(digest: str) -> str:
-    """Refuse what is no digest, since it names a folder that is written to."""
-    if not re.fullmatch("[0-9a-f]{64}", digest):
-        raise RefusalError(f"{digest!r} is no digest of a feature map")
-    return digest
-
-
 def _moments(site: Site) -> Moments:
     records = site.training_records()
-    if not len(records.y):
-        raise RefusalError("the site has no training images")
-    if not np.isfinite(records.X).all():
-        raise RefusalError("the site's features hold NaN or infinite values; extract them again")
     return Moments.measure(records.X, records.y, records.weight, N_CLASSES)
+
+
+def _refuse_other_map(config: RunConfig, feature_map: FeatureMap, digest: str) -> None:
+    """Refuse a map that the run's settings do not make; they say all but its numbers."""
+    if feature_map.digest != digest:
+        raise RefusalError(Reason.FORM, "the feature map is not the one that its name says")
+    fourier = feature_map.fourier
+    if fourier and not (
+        (fourier.size, fourier.seed) == (config.fourier, config.seed)
+        and fourier.width >= _LEAST_WIDTH
+    ):
+        raise RefusalError(Reason.FORM, f"{fourier} is no Fourier map of this run's settings")
 
 
 def _prepare(site: Site, feature_map: FeatureMap, arrays: Arrays) -> Prepared:
@@ -234,7 +238,7 @@ def _count_round(context: Context, limit: int) -> None:
     state = context.state.config_records.setdefault("svm", ConfigRecord({"rounds": 0}))
     done = int(str(state["rounds"]))
     if done >= limit:
-        raise RefusalError(f"{done} rounds were answered in this run, no more are")
+        raise RefusalError(Reason.ORDER, f"{done} rounds were answered in this run, no more are")
     state["rounds"] = done + 1
 
 

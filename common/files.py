@@ -28,6 +28,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
+def sync_folder(folder: Path) -> None:
+    """Put the names of a folder's files on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep other processes out that lock the same file meanwhile; POSIX only."""
@@ -44,6 +53,7 @@ def _replace(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
             os.replace(file.name, path)
+            sync_folder(path.parent)
         except BaseException:
-            os.unlink(file.name)
+            Path(file.name).unlink(missing_ok=True)
             raise

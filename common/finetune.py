@@ -34,6 +34,10 @@ STEP = "step"
 """The one of AdamW's moments that is a number: how many steps there were."""
 
 
+NONNEGATIVE = (f"{SQUARES}/", f"{STEP}/")
+"""Before the names of moments that no steps make negative."""
+
+
 @dataclass(frozen=True)
 class Round:
     """One averaging of the sites' weights.
@@ -129,7 +133,8 @@ class Stream:
 
     def __init__(self, labels: Ints, draws: NDArray[np.float64], seed: int, site: str) -> None:
         self._draws = draws[labels]
-        self._length = max(1, round(self._draws.sum())) if len(labels) else 0
+        # Of classes that are never drawn nothing is seen.
+        self._length = max(1, round(self._draws.sum())) if self._draws.any() else 0
         digest = hashlib.sha256(site.encode()).digest()
         self._seed = [seed, int.from_bytes(digest[:8], "big")]
 

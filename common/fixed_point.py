@@ -2,16 +2,18 @@
 
 A real number becomes the nearest multiple of a public step, 2^-36 unless its class says
 otherwise (:meth:`common.sums.Sums.extra_bits`); a whole number stays what it is. With n sites
-each may add at most ``(2^63 - 1) / n`` steps, so that no sum wraps: a site that has more says
-so, and nothing is clipped. The sum of n sites is off by at most ``n / 2`` steps.
+each may add at most ``(2^63 - 1) / n`` steps, so that no sum wraps. What is larger, or no number,
+is cut off there, and counted in a last value of the vector: only the sum of all tells that some
+site had more, for whether one has depends on its records, and a refusal would name it. Such a sum
+is an error. Else the sum of n sites is off by at most ``n / 2`` steps.
 """
 
-import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import RefusalError, ReplyError
+from common.errors import ReplyError
 from common.sums import S, Sums
 
 Ring = NDArray[np.uint64]
@@ -23,19 +25,16 @@ _LARGEST = 2**63 - 1
 
 
 def encode(sums: Sums, sites: int) -> Ring:
-    """Return all arrays as one vector, in the order of their names.
+    """Return all arrays as one vector, in the order of their names, and whether some were cut off.
 
     Parameters
     ----------
     sites : number of sites whose vectors are added.
-
-    Raises
-    ------
-    RefusalError
-        If a value is not finite, or too large for the sum of so many; it names the array.
     """
-    parts = [_steps(sums, name, a, sites) for name, a in sorted(sums.to_record().items())]
-    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+    most = _LARGEST // sites
+    parts = [_steps(sums, name, a, most) for name, a in sorted(sums.to_record().items())]
+    cut = any(was_cut for _, was_cut in parts)
+    return np.concatenate([*(part for part, _ in parts), np.array([cut], np.uint64)])
 
 
 def decode(total: Ring, zero: S) -> S:
@@ -44,10 +43,15 @@ def decode(total: Ring, zero: S) -> S:
     Raises
     ------
     ReplyError
-        If they are none that records can give.
+        If they are none that records can give, or some site had more than it could add.
     """
     if len(total) != length(zero):
         raise ReplyError(f"the sum has {len(total)} values, expected {length(zero)}")
+    if cut := int(total[-1]):
+        raise ReplyError(
+            f"{cut} sites have larger values than a secure sum over so many holds, or none that "
+            "are numbers"
+        )
     record, begin = {}, 0
     for name, like in sorted(zero.to_record().items()):
         part = total[begin : begin + like.size].view(np.int64)
@@ -62,7 +66,12 @@ def decode(total: Ring, zero: S) -> S:
 
 def length(zero: Sums) -> int:
     """Return how many values the vector of such sums has."""
-    return sum(array.size for array in zero.to_record().values())
+    return masked_length(zero.to_record())
+
+
+def masked_length(record: Mapping[str, NDArray[np.generic]]) -> int:
+    """Return the same for sums by name."""
+    return sum(np.size(array) for array in record.values()) + 1
 
 
 def schema(sums: Sums) -> str:
@@ -79,29 +88,17 @@ def _bits(sums: Sums, name: str) -> int:
     return FRACTION_BITS + sums.extra_bits(name)
 
 
-def _steps(sums: Sums, name: str, array: NDArray[np.generic], sites: int) -> Ring:
-    most = _LARGEST // sites
+def _steps(sums: Sums, name: str, array: NDArray[np.generic], most: int) -> tuple[Ring, bool]:
+    """Return an array in steps, none larger than ``most``, and whether some were."""
     if np.issubdtype(array.dtype, np.integer):
         whole = np.asarray(array, np.int64).ravel()
-        # Not the absolute values: that of the smallest integer is negative.
-        if whole.size and not (-most <= whole.min() and whole.max() <= most):
-            raise RefusalError(_too_large(name, float(np.abs(whole.astype(float)).max()), most, 0))
-        return whole.view(np.uint64)
-    bits = _bits(sums, name)
-    with np.errstate(over="ignore"):
-        steps = np.multiply(array, 2.0**bits, dtype=np.float64).ravel()
+        kept = np.clip(whole, -most, most)
+        return kept.view(np.uint64), not np.array_equal(kept, whole)
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.multiply(array, 2.0 ** _bits(sums, name), dtype=np.float64).ravel()
     np.rint(steps, out=steps)
-    largest = max(steps.max(), -steps.min()) if steps.size else 0.0
-    if not math.isfinite(largest):
-        raise RefusalError(f"array '{name}' holds NaN, infinite or far too large values")
     # Doubles near 2^63 / n are multiples of up to 1,024: one below the bound is exact.
-    if largest >= most:
-        raise RefusalError(_too_large(name, largest * 2.0**-bits, most, bits))
-    return np.asarray(steps.astype(np.int64).view(np.uint64))
-
-
-def _too_large(name: str, largest: float, most: int, bits: int) -> str:
-    return (
-        f"array '{name}' holds {largest:.3g}; in a secure sum over this many sites, with steps of "
-        f"2^-{bits}, each may add at most {most * 2.0**-bits:.3g}"
-    )
+    inside = np.abs(steps) < most
+    largest = np.nextafter(float(most), 0.0)
+    kept = np.where(np.isnan(steps), 0.0, np.clip(steps, -largest, largest))
+    return np.asarray(kept.astype(np.int64).view(np.uint64)), not inside.all()

@@ -17,6 +17,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _LEAST = 1e-7  # doubt in an answer
+_MOST_DRAWS = 1000.0  # of an image in an epoch
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Balance:
             torch.tensor(weights if kind == "weights" else even, dtype=torch.float32),
             torch.tensor(offset, dtype=torch.float32),
             config.focal_gamma if kind == "focal" else 0.0,
-            weights if kind == "oversample" else even,
+            np.minimum(weights, _MOST_DRAWS) if kind == "oversample" else even,
             config.smoothing,
         )
 

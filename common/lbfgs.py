@@ -45,6 +45,7 @@ def minimise(
     tolerance: float,
     max_rounds: int,
     memory: int = 40,
+    turning: bool = False,
 ) -> Solution:
     """Minimise every problem until its gradient's norm is at most ``tolerance``.
 
@@ -57,30 +58,36 @@ def minimise(
     tolerance : largest Euclidean norm of a gradient at which a problem counts as solved.
     max_rounds : most evaluations; the caller reads ``gradient_norm`` to see what was reached.
     memory : pairs of steps and gradient changes kept.
+    turning : take a step that was too long anew in the direction that the curvature it has seen
+        gives, and only then shorten it: no three points lie on a line.
     """
     x = start
     value, gradient = evaluate(x)
     rounds = 1
     history: list[tuple[Floats, Floats]] = []
     direction = _direction(gradient, history, precondition)
-    step = np.ones(len(x))
+    step, rejected = np.ones(len(x)), np.zeros(len(x), dtype=np.bool_)
     while rounds < max_rounds and (_norm(gradient) > tolerance).any():
-        trial = x + step[:, None] * direction
+        unsolved = _norm(gradient) > tolerance
+        # A solved problem asks again what it has asked.
+        trial = np.where(unsolved[:, None], x + step[:, None] * direction, x)
         trial_value, trial_gradient = evaluate(trial)
         rounds += 1
         slope = _dot(gradient, direction)
         trial_slope = _dot(trial_gradient, direction)
         accepted = _accept(value, trial_value, slope, trial_slope, step)
-        # A solved problem stays where it is.
-        moved = accepted & (_norm(gradient) > tolerance)
-        history = _remember(history, moved, trial - x, trial_gradient - gradient, memory)
+        moved = accepted & unsolved
+        seen = unsolved if turning else moved
+        history = _remember(history, seen, trial - x, trial_gradient - gradient, memory)
         x = np.where(moved[:, None], trial, x)
         value = np.where(moved, trial_value, value)
         gradient = np.where(moved[:, None], trial_gradient, gradient)
         shorter = step * np.clip(slope / np.minimum(slope - trial_slope, -1e-300), 0.1, 0.5)
-        step = np.where(accepted, 1.0, shorter)
+        step = np.where(accepted | (turning & ~rejected), 1.0, shorter)
+        rejected = ~accepted
+        turned = accepted | turning
         direction = np.where(
-            accepted[:, None], _direction(gradient, history, precondition), direction
+            turned[:, None], _direction(gradient, history, precondition), direction
         )
     return Solution(x, value, _norm(gradient), rounds)
 
@@ -95,13 +102,13 @@ def _accept(
 
 def _remember(
     history: list[tuple[Floats, Floats]],
-    moved: NDArray[np.bool_],
+    asked: NDArray[np.bool_],
     step: Floats,
     change: Floats,
     memory: int,
 ) -> list[tuple[Floats, Floats]]:
-    """Append a pair where a problem moved; the others get zeros, which change nothing."""
-    keep = (moved & (_dot(step, change) > 0))[:, None]
+    """Append a pair where a problem was asked anew; the others get zeros, which change nothing."""
+    keep = (asked & (_dot(step, change) > 0))[:, None]
     if not keep.any():
         return history
     return [*history, (np.where(keep, step, 0.0), np.where(keep, change, 0.0))][-memory:]

@@ -11,11 +11,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import ConfigError
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 STEP = 2.0**-24
 """One of the ring in real numbers: with 64 bits, sums up to 5e11 do not wrap."""
+
+_LARGEST_SCALE = 1e12
 
 Randomness = Callable[[int], bytes]
 """Returns as many random bytes as it is asked for."""
@@ -38,9 +42,28 @@ def noisy(values: Floats, sensitivity: float, noise: float, randomness: Randomne
     rounded = np.rint(values / STEP).astype(np.int64)
     if not noise:
         return rounded
-    # Rounding moves each coordinate by up to half a step, with a unit and without it.
-    scale = noise * (sensitivity / STEP + np.sqrt(values.size))
+    scale = _scale(sensitivity, noise, values.size)
     return rounded + discrete_gaussian(scale, values.size, randomness).reshape(values.shape)
+
+
+def check_noise(sensitivity: float, noise: float, size: int) -> None:
+    """Check, before it is paid for, that :func:`noisy` can make such noise for ``size`` values.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot.
+    """
+    if (scale := _scale(sensitivity, noise, size)) > _LARGEST_SCALE:
+        raise ConfigError(
+            f"noise of {scale * STEP:.3g} for a norm of {sensitivity:g} is more than sums hold, "
+            f"{_LARGEST_SCALE * STEP:.3g}; raise 'epsilon' or lower 'clip_norm'"
+        )
+
+
+def _scale(sensitivity: float, noise: float, size: int) -> float:
+    # Rounding moves each coordinate by up to half a step, with a unit and without it.
+    return float(noise * (sensitivity / STEP + np.sqrt(size)))
 
 
 def discrete_gaussian(scale: float, size: int, randomness: Randomness = os.urandom) -> Ints:
@@ -54,7 +77,7 @@ def discrete_gaussian(scale: float, size: int, randomness: Randomness = os.urand
     ----------
     scale : in (0, 1e12].
     """
-    if not 0 < scale <= 1e12:
+    if not 0 < scale <= _LARGEST_SCALE:
         raise ValueError(f"scale is {scale:g}, expected more than 0 and at most 1e12")
     width = np.floor(scale) + 1
     drawn = np.zeros(0, dtype=np.int64)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from common.accounting import SampledGaussian, noise_for
 from common.feature_map import FeatureMap
-from common.noise import STEP, Ints
+from common.noise import STEP, Ints, check_noise
 from common.private_config import PrivateConfig
 from common.sums import Sums
 from common.svm import with_intercept
@@ -28,6 +28,15 @@ Labels = Sequence[str] | NDArray[np.str_]
 
 OVERVIEW_NORM = math.sqrt(2)
 """Largest norm of what a unit adds to an overview."""
+
+CLASS_SUMS = 4.0
+"""How much longer class sums are than second moments: means want less noise than the scatter."""
+
+MOMENTS_NORM = math.hypot(1.0, CLASS_SUMS)
+"""Largest norm of what a unit adds to the moments of a linear discriminant analysis."""
+
+_MOST_VALUES = 10**8
+"""Of a noisy sum."""
 
 _OVERVIEW_SHARE = 0.15
 """Of the budget, what the overview takes: at epsilon 1 noisy counts of rare classes cost most."""
@@ -48,11 +57,15 @@ def plan(config: PrivateConfig) -> Plan | None:
     Raises
     ------
     ConfigError
-        If no noise is enough.
+        If no noise is enough, or it is more than sums hold.
     """
     if not config.epsilon:
         return None
-    return _plan(config.epsilon, config.delta, config.rate, config.releases)
+    found = _plan(config.epsilon, config.delta, config.rate, config.releases)
+    norm = MOMENTS_NORM if config.classifier == "lda" else config.clip_norm
+    check_noise(OVERVIEW_NORM, found.overview.noise, _MOST_VALUES)
+    check_noise(norm, found.training.noise, _MOST_VALUES)
+    return found
 
 
 @lru_cache(maxsize=16)

@@ -4,6 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+Unit = Literal["lesion_id", "patient_id", "image_id"]
+
 
 class PrivateConfig(BaseModel):
     """How much a lesion may have told when training is over, and how training spends that."""
@@ -14,7 +16,7 @@ class PrivateConfig(BaseModel):
     delta: float = Field(
         default=1e-5, gt=0, lt=1e-2, description="chance that epsilon does not hold"
     )
-    unit: Literal["lesion_id", "patient_id", "image_id"] = Field(
+    unit: Unit = Field(
         default="lesion_id", description="column that names what is private, with all of its images"
     )
     trust: Literal["site", "distributed"] = Field(

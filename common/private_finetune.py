@@ -136,12 +136,17 @@ def clipped_sum(
 
 
 def _clipped(parameters: list[nn.Parameter], weight: Tensor, clip_norm: float) -> Iterator[Tensor]:
-    """Yield each parameter's sum of gradients, every image's clipped over all, then weighted."""
+    """Yield each parameter's sum of gradients, every image's clipped over all, then weighted.
+
+    An image adds nothing where weights that somebody crafted make its gradient no number.
+    """
     samples = [p.grad_sample for p in parameters]  # type: ignore[attr-defined]
     norms = torch.stack([s.flatten(1).norm(dim=1) for s in samples]).norm(dim=0)
-    factors = weight * clip_norm / norms.clamp(min=clip_norm)
+    finite = norms.isfinite()
+    factors = torch.where(finite, weight * clip_norm / norms.clamp(min=clip_norm), 0)
     for sample in samples:
-        yield torch.einsum("n,n...->...", factors, sample)
+        numbers = sample if finite.all() else sample.nan_to_num(0, 0, 0)
+        yield torch.einsum("n,n...->...", factors, numbers)
 
 
 def _vector(tensors: Iterable[Tensor]) -> Floats:

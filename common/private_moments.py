@@ -8,15 +8,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from common.private import Centre, Units
+from common.private import CLASS_SUMS, Centre, Units
 
 Floats = NDArray[np.float64]
-
-CLASS_SUMS = 4.0
-"""How much longer class sums are than second moments: means want less noise than the scatter."""
-
-MOMENTS_NORM = math.hypot(1.0, CLASS_SUMS)
-"""Largest norm of what a unit adds to the moments."""
 
 _LEAST_VARIANCE = 1e-4
 

@@ -33,7 +33,9 @@ UNMASK = "secure.unmask"
 LEAST_SITES = 3
 """With two, each finds the other's share by taking its own from the sum."""
 
-_RECORD = "secure"
+RECORD = "secure"
+"""Record of a question that says which sum it is for."""
+
 _CHUNK = 1 << 16  # numbers masked at a time: what is in use stays in a core's cache
 _ZEROS = bytes(8 * _CHUNK)
 _VERSION = "fedderm secure sum 1"
@@ -64,7 +66,7 @@ class Asked(NamedTuple):
 
     def put_into(self, content: RecordDict) -> RecordDict:
         """Add this to a question's content."""
-        content[_RECORD] = ConfigRecord(
+        content[RECORD] = ConfigRecord(
             {"run": self.run, "number": self.number, "members": self.members}
         )
         return content
@@ -79,7 +81,7 @@ class Asked(NamedTuple):
             If it does not say how it is to be summed.
         """
         try:
-            record = content.config_records[_RECORD]
+            record = content.config_records[RECORD]
             run, number, members = (record[key] for key in cls._fields)
         except KeyError as error:
             raise ReplyError("the question does not say which secure sum it is for") from error
@@ -90,7 +92,7 @@ class Asked(NamedTuple):
 
 def question_digest(content: RecordDict) -> bytes:
     """Return a digest of a question and all that comes with it, but for its secure sum."""
-    return digest(content, without=_RECORD)
+    return digest(content, without=RECORD)
 
 
 def context(asked: Asked, keys: Sequence[bytes], question: bytes, schema: str) -> bytes:

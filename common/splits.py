@@ -69,20 +69,25 @@ def folds(dataset: Dataset, n_folds: int, seed: int) -> NDArray[np.int64]:
 
 
 def assign_splits(
-    dataset: Dataset, test_fraction: float, n_folds: int, seed: int
+    dataset: Dataset, test_fraction: float, n_folds: int, seed: int, *, leave: int | None = None
 ) -> NDArray[np.str_]:
     """Give each image "test" or its fold number as text, shape (n,).
 
     A class with at least ``n_folds + 1`` lesions is in the test set and in every fold.
+
+    Parameters
+    ----------
+    leave : as for :func:`holdout`, for a test set that does not depend on ``n_folds``, which it
+        does by default.
     """
-    test = holdout(dataset, test_fraction, seed, leave=n_folds)
+    test = holdout(dataset, test_fraction, seed, leave=n_folds if leave is None else leave)
     splits = np.full(len(dataset), TEST, dtype=f"<U{max(len(TEST), len(str(n_folds)))}")
     splits[~test] = folds(dataset.select(~test), n_folds, seed).astype(np.str_)
     return splits
 
 
 def site_splits(
-    dataset: Dataset, test_fraction: float, n_folds: int, seed: int
+    dataset: Dataset, test_fraction: float, n_folds: int, seed: int, *, leave: int | None = None
 ) -> NDArray[np.str_]:
     """Return the splits that the rows carry, or assign them where they carry none.
 
@@ -95,7 +100,7 @@ def site_splits(
         If the rows carry a fold that ``n_folds`` does not have.
     """
     if not dataset.splits.any():
-        return assign_splits(dataset, test_fraction, n_folds, seed)
+        return assign_splits(dataset, test_fraction, n_folds, seed, leave=leave)
     carried = {int(split) for split in dataset.splits if split != TEST}
     if carried and max(carried) >= n_folds:
         raise DataError(

@@ -153,6 +153,7 @@ class Sites:
     def __init__(self, federation: Federation, config: RunConfig, folder: RunFolder):
         if config.epsilon and config.unit == "image_id":
             _log.warning("an image is private, not a lesion: one of six has six times epsilon")
+        plan(config)  # what cannot be paid for is said before a site is asked
         self._federation, self._config, self._folder = federation, config, folder
 
     def sum(self, question: str, step: int, shape: tuple[int, ...], arrays: Arrays) -> Floats:

@@ -96,7 +96,7 @@ class _Site:
             return session.mask(asked, question_digest(question), Gated(share))
 
     def _session(self) -> Session:
-        return Session(self._folder, self._name, _RUN)
+        return Session(self._folder, self._folder / "seals", self._name, _RUN)
 
 
 def _add_plain(content: RecordDict, zero: Weights, sites: int) -> Weights:

@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.moments import Moments
-from common.private import OVERVIEW_NORM, Centre, Objective, clipped_pulls, plan
-from common.private_moments import CLASS_SUMS, MOMENTS_NORM, shortened, unpacked
+from common.private import (
+    CLASS_SUMS,
+    MOMENTS_NORM,
+    OVERVIEW_NORM,
+    Centre,
+    Objective,
+    clipped_pulls,
+    plan,
+)
+from common.private_moments import shortened, unpacked
 from simulations.one_run import OneRun, judge
 from simulations.rehearsal import AllSites, Seen, rehearse
 

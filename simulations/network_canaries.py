@@ -16,7 +16,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from client.private import sample
-from client.private_finetune import noisy_sum
+from client.private_finetune import clipped
 from common.config import RunConfig
 from common.network import DEVICE, shared_network, trunk
 from common.private import Units
@@ -86,7 +86,8 @@ def audit_network(config: RunConfig, sites: int, m: int | None = None) -> OneRun
             own = canaries.select(included & (canaries.site == number))
             units = Units.apart(np.zeros((len(own), 0)), own.y)
             draw = partial(own.batches, config.rate)
-            sums.append(noisy_sum(config, units, question, sent, draw).decoded())
+            noisy = clipped(config, units, question, sent, draw).noisy(config.honest)
+            sums.append(noisy.decoded())
         seen = [np.sum(sums, axis=0)] if config.trust == "distributed" else sums
         for i, channel in enumerate(channels):
             new = _evidence(config, part, canaries.select(channel), question, sent, seen[i])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from client.private import noisy_sum
+from client.private import clipped
 from common.config import RunConfig
 from common.private import NoisySum, Units
 from server.private import Arrays, Learned, learn
@@ -76,7 +76,9 @@ def rehearse(config: RunConfig, units: AllSites) -> tuple[Learned, list[Seen]]:
 
 def ask(config: RunConfig, units: AllSites, question: str, sent: Arrays) -> Seen:
     """Return what a coordinator sees of one question to all sites."""
-    answers: list[NoisySum] = [noisy_sum(config, own, question, sent) for own in units.by_site]
+    answers: list[NoisySum] = [
+        clipped(config, own, question, sent).noisy(config.honest) for own in units.by_site
+    ]
     if config.trust == "distributed":
         answers = [reduce(add, answers)]
     return Seen(question, sent, [answer.decoded() for answer in answers])

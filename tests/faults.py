@@ -51,8 +51,9 @@ HARMLESS = "twice"
 _HOUR = 3600.0
 _MIDWAY: tuple[tuple[Any, str], ...] = (
     (client.finetune.LocalSteps, "step"),
-    (client.private, "noisy_sum"),
-    (client.private.Ledger, "reserve"),
+    (client.private, "clipped"),
+    (client.private.Ledger, "answer"),
+    (client.private.Ledger, "reserve_all"),
     (client.private.Ledger, "settle"),
     (client.secure, "write_atomically"),
     (client.state, "write_arrays"),

@@ -42,7 +42,9 @@ class Site:
 
     def __init__(self, folder: Path, name: str, run: str = RUN, least: int = 0) -> None:
         self.name = name
-        self._open: Callable[[], Session] = lambda: Session(folder / name, name, run, least)
+        self._open: Callable[[], Session] = lambda: Session(
+            folder / name, folder / "seals", name, run, least
+        )
         (folder / name).mkdir(parents=True, exist_ok=True)
         self.identity = Identity.begun(folder / name)
 

@@ -53,7 +53,11 @@ def write_features(data: Path, config: RunConfig, spoiled: Collection[str] = ())
 def hospital_file(
     data: Path, folder: Path, cache: Path | None = None, weights: Path | None = None, **rules: Any
 ) -> Path:
-    """Write the file of a hospital's operator, who is called after the folder of the data."""
+    """Write the file of a hospital's operator, who is called after the folder of the data.
+
+    It allows sums over few lesions, as which the tests' sites have no others.
+    """
+    rules = {"min_active": 1, "least_lesions": 0, **rules}
     places = {"data": data.resolve(), "cache": cache or folder / "cache", "seals": folder / "seals"}
     if weights is not None:
         places["weights"] = weights

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 import client.private
-from client.private import noisy_sum
+from client.private import clipped
 from common.config import RunConfig
 from common.noise import STEP
 from common.private import Centre, Objective, Units, clipped_gradients, overview, plan
@@ -48,7 +48,7 @@ def _run(lesions: int) -> list[np.ndarray]:
     """Return all that leaves a site with so many lesions in a run."""
     units = Units.apart(X[:lesions], Y[:lesions])
     questions = ["overview", *["gradient"] * STEPS]
-    return [noisy_sum(CONFIG, units, q, KNOWN).values.ravel() * STEP for q in questions]
+    return [clipped(CONFIG, units, q, KNOWN).noisy(1).values.ravel() * STEP for q in questions]
 
 
 def _statistic() -> Callable[[list[np.ndarray]], float]:

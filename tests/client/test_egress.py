@@ -20,7 +20,7 @@ from client.operator import Operator
 from client.site import SITE
 from common.config import RunConfig
 from common.dataset import DIAGNOSES, METADATA_FILE, Dataset
-from common.errors import DataError
+from common.errors import DataError, Reason
 from common.feature_map import FeatureMap
 from common.secure import KEY, PEERS, UNMASK
 from common.sums import Sums
@@ -40,6 +40,7 @@ class Node:
         self.data = sorted(config.sites.iterdir())[0]
         self.file = hospital_file(self.data, folder, config.cache, **rules)
         self._grid = InProcessGrid(app, [{SITE: str(self.file)}], config.flat())
+        self.run = 1
 
     @property
     def operator(self) -> Operator:
@@ -48,12 +49,13 @@ class Node:
     def ask(self, question: str, arrays: dict | None = None, **values: Any) -> RecordDict:
         content = pack(arrays or {}, {"question": question, **values})
         message = Message(content, 1, "query", group_id="5")
+        self._grid._contexts[1].run_id = self.run
         return self._grid.send_and_receive([message])[0].content
 
-    def refusal(self, question: str, arrays: dict | None = None, **values: Any) -> str:
+    def refusal(self, question: str, arrays: dict | None = None, **values: Any) -> Reason:
         reply = self.ask(question, arrays, **values)
         assert not unpack_arrays(reply)
-        return str(unpack_values(reply)["refused"])
+        return Reason(str(unpack_values(reply)["refused"]))
 
     def logged(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.operator.state / FILE).open()]
@@ -91,6 +93,11 @@ def answers(monkeypatch: pytest.MonkeyPatch, **arrays: np.ndarray) -> None:
     monkeypatch.setattr(client.svm, "answer", lambda *_: Loose(arrays))
 
 
+ASKED = {"weights": np.zeros((1, 7, N_FEATURES + 1)), "calibration": np.ones((2, 7))}
+"""What comes with ``calibrate``."""
+
+MAP = "0b" * 32
+
 CALIBRATION = {
     "count": np.array(50),
     "loss": np.array(1.0),
@@ -100,8 +107,12 @@ CALIBRATION = {
 
 
 def test_what_is_declared_leaves(hospital, monkeypatch):
-    answers(monkeypatch, **CALIBRATION)
-    assert unpack_arrays(hospital().ask("calibrate")).keys() == CALIBRATION.keys()
+    """Whether it is a number is the coordinator's to check: refusing would tell what is not."""
+    for changed in ({}, {"loss": np.array(np.nan)}):
+        answers(monkeypatch, **{**CALIBRATION, **changed})
+        node = hospital()
+        assert unpack_arrays(node.ask("calibrate", ASKED, map=MAP)).keys() == CALIBRATION.keys()
+    assert [record["norm"] for record in node.logged()[-1]["records"]][1] is None
 
 
 @pytest.mark.parametrize(
@@ -112,16 +123,17 @@ def test_what_is_declared_leaves(hospital, monkeypatch):
         ({"gradient": np.ones((7, 2))}, "'gradient' would leave as <f8[7, 2]"),
         ({"gradient": np.ones((60, 7))}, "'gradient' would leave as <f8[60, 7]"),
         ({"loss": np.array([1.0])}, "'loss' would leave as <f8[1]"),
-        ({"loss": np.array(np.nan)}, "'loss' holds NaN or infinite"),
     ],
 )
-def test_nothing_else_does(hospital, monkeypatch, changed, reason):
+def test_nothing_else_does(hospital, monkeypatch, caplog, changed, reason):
     answers(monkeypatch, **{**CALIBRATION, **changed})
     node = hospital()
-    assert reason in node.refusal("calibrate")
-    assert [line["refused"] for line in node.logged()] == [node.logged()[0]["refused"]]
+    assert node.refusal("calibrate", ASKED, map=MAP) is Reason.UNDECLARED
+    assert [line["refused"] for line in node.logged()] == [Reason.UNDECLARED]
     answers(monkeypatch, **{k: v for k, v in CALIBRATION.items() if k != "loss"})
-    assert "'loss' is missing" in node.refusal("calibrate")
+    assert node.refusal("calibrate", ASKED, map=MAP) is Reason.UNDECLARED
+    assert reason in caplog.text
+    assert "'loss' is missing" in caplog.text
 
 
 def test_nor_does_a_record_beside_the_declared_ones(hospital, monkeypatch):
@@ -131,84 +143,119 @@ def test_nor_does_a_record_beside_the_declared_ones(hospital, monkeypatch):
         return content
 
     monkeypatch.setattr("client.app._answer", smuggled)
-    assert hospital().refusal("calibrate") == "'more' is no record that may leave this site"
+    assert hospital().refusal("calibrate") is Reason.UNDECLARED
 
 
 def test_masks_hide_what_was_checked_and_nothing_else(hospital, monkeypatch):
     """An array of that name is no way around, nor one with more values."""
     answers(monkeypatch, masked=np.zeros(9, np.int64))
-    assert hospital().refusal("calibrate") == "'masked' is no record that may leave this site"
+    assert hospital().refusal("calibrate", ASKED, map=MAP) is Reason.UNDECLARED
 
-    def longer(*arguments: Any) -> RecordDict:
+    def masked(*arguments: Any) -> RecordDict:
         arguments[-1].update(CALIBRATION)
-        return pack({"masked": np.zeros(1 + 1 + 14 + 21 + 1, np.int64)}, {})
+        return pack({"masked": np.zeros(size, np.int64)}, {})
 
-    monkeypatch.setattr("client.app._answer", longer)
-    assert "has not as many values as what it hides" in hospital().refusal("calibrate")
+    monkeypatch.setattr("client.app._answer", masked)
+    size = 1 + 1 + 14 + 21 + 1  # the last says whether a value was too large
+    assert "refused" not in unpack_values(hospital().ask("calibrate"))
+    size += 1
+    assert hospital().refusal("calibrate") is Reason.UNDECLARED
 
 
-def test_nor_does_an_array_with_a_value_for_each_image_or_lesion(hospital, monkeypatch):
+def test_nor_does_an_array_of_another_length_than_settings_and_question_make(hospital, monkeypatch):
+    """Such as one with a value for each image; lengths that are allowed do not depend on it."""
     node = hospital()
-    dataset = Dataset.open(node.data)
-    for length in (len(dataset), len(dataset.by_lesion.sizes)):
-        size = length * (length + 1) // 2
-        moments = {
-            "class_weight": np.full(7, 30.0),
-            "class_sum": np.ones((7, length)),
-            "gram": np.ones(size),
-        }
-        answers(monkeypatch, **moments)
-        assert "as long as this site has images or lesions" in node.refusal("mapped_moments")
-        # Where the coordinator's own arrays say how long, that tells nothing.
-        reply = node.ask("mapped_moments", {"weights": np.ones((7, length))})
-        assert unpack_arrays(reply)["gram"].shape == (size,)
-        answers(monkeypatch, **{**moments, "gram": np.ones(size + 1)})
-        assert "'gram' would leave as" in node.refusal("mapped_moments")
+
+    def moments(length: int) -> dict[str, np.ndarray]:
+        gram = np.ones(length * (length + 1) // 2)
+        sums = {"class_sum": np.ones((7, length)), "gram": gram}
+        return {"class_weight": np.full(7, 30.0), **sums}
+
+    answers(monkeypatch, **moments(N_FEATURES))
+    assert unpack_arrays(node.ask("mapped_moments", map=MAP))
+    for length in (len(Dataset.open(node.data)), N_FEATURES - 1, N_FEATURES + 1):
+        answers(monkeypatch, **moments(length))
+        assert node.refusal("mapped_moments", map=MAP) is Reason.UNDECLARED
+    answers(monkeypatch, **{**moments(N_FEATURES), "gram": np.ones(9)})
+    assert node.refusal("mapped_moments", map=MAP) is Reason.UNDECLARED
 
 
 def test_small_counts_leave_in_secure_sums_only(hospital, monkeypatch):
     answers(monkeypatch, **{**CALIBRATION, "count": np.array(4)})
-    assert "has a count below 5" in hospital(least_count=5).refusal("calibrate")
-    assert "refused" not in unpack_values(hospital(least_count=4).ask("calibrate"))
+    assert hospital(least_count=5).refusal("calibrate", ASKED, map=MAP) is Reason.FEW
+    assert unpack_arrays(hospital(least_count=4).ask("calibrate", ASKED, map=MAP))
     answers(monkeypatch, **{**CALIBRATION, "count": np.array(0)})
-    assert "refused" not in unpack_values(hospital(least_count=5).ask("calibrate"))
+    assert unpack_arrays(hospital(least_count=5).ask("calibrate", ASKED, map=MAP))
     monkeypatch.undo()
-    assert "has a count below" in hospital(least_count=5).refusal("moments")
-    assert "has a count below 1000" in hospital(least_count=1000).refusal("join")
+    assert hospital(least_count=5).refusal("moments") is Reason.FEW
+    assert hospital(least_count=1000).refusal("join") is Reason.FEW
     secure = hospital({"secure": True}, least_count=5)
     # It gets as far as the protocol, which knows no such run.
-    assert "has no key of this run" in secure.refusal(UNMASK, run="ab", round=1, envelopes=[])
+    assert secure.refusal(UNMASK, run="ab", round=1, envelopes=[]) is Reason.ORDER
 
 
 @pytest.mark.parametrize(
     ("rules", "reason"),
     [
-        ({"methods": ["finetune", "private"]}, "does not allow method svm, but finetune, private"),
-        ({"least_sites": 3}, "in secure sums only, over 3 sites or more; set secure=true"),
-        ({"least_lesions": 1000}, "fewer than the 1000 lesions with which"),
+        ({"methods": ["finetune", "private"]}, Reason.METHOD),
+        ({"least_sites": 3}, Reason.SECURE),
+        ({"min_active": 20}, Reason.MIN_ACTIVE),
     ],
 )
 def test_the_operators_rules_hold_for_every_question(hospital, rules, reason):
     node = hospital(**rules)
     for question in ("join", "moments", "hinge", KEY, PEERS, "magic"):
-        assert reason in node.refusal(question)
+        assert node.refusal(question) is reason
     assert not unpack_values(node.ask("close", finished=True))
+
+
+def test_few_lesions_of_a_class_leave_in_secure_sums_only(hospital):
+    """Those of one would be a patient's features, and a class alone has none to hide among."""
+    for node in (hospital(least_lesions=1000), hospital(least_lesions=20)):
+        for question in ("join", "moments"):
+            assert node.refusal(question) is Reason.FEW
+    assert "refused" not in unpack_values(hospital(least_lesions=1).ask("join"))
+    secure = hospital({"secure": True}, least_lesions=1000)
+    assert "refused" not in unpack_values(secure.ask("join"))
+
+
+def test_a_site_of_one_class_answers_in_secure_sums_only(config, tmp_path):
+    config = config.model_copy(update={"cache": tmp_path / "cache"})
+    node = Node(config, tmp_path / "hospital", least_lesions=1)
+    table = node.data / METADATA_FILE
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([header, *(row for row in rows if ",nv," in row)]))
+    assert node.refusal("moments") is Reason.FEW
 
 
 def test_a_day_has_so_many_answers_and_bytes(hospital, monkeypatch):
     answers(monkeypatch, **CALIBRATION)
     node = hospital(rounds_a_day=2)
     for _ in range(2):
-        node.ask("calibrate")
-    assert "2 answers left within a day" in node.refusal("calibrate")
+        node.ask("calibrate", ASKED, map=MAP)
+    assert node.refusal("calibrate", ASKED, map=MAP) is Reason.QUOTA
     monkeypatch.setattr("client.egress._day_ago", lambda: "2999-01-01T00:00:00+00:00")
-    assert "refused" not in unpack_values(node.ask("calibrate"))
-    large = hospital(megabytes_a_day=1)
+    assert unpack_arrays(node.ask("calibrate", ASKED, map=MAP))
+    large = hospital({"kernel": "rbf", "fourier": 999}, megabytes_a_day=1)
     answers(monkeypatch, class_weight=np.full(7, 30.0), class_sum=np.ones((7, 999)), gram=GRAM)
-    assert "more than the 1 MB a day" in large.refusal("mapped_moments")
+    assert large.refusal("mapped_moments", map=MAP) is Reason.QUOTA
 
 
 GRAM = np.ones(999 * 500)
+
+
+def test_rounds_and_questions_are_counted_over_all_runs(hospital):
+    """Refusals are answers too; who the site is may be asked without end."""
+    weights = {"weights": ASKED["weights"]}
+    node = hospital(rounds=2, questions=4)
+    for run in range(2):
+        node.run = 100 + run
+        assert node.refusal("hinge", weights, map=MAP) is Reason.ORDER
+    assert node.refusal("hinge", weights, map=MAP) is Reason.QUOTA
+    node.run = 999
+    assert unpack_arrays(node.ask("moments"))
+    assert node.refusal("moments") is Reason.QUOTA
+    assert "refused" not in unpack_values(node.ask("join"))
 
 
 def test_each_message_is_logged_before_it_leaves(hospital):
@@ -229,7 +276,7 @@ def test_each_message_is_logged_before_it_leaves(hospital):
         assert record["norm"] == pytest.approx(np.linalg.norm(array))
     assert sums["bytes"] == sum(array.nbytes for array in moments.values())
     assert (join["records"], prepare["records"], sums["spent"]) == ([], [], None)
-    assert magic["refused"] == "no question 'magic' in method svm"
+    assert magic["refused"] == Reason.FORM
     *lines, last = lines_of(node.operator)
     assert len(lines) == 4
     assert last == f"verified: 4 messages, {sum(line['bytes'] for line in node.logged())} bytes"
@@ -239,7 +286,7 @@ def test_the_coordinators_words_forge_no_line(hospital, caplog):
     node = hospital()
     node.ask("x\nverified: 7 messages\x1b[2K")
     [line, last] = lines_of(node.operator)
-    assert "x?verified: 7 messages?[2K" in line
+    assert "verified: 7 messages" not in line
     assert last.startswith("verified: 1 messages")
     assert all("\n" not in record.getMessage() for record in caplog.records)
 
@@ -254,9 +301,8 @@ def test_what_cannot_be_logged_does_not_leave(hospital, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("client.sealed_log.os.fsync", full)
-        reason = "this site cannot log what leaves it, so nothing does"
-        assert node.refusal("moments") == reason
-        assert node.refusal("magic") == reason
+        assert node.refusal("moments") is Reason.UNLOGGED
+        assert node.refusal("magic") is Reason.UNLOGGED
     assert node.logged() == before
     assert unpack_arrays(node.ask("moments"))
 
@@ -276,7 +322,7 @@ def test_tampering_shows(hospital, tampering):
         file.unlink()
     with pytest.raises(DataError, match="was changed"):
         list(lines_of(node.operator))
-    assert node.refusal("join") == "this site cannot log what leaves it, so nothing does"
+    assert node.refusal("join") is Reason.UNLOGGED
     assert log_of(node.operator).seal.parent == file.parents[1] / "seals"
 
 
@@ -361,4 +407,4 @@ def test_every_record_of_a_private_or_secure_run_is_in_the_table_of_the_document
         name for question in ("overview", "gradient", "moments") for name in questions[question]
     }
     values = {name for each in declared.VALUES.values() for name in each}
-    assert sums | values | {*declared.MASKS, BOUND} == listed_records() - questions.keys()
+    assert sums | values | {declared.MASKED, BOUND} == listed_records() - questions.keys()

@@ -13,6 +13,7 @@ from flwr.app import Context, RecordDict
 
 import client.finetune
 from client.finetune import answer
+from client.questions import Asked, check
 from client.site import Site
 from common.augment import decode, normalise, prediction_view
 from common.backbone import input_statistics
@@ -82,6 +83,7 @@ def _values(site: Site, number: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def _ask(site: Site, question: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+    check(site, Asked(1, "1", question, arrays, {"question": question, **values}))
     return answer(site, question, arrays, values, Context(1, 1, {}, RecordDict(), {}))
 
 
@@ -216,25 +218,31 @@ def test_fedprox_holds_a_site_near_the_start(make_site) -> None:
 
 
 REFUSED = {
-    "a missing tensor": (lambda a: _without(a, "head.bias"), "array 'head.bias' is missing"),
-    "another tensor": (lambda a: a | {"x": a["head.bias"]}, "array 'x' is unknown"),
+    "a missing tensor": (lambda a: _without(a, "head.bias"), "'head.bias' is missing"),
+    "another tensor": (lambda a: a | {"x": a["head.bias"]}, "nothing named 'x' belongs"),
     "another stage's": (
         lambda a: a | {f"backbone.{STAGE}.0.conv1.bias": np.zeros(96, np.float32)},
-        rf"stage 'head' cannot .*: array 'backbone.{STAGE}.* is unknown",
+        rf"nothing named 'backbone.{STAGE}.* belongs",
     ),
-    "no moments": (lambda a: _without(a, "exp_avg/head.bias"), "array 'exp_avg/.* is missing"),
+    "no moments": (lambda a: _without(a, "exp_avg/head.bias"), "'exp_avg/.* is missing"),
     "control variates": (
         lambda a: a | {"control/head.bias": a["head.bias"]},
-        "array 'control/head.bias' is unknown",
+        "nothing named 'control/head.bias' belongs",
     ),
     "another shape": (
         lambda a: a | {"head.weight": a["head.weight"].T},
-        r"'head.weight' has the shape \[96, 7\], expected \[7, 96\]",
+        r"'head.weight', <f4\[96, 7\], is not Form\(shape=\(7, 96\)",
     ),
     "a scalar": (
-        lambda a: a | {"step/head.bias": np.zeros(1)},
-        r"'step/head.bias' has the shape \[1\]",
+        lambda a: a | {"step/head.bias": np.zeros(1, np.float32)},
+        r"'step/head.bias', <f4\[1\], is not Form",
     ),
+    "negative squares": (
+        lambda a: a | {"exp_avg_sq/head.bias": -a["exp_avg_sq/head.bias"] - 1},
+        "'exp_avg_sq/head.bias', .* is not Form",
+    ),
+    "no numbers": (lambda a: a | {"head.bias": a["head.bias"] * np.nan}, "'head.bias', .* is not"),
+    "huge ones": (lambda a: a | {"head.bias": a["head.bias"] + 1e7}, "'head.bias', .* is not Form"),
 }
 
 
@@ -251,16 +259,19 @@ def test_tensors_that_are_not_the_stages_are_refused(make_site, what) -> None:
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("number", [-1, 6, 10**9])
-def test_a_round_beyond_the_plan_is_refused(make_site, number) -> None:
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(-1, "value 'round' is"), (6, "no round 6; this run has 6"), (10**9, "no round 1000000000")],
+)
+def test_a_round_beyond_the_plan_is_refused(make_site, number, message) -> None:
     site = make_site()
-    with pytest.raises(RefusalError, match=f"there is no round {number}; this run has 6"):
+    with pytest.raises(RefusalError, match=message):
         _ask(site, "train", _tensors(site, HEAD), _values(site, number))
 
 
 def test_a_runs_name_cannot_lead_out_of_its_folder(make_site) -> None:
     site = make_site(strategy="scaffold", **PLAIN)
-    with pytest.raises(RefusalError, match="is no name of a run"):
+    with pytest.raises(RefusalError, match="value 'run' is"):
         _train(site, run="../../../elsewhere")
 
 
@@ -272,8 +283,9 @@ def _about(stage: str = HEAD, **changes: Any) -> dict[str, Any]:
     ("question", "changes", "message"),
     [
         ("evaluate", {"scores": "cd" * 32}, "were not sent in this run; send them first"),
-        ("evaluate", {"scores": "../../x"}, "is no digest of weights"),
-        ("evaluate", {"subset": "all"}, "'all' is no part of the images; parts are train, "),
+        ("evaluate", {"scores": "../../x"}, "value 'scores' is"),
+        ("evaluate", {"subset": "all"}, "value 'subset' is"),
+        ("evaluate", {"subset": "train"}, "value 'subset' is"),
         ("weights", {}, "no question 'weights' in method finetune"),
     ],
 )
@@ -326,9 +338,11 @@ def test_a_head_of_its_own_learns_from_the_sites_images_alone(make_site, dataset
     arrays |= RULE
     site = make_site(personal=40, lr=0.05, imbalance="none", smoothing=0)
     labels = training_labels(site.dataset)
-    ask = lambda digest, **about: _ask(  # noqa: E731
-        site, "evaluate", arrays, _about(scores=digest * 32, subset="train", **about)
-    )
+
+    def ask(digest: str, **about: Any) -> Any:  # of no site that a coordinator asks
+        about = _about(scores=digest * 32, subset="train", **about)
+        return answer(site, "evaluate", arrays, about, Context(1, 1, {}, RecordDict(), {}))
+
     shared, own = ask("aa"), ask("bb", personal=True)
     assert shared.log_loss[0] == pytest.approx(len(labels) * np.log(7), rel=1e-4)
     assert own.log_loss[0] < 0.7 * shared.log_loss[0]

@@ -14,6 +14,7 @@ import client.pins
 from client.app import app
 from client.site import SITE
 from common.config import RunConfig
+from common.errors import Reason
 from common.wire import pack, unpack_values
 from simulations import cli
 from simulations.grid import InProcessGrid
@@ -62,17 +63,18 @@ def test_what_is_pinned_is_answered_for(config, pinned):
     assert refusal(config, pinned) is None
 
 
-def test_other_weights_are_refused(config, pinned, tmp_path):
+def test_other_weights_are_refused(config, pinned, tmp_path, caplog):
     other = tmp_path / "weights.safetensors"
     shutil.copy(config.weights, other)
     content = bytearray(other.read_bytes())
     content[-1] ^= 1
     other.write_bytes(content)
     found = refusal(changed(config, tmp_path / "run", weights=other), pinned)
-    assert found.startswith("the weights of this site, ")
+    assert found == Reason.PINS
+    assert "the weights of this site, " in caplog.text
 
 
-def test_another_network_is_refused(config, pinned, tmp_path, monkeypatch):
+def test_another_network_is_refused(config, pinned, monkeypatch, caplog):
     """It has the pinned weights under the pinned names, but does something else with them."""
     network = client.pins.network_digest(config)
     real = client.pins.network_digest
@@ -81,7 +83,8 @@ def test_another_network_is_refused(config, pinned, tmp_path, monkeypatch):
     module = shared_network(config.backbone, config.weights)
     monkeypatch.setattr(module.backbone.conv1[0], "stride", (1, 1))
     assert real(config) != network
-    assert refusal(config, pinned).startswith("the network of this site, ")
+    assert refusal(config, pinned) == Reason.PINS
+    assert "the network of this site, " in caplog.text
 
 
 EDITED = """
@@ -109,10 +112,10 @@ def test_one_changed_character_of_the_program_is_another_program(tmp_path):
     assert digest_of_code(tmp_path) != edited
 
 
-def test_another_program_is_refused(config, pinned, monkeypatch):
+def test_another_program_is_refused(config, pinned, monkeypatch, caplog):
     monkeypatch.setattr(client.pins, "code_digest", lambda: "0" * 64)
-    found = refusal(config, pinned)
-    assert found.startswith("the code of this site, 000000000000, is not what its operator pinned")
+    assert refusal(config, pinned) == Reason.PINS
+    assert "the code of this site, 000000000000, is not what its operator pinned" in caplog.text
 
 
 @pytest.mark.parametrize("spoil", [lambda text: text[9:], lambda text: "", lambda text: text + "x"])

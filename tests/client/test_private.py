@@ -14,14 +14,18 @@ from scipy import stats
 
 import client.private
 from client.app import app
+from client.ledger import Ledger
 from client.operator import Operator
 from client.private import answer, ledger_of
+from client.questions import Asked, check
 from client.site import Site
+from common.accounting import SampledGaussian
 from common.config import RunConfig
 from common.dataset import write_metadata
-from common.errors import ConfigError, RefusalError
+from common.errors import ConfigError, DataError, RefusalError
 from common.noise import STEP
 from common.private import (
+    MOMENTS_NORM,
     OVERVIEW_NORM,
     Centre,
     Objective,
@@ -31,7 +35,7 @@ from common.private import (
     plan,
     public_map,
 )
-from common.private_moments import MOMENTS_NORM, moments
+from common.private_moments import moments
 from common.wire import pack, unpack_arrays, unpack_values
 from simulations.grid import InProcessGrid
 from tests.documents import listed_records
@@ -73,8 +77,12 @@ def _ask(site: Site, step: int, run: str = RUN, **changed: Any) -> np.ndarray:
         "weights": np.zeros((CLASSES, DIMENSIONS + 1)),
     }
     arrays = {**known, **changed} if step else {}
-    sums = answer(site, question, arrays, {"run": run, "step": step}, CONTEXT)
-    return sums.to_record()["values"] * STEP
+    return _answer(site, question, arrays, {"run": run, "step": step}).to_record()["values"] * STEP
+
+
+def _answer(site: Site, question: str, arrays: dict, values: dict) -> Any:
+    check(site, Asked(1, "1", question, arrays, {"question": question, **values}))
+    return answer(site, question, arrays, values, CONTEXT)
 
 
 def _lesions(site: Site) -> Units:
@@ -116,12 +124,12 @@ def test_a_patient_with_many_lesions_counts_once(make_site):
 
 
 def test_units_that_the_table_does_not_name_are_refused(make_site):
-    with pytest.raises(RefusalError, match="'unit' is patient_id, which the site's table lacks"):
+    with pytest.raises(DataError, match="'unit' is patient_id, which the site's table lacks"):
         _ask(make_site(epsilon=2, unit="patient_id"), 0)
     site = make_site(epsilon=2)
     first = int(np.flatnonzero(~site.held_out)[0])
     _name_patients(site, ["" if i == first else "someone" for i in range(len(site.dataset))])
-    with pytest.raises(RefusalError, match="training images; fill that column in"):
+    with pytest.raises(DataError, match="some images; fill that column in"):
         _ask(make_site(epsilon=2, unit="patient_id"), 0)
 
 
@@ -149,7 +157,7 @@ def test_moments_are_noisy_and_sent_once(make_site):
 
     def ask(site: Site, step: int = 1) -> np.ndarray:
         values = {"run": RUN, "step": step}
-        sums = answer(site, "moments", arrays, values, CONTEXT)
+        sums = _answer(site, "moments", arrays, values)
         return sums.to_record()["values"] * STEP
 
     clear_site = make_site(epsilon=0, classifier="lda")
@@ -223,7 +231,7 @@ def test_a_sample_has_its_rate(make_site):
 
 def test_a_run_that_the_budget_does_not_cover_is_refused_before_it_begins(make_site):
     _ask(make_site(epsilon=2), 0)
-    with pytest.raises(RefusalError, match="the privacy budget does not allow 'overview'"):
+    with pytest.raises(RefusalError, match="does not allow 'overview and training'"):
         _ask(make_site(epsilon=2), 0, run="0c" * 8)
 
 
@@ -232,20 +240,78 @@ def test_the_limit_is_the_operators(make_site):
         _ask(make_site(hospital=True, limit=1.0, epsilon=2), 0)
 
 
-def test_a_hospitals_ledger_keeps_its_delta(make_site):
-    site = make_site(hospital=True, limit=3.0, epsilon=2)
-    assert (_ask(site, 0) != 0).any()
-    with pytest.raises(ConfigError, match="has the delta"):
-        _ask(make_site(hospital=True, limit=3.0, epsilon=2, delta=1e-4), 1)
+def test_unit_and_largest_delta_are_the_operators(make_site):
+    """And a smaller delta of a run is accounted for at the ledger's."""
+    for changes in ({"unit": "image_id"}, {"delta": 1.1e-5}, {"delta": 0.0062}):
+        site = make_site(hospital=True, limit=3.0, epsilon=2, **changes)
+        for ask in (lambda site: _ask(site, 0), client.private.describe):
+            with pytest.raises(RefusalError, match="the operator's rules have lesion_id"):
+                ask(site)
+    assert (_ask(make_site(hospital=True, limit=3.0, epsilon=2, delta=1e-6), 0) != 0).any()
+    account = ledger_of(make_site(hospital=True, limit=3.0, epsilon=2)).account()
+    assert (account.unit, account.delta) == ("lesion_id", 1e-5)
+    assert account.spent < 2
+
+
+def test_joining_begins_no_ledger_and_pins_no_split(make_site):
+    for changes in ({"seed": 7}, {"folds": 5}, {"test_fraction": 0.5}, {}):
+        site = make_site(hospital=True, limit=9.0, epsilon=2, **changes)
+        told = client.private.describe(site)["fingerprint"]
+        assert not (site.own_folder / "ledger").exists()
+        # Nobody who guesses the data can check it by what is told.
+        assert told != site.fingerprint
+    first = make_site(hospital=True, limit=9.0, epsilon=2, seed=7, folds=5, test_fraction=0.5)
+    honest = make_site(hospital=True, limit=9.0, epsilon=2)
+    assert (first.held_out == honest.held_out).all()
+    _ask(first, 0)
+    assert (_ask(honest, 0, run="0c" * 8) != 0).any()
+    assert len(ledger_of(honest).account().history) == 4
+
+
+def test_a_ledger_of_before_is_carried_over(make_site):
+    """Then it went by a digest of the run's splits too."""
+    site = make_site(hospital=True, limit=9.0, epsilon=2)
+    write_metadata(site.folder, [replace(image, split="") for image in site.dataset.images])
+    site = make_site(hospital=True, limit=9.0, epsilon=2)
+    assert site.operator is not None
+    seals = site.operator.seals
+    before = site.former_fingerprint
+    assert before != site.fingerprint
+    old = Ledger.open(site.own_folder / "ledger", before, "lesion_id", 9.0, 1e-5, seals)
+    old.reserve(SampledGaussian(5.0, 1.0), "overview")
+    spent = old.account().spent
+    assert ledger_of(site).account().spent == spent
+    _ask(site, 0)
+    assert ledger_of(site).account().spent > spent
+    assert sorted(seal.suffix for seal in seals.iterdir()).count(".json") == 1
+    with pytest.raises(ConfigError, match="is the ledger of other data"):
+        Ledger.open(site.own_folder / "ledger", "ab", "lesion_id", 9.0, 1e-5, seals)
+
+
+def test_a_budget_that_buys_no_answer_is_not_charged(make_site):
+    for changes in ({"clip_norm": 1e6}, {"epsilon": 1e-6}):
+        site = make_site(hospital=True, limit=9.0, **{"epsilon": 3, **changes})
+        with pytest.raises(ConfigError, match="noise"):
+            _ask(site, 0)
+        assert not ledger_of(site).account().history, changes
+
+
+def test_a_budget_that_pays_for_the_overview_alone_pays_for_nothing(make_site):
+    site = make_site(hospital=True, limit=1.9, epsilon=2)
+    with pytest.raises(RefusalError, match="the privacy budget does not allow"):
+        _ask(site, 0)
+    assert not ledger_of(site).account().history
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"weights": np.full((CLASSES, DIMENSIONS + 1), np.nan)}, "'weights' has numbers outside"),
-        ({"mean": np.full(DIMENSIONS, 1e7)}, "'mean' has numbers outside"),
-        ({"class_weight": np.full(CLASSES, 1.1)}, "'class_weight' has numbers outside of 0 to 1"),
-        ({"scale": np.array(np.inf)}, "'scale' has numbers outside"),
+        ({"weights": np.full((CLASSES, DIMENSIONS + 1), np.nan)}, "'weights', .*, is not Form"),
+        ({"mean": np.full(DIMENSIONS, 1e7)}, "'mean', .*, is not Form"),
+        ({"class_weight": np.full(CLASSES, 1.1)}, "'class_weight', .*, is not Form"),
+        ({"scale": np.array(np.inf)}, "'scale', .*, is not Form"),
+        ({"mean": np.zeros((119, DIMENSIONS))}, "'mean', .*, is not Form"),
+        ({"class_weight": np.ones(CLASSES - 1)}, "'class_weight', .*, is not Form"),
     ],
 )
 def test_numbers_that_would_break_the_clip_are_refused(make_site, changes, message):
@@ -268,7 +334,7 @@ def test_a_hospital_refuses_what_only_simulations_may(make_site):
             client.private.describe(site)
     arrays = {"weights": np.zeros((CLASSES, DIMENSIONS + 1)), "calibration": np.ones((2, CLASSES))}
     with pytest.raises(RefusalError, match="no exact counts of test lesions"):
-        answer(make_site(hospital=True, epsilon=2), "evaluate", arrays, {}, CONTEXT)
+        _answer(make_site(hospital=True, epsilon=2), "evaluate", arrays, {})
 
 
 def test_a_hospital_shares_noise_in_secure_sums(make_site):
@@ -278,19 +344,37 @@ def test_a_hospital_shares_noise_in_secure_sums(make_site):
     assert (_ask(site, 0) != 0).any()
 
 
-def test_a_delta_with_which_a_lesion_might_be_published_is_refused(make_site, monkeypatch):
-    site = make_site(epsilon=2, delta=0.0099)
-    many = Units.apart(np.zeros((102, DIMENSIONS)), np.zeros(102, dtype=np.int64))
-    monkeypatch.setattr("client.private.units_of", lambda site: many)
-    with pytest.raises(RefusalError, match="'delta' is 0\\.0099"):
-        _ask(site, 0)
+@pytest.mark.parametrize("older", [range(4), range(3), [4], []])
+def test_no_step_is_answered_again_after_answers_were_put_back(make_site, tmp_path, older):
+    """The sealed ledger knows what was answered, whatever older copies of files say."""
+    site = make_site(hospital=True, epsilon=2, steps=6)
+    answers, copies = site.own_folder / "ledger" / "answers", tmp_path / "copies"
+    copies.mkdir()
+    for step in range(5):
+        _ask(site, step)
+        for file in answers.glob("*.safetensors"):
+            shutil.copy(file, copies / file.name)
+    shutil.rmtree(answers)
+    answers.mkdir()
+    for step in older:
+        shutil.copy(copies / f"{RUN}-{step}.safetensors", answers)
+    kept = max(older, default=-1)
+    for step in range(5):
+        if step == kept == 4:
+            continue
+        with pytest.raises(RefusalError):
+            _ask(site, step)
+    if kept == 4:
+        np.testing.assert_array_equal(_ask(site, 4), _ask(site, 4))
+    assert (_ask(site, 5) != 0).any()
 
 
-def test_features_that_are_no_numbers_are_refused(make_site):
+def test_features_that_are_no_numbers_are_an_error(make_site, monkeypatch):
     site = make_site(epsilon=2)
-    spoiled = np.full_like(site.features.views, np.nan)
-    site.__dict__["features"] = replace(site.features, views=spoiled)
-    with pytest.raises(RefusalError, match="NaN or infinite"):
+    spoiled = replace(site.features, views=np.full_like(site.features.views, np.nan))
+    monkeypatch.setattr("client.site.extract", lambda *_: spoiled)
+    site = make_site(epsilon=2)
+    with pytest.raises(DataError, match="NaN or infinite"):
         _ask(site, 0)
 
 

@@ -13,7 +13,7 @@ from client import svm
 from client.site import Site, open_site
 from common.config import RunConfig
 from common.dataset import DIAGNOSES, METADATA_FILE, Dataset
-from common.errors import ConfigError, RefusalError
+from common.errors import ConfigError
 from common.feature_map import FeatureMap
 from common.splits import TEST
 from tests.sites import N_FEATURES, hospital_file, make_quick_sites
@@ -120,13 +120,6 @@ def test_scratch_is_per_run_and_gone_after_closing(config):
     assert site.scratch(context.run_id) != site.scratch(context.run_id + 1)
     site.close(context.run_id, finished=True)
     assert not any((config.cache / "scratch").iterdir())
-
-
-@pytest.mark.parametrize("name", ["../../elsewhere", "/tmp/elsewhere", "", "A" * 64])
-def test_the_coordinator_cannot_name_a_folder(config, name):
-    context = context_of(config, partition_id=0)
-    with pytest.raises(RefusalError, match="no digest"):
-        svm.answer(open_site(context), "prepare", {}, {"map": name}, context)
 
 
 FRESH = """

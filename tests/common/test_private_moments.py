@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from common.private import Centre, Units
-from common.private_moments import MOMENTS_NORM, discriminant, moments, moments_size
+from common.private import MOMENTS_NORM, Centre, Units
+from common.private_moments import discriminant, moments, moments_size
 from common.svm import with_intercept
 
 N, D, CLASSES = 400, 5, 3

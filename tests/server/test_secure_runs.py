@@ -1,5 +1,6 @@
 """With secure sums every method ends as without: the coordinator sees sums and nothing else."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -150,15 +151,15 @@ def test_fine_tuning_is_its_plain_self_but_for_rounding(tuning, tmp_path, settin
 @pytest.fixture
 def drawn(monkeypatch) -> None:
     """Give each site, by its records, and each question noise that is the same in every run."""
-    real = client.private.noisy_sum
+    real = client.private.Clipped.noisy
 
-    def seeded(config: RunConfig, units: Any, question: str, known: Any) -> Any:
-        rng = np.random.default_rng([units.total, len(known), *units.X[0].view(np.uint64)])
+    def seeded(sums: client.private.Clipped, honest: int) -> Any:
+        rng = np.random.default_rng(np.frombuffer(hashlib.sha256(sums.sums).digest(), np.uint32))
         with monkeypatch.context() as patch:
             patch.setattr(client.private, "randomness", rng.bytes)
-            return real(config, units, question, known)
+            return real(sums, honest)
 
-    monkeypatch.setattr(client.private, "noisy_sum", seeded)
+    monkeypatch.setattr(client.private.Clipped, "noisy", seeded)
 
 
 def private(synthetic_folder: Path, folder: Path, **changes: Any) -> RunConfig:
