@@ -1,0 +1,1 @@
+import common.calls_home  # noqa: F401  (before any library)

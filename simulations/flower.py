@@ -63,16 +63,12 @@ def flwr_run(
 
 
 def flwr_environment(home: Path) -> dict[str, str]:
-    """Return the environment of Flower's commands, which then speak to nobody else."""
+    """Return the environment of Flower's commands; :mod:`common.calls_home` has its part in it."""
     return {
         **os.environ,
         # `flwr run` starts `flower-superlink` by its name.
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
         "FLWR_HOME": str(home.resolve()),
-        # Otherwise each run would install the app's dependencies anew.
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
     }
 
 
@@ -83,7 +79,13 @@ def _environment(home: Path, ray_dir: str) -> dict[str, str]:
         "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(superlink_port),
         "FLWR_LOCAL_CONTROL_API_PORT": str(control_port),
         "RAY_TMPDIR": ray_dir,
-        "RAY_USAGE_STATS_ENABLED": "0",
+        # Off, Ray takes the loopback address. Else it listens at all of this machine's, and asks
+        # the way to a public one to learn its own.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Even with its usage report off, Ray asks the addresses of three cloud providers over
+        # HTTP where it runs. It asks a proxy instead that is not there.
+        "http_proxy": "http://127.0.0.1:9",
+        "no_proxy": "127.0.0.1,localhost,::1",
     }
 
 

@@ -12,6 +12,8 @@ from server.run import METRICS_FILE
 Type = Callable[..., tuple[int, str, str]]
 """Types a command; returns its exit code, standard output and standard error."""
 
+FEDDERM = [sys.executable, "-c", "from simulations.cli import main; main()"]
+
 IID = ("--scheme", "iid", "--sites", "2")
 
 TUNE = [
@@ -23,8 +25,7 @@ TUNE = [
 
 def process(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Type a command in a process of its own."""
-    code = "from simulations.cli import main; main()"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    command = [*FEDDERM, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -1,5 +1,7 @@
 """The real apps give one model, in this process and under ``flwr run``."""
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +13,24 @@ from common.config import RunConfig
 from common.errors import QuorumError
 from common.model import LinearModel
 from common.network_model import NetworkModel
-from common.splits import TEST
 from server.progress import TRAINING_FILE
 from server.run import MODEL_FILE
-from simulations.experiment import make_sites, rounds, simulate, with_splits
+from simulations.experiment import rounds, simulate
 from simulations.flower import flwr_run
-from simulations.synthetic import write_synthetic
 from tests.finetuning import dealt, quick, small_dataset, spread
-from tests.sites import N_FEATURES, QUICK, make_quick_sites
+from tests.sites import N_FEATURES, make_quick_sites
+from tests.watch import Watch
 
 ROOT = Path(__file__).parents[2]
+
+FLWR_RUN = """
+import json, sys
+from pathlib import Path
+from simulations.flower import flwr_run
+app, settings, sites, home = sys.argv[1:]
+run = flwr_run(Path(app), json.loads(settings), int(sites), Path(home))
+sys.exit(run.stdout if run.returncode else 0)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -30,33 +40,13 @@ def config(synthetic_folder, tmp_path_factory) -> RunConfig:
     return config.model_copy(update={"expected": 2, "quorum": 2, "c": (1e-4,)})
 
 
-def test_from_image_files_to_a_diagnosis(tmp_path):
-    """With the real network, on as few and as small images as it takes."""
-    write_synthetic(tmp_path / "data", images=60, seed=3)
-    config = QUICK.model_copy(
-        update={"size": 64, "components": 64, "c": (1e-5,), "cache": tmp_path / "cache"}
-    )
-    dataset = with_splits(tmp_path / "data", config)
-    make_sites(dataset, tmp_path / "sites", "iid", 2, 1.0, 0)
-    run = config.model_copy(update={"sites": tmp_path / "sites", "out": tmp_path / "run"})
-    metrics = simulate(run)
-    # From the run's folder alone, as `fedderm predict` does.
-    model = LinearModel.load(run.out / MODEL_FILE)
-    test = [image for image in dataset.images if image.split == TEST]
-    files = {image.image_id: dataset.read(image.image_id) for image in test}
-    predicted, probabilities, _ = model.predict(files)
-    correct = np.mean([model.classes[p] == i.dx for p, i in zip(predicted, test, strict=True)])
-    assert metrics["overall"]["n"] == len(test)
-    assert metrics["overall"]["accuracy"] == pytest.approx(correct)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)
-
-
 def test_flwr_run_trains_the_model_of_the_in_process_run(config, tmp_path):
     here = config.model_copy(update={"out": tmp_path / "here"})
     simulate(here)
     there = config.model_copy(update={"out": tmp_path / "there"})
-    run = flwr_run(ROOT, there.flat(), sites=2, home=tmp_path / "home")
-    assert run.returncode == 0, run.stdout
+    watch = Watch(tmp_path / "watch")
+    settings = json.dumps(there.flat())
+    watch.run(sys.executable, "-c", FLWR_RUN, ROOT, settings, 2, tmp_path / "home")
     assert [entry["question"] for entry in rounds(there.out)] == [
         entry["question"] for entry in rounds(here.out)
     ]
@@ -65,6 +55,9 @@ def test_flwr_run_trains_the_model_of_the_in_process_run(config, tmp_path):
     expected = LinearModel.load(here.out / MODEL_FILE)
     # Ray gives a site other numbers of threads: for large matrices, the last bits may differ.
     np.testing.assert_allclose(found.scores(views), expected.scores(views), rtol=0, atol=1e-12)
+    # Ray neither listens to other machines nor asks them, and Flower calls nobody.
+    assert watch.reached() == set()
+    assert watch.left() == set()
 
 
 def test_so_it_does_with_fine_tuning(synthetic_folder, network_file, tmp_path):

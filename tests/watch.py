@@ -1,0 +1,85 @@
+"""What processes reach and what they leave behind, seen from outside: by the kernel's calls."""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_STRACE = [
+    "strace",
+    "-ff",
+    "--seccomp-bpf",
+    "-qq",
+    "-e",
+    "trace=bind,connect,sendto,sendmsg,sendmmsg",
+]
+_ADDRESS = re.compile(r'sin6?_port=htons\((\d+)\).*?(?:inet_addr\(|AF_INET6, )"([^"]+)"')
+_LOOPBACK = re.compile(r"(::ffff:)?127\.|::1$")
+_RESOLVER = "/run/systemd/resolve/"
+_NAMES = "53"
+
+
+@functools.cache
+def _can_watch() -> bool:
+    if not shutil.which("strace"):
+        return False
+    return not subprocess.run([*_STRACE, "-o", os.devnull, "true"], check=False).returncode
+
+
+class Watch:
+    """A fresh home for processes, and a record of whom they call; native libraries included.
+
+    Where ``strace`` is missing or not allowed, processes run all the same, unwatched, and whoever
+    asks what was seen skips the rest of the test.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self._calls = folder / "home", folder / "calls"
+        self.home.mkdir(parents=True)
+        self._calls.mkdir()
+
+    @property
+    def prefix(self) -> list[str]:
+        """Return the command that starts another one watched."""
+        return [*_STRACE, "-o", str(self._calls / "of")] if _can_watch() else []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the environment for it: nothing that says that this is a test."""
+        inherited = {name: value for name, value in os.environ.items() if name != "CI"}
+        return {**inherited, "HOME": str(self.home)}
+
+    def run(self, *command: object) -> str:
+        """Run a command, watched, that must not fail; return its standard output."""
+        line = [*self.prefix, *map(str, command)]
+        run = subprocess.run(
+            line, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    def reached(self) -> set[str]:
+        """Return addresses and ports beyond this machine, and what was asked for names."""
+        if not _can_watch():
+            pytest.skip("processes cannot be watched here; install strace and allow it")
+        files = list(self._calls.iterdir())
+        assert files, "nothing was watched"
+        return {away for file in files for away in _away(file.read_text(errors="replace"))}
+
+    def left(self) -> set[str]:
+        """Return the folders in the home in which files were left."""
+        files = (path for path in self.home.rglob("*") if not path.is_dir())
+        return {str(path.parent.relative_to(self.home)) for path in files}
+
+
+def _away(calls: str) -> Iterator[str]:
+    for port, address in _ADDRESS.findall(calls):
+        if port == _NAMES or not _LOOPBACK.match(address):
+            yield f"{address} port {port}"
+    if _RESOLVER in calls:
+        yield _RESOLVER
