@@ -15,6 +15,7 @@ from common.splits import TEST
 from simulations.experiment import with_splits
 from simulations.synthetic import write_synthetic
 from tests.commands import FEDDERM, IID, metrics_of
+from tests.documents import switched_off
 from tests.sites import QUICK
 from tests.watch import Watch
 
@@ -60,12 +61,16 @@ def test_whoever_imports_a_room_has_switched_it_off_before_any_library(room):
     assert loaded == "False"
 
 
+def test_the_documents_list_what_is_switched_off():
+    assert switched_off() == {f"{name}={value}" for name, value in SWITCHES.items()}
+
+
 def test_no_library_calls_home_when_it_is_imported(tmp_path):
     watch = Watch(tmp_path)
     code = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
     watch.run(sys.executable, "-c", code, *libraries())
     assert watch.reached() == set()
-    assert watch.left() <= {".cache/matplotlib"}
+    assert watch.left() <= {".cache/matplotlib", ".cache/fontconfig"}
 
 
 def test_from_image_files_to_a_diagnosis_nothing_leaves(tmp_path):

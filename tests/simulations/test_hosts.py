@@ -16,6 +16,7 @@ from simulations import deploy
 from simulations.experiment import rounds
 from simulations.loopback import Loopback
 from tests.sites import make_quick_sites
+from tests.watch import Watch
 
 SITES = 3
 SERVER = "10.213.77.1"
@@ -71,14 +72,22 @@ def status_from(space: str, url: str) -> str:
 
 
 def test_a_host_that_is_cut_off_and_comes_back_in_time_stays_in(
-    network: dict[str, str], synthetic_folder: Path, tmp_path: Path
+    network: dict[str, str],
+    synthetic_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     base = make_quick_sites(synthetic_folder, tmp_path, SITES)
     quick = {"head": "ridge", "expected": SITES, "quorum": SITES, "timeout": 120, "out": "run"}
     config = RunConfig.read({**base.flat(), **quick})
     data = {path.name: path for path in site_folders(base.sites)}
     rules = {"least_sites": 0, "least_count": 0, "cache": str(base.cache)}
-    hosts = {name: ["ip", "netns", "exec", network[name]] for name in HOSTS}
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("CI", raising=False)
+    watches = {name: Watch(tmp_path / "watches" / name) for name in HOSTS}
+    hosts = {name: ["ip", "netns", "exec", network[name], *watches[name].prefix] for name in HOSTS}
     with Loopback(tmp_path / "all", data, config, rules, SERVER, hosts) as federation:
         federation.start_server()
         for name in federation.sites:
@@ -97,3 +106,9 @@ def test_a_host_that_is_cut_off_and_comes_back_in_time_stays_in(
     log = rounds(federation.coordinator / "run")
     assert [entry["faults"] for entry in log] == [{}] * len(log)
     assert all(entry["answered"] == federation.sites for entry in log)
+    assert list(home.iterdir()) == []
+    # As docs/deployment.md says in its table of ports.
+    address, port = server.split(":")
+    for name in federation.sites:
+        assert watches[name].reached() == {f"{address} port {port}"}
+    assert watches[deploy.COORDINATOR].reached() == {f"0.0.0.0 port {port}"}  # where it listens
