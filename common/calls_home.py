@@ -11,11 +11,11 @@ What a user asks for is fetched as before: timm's weights, for instance, from a 
 import os
 
 SWITCHES = {
-    # From 1.29 on: usage and models' properties, under an identifier that it keeps in the home.
+    # From 1.29 on: events of its use, under an identifier that it keeps in the home folder.
     "ORT_DISABLE_TELEMETRY": "1",
     # An event at each start and end of a process, under an identifier of this installation.
     "FLWR_TELEMETRY_ENABLED": "0",
-    # Versions of Flower, Python and the system, at each start.
+    # Versions of Flower, Python and the system, once a day.
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     # Would download the app's dependencies anew with each run.
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",

@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 
-_STRACE = [
-    "strace",
-    "-ff",
-    "--seccomp-bpf",
-    "-qq",
-    "-e",
-    "trace=bind,connect,sendto,sendmsg,sendmmsg",
-]
+from common.calls_home import SWITCHES
+
+_STRACE = ("strace", "--seccomp-bpf", "-qq", "-e", "trace=bind,connect,sendto,sendmsg,sendmmsg")
+HIDING = {"CI", *SWITCHES}
+"""Variables under which libraries do not call home: a process that is watched sets its own."""
+
 _ADDRESS = re.compile(r'sin6?_port=htons\((\d+)\).*?(?:inet_addr\(|AF_INET6, )"([^"]+)"')
 _LOOPBACK = re.compile(r"(::ffff:)?127\.|::1$")
 _RESOLVER = "/run/systemd/resolve/"
@@ -28,7 +26,8 @@ _NAMES = "53"
 def _can_watch() -> bool:
     if not shutil.which("strace"):
         return False
-    return not subprocess.run([*_STRACE, "-o", os.devnull, "true"], check=False).returncode
+    command = [*_STRACE, "-f", "-o", os.devnull, "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 class Watch:
@@ -46,12 +45,12 @@ class Watch:
     @property
     def prefix(self) -> list[str]:
         """Return the command that starts another one watched."""
-        return [*_STRACE, "-o", str(self._calls / "of")] if _can_watch() else []
+        return [*_STRACE, "-ff", "-o", str(self._calls / "of")] if _can_watch() else []
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the environment for it: nothing that says that this is a test."""
-        inherited = {name: value for name, value in os.environ.items() if name != "CI"}
+        """Return the environment for it, without what would hide a call."""
+        inherited = {name: value for name, value in os.environ.items() if name not in HIDING}
         return {**inherited, "HOME": str(self.home)}
 
     def run(self, *command: object) -> str:

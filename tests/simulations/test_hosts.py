@@ -16,7 +16,7 @@ from simulations import deploy
 from simulations.experiment import rounds
 from simulations.loopback import Loopback
 from tests.sites import make_quick_sites
-from tests.watch import Watch
+from tests.watch import HIDING, Watch
 
 SITES = 3
 SERVER = "10.213.77.1"
@@ -85,7 +85,8 @@ def test_a_host_that_is_cut_off_and_comes_back_in_time_stays_in(
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("CI", raising=False)
+    for name in HIDING:
+        monkeypatch.delenv(name, raising=False)
     watches = {name: Watch(tmp_path / "watches" / name) for name in HOSTS}
     hosts = {name: ["ip", "netns", "exec", network[name], *watches[name].prefix] for name in HOSTS}
     with Loopback(tmp_path / "all", data, config, rules, SERVER, hosts) as federation:
