@@ -231,23 +231,6 @@ def write_metadata(folder: Path, images: Iterable[Image]) -> None:
             writer.writerow([row[column] for column in (*_COLUMNS, *extra)])
 
 
-def make_folder(out: Path) -> None:
-    """Make the folder ``out`` unless it exists and is empty.
-
-    Raises
-    ------
-    DataError
-        If ``out`` holds anything, for no command writes over data, or cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        empty = not any(out.iterdir())
-    except OSError as error:
-        raise DataError(f"{out} cannot be a folder ({error.strerror}); name a new one") from error
-    if not empty:
-        raise DataError(f"{out} is not an empty folder; name a new one")
-
-
 def _read_table(folder: Path) -> list[dict[str, str]]:
     try:
         names = {name.lower(): name for name in sorted(os.listdir(folder))}

@@ -66,6 +66,10 @@ class QuorumError(FedDermError):
     """Too few sites are left to go on."""
 
 
+class BusyError(FedDermError):
+    """What another process is writing."""
+
+
 _LONGEST_REASON = 300
 
 

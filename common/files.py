@@ -1,13 +1,24 @@
-"""Files that appear whole or not at all, and that one process at a time writes."""
+"""Files that appear whole or not at all, and that one process at a time writes.
+
+Locks are those of the operating system (POSIX only): they end with the process that holds them,
+however it ends. What a process that was killed leaves of a file ends with ``.part``.
+"""
 
 import fcntl
+import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
+from typing import IO
 
-from common.errors import DataError
+from common.errors import BusyError, DataError
+
+_PART = ".part"
+_log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -18,14 +29,114 @@ def write_atomically(path: Path, content: bytes) -> None:
     DataError
         If the file cannot be written, naming its folder.
     """
-    try:
+    with _kept(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, content)
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(
-            f"cannot write to {path.parent} ({reason}); what was finished before is kept"
-        ) from error
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file; a failure leaves it as it was, a kill perhaps a part more.
+
+    Raises
+    ------
+    DataError
+        If it cannot be written.
+    """
+    with _kept(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while content:
+                content = content[file.write(content) :]
+        except OSError:
+            with suppress(OSError):
+                file.truncate(before)
+            raise
+
+
+def make_folder(out: Path, first: str = "") -> None:
+    """Make the folder ``out`` unless it exists and is empty.
+
+    Parameters
+    ----------
+    first : name of the file that is written into it first; what a process that was killed left
+        of that one does not count.
+
+    Raises
+    ------
+    DataError
+        If ``out`` holds anything, for no command writes over data, or cannot be made.
+    """
+    with _usable(out):
+        out.mkdir(parents=True, exist_ok=True)
+        if first:
+            for part in out.glob(_part_of(first)):
+                part.unlink()
+        _refuse_taken(out)
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which becomes ``out`` when it is complete.
+
+    Nobody sees ``out`` before, and what a process that was killed left is removed. To be entered
+    by the owner of ``out`` alone.
+
+    Raises
+    ------
+    DataError
+        If ``out`` holds anything or cannot be replaced.
+    """
+    part = out.resolve().with_name(f".{out.resolve().name}{_PART}")
+    with _usable(out):
+        if out.exists():
+            _refuse_taken(out)
+            out.rmdir()
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    yield part
+    with _usable(out):
+        part.rename(out)
+
+
+@contextmanager
+def owned(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Be the only process that writes a folder, which need not exist yet.
+
+    Parameters
+    ----------
+    wait : for another process that owns it to end.
+
+    Raises
+    ------
+    BusyError
+        If another process owns it: which one, and since when.
+    DataError
+        If there can be no such folder.
+    """
+    lock = _lock_of(folder)
+    with _usable(folder):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock(folder, lock, wait)
+    with file:
+        with suppress(OSError):  # it is only for others to read: a full disk may lack room for it
+            file.truncate(0)
+            file.write(f"process {os.getpid()} since {datetime.now():%Y-%m-%d %H:%M:%S}")
+            file.flush()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()
+
+
+def abandoned(folder: Path) -> bool:
+    """Tell whether the last process that owned a folder was killed."""
+    try:
+        with _lock_of(folder).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+    except (FileNotFoundError, BlockingIOError):
+        return False
 
 
 def sync_folder(folder: Path) -> None:
@@ -39,15 +150,61 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes out that lock the same file meanwhile; POSIX only."""
+    """Keep other processes out that lock the same file meanwhile; the file stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
+def _refuse_taken(out: Path) -> None:
+    if any(out.iterdir()):
+        raise DataError(f"{out} is not an empty folder; name a new one")
+
+
+def _lock_of(folder: Path) -> Path:
+    """Return the file beside a folder that its owner locks."""
+    path = folder.resolve()
+    return path.with_name(f".{path.name}.lock") if path.name else path / ".lock"
+
+
+def _lock(folder: Path, lock: Path, wait: bool) -> IO[str]:
+    """Lock a file that its last owner may be about to remove."""
+    while True:
+        file = lock.open("a+")
+        try:
+            _seize(folder, file, wait)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                    return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _seize(folder: Path, file: IO[str], wait: bool) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read() or "another process"
+        if not wait:
+            raise BusyError(
+                f"{folder} is in use by {holder}; wait for its end, or end it, or name another one"
+            ) from None
+        _log.warning("%s is in use by %s; waiting for its end", folder, holder)
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _part_of(name: str) -> str:
+    """Return a pattern of what a killed process may have left of a file."""
+    return f".{name}.*{_PART}"
+
+
 def _replace(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+    prefix, folder = f".{path.name}.", path.parent
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=prefix, suffix=_PART, delete=False) as file:
         try:
             file.write(content)
             file.flush()
@@ -57,3 +214,22 @@ def _replace(path: Path, content: bytes) -> None:
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def _kept(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(
+            f"cannot write to {where} ({reason}); what was finished before is kept"
+        ) from error
+
+
+@contextmanager
+def _usable(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{out} cannot be a folder ({error.strerror}); name a new one") from error

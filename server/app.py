@@ -1,13 +1,16 @@
 """The app that runs at the coordinator: join, train, write the run folder."""
 
 import importlib
+import logging
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.config import RunConfig
+from common.errors import QuorumError
 from server.card import model_card
 from server.federation import Federation
 from server.result import Result
@@ -23,10 +26,12 @@ METHODS = {
 
 app = ServerApp()
 
+_log = logging.getLogger(__name__)
+
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run one training from the configuration to the model.
+    """Run one training from the configuration to the model; a finished one stays as it is.
 
     Raises
     ------
@@ -35,21 +40,33 @@ def main(grid: Grid, context: Context) -> None:
         was written before stays, and the same run started again goes on from there.
     """
     config = RunConfig.read(context.run_config)
-    folder = RunFolder(config)
-    federation = Federation(grid, config, folder)
-    federation.join()
-    finished = False
-    try:
-        train = importlib.import_module(METHODS[config.method]).train
-        result: Result = train(federation, config, folder)
-        metrics = {"data": _data(federation), **result.metrics()}
-        folder.write_json(METRICS_FILE, metrics)
-        folder.write_text(CARD_FILE, model_card(config, metrics))
-        folder.finish(result.model)
-        finished = True
-    finally:
-        # Only now: a run whose sites had forgotten it could not go on from here.
-        federation.close(finished)
+    with RunFolder.opened(config) as folder:
+        if folder.finished:
+            _log.warning(
+                "%s holds this run, finished before; for another one set 'out' to a new folder",
+                folder.path,
+            )
+            return
+        federation = Federation(grid, config, folder)
+        # Where there is a model, sites that cannot be reached are missed by nobody.
+        with suppress(QuorumError) if folder.trained else nullcontext():
+            federation.join()
+        try:
+            if not folder.trained:
+                _train(federation, config, folder)
+        finally:
+            # Only now: a run whose sites had forgotten it could not go on from here.
+            federation.close(folder.trained)
+        folder.forget()
+
+
+def _train(federation: Federation, config: RunConfig, folder: RunFolder) -> None:
+    train = importlib.import_module(METHODS[config.method]).train
+    result: Result = train(federation, config, folder)
+    metrics = {"data": _data(federation), **result.metrics()}
+    folder.write_json(METRICS_FILE, metrics)
+    folder.write_text(CARD_FILE, model_card(config, metrics))
+    folder.finish(result.model)
 
 
 def _data(federation: Federation) -> Mapping[str, Any]:

@@ -4,14 +4,15 @@ import json
 import math
 import platform
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from common.config import RunConfig
-from common.dataset import make_folder
 from common.errors import ConfigError, DataError
-from common.files import write_atomically
+from common.files import append, make_folder, owned, write_atomically
 from common.model_file import Model
 from server.journal import Journal
 
@@ -31,27 +32,26 @@ _PACKAGES = ("fedderm", "flwr", "numpy", "scikit-learn", "torch")
 class RunFolder:
     """Writes a run's files; each appears whole or not at all.
 
-    An unfinished run, one without a model, goes on if it is started again as it was.
+    A run that was killed goes on if it is started again as it was. It trains until there is a
+    model, and is finished when the sites know so and what it went on from is removed, its name
+    last.
 
     Attributes
     ----------
-    name : names the run to the sites, in hexadecimal; a new one for each.
+    finished : whether the folder holds this very run, and nothing is left to do.
+    name : names the run to the sites, in hexadecimal; a new one for each, "" if it is finished.
     journal : the sums added so far.
 
     Raises
     ------
     ConfigError
-        If no folder is configured, or it holds a finished run or one of another kind.
+        If no folder is configured, or it holds a run of another kind.
     DataError
         If the folder holds anything else.
     """
 
     def __init__(self, config: RunConfig):
-        if config.out is None:
-            raise ConfigError("no run folder: set 'out' to a new folder")
-        self.path = config.out
-        if (self.path / MODEL_FILE).exists():
-            raise ConfigError(f"{self.path} holds a finished run; set 'out' to a new folder")
+        self.path = _out(config)
         versions = {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}}
         start = {**config.model_dump(mode="json"), "versions": versions}
         if (self.path / CONFIG_FILE).exists():
@@ -59,19 +59,39 @@ class RunFolder:
             for part in self.path.glob("*.part"):  # of files that a crash cut short
                 part.unlink()
         else:
-            make_folder(self.path)
+            make_folder(self.path, CONFIG_FILE)
             self.write_json(CONFIG_FILE, start)
-        if not (self.path / _NAME_FILE).exists():
+        name = self.path / _NAME_FILE
+        self.finished = self.trained and not name.exists()
+        if not self.finished and not name.exists():
             self.write_text(_NAME_FILE, secrets.token_hex(8))
-        self.name = (self.path / _NAME_FILE).read_text(encoding="utf-8")
+        self.name = "" if self.finished else name.read_text(encoding="utf-8")
         self.journal = Journal(self.path / "journal")
         self._rounds = self.trim(ROUNDS_FILE)
 
+    @classmethod
+    @contextmanager
+    def opened(cls, config: RunConfig) -> Iterator[Self]:
+        """Open the folder for the only process that writes it meanwhile.
+
+        Raises
+        ------
+        BusyError
+            If another process does; other errors are those of the class.
+        """
+        with owned(_out(config)):
+            yield cls(config)
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is a model."""
+        return (self.path / MODEL_FILE).exists()
+
     def log_round(self, record: "Round", seconds: float) -> None:
         """Append one line for a round: who answered, who failed and why, seconds and bytes."""
-        self._rounds += 1
-        line = {"round": self._rounds, **vars(record), "seconds": round(seconds, 4)}
+        line = {"round": self._rounds + 1, **vars(record), "seconds": round(seconds, 4)}
         self.append(ROUNDS_FILE, line)
+        self._rounds += 1
 
     def append(self, name: str, values: Mapping[str, Any]) -> None:
         """Append a line of JSON to a file; what is not a finite number, JSON's null.
@@ -79,16 +99,9 @@ class RunFolder:
         Raises
         ------
         DataError
-            If it cannot be written; the next start drops a part of a line.
+            If it cannot be written.
         """
-        file = self.path / name
-        try:
-            with file.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(_finite(values)) + "\n")
-        except OSError as error:
-            raise DataError(
-                f"cannot write {file} ({error.strerror}); what was finished before is kept"
-            ) from error
+        append(self.path / name, f"{json.dumps(_finite(values))}\n".encode())
 
     def trim(self, name: str, last: float = math.inf) -> int:
         """Drop a line that a crash cut short, and the lines of rounds after ``last``.
@@ -97,11 +110,19 @@ class RunFolder:
         -------
         int
             Number of lines left in the file, which need not exist.
+
+        Raises
+        ------
+        DataError
+            If a line is none that was written.
         """
         file = self.path / name
         text = file.read_text(encoding="utf-8") if file.exists() else ""
         whole = text[: text.rfind("\n") + 1].splitlines(keepends=True)
-        kept = [line for line in whole if json.loads(line)["round"] <= last]
+        try:
+            kept = [line for line in whole if json.loads(line)["round"] <= last]
+        except (ValueError, LookupError, TypeError) as error:
+            raise DataError(f"{file} was changed ({error}); set 'out' to a new folder") from error
         if "".join(kept) != text:
             self.write_text(name, "".join(kept))
         return len(kept)
@@ -115,14 +136,17 @@ class RunFolder:
         write_atomically(self.path / name, text.encode())
 
     def finish(self, model: Model) -> None:
-        """Write the model, which makes the run a finished one, and drop what it went on from."""
+        """Write the model."""
         model.save(self.path / MODEL_FILE)
+
+    def forget(self) -> None:
+        """Drop what the run went on from; it is finished."""
         self.journal.clear()
         for name in (CHECKPOINT_FILE, _NAME_FILE):
             (self.path / name).unlink(missing_ok=True)
 
     def _refuse_changes(self, start: Mapping[str, Any]) -> None:
-        """Check that an unfinished run is started as it was at first."""
+        """Check that a run is started as it was at first."""
         file = self.path / CONFIG_FILE
         try:
             first = _flat(json.loads(file.read_text(encoding="utf-8")))
@@ -131,10 +155,17 @@ class RunFolder:
         now = _flat(start)
         for key in sorted(first.keys() | now.keys()):
             if first.get(key) != now.get(key):
+                kind = "a finished" if self.trained else "an unfinished"
                 raise ConfigError(
-                    f"{self.path} holds an unfinished run whose {key} is {first.get(key)!r}, not "
+                    f"{self.path} holds {kind} run whose {key} is {first.get(key)!r}, not "
                     f"{now.get(key)!r}; start it as it was or set 'out' to a new folder"
                 )
+
+
+def _out(config: RunConfig) -> Path:
+    if config.out is None:
+        raise ConfigError("no run folder: set 'out' to a new folder")
+    return config.out
 
 
 def _finite(values: Mapping[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from common.config import RunConfig
 from common.dataset import Dataset
 from common.engine import one_thread_per_core
 from common.errors import ConfigError, DataError, FedDermError
-from common.files import write_atomically
+from common.files import owned, write_atomically
 from common.inference import prediction_features
 from common.network import shared_network
 from common.network_model import NetworkModel
@@ -144,18 +144,27 @@ def attack_all(
     if not hostile or not 0 < min(hostile) <= max(hostile) < sites:
         raise ConfigError(f"hostile sites are {hostile} of {sites}; choose 1 to {sites - 1}")
     dataset = with_splits(data, config)
-    make_sites(
-        dataset.select(dataset.splits != TEST),
-        out / "sites",
-        "dirichlet",
-        sites,
-        alpha,
-        config.seed,
-    )
     judged = TEST if part == "test" else "0"
     judge = Judge(dataset.select(dataset.splits == judged), config)
     if not len(judge.dataset):
         raise DataError(f"{data} has no {part} lesions; raise test_fraction")
+    training = dataset.select(dataset.splits != TEST)
+    with owned(out):
+        make_sites(training, out / "sites", "dirichlet", sites, alpha, config.seed)
+        return _arms(out, config, judge, attacks, hostile, rules, part, sites)
+
+
+def _arms(
+    out: Path,
+    config: RunConfig,
+    judge: Judge,
+    attacks: Sequence[str],
+    hostile: Sequence[int],
+    rules: Sequence[str],
+    part: Part,
+    sites: int,
+) -> list[Arm]:
+    """Train and judge the arms that are not there yet."""
     kinds = [(NONE, 0), *((attack, n) for attack in attacks for n in hostile)]
     arms: list[Arm] = []
     for number, (attack, n) in enumerate(kinds):

@@ -5,14 +5,15 @@ import logging
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from common.dataset import Dataset, make_folder
+from common.dataset import Dataset
 from common.errors import ConfigError, DataError
-from common.files import write_atomically
+from common.files import make_folder, owned, write_atomically
 from server.run import MODEL_FILE
 from simulations.analysis import ArmResult, Comparison, Judge, Predictions, by_site, compare_pairs
 from simulations.cells import Cell, arms, fingerprint, plan
@@ -71,15 +72,25 @@ def compare(data: Path, out: Path, study: Study, cache: Path, jobs: int) -> Find
         If the study is impossible with this data, or ``out`` holds another one.
     DataError
         If the data cannot be used, ``out`` holds anything else, or no cell has a model.
+    BusyError
+        If another process trains it.
     """
     dataset = Dataset.open(data)
     cells = plan(study, dataset)
+    # What is there may be reported while it is trained.
+    with owned(out) if jobs else nullcontext():
+        return _compare(dataset, out, study, cache, jobs, cells)
+
+
+def _compare(
+    dataset: Dataset, out: Path, study: Study, cache: Path, jobs: int, cells: Sequence[Cell]
+) -> Findings:
     about = _about(dataset)
     _begin(out, study, about)
     folders = {out / CELLS_FOLDER / cell.name: cell for cell in cells}
     if jobs:
         _warm_up(dataset, study, cache, folders)
-        run_cells(study, data, cache.expanduser(), folders, jobs)
+        run_cells(study, dataset.folder, cache.expanduser(), folders, jobs)
     results = list(_results(study, dataset, folders))
     if not any(result.resampled for result in results):
         reasons = [r for result in results for r in result.failures.values()]
@@ -124,7 +135,7 @@ def _begin(out: Path, study: Study, about: Mapping[str, Any]) -> None:
                 f"{asked[changed]!r}; start it as it was or name a new folder"
             )
     else:
-        make_folder(out)
+        make_folder(out, STATE_FILE)
     write_atomically(file, (json.dumps(held, indent=1) + "\n").encode())
 
 

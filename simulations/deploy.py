@@ -1,5 +1,6 @@
 """A federation on machines of its own: the folders of coordinator and sites, and what runs them."""
 
+import json
 import socket
 import ssl
 import subprocess
@@ -16,10 +17,10 @@ import server
 from client.operator import AUTHORITY, NODE_KEY
 from client.operator import FILE as SITE_FILE
 from common.config import RunConfig
-from common.dataset import make_folder
 from common.errors import ConfigError, FedDermError
+from common.files import abandoned, make_folder, owned, write_atomically
 from server.pki import make_authority, make_node_key, make_server, write_new
-from simulations.flower import COMPLETED, flwr, flwr_environment, last_status, run_config_toml
+from simulations.flower import COMPLETED, flwr, flwr_environment, run_config_toml
 
 COORDINATOR = "coordinator"
 COORDINATOR_FILE = "coordinator.toml"
@@ -27,6 +28,10 @@ AUTHORITY_KEY = "ca.key"
 SERVER, SERVER_KEY = "server.crt", "server.key"
 NODES = "nodes"
 PORT = 9092
+_FLOWER = "flwr"
+"""Flower's folder in the coordinator's."""
+_RUN_FILE = "last-run"
+"""In there: number and settings of the run that was started last."""
 
 APP_DIR = Path(server.__file__).parents[1]
 """Where the app lies that a run is of."""
@@ -165,23 +170,89 @@ def register(folder: Path) -> list[str]:
 def train(folder: Path) -> int:
     """Run one training; what it logs goes to standard output. Return the exit code.
 
-    A run that was interrupted goes on.
+    A run that was interrupted goes on; one that is being trained is followed.
+
+    Raises
+    ------
+    FedDermError
+        If no run can be started, or this process is interrupted; the server trains on.
     """
     environment = _environment(folder)
-    config = folder / "flwr" / "run-config.toml"
-    config.write_text(run_config_toml(Coordinator.read(folder).run_config(folder)))
+    with owned(folder / _FLOWER, wait=True):  # so that of two starts the second finds the first
+        known = _going_on(folder, environment)
+        run = known or _start(folder, environment)
+    print(f"{'following' if known else 'started'} run {run}", flush=True)
+    code = _follow(run, environment)
+    return train(folder) if known and code else code
+
+
+def _going_on(folder: Path, environment: Mapping[str, str]) -> str | None:
+    """Return the run that was started last with these settings, if it is not finished.
+
+    One whose process was killed is ended: the server may believe in it for another minute.
+    """
+    known, config = folder / _FLOWER / _RUN_FILE, Coordinator.read(folder).run_config(folder)
+    if not known.exists():
+        return None
+    run, _, settings = known.read_text(encoding="utf-8").partition("\n")
+    status = _status(run, environment)
+    if settings != run_config_toml(config) or status.startswith("finished"):
+        return None
+    if status == "running" and abandoned(Path(str(config["out"]))):
+        flwr(environment, "stop", run, COORDINATOR)
+        return None
+    return run
+
+
+def _start(folder: Path, environment: Mapping[str, str]) -> str:
+    """Let the server start a run; return its number."""
     if not (APP_DIR / "pyproject.toml").is_file():
         raise FedDermError(f"{APP_DIR} is no clone of this program; install it from one, editable")
-    command = ["run", str(APP_DIR), COORDINATOR, "--stream", "--run-config", str(config)]
-    done = subprocess.run(["flwr", *command], env=environment, check=False)
-    if done.returncode == 0 and last_status(environment) != COMPLETED:
-        return 1
-    return done.returncode
+    config = Coordinator.read(folder).run_config(folder)
+    settings, file = run_config_toml(config), folder / _FLOWER / "run-config.toml"
+    write_atomically(file, settings.encode())
+    with owned(Path(str(config["out"]))):
+        pass  # nobody writes there, and what a killed process left of its lock is removed
+    command = ["run", str(APP_DIR), COORDINATOR, "--format", "json", "--run-config", str(file)]
+    done = flwr(environment, *command)
+    try:
+        run = str(_json_in(done.stdout)["run-id"])
+    except (ValueError, LookupError) as error:
+        raise FedDermError(f"no run was started: {_one_line(done.stdout)}") from error
+    write_atomically(folder / _FLOWER / _RUN_FILE, f"{run}\n{settings}".encode())
+    return run
+
+
+def _follow(run: str, environment: Mapping[str, str]) -> int:
+    """Show what a run logs until it ends; return the exit code."""
+    try:
+        subprocess.run(["flwr", "log", run, COORDINATOR, "--stream"], env=environment, check=False)
+        return int(_status(run, environment) != COMPLETED)
+    except KeyboardInterrupt:
+        home = environment["FLWR_HOME"]
+        raise FedDermError(
+            f"the server trains on; train.sh started again shows it, and "
+            f"`FLWR_HOME={home} flwr stop {run} {COORDINATOR}` ends it"
+        ) from None
+
+
+def _status(run: str, environment: Mapping[str, str]) -> str:
+    """Return what the server says of a run, "finished" where it knows none."""
+    listing = flwr(environment, "list", COORDINATOR, "--run-id", run, "--format", "json")
+    try:
+        return str(_json_in(listing.stdout)["runs"][0]["status"])
+    except (ValueError, LookupError):
+        return "finished"
+
+
+def _json_in(text: str) -> Any:
+    """Return what a command of Flower says in JSON, after what it says in words."""
+    return json.loads(text[text.index("{") :])
 
 
 def _environment(folder: Path) -> dict[str, str]:
     """Return the environment of Flower's commands, which find the server by a file there."""
-    home = folder.resolve() / "flwr"
+    home = folder.resolve() / _FLOWER
     home.mkdir(exist_ok=True)
     address = f"127.0.0.1:{Coordinator.read(folder).port}"
     certificate = folder.resolve() / AUTHORITY

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,10 +14,11 @@ from client.site import site_folders
 from common.config import RunConfig
 from common.dataset import Dataset
 from common.errors import DataError, QuorumError
+from common.files import owned, whole_folder, write_atomically
 from common.splits import site_splits
 from server.run import METRICS_FILE, ROUNDS_FILE
 from simulations.grid import Answer, run_in_process
-from simulations.partition import Scheme, partition, write_sites
+from simulations.partition import Scheme, partition, write_site
 
 POOLED: Final = "pooled"
 _ASKED_FILE = "partition.json"
@@ -42,7 +42,8 @@ def make_sites(
 ) -> None:
     """Write one folder of links per site; ``pooled`` puts everything at one site.
 
-    A folder that holds the same partition already is kept, for a run that is started again.
+    A folder that holds the same partition already is kept, for a run that is started again; one
+    that another process is writing is waited for.
 
     Raises
     ------
@@ -51,20 +52,19 @@ def make_sites(
     """
     rows = hashlib.sha256(repr(dataset.images).encode()).hexdigest()
     asked = json.dumps([str(dataset.folder.resolve()), rows, scheme, sites, alpha, seed])
-    if out.exists():
-        if not (out / _ASKED_FILE).exists() or (out / _ASKED_FILE).read_text() != asked:
-            raise DataError(f"{out} holds another partition; name a new folder for the results")
-        return
-    if scheme == POOLED:
-        parts = {POOLED: np.arange(len(dataset))}
-    else:
-        parts = partition(dataset, scheme, sites, alpha, seed)
-    # Renamed when complete, so that a folder cut short by a crash is not taken for one.
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    write_sites(dataset, parts, part, link=True)
-    (part / _ASKED_FILE).write_text(asked)
-    part.rename(out)
+    with owned(out, wait=True):
+        if out.exists():
+            if not (out / _ASKED_FILE).exists() or (out / _ASKED_FILE).read_text() != asked:
+                raise DataError(f"{out} holds another partition; name a new folder for the results")
+            return
+        if scheme == POOLED:
+            parts = {POOLED: np.arange(len(dataset))}
+        else:
+            parts = partition(dataset, scheme, sites, alpha, seed)
+        with whole_folder(out) as folder:
+            for name, indices in parts.items():
+                write_site(dataset.select(indices), folder / name, link=True)
+            write_atomically(folder / _ASKED_FILE, asked.encode())
 
 
 def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> dict[str, Any]:

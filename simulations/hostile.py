@@ -20,8 +20,9 @@ from PIL import ImageDraw
 import client.app
 from client.site import site_folders
 from common.dataset import DIAGNOSES, IMAGE_FOLDER, Dataset
+from common.files import whole_folder
 from common.wire import bind, digest, pack, unpack_arrays, unpack_values
-from simulations.partition import write_sites
+from simulations.partition import write_site
 
 Tensors = dict[str, NDArray[np.floating]]
 Change = Callable[[Tensors, np.random.Generator], Tensors]
@@ -138,20 +139,17 @@ def poison(sites: Path, out: Path, attack: Attack, hostile: Collection[int]) -> 
         if number not in hostile:
             folder.symlink_to(site.resolve())
             continue
-        part = out / f".{site.name}.part"
-        _write_lies(Dataset.open(site), attack, part)
-        (part / site.name).rename(folder)
-        part.rmdir()
+        with whole_folder(folder) as part:
+            _write_lies(Dataset.open(site), attack, part)
     return out
 
 
 def _write_lies(dataset: Dataset, attack: Attack, out: Path) -> None:
     assert attack.images is not None
-    lies, site = attack.images(dataset), dataset.folder.name
-    write_sites(lies, {site: np.arange(len(lies))}, out, link=True)
+    write_site(attack.images(dataset), out, link=True)
     for image, mark in zip(dataset.images, _every_second(dataset), strict=True):
         if attack.stamps and mark:
-            file = out / site / IMAGE_FOLDER / f"{image.image_id}.jpg"
+            file = out / IMAGE_FOLDER / f"{image.image_id}.jpg"
             file.unlink()
             file.write_bytes(stamped(dataset.read(image.image_id)))
 

@@ -14,10 +14,10 @@ from common.dataset import (
     SYNTHETIC_MARKER,
     Dataset,
     Image,
-    make_folder,
     write_metadata,
 )
 from common.errors import ConfigError, DataError
+from common.files import owned, whole_folder
 
 Scheme = Literal["natural", "iid", "dirichlet", "quantity"]
 
@@ -77,18 +77,23 @@ def write_sites(
     ------
     DataError
         If ``out`` holds anything, or an image cannot be read.
+    BusyError
+        If another process is writing it.
     """
-    make_folder(out)
-    for name, indices in parts.items():
-        site = dataset.select(indices)
-        (out / name / IMAGE_FOLDER).mkdir(parents=True)
-        write_metadata(out / name, site.images)
-        if dataset.synthetic:
-            marker = (dataset.folder / SYNTHETIC_MARKER).read_bytes()
-            (out / name / SYNTHETIC_MARKER).write_bytes(marker)
-        _write_images(site, out / name / IMAGE_FOLDER, link=link)
-        if not link:
-            _copy_masks(site, out / name / MASK_FOLDER)
+    with owned(out), whole_folder(out) as folder:
+        for name, indices in parts.items():
+            write_site(dataset.select(indices), folder / name, link=link)
+
+
+def write_site(site: Dataset, out: Path, *, link: bool) -> None:
+    """Write one folder laid out like HAM10000; see :func:`write_sites`."""
+    (out / IMAGE_FOLDER).mkdir(parents=True)
+    write_metadata(out, site.images)
+    if site.synthetic:
+        (out / SYNTHETIC_MARKER).write_bytes((site.folder / SYNTHETIC_MARKER).read_bytes())
+    _write_images(site, out / IMAGE_FOLDER, link=link)
+    if not link:
+        _copy_masks(site, out / MASK_FOLDER)
 
 
 def _natural(dataset: Dataset, sites: int | None) -> NDArray[np.str_]:

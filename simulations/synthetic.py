@@ -23,10 +23,10 @@ from common.dataset import (
     MASK_FOLDER,
     SYNTHETIC_MARKER,
     Image,
-    make_folder,
     write_metadata,
 )
 from common.errors import ConfigError
+from common.files import owned, whole_folder
 
 Plane = NDArray[np.float32]
 """One value per pixel, shape (HEIGHT, WIDTH); lengths are in image heights."""
@@ -235,10 +235,16 @@ def write_synthetic(out: Path, images: int = 1200, seed: int = 0) -> None:
         If ``images`` is below 40.
     DataError
         If ``out`` holds anything.
+    BusyError
+        If another process is writing it.
     """
     if images < MIN_IMAGES:
         raise ConfigError(f"{images} images cannot show seven classes; ask for {MIN_IMAGES}")
-    make_folder(out)
+    with owned(out), whole_folder(out) as folder:
+        _write_all(folder, images, seed)
+
+
+def _write_all(out: Path, images: int, seed: int) -> None:
     for name in (*_PARTS, MASK_FOLDER):
         (out / name).mkdir()
     (out / SYNTHETIC_MARKER).write_text(_MARKER_TEXT.format(images=images, seed=seed))

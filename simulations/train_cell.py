@@ -22,11 +22,11 @@ import client.app
 from common.calibration import probabilities
 from common.dataset import Dataset
 from common.errors import DataError, FedDermError
-from common.files import write_atomically
+from common.files import owned, write_atomically
 from common.model_file import Model, load_model
 from common.wire import unpack_values
 from server.run import METRICS_FILE, MODEL_FILE
-from simulations.cells import Arm, Cell, Ints, cut
+from simulations.cells import Arm, Cell, cut
 from simulations.experiment import rounds, simulate
 from simulations.partition import write_sites
 from simulations.study import Study
@@ -94,7 +94,8 @@ class Stopwatch:
 def train(folder: Path, cores: int) -> None:
     """Train the cell that ``job.json`` in a folder describes, and keep what came of it.
 
-    A cell that was interrupted goes on from the last round of its run.
+    A cell that was interrupted goes on from the last round of its run; one that is finished
+    stays as it is. To be called by the owner of the folder alone.
 
     Parameters
     ----------
@@ -105,6 +106,8 @@ def train(folder: Path, cores: int) -> None:
     FedDermError
         If there is no model.
     """
+    if (folder / RESULT_FILE).exists():
+        return
     job = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
     study, cache = Study.model_validate(job["study"]), Path(job["cache"])
     cell = Cell(Arm(*job["arm"]), job["fold"])
@@ -112,14 +115,15 @@ def train(folder: Path, cores: int) -> None:
     held = {site: rows for site, rows in parts.parts.items() if len(rows)}
     if not held:
         raise DataError(f"{cell.arm.site} has no training lesion beside this fold's test lesions")
-    sites = _write_sites(folder / "sites", parts.training, held)
+    sites = folder / "sites"
+    if not sites.exists():
+        write_sites(parts.training, held, sites, link=True)
     run = folder / "run"
     config = study.config(cell.arm.route).model_copy(
         update={"sites": sites.resolve(), "out": run, "cache": cache}
     )
     fresh, watch, started = not run.exists(), Stopwatch(), time.perf_counter()
-    if not (run / MODEL_FILE).exists():
-        simulate(config, watch)
+    simulate(config, watch)
     seconds = watch.split(time.perf_counter() - started, len(held))
     peak = _peak_memory()
     model = load_model(run / MODEL_FILE, config.weights)
@@ -134,8 +138,8 @@ def train(folder: Path, cores: int) -> None:
         "peak_memory": peak if fresh else None,
         "model_bytes": (run / MODEL_FILE).stat().st_size,
     }
-    write_atomically(folder / RESULT_FILE, (json.dumps(result, indent=1) + "\n").encode())
     shutil.rmtree(sites)
+    write_atomically(folder / RESULT_FILE, (json.dumps(result, indent=1) + "\n").encode())
 
 
 def _peak_memory() -> int | None:
@@ -146,16 +150,6 @@ def _peak_memory() -> int | None:
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
-
-
-def _write_sites(out: Path, training: Dataset, parts: Mapping[str, Ints]) -> Path:
-    """Write one folder of links for each site; kept until the cell is finished."""
-    if not out.exists():
-        part = out.with_name(".sites.part")
-        shutil.rmtree(part, ignore_errors=True)
-        write_sites(training, parts, part, link=True)
-        part.rename(out)
-    return out
 
 
 def _keep_predictions(folder: Path, model: Model, test: Dataset, cache: Path) -> None:
@@ -194,18 +188,22 @@ def _told(run: Path, empty: Mapping[str, str]) -> dict[str, Any]:
 
 
 def main(folder: str, *cores: str) -> None:
-    """Train a cell on these cores; the reason of a failure is the last line it says."""
+    """Train a cell on these cores; the reason of a failure is the last line it says.
+
+    A cell whose study was killed may still be training: then its end is waited for.
+    """
     if hasattr(os, "sched_setaffinity"):  # Linux only
         os.sched_setaffinity(0, {int(core) for core in cores})
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        train(Path(folder), len(cores))
-    except (FedDermError, OSError) as error:
-        # No interruption: a run that goes on would ask anew what a site has refused.
-        for name in ("run", "sites"):
-            shutil.rmtree(Path(folder) / name, ignore_errors=True)
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    with owned(Path(folder), wait=True):
+        try:
+            train(Path(folder), len(cores))
+        except (FedDermError, OSError) as error:
+            # No interruption: a run that goes on would ask anew what a site has refused.
+            for name in ("run", "sites"):
+                shutil.rmtree(Path(folder) / name, ignore_errors=True)
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
 
 
 if __name__ == "__main__":

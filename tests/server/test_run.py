@@ -86,10 +86,14 @@ def test_the_model_says_nothing_of_the_coordinators_folders(config, finished):
     assert LinearModel.load(finished.out / MODEL_FILE).config.views == config.views
 
 
-def test_a_finished_run_is_refused_in_one_line(finished):
-    with pytest.raises(ConfigError, match="holds a finished run; set 'out' to a new") as refusal:
-        simulate(finished)
+def test_a_finished_run_started_again_stays_as_it_is(finished, caplog):
+    before = {file: file.read_bytes() for file in finished.out.iterdir()}
+    assert simulate(finished) == json.loads((finished.out / METRICS_FILE).read_text())
+    assert "holds this run, finished before; for another one set 'out'" in caplog.text
+    with pytest.raises(ConfigError, match="a finished run whose seed is 0, not 1;") as refusal:
+        simulate(finished.model_copy(update={"seed": 1}))
     assert "\n" not in str(refusal.value)
+    assert {file: file.read_bytes() for file in finished.out.iterdir()} == before
 
 
 def test_a_run_without_a_folder_is_refused(config):

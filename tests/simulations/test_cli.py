@@ -62,11 +62,16 @@ def test_simulate_names_every_site(fedderm, synthetic_folder, settings, scheme, 
     assert len(left_out) == (scheme == "natural")  # its smallest site has four lesions
 
 
-def test_a_finished_run_started_again_is_one_line(fedderm, synthetic_folder, settings, finished):
+def test_a_finished_run_started_again_stays_as_it_is(
+    fedderm, synthetic_folder, settings, finished, caplog
+):
     before = (finished / "run" / MODEL_FILE).read_bytes()
-    again = fedderm("simulate", synthetic_folder, "--out", finished, *IID, *settings)
-    assert is_one_error(*again)
-    assert "holds a finished run" in again[2]
+    code, shown, _ = fedderm("simulate", synthetic_folder, "--out", finished, *IID, *settings)
+    assert (code, shown.splitlines()[-1]) == (0, f"run folder: {finished / 'run'}")
+    assert "finished before" in caplog.text
+    changed = fedderm("simulate", synthetic_folder, "--out", finished, *IID, *settings, "quorum=1")
+    assert is_one_error(*changed)
+    assert "holds a finished run whose quorum is" in changed[2]
     other = fedderm("simulate", synthetic_folder, "--out", finished, *settings)
     assert is_one_error(*other)
     assert "holds another partition" in other[2]

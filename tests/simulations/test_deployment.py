@@ -93,7 +93,16 @@ def left_out(run: RunConfig) -> dict[str, str]:
 def test_the_svm_is_that_of_the_in_process_run(federation, config, tmp_path):
     here = config.model_copy(update={"out": tmp_path / "here"})
     simulate(here)
-    there = trained(federation, config, "svm")
+    there = configured(federation, config, "svm")
+    federation.start_training()
+    federation.wait_for_round("svm", "join")
+    # What shows a training may be stopped: started again, it shows the same one.
+    federation.kill("train")
+    assert federation.start_training().wait() == 0, federation.log("train")
+    assert re.findall(r"(started|following) run (\d+)", federation.log("train")) == [
+        ("started", run := federation.log("train").split()[2]),
+        ("following", run),
+    ]
     asked = [[entry["question"] for entry in rounds(each.out)] for each in (there, here)]
     assert asked[0] == asked[1]
     assert "hinge" in asked[0]

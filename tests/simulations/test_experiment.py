@@ -1,5 +1,8 @@
 """Site folders that a run may find again, whole or not at all."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -46,19 +49,47 @@ def test_other_images_or_splits_and_foreign_folders_are_refused(dataset, tmp_pat
             make_sites(images, tmp_path / out, "pooled", None, 1.0, 0)
 
 
+def images_of(sites):
+    return sorted(i.image_id for folder in site_folders(sites) for i in Dataset.open(folder).images)
+
+
 def test_sites_cut_short_by_a_crash_are_written_again(dataset, tmp_path, monkeypatch):
-    def crash(dataset, parts, out, *, link):
-        write_sites(dataset, dict(list(parts.items())[:1]), out, link=link)
+    def crash(site, out, *, link):
+        write_site(site, out, link=link)
         raise KeyboardInterrupt
 
-    write_sites = experiment.write_sites
+    write_site = experiment.write_site
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "write_sites", crash)
+        patch.setattr(experiment, "write_site", crash)
         with pytest.raises(KeyboardInterrupt):
             make_sites(dataset, tmp_path / "sites", "iid", 3, 1.0, 0)
     assert not (tmp_path / "sites").exists()
     make_sites(dataset, tmp_path / "sites", "iid", 3, 1.0, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["sites"]
-    sites = [Dataset.open(folder) for folder in site_folders(tmp_path / "sites")]
-    found = sorted(image.image_id for site in sites for image in site.images)
-    assert found == [image.image_id for image in dataset.images]
+    assert images_of(tmp_path / "sites") == [image.image_id for image in dataset.images]
+
+
+def test_sites_that_another_run_is_writing_are_waited_for(dataset, tmp_path, monkeypatch, caplog):
+    """Two runs over one partition began to write it at once, into each other's folder."""
+
+    def slowly(site, out, *, link):
+        if not runs[1].ident:
+            runs[1].start()
+            while "waiting for its end" not in caplog.text:
+                time.sleep(0.01)
+        write_site(site, out, link=link)
+
+    def work():
+        make_sites(dataset, tmp_path / "sites", "iid", 3, 1.0, 0)
+        found.append(images_of(tmp_path / "sites"))
+
+    write_site = experiment.write_site
+    monkeypatch.setattr(experiment, "write_site", slowly)
+    found, runs = [], [threading.Thread(target=work, daemon=True) for _ in range(2)]
+    runs[0].start()
+    for run in runs:
+        while not run.ident:
+            time.sleep(0.01)
+        run.join(timeout=60)
+    assert found == [[image.image_id for image in dataset.images]] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["sites"]
