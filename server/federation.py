@@ -83,7 +83,7 @@ class Federation:
     def join(self) -> None:
         """Ask every connected node who it is; those with an odd answer are left out, by name.
 
-        Where sums are secure, the sites then agree on keys.
+        Where sums are secure, the sites then agree on keys, unless all that is left is to close.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Federation:
         record.faults |= odd_ones(self.sites, self._config.feature_spec.key)
         record.answered = list(self.sites)
         self._close_round(record, started)
-        if self._config.secure:
+        if self._config.secure and not self._folder.trained:
             self._secure = SecureSums(self.exchange, self._folder.name)
             self._secure.agree(list(self.sites))
             if former := self.sites.keys() - set(self._secure.members):

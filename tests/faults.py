@@ -33,7 +33,6 @@ from common.config import RunConfig
 from common.errors import FedDermError
 from server.checkpoint import Checkpoint
 from server.journal import Journal
-from server.run import MODEL_FILE
 from simulations.grid import RUN_ID, SERVER_NODE_ID, InProcessGrid
 
 KINDS = (
@@ -164,8 +163,6 @@ class World:
                 server.app.app(grid, context)
             except Killed:
                 between()
-                if (self.config.out / MODEL_FILE).exists():  # killed while it took its leave
-                    return None
                 continue
             except FedDermError as error:
                 return str(error)
