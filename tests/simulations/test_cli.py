@@ -69,9 +69,11 @@ def test_a_finished_run_started_again_stays_as_it_is(
     code, shown, _ = fedderm("simulate", synthetic_folder, "--out", finished, *IID, *settings)
     assert (code, shown.splitlines()[-1]) == (0, f"run folder: {finished / 'run'}")
     assert "finished before" in caplog.text
-    changed = fedderm("simulate", synthetic_folder, "--out", finished, *IID, *settings, "quorum=1")
+    changed = fedderm(
+        "simulate", synthetic_folder, "--out", finished, *IID, *settings, "tolerance=1e-3"
+    )
     assert is_one_error(*changed)
-    assert "holds a finished run whose quorum is" in changed[2]
+    assert "holds a finished run whose tolerance is" in changed[2]
     other = fedderm("simulate", synthetic_folder, "--out", finished, *settings)
     assert is_one_error(*other)
     assert "holds another partition" in other[2]
