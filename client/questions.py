@@ -26,7 +26,8 @@ LARGEST = 1e9
 """Of the numbers that a question of an exact method holds."""
 
 LARGEST_MAP = 1e15
-"""Of a feature map's: one over the deviation of a feature that hardly varies."""
+"""Of a feature map's, such as one over the deviation of a feature that hardly varies; and of a
+calibration, whose solver may try anything."""
 
 LARGEST_PRIVATE = 1e6
 """Of those that a private method's does."""
@@ -63,6 +64,8 @@ class Form:
             return False
         return bool(((self.low <= array) & (array <= self.high)).all())
 
+
+_CALIBRATION = Form((2, _K), -LARGEST_MAP, LARGEST_MAP)
 
 Forms = Mapping[str, Form]
 Values = Mapping[str, Value]
@@ -145,7 +148,7 @@ def _fits(site: Site, _: Values) -> Forms:
 
 
 def _scored(site: Site, values: Values) -> Forms:
-    return {**_fits(site, values), "calibration": Form((2, _K))}
+    return {**_fits(site, values), "calibration": _CALIBRATION}
 
 
 def _private(
@@ -205,7 +208,7 @@ def _whole_network(site: Site, _: Values) -> Forms:
 
 
 def _scored_network(site: Site, values: Values) -> Forms:
-    rule = {"calibration": Form((2, _K)), "priors": Form((_K,), 0)}
+    rule = {"calibration": _CALIBRATION, "priors": Form((_K,), 0)}
     return {**_whole_network(site, values), **rule}
 
 

@@ -17,7 +17,7 @@ from common.config import RunConfig
 from common.dataset import Dataset
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.features import Features, content_keys, extract
-from common.splits import TEST, site_splits
+from common.splits import TEST, lasting_splits, site_splits
 
 Ints = NDArray[np.int64]
 
@@ -28,8 +28,6 @@ SITE = "site"
 """Key of a hospital's file in the configuration of its node."""
 
 _NO_RULES = Rules()
-_LEAVE = 10
-"""Lesions of each class that a hospital's test set leaves for training where there are more."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +94,9 @@ class Site:
     def dataset(self) -> Dataset:
         """The site's images, with the splits that its table carries, else its own."""
         config, table = self.config, self._table
-        if self.deployed:
+        if self.deployed and not table.splits.any():
             # Who may choose what is tested on may have every lesion counted, split by split.
-            splits = site_splits(table, self.rules.test_fraction, config.folds, 0, leave=_LEAVE)
+            splits = lasting_splits(table, self.rules.test_fraction, config.folds)
         else:
             splits = site_splits(table, config.test_fraction, config.folds, config.seed)
         return table.with_splits(splits)

@@ -5,6 +5,7 @@ every so manieth of them and the folds are dealt like cards. So the folds of a c
 most one lesion and by at most the images of its largest lesion.
 """
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -69,25 +70,40 @@ def folds(dataset: Dataset, n_folds: int, seed: int) -> NDArray[np.int64]:
 
 
 def assign_splits(
-    dataset: Dataset, test_fraction: float, n_folds: int, seed: int, *, leave: int | None = None
+    dataset: Dataset, test_fraction: float, n_folds: int, seed: int
 ) -> NDArray[np.str_]:
     """Give each image "test" or its fold number as text, shape (n,).
 
     A class with at least ``n_folds + 1`` lesions is in the test set and in every fold.
-
-    Parameters
-    ----------
-    leave : as for :func:`holdout`, for a test set that does not depend on ``n_folds``, which it
-        does by default.
     """
-    test = holdout(dataset, test_fraction, seed, leave=n_folds if leave is None else leave)
+    return _splits(dataset, holdout(dataset, test_fraction, seed, leave=n_folds), n_folds, seed)
+
+
+def lasting_splits(dataset: Dataset, test_fraction: float, n_folds: int) -> NDArray[np.str_]:
+    """Do the same for data that change: a lesion's name alone says whether it is for testing.
+
+    So none that was trained on is tested on later, and one more moves no other, as differential
+    privacy takes for granted. A rare class may have no test lesion.
+    """
+    shares = [_share(str(name)) for name in np.unique(dataset.lesions)]
+    test = (np.array(shares) < test_fraction)[dataset.by_lesion.index]
+    return _splits(dataset, test, n_folds, seed=0)
+
+
+def _share(lesion: str) -> float:
+    """Return a number in [0, 1) that is a lesion's for ever."""
+    digest = hashlib.sha256(f"test {lesion}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _splits(dataset: Dataset, test: NDArray[np.bool_], n_folds: int, seed: int) -> NDArray[np.str_]:
     splits = np.full(len(dataset), TEST, dtype=f"<U{max(len(TEST), len(str(n_folds)))}")
     splits[~test] = folds(dataset.select(~test), n_folds, seed).astype(np.str_)
     return splits
 
 
 def site_splits(
-    dataset: Dataset, test_fraction: float, n_folds: int, seed: int, *, leave: int | None = None
+    dataset: Dataset, test_fraction: float, n_folds: int, seed: int
 ) -> NDArray[np.str_]:
     """Return the splits that the rows carry, or assign them where they carry none.
 
@@ -100,7 +116,7 @@ def site_splits(
         If the rows carry a fold that ``n_folds`` does not have.
     """
     if not dataset.splits.any():
-        return assign_splits(dataset, test_fraction, n_folds, seed, leave=leave)
+        return assign_splits(dataset, test_fraction, n_folds, seed)
     carried = {int(split) for split in dataset.splits if split != TEST}
     if carried and max(carried) >= n_folds:
         raise DataError(

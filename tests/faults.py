@@ -54,7 +54,7 @@ _MIDWAY: tuple[tuple[Any, str], ...] = (
     (client.private.Ledger, "answer"),
     (client.private.Ledger, "reserve_all"),
     (client.private.Ledger, "settle"),
-    (client.secure, "write_atomically"),
+    (client.secure.SealedLog, "append"),
     (client.state, "write_arrays"),
     (client.svm, "hinge_sums"),
     (client.svm, "_prepare"),

@@ -182,7 +182,8 @@ def test_a_site_with_nan_features_is_left_out(config, without_bad, tmp_path, syn
     )
     write_features(synthetic_folder, run, spoiled={row.split(",")[1] for row in table})
     train(run, client.app.app)
-    assert_bad_is_out(run, without_bad, BAD, "refused: the site's features hold NaN")
+    reason = f"({BAD}) refused: {run.sites / BAD}: features of some images are NaN"
+    assert_bad_is_out(run, without_bad, "node 2", reason)
 
 
 def test_a_site_without_data_is_left_out(config, without_bad, tmp_path):

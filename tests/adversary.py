@@ -1,0 +1,368 @@
+"""A coordinator that attacks: it asks a hospital's real app anything, and keeps all that leaves.
+
+Two hospitals whose data differ by one lesion are asked the very same. Whatever words, forms and
+refusals leave must be the same too; numbers may differ where a method sends exact sums, and where
+they carry noise they do.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flwr.app import Message
+from hypothesis import strategies as st
+
+from client.app import app
+from client.egress import REFUSED
+from client.site import SITE
+from common.config import RunConfig
+from common.dataset import DIAGNOSES
+from common.errors import Reason
+from common.feature_map import FeatureMap, FourierMap
+from common.secure import KEY, PEERS, UNMASK, Asked
+from common.wire import pack, unpack_arrays, unpack_values
+from simulations.grid import InProcessGrid
+from tests.sites import N_FEATURES, hospital_file
+
+K = len(DIAGNOSES)
+RUN = "0a" * 8
+Arrays = dict[str, np.ndarray]
+Values = dict[str, Any]
+
+
+class Left(NamedTuple):
+    """What left a hospital in one answer, but for the numbers.
+
+    Attributes
+    ----------
+    refused : the reason; None for an answer.
+    arrays : names, types and shapes.
+    values : names, types and lengths.
+    """
+
+    refused: str | None
+    arrays: tuple[Any, ...]
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Asks:
+    """One thing that an attacker asks.
+
+    Attributes
+    ----------
+    run : Flower's number of the run.
+    """
+
+    question: str
+    arrays: Arrays = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
+    run: int = 1
+
+    def __repr__(self) -> str:
+        shapes = {name: (a.dtype.str, a.shape) for name, a in self.arrays.items()}
+        return f"{self.question}({shapes}, {self.values}, run {self.run})"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What the coordinator configures, what the operator allows, and what is asked in turn."""
+
+    settings: Values
+    rules: Values
+    asks: Sequence[Asks]
+
+
+class Hospital:
+    """A hospital under attack; its state is in a folder of its own.
+
+    Parameters
+    ----------
+    data : of this hospital, then of those that are in its secure sums.
+    """
+
+    def __init__(
+        self, data: Sequence[Path], folder: Path, config: Values, rules: Mapping[str, Any]
+    ) -> None:
+        peers = folder / "peers"
+        weights = config.get("weights") or None
+        files = [
+            hospital_file(
+                each,
+                folder / str(place),
+                Path(str(config["cache"])),
+                weights and Path(str(weights)),
+                **{"peers": str(peers), **rules},
+            )
+            for place, each in enumerate(data)
+        ]
+        self.names = [each.name for each in data]
+        self._peers = peers
+        self._grid = InProcessGrid(app, [{SITE: str(file)} for file in files], config)
+        self._secure = bool(config["secure"])
+        self._number = 0
+        self.sums: list[np.ndarray] = []
+        if self._secure:
+            self._share_keys(folder)
+
+    def ask(self, asks: Asks) -> Left:
+        """Ask this hospital; in a secure run the others too, and open what comes of it."""
+        if not self._secure or asks.question in ("join", "close", KEY, PEERS, UNMASK):
+            return _left(*self._send(0, asks))
+        self._number += 1
+        asked = Asked(RUN, self._number, sorted(self.names))
+        answers = [self._send(place, asks, asked) for place in range(len(self.names))]
+        left = [_left(*answers[0])]
+        if all("envelopes" in values for _, values in answers):
+            order = sorted(range(len(self.names)), key=self.names.__getitem__)
+            for place in range(len(self.names)):
+                own = order.index(place)
+                envelopes = [answers[i][1]["envelopes"][own] for i in order]
+                values = {"run": RUN, "round": self._number, "envelopes": envelopes}
+                left.append(_left(*self._send(place, Asks(UNMASK, values=values, run=asks.run))))
+        # What the others say in the end depends on this hospital's counts as its own words do.
+        first = left[0]
+        refused = next((each.refused for each in left if each.refused), None)
+        return first._replace(refused=first.refused or refused)
+
+    def _share_keys(self, folder: Path) -> None:
+        from client.identity import Identity
+
+        lines = []
+        for place, name in enumerate(self.names):
+            public = Identity.begun(folder / str(place) / "state").public().hex()
+            lines.append(f"{name}\t{public}")
+        self._peers.parent.mkdir(parents=True, exist_ok=True)
+        self._peers.write_text("\n".join(lines))
+        told = [self._send(i, Asks(KEY, values={"run": RUN}))[1] for i in range(len(self.names))]
+        if all("key" in each for each in told):
+            values = {
+                "run": RUN,
+                "names": self.names,
+                "keys": [each["key"] for each in told],
+                "signatures": [each["signature"] for each in told],
+            }
+            for place in range(len(self.names)):
+                self._send(place, Asks(PEERS, values=values))
+
+    def _send(self, place: int, asks: Asks, secure: Asked | None = None) -> tuple[Arrays, Values]:
+        content = pack(copy.deepcopy(asks.arrays), {"question": asks.question, **asks.values})
+        if secure:
+            secure.put_into(content)
+        self._grid._contexts[place + 1].run_id = asks.run
+        message = Message(content, place + 1, "query", group_id="7")
+        [reply] = self._grid.send_and_receive([message])
+        assert not reply.has_error(), reply.error.reason
+        return unpack_arrays(reply.content), unpack_values(reply.content)
+
+
+def _left(arrays: Arrays, values: Values) -> Left:
+    refused = values.get(REFUSED)
+    if refused is not None:
+        Reason(str(refused))  # of the closed list, or an error
+    forms = sorted((name, a.dtype.str, a.shape) for name, a in arrays.items())
+    about = sorted((n, type(v).__name__, _length(v)) for n, v in values.items() if n != REFUSED)
+    return Left(refused, tuple(forms), tuple(about))
+
+
+def _length(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_length, value))
+    # Names of the site, and random ones of its data, are as long as each other.
+    return len(value) if isinstance(value, str | bytes) else None
+
+
+def distinguish(attack: Attack, hospitals: Sequence[Hospital], exact: bool) -> str | None:
+    """Return what tells two hospitals apart, if anything does beside numbers.
+
+    Parameters
+    ----------
+    exact : whether the method sends exact sums. Then a rule on how many lesions must be behind a
+        number says so where there are too few, whoever refuses; it ends the attack.
+    """
+    for number, asks in enumerate(attack.asks):
+        a, b = (hospital.ask(asks) for hospital in hospitals)
+        if exact and Reason.FEW in (a.refused, b.refused):
+            return None
+        if a != b:
+            return f"answer {number} to {asks}: {a} or {b}"
+    return None
+
+
+def base_config(settings: Mapping[str, Any], fixed: Mapping[str, Any]) -> Values:
+    """Return a run's configuration as a coordinator sends it, valid or not."""
+    return {**RunConfig().flat(), **fixed, **settings}
+
+
+# What an attacker tries.
+
+_FACTORS = st.sampled_from([0.0, -1.0, 1e-9, 1e4, 1e9, 1e16, 1e160, 1e308, np.nan, np.inf])
+_DTYPES = st.sampled_from(["<f4", "<f8", "<i8", "|u1", ">f8", "<c16", "|b1"])
+_SIZES = st.integers(0, 130)
+"""Among them the numbers of images, lesions and training lesions of the hospitals."""
+
+_ODD_VALUES = st.one_of(
+    st.integers(-3, 130),
+    st.just(2**62),
+    st.floats(allow_nan=True),
+    st.sampled_from(["", "0a", "../x", "x" * 300, "test", "train", b"\0", b"x" * 32]),
+    st.booleans(),
+    st.lists(st.integers(-1, 10**12), max_size=8),
+)
+
+
+@st.composite
+def mutated(draw: Any, asks: Asks) -> Asks:
+    """Change arrays and values of a question, or leave it as it is."""
+    arrays, values = dict(asks.arrays), dict(asks.values)
+    for _ in range(draw(st.integers(0, 2))):
+        name = draw(st.sampled_from(sorted(arrays))) if arrays else ""
+        match draw(st.integers(0, 8)):
+            case 0 if arrays:
+                with np.errstate(all="ignore"):
+                    arrays[name] = arrays[name] * draw(_FACTORS)
+            case 1 if arrays and arrays[name].size:
+                flat = arrays[name].astype(np.float64).ravel().copy()
+                flat[draw(st.integers(0, flat.size - 1))] = draw(_FACTORS)
+                arrays[name] = flat.reshape(arrays[name].shape)
+            case 2 if arrays:
+                arrays[name] = np.broadcast_to(
+                    arrays[name], (draw(_SIZES), *arrays[name].shape)
+                ).copy()
+            case 3 if arrays and arrays[name].ndim:
+                axis = draw(st.integers(0, arrays[name].ndim - 1))
+                arrays[name] = np.take(arrays[name], range(arrays[name].shape[axis] - 1), axis)
+            case 4 if arrays:
+                with np.errstate(all="ignore"):
+                    arrays[name] = arrays[name].astype(draw(_DTYPES))
+            case 5 if arrays:
+                del arrays[name]
+            case 6:
+                arrays[draw(st.sampled_from(["more", "weights", "mean"]))] = np.ones(draw(_SIZES))
+            case 7 if values:
+                values[draw(st.sampled_from(sorted(values)))] = draw(_ODD_VALUES)
+            case _:
+                values[draw(st.sampled_from(["more", "step", "map"]))] = draw(_ODD_VALUES)
+    return Asks(asks.question, arrays, values, draw(st.integers(1, 2)))
+
+
+_WEIGHTS = st.sampled_from([0.0, 1e-3, 1.0, -2.0, 1e3, 1e9])
+
+
+@st.composite
+def weights(draw: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw weights: nothing, noise, huge ones, or such that single records stand out."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    found = draw(_WEIGHTS) * rng.standard_normal(shape)
+    found[..., -1] += draw(_WEIGHTS)
+    return found
+
+
+@st.composite
+def of_svm(draw: Any, settings: Values) -> list[Asks]:
+    """Ask an SVM's site for sums under maps of the attacker's."""
+    columns = N_FEATURES if draw(st.booleans()) else min(int(settings["components"]), N_FEATURES)
+    fourier = None
+    if settings["kernel"] == "rbf":
+        fourier = FourierMap(int(settings["fourier"]), draw(st.sampled_from([1e-9, 0.5, 1e6])), 0)
+    rng = np.random.default_rng(draw(st.integers(0, 9)))
+    matrix = draw(st.sampled_from([0.0, 1.0, 1e9])) * rng.standard_normal((N_FEATURES, columns))
+    feature_map = FeatureMap(np.zeros(N_FEATURES), matrix, fourier)
+    class_weights = np.array([draw(st.sampled_from([0.0, 1.0, 1e9])) for _ in range(K)])
+    named = {"map": feature_map.digest}
+    prepare = Asks("prepare", {**feature_map.to_record(), "class_weights": class_weights}, named)
+    asks = [Asks("join"), Asks("moments"), prepare]
+    for _ in range(draw(st.integers(1, 4))):
+        fits = draw(st.sampled_from([1, int(settings["folds"]), 3]))
+        arrays = {"weights": draw(weights((fits, K, feature_map.n_outputs + 1)))}
+        question = draw(st.sampled_from(["hinge", "hinge", "calibrate", "evaluate", "other"]))
+        if question in ("calibrate", "evaluate"):
+            arrays["calibration"] = draw(weights((2, K)))
+        asks.append(Asks(question, arrays, named))
+    if fourier:
+        asks.insert(3, Asks("mapped_moments", {}, named))
+    return asks
+
+
+@st.composite
+def of_private(draw: Any, settings: Values) -> list[Asks]:
+    """Ask a private site for noisy sums at points of the attacker's."""
+    dimensions = min(int(settings["projection"]), N_FEATURES)
+    asks = [Asks("join"), Asks("overview", {}, {"run": RUN, "step": 0})]
+    for step in range(1, draw(st.integers(2, 5))):
+        arrays = {
+            "mean": draw(weights((dimensions,))),
+            "scale": np.array(draw(st.sampled_from([0.0, 1.0, 1e6]))),
+            "offset": draw(weights((K,))),
+            "class_weight": np.array([draw(st.sampled_from([0.0, 0.5, 1.0])) for _ in range(K)]),
+            "weights": draw(weights((K, dimensions + 1))),
+        }
+        question = draw(st.sampled_from(["gradient", "gradient", "moments", "evaluate", "other"]))
+        if question == "moments":
+            arrays = {name: arrays[name] for name in ("mean", "scale")}
+        if question == "evaluate":
+            arrays = {"weights": arrays["weights"], "calibration": draw(weights((2, K)))}
+        values = {} if question == "evaluate" else {"run": RUN, "step": step}
+        asks.append(Asks(question, arrays, values))
+    return asks
+
+
+_SETTINGS: Mapping[str, Mapping[str, st.SearchStrategy[Any]]] = {
+    "common": {
+        "folds": st.integers(2, 9),
+        "seed": st.integers(0, 5),
+        "test_fraction": st.sampled_from([0.0, 0.2, 0.5, 0.99]),
+    },
+    "svm": {
+        "components": st.sampled_from([1, 8, 40, 96, 512]),
+        "kernel": st.sampled_from(["linear", "linear", "rbf"]),
+        "fourier": st.integers(1, 130),
+        "clip_features": st.sampled_from([0.0, 1.0]),
+        "min_active": st.integers(1, 40),
+        "secure": st.booleans(),
+    },
+    "private": {
+        "projection": st.integers(1, 130),
+        "epsilon": st.sampled_from([0.0, 1e-6, 0.5, 2.0, 1e9]),
+        "delta": st.one_of(
+            st.just(1e-5), st.integers(1, 130).map(lambda m: 1 / (m + 0.5)), st.just(1e-300)
+        ),
+        "unit": st.sampled_from(["lesion_id", "image_id", "patient_id"]),
+        "clip_norm": st.sampled_from([1e-9, 1.0, 1e6, 1e300]),
+        "rate": st.sampled_from([1e-6, 0.5, 1.0]),
+        "steps": st.sampled_from([1, 3, 100]),
+        "classifier": st.sampled_from(["softmax", "hinge", "lda"]),
+        "secure": st.booleans(),
+    },
+}
+_DEFAULTS: Mapping[str, Values] = {
+    "svm": {"components": 40, "min_active": 20, "folds": 2},
+    "private": {"projection": 12, "epsilon": 2.0, "steps": 3, "folds": 2},
+}
+_RULES = {
+    "least_sites": st.sampled_from([0, 3]),
+    "least_count": st.sampled_from([0, 5]),
+    "least_lesions": st.sampled_from([0, 20]),
+    "min_active": st.sampled_from([1, 20]),
+    "test_counts": st.booleans(),
+    "epsilon": st.sampled_from([0.0, 3.0]),
+    "questions": st.sampled_from([0, 3]),
+}
+_ASKS = {"svm": of_svm, "private": of_private}
+
+
+@st.composite
+def attacks(draw: Any, method: str) -> Attack:
+    """Draw an attack on a method: some settings, some rules, questions half honest."""
+    known = {**_SETTINGS["common"], **_SETTINGS[method]}
+    settings: Values = {"kernel": "linear", **RunConfig.read({"method": method}).flat()}
+    settings |= {"method": method, **_DEFAULTS[method]}
+    for name in draw(st.lists(st.sampled_from(sorted(known)), max_size=3, unique=True)):
+        settings[name] = draw(known[name])
+    rules = {name: draw(_RULES[name]) for name in sorted(_RULES)}
+    asks = [draw(mutated(each)) for each in draw(_ASKS[method](settings))]
+    chosen = {n: settings[n] for n in ("method", *known) if n in settings}
+    return Attack(chosen, rules, asks)
