@@ -14,7 +14,7 @@ from common.dataset import DIAGNOSES, Dataset
 from common.errors import DataError
 from common.feature_map import FeatureMap
 from common.features import extract, extract_images
-from common.model_file import VARIANCE, ModelFile, Prediction, check_scores, open_model
+from common.model_file import VARIANCE, ModelFile, Prediction, check_answers, open_model
 from common.svm import with_intercept
 from common.verified import Kind
 
@@ -64,7 +64,7 @@ class LinearModel:
             )
         with np.errstate(over="ignore", invalid="ignore"):
             values = decision_values(average_views(self.feature_map, views), self.weights)
-        return check_scores(values)
+        return check_answers(values)
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
         """Return decision values (n, n_classes) of a dataset's images.
@@ -109,8 +109,10 @@ class LinearModel:
             return None
         n, P, n_features = views.shape
         Z = self.feature_map.project(views.reshape(n * P, n_features))
-        squares = (Z**2 / self.variance).reshape(n, -1).sum(axis=1)
-        return np.asarray(np.sqrt(squares / (P * np.isfinite(self.variance).sum())))
+        with np.errstate(over="ignore"):
+            squares = (Z**2 / self.variance).reshape(n, -1).sum(axis=1)
+        distance = np.sqrt(squares / (P * np.isfinite(self.variance).sum()))
+        return check_answers(np.asarray(distance))
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""

@@ -30,6 +30,9 @@ MODELS = {
 VERSION = 2
 """Of what a model file says of itself; to be raised with every change."""
 
+LARGEST = np.float64(1e100)
+"""Of the numbers in a model and of its answers: whatever is multiplied then stays finite."""
+
 VARIANCE = "variance"
 """Name of the only array that may be infinite."""
 
@@ -232,7 +235,7 @@ def check_arrays(
     _check_finite(arrays)
 
 
-def check_scores(scores: Floats) -> Floats:
+def check_answers(values: Floats) -> Floats:
     """Return what a model says of images, where it is numbers.
 
     Raises
@@ -240,11 +243,11 @@ def check_scores(scores: Floats) -> Floats:
     DataError
         If it is not: finite weights too may be so large that there is no answer.
     """
-    if not np.isfinite(scores).all():
+    if not (np.abs(values) <= LARGEST).all():
         raise DataError(
             "the model gives values that are no finite numbers; it is damaged, train it again"
         )
-    return scores
+    return values
 
 
 def _read_config(fields: Mapping[str, Any]) -> RunConfig:
@@ -285,5 +288,5 @@ def _check_shapes(
 
 def _check_finite(arrays: Mapping[str, NDArray[Any]]) -> None:
     for name, array in sorted(arrays.items()):
-        if not np.isfinite(array).all():
+        if not (np.abs(array) <= LARGEST).all():
             raise ValueError(f"array '{name}' has values that are no finite numbers")

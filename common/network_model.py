@@ -19,7 +19,7 @@ from common.dataset import DIAGNOSES, Dataset
 from common.engine import one_thread_per_core
 from common.errors import DataError
 from common.inference import BLOCK, prediction_features
-from common.model_file import ModelFile, Prediction, check_scores, open_model
+from common.model_file import ModelFile, Prediction, check_answers, open_model
 from common.network import DEVICE, HEAD, Network, Weights, shared_network
 from common.verified import Kind
 
@@ -71,7 +71,7 @@ class NetworkModel:
                 rows.append(self._features(network, block, pool))
         with torch.inference_mode():
             logits = network.head(torch.from_numpy(np.concatenate(rows)).to(DEVICE)).cpu()
-        return check_scores(np.asarray(logits.numpy(), dtype=np.float64))
+        return check_answers(np.asarray(logits.numpy(), dtype=np.float64))
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
         """Return logits (n, n_classes) of a dataset's images; ``cache`` is not used.

@@ -41,7 +41,7 @@ class DamagedError(DataError):
     """A file is not what was written."""
 
     def __init__(self, path: Path, why: str = "it is not what was written") -> None:
-        super().__init__(f"{path} is damaged ({why}); remove it")
+        super().__init__(f"{path} is damaged ({why}); remove it and start again")
 
 
 def write_verified(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.config import RunConfig
-from common.errors import QuorumError
+from common.errors import DataError, QuorumError
 from server.card import model_card
 from server.federation import Federation
 from server.result import Result
@@ -63,6 +63,11 @@ def main(grid: Grid, context: Context) -> None:
 def _train(federation: Federation, config: RunConfig, folder: RunFolder) -> None:
     train = importlib.import_module(METHODS[config.method]).train
     result: Result = train(federation, config, folder)
+    if config.feature_spec.key != folder.features:
+        raise DataError(
+            "the file of the pretrained weights was replaced while the run went on; put the "
+            "first one back and start the run again, or begin a new one"
+        )
     metrics = {"data": _data(federation), **result.metrics()}
     folder.write_json(METRICS_FILE, metrics)
     folder.write_text(CARD_FILE, model_card(config, metrics))

@@ -104,7 +104,7 @@ class Federation:
         self.sites = {site: infos[site] for site in sorted(infos)}
         self._nodes = {site: self._nodes[site] for site in self.sites}
         self._post.names = {node: site for site, node in self._nodes.items()}
-        record.faults |= odd_ones(self.sites, self._config.feature_spec.key)
+        record.faults |= odd_ones(self.sites, self._folder.features)
         record.answered = list(self.sites)
         self._close_round(record, started)
         if self._config.secure and not self._folder.trained:

@@ -50,7 +50,7 @@ class Journal:
         except FileNotFoundError:
             return None
         except (DamagedError, ReplyError) as error:
-            _log.warning("%s: its question is asked again", error)
+            _log.warning("%s: the sites are asked again (%s)", self._path(key), error)
             return None
 
     def keep(self, key: str, sums: Sums) -> None:

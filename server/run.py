@@ -14,6 +14,8 @@ from common.config import RunConfig
 from common.errors import ConfigError, DataError
 from common.files import append, make_folder, owned, write_atomically
 from common.model_file import Model
+from common.verified import read_verified, write_verified
+from common.weights import weights_digest
 from server.journal import Journal
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class RunFolder:
     finished : whether the folder holds this very run, and nothing is left to do.
     name : names the run to the sites, in hexadecimal; a new one for each, "" if it is finished.
     journal : the sums added so far.
+    features : key of the features that the model will rest on, pretrained weights included.
 
     Raises
     ------
@@ -53,7 +56,10 @@ class RunFolder:
     def __init__(self, config: RunConfig):
         self.path = _out(config)
         versions = {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}}
-        start = {**config.model_dump(mode="json"), "versions": versions}
+        self.features = config.feature_spec.key
+        # The path says little: another file may lie there when the run goes on.
+        weights = {"weights_sha256": weights_digest(config.backbone, config.weights)}
+        start = {**config.model_dump(mode="json"), **weights, "versions": versions}
         if (self.path / CONFIG_FILE).exists():
             self._refuse_changes(start)
             for part in self.path.glob("*.part"):  # of files that a crash cut short
@@ -64,8 +70,8 @@ class RunFolder:
         name = self.path / _NAME_FILE
         self.finished = self.trained and not name.exists()
         if not self.finished and not name.exists():
-            self.write_text(_NAME_FILE, secrets.token_hex(8))
-        self.name = "" if self.finished else name.read_text(encoding="utf-8")
+            write_verified(name, secrets.token_hex(8).encode())
+        self.name = "" if self.finished else read_verified(name).decode()
         self.journal = Journal(self.path / "journal")
         self._rounds = self.trim(ROUNDS_FILE)
 
@@ -117,7 +123,7 @@ class RunFolder:
             If a line is none that was written.
         """
         file = self.path / name
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
         whole = text[: text.rfind("\n") + 1].splitlines(keepends=True)
         try:
             kept = [line for line in whole if json.loads(line)["round"] <= last]
@@ -150,7 +156,7 @@ class RunFolder:
         file = self.path / CONFIG_FILE
         try:
             first = _flat(json.loads(file.read_text(encoding="utf-8")))
-        except ValueError as error:
+        except (ValueError, AttributeError) as error:  # not JSON, or no object
             raise ConfigError(f"{file} cannot be read; set 'out' to a new folder") from error
         now = _flat(start)
         for key in sorted(first.keys() | now.keys()):

@@ -274,7 +274,12 @@ def test_few_answers_are_alive_at_once(config, tmp_path):
         nonlocal most
         if unpack_values(message.content)["question"] == "join":
             info = {"site": f"s{context.node_id:02}", "classes": list(DIAGNOSES), "n_features": 1}
-            facts = {"features": "k", "images": 1, "lesions": 1, "synthetic": True}
+            facts = {
+                "features": config.feature_spec.key,
+                "images": 1,
+                "lesions": 1,
+                "synthetic": True,
+            }
             content = pack({}, {**info, **facts, "fingerprint": str(context.node_id)})
         else:
             content = pack({"x": np.ones(10)}, {})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import QuorumError
+from common.errors import QuorumError, ReplyError
 from common.fixed_point import FRACTION_BITS
 from common.secure import threshold
 from common.wire import pack
