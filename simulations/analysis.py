@@ -5,6 +5,7 @@ and takes the mean of the folds again; all arms see the same resamples, so that 
 two are paired.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from common.dataset import DIAGNOSES
 from common.metrics import Evaluation
+from common.verified import read_verified, write_verified
 from simulations.cells import Arm
 from simulations.intervals import Interval, interval, resample
 from simulations.measures import measure
@@ -51,10 +53,28 @@ class Predictions:
     predicted: Ints
     probabilities: Floats
 
+    def save(self, file: Path) -> None:
+        """Write them.
+
+        Raises
+        ------
+        DataError
+            If they cannot be written.
+        """
+        content = io.BytesIO()
+        np.savez(content, **vars(self))
+        write_verified(file, content.getvalue())
+
     @classmethod
     def load(cls, file: Path) -> "Predictions":
-        """Read what a cell kept."""
-        with np.load(file, allow_pickle=False) as arrays:
+        """Read what a cell kept.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what was written.
+        """
+        with np.load(io.BytesIO(read_verified(file)), allow_pickle=False) as arrays:
             return cls(**arrays)
 
     @classmethod

@@ -1,6 +1,5 @@
 """Attacks on a federation that fine-tunes, with and without its defence, as one table."""
 
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,11 +14,12 @@ from common.config import RunConfig
 from common.dataset import Dataset
 from common.engine import one_thread_per_core
 from common.errors import ConfigError, DataError, FedDermError
-from common.files import owned, write_atomically
+from common.files import owned
 from common.inference import prediction_features
 from common.network import shared_network
 from common.network_model import NetworkModel
 from common.splits import TEST
+from common.verified import read_json, write_json
 from server.card import markdown_table
 from server.run import MODEL_FILE
 from simulations.experiment import make_sites, simulate, with_splits
@@ -173,8 +173,8 @@ def _arms(
             if not file.exists():
                 file.parent.mkdir(exist_ok=True)
                 arm = _arm(out, config, judge, (attack, n, rule), attacks, sites)
-                write_atomically(file, json.dumps(asdict(arm)).encode())
-            arms.append(Arm(**json.loads(file.read_text(encoding="utf-8"))))
+                write_json(file, asdict(arm))
+            arms.append(Arm(**read_json(file)))
         _log.info("%d of %d: %s", number + 1, len(kinds), arms[-1])
     return arms
 

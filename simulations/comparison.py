@@ -14,6 +14,7 @@ from typing import Any
 from common.dataset import Dataset
 from common.errors import ConfigError, DataError
 from common.files import make_folder, owned, write_atomically
+from common.verified import read_json, write_json
 from server.run import MODEL_FILE
 from simulations.analysis import ArmResult, Comparison, Judge, Predictions, by_site, compare_pairs
 from simulations.cells import Cell, arms, fingerprint, plan
@@ -154,7 +155,7 @@ def _results(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> It
         found = {fold: Predictions.load(f / PREDICTIONS_FILE) for fold, f in done.items()}
         yield ArmResult(
             arm,
-            cells={fold: json.loads((f / RESULT_FILE).read_text()) for fold, f in done.items()},
+            cells={fold: read_json(f / RESULT_FILE) for fold, f in done.items()},
             predictions=found,
             resampled={fold: judge.measure(fold, said) for fold, said in found.items()},
             sites=dict(by_site(judge, Predictions.join(list(found.values())))) if found else {},
@@ -190,7 +191,7 @@ def _costs(
 ) -> dict[str, RouteCost]:
     """Measure the routes that have a model, once; what was measured before is kept."""
     file = out / COST_FILE
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    kept = read_json(file) if file.exists() else {}
     costs = {route: _cost(values) for route, values in kept.items()}
     for folder, cell in folders.items():
         if cell.arm.route not in costs and finished(folder):
@@ -198,7 +199,7 @@ def _costs(
             model = folder / "run" / MODEL_FILE
             costs[cell.arm.route] = measure_route(dataset, config, model)
     values = {route: asdict(cost) for route, cost in costs.items()}
-    write_atomically(file, (json.dumps(values, indent=1) + "\n").encode())
+    write_json(file, values)
     return costs
 
 

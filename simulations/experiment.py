@@ -18,7 +18,7 @@ from common.files import owned, whole_folder, write_atomically
 from common.splits import site_splits
 from server.run import METRICS_FILE, ROUNDS_FILE
 from simulations.grid import Answer, run_in_process
-from simulations.partition import Scheme, partition, write_site
+from simulations.partition import Scheme, check_sites, partition, write_site
 
 POOLED: Final = "pooled"
 _ASKED_FILE = "partition.json"
@@ -48,19 +48,21 @@ def make_sites(
     Raises
     ------
     DataError
-        If the partition is impossible, or ``out`` holds another one.
+        If the partition is impossible, or ``out`` holds another one or was changed.
     """
     rows = hashlib.sha256(repr(dataset.images).encode()).hexdigest()
     asked = json.dumps([str(dataset.folder.resolve()), rows, scheme, sites, alpha, seed])
+    if scheme == POOLED:
+        parts = {POOLED: np.arange(len(dataset))}
+    else:
+        parts = partition(dataset, scheme, sites, alpha, seed)
     with owned(out, wait=True):
         if out.exists():
-            if not (out / _ASKED_FILE).exists() or (out / _ASKED_FILE).read_text() != asked:
+            kept = out / _ASKED_FILE
+            if not kept.exists() or kept.read_bytes() != asked.encode():
                 raise DataError(f"{out} holds another partition; name a new folder for the results")
+            check_sites(dataset, parts, out)
             return
-        if scheme == POOLED:
-            parts = {POOLED: np.arange(len(dataset))}
-        else:
-            parts = partition(dataset, scheme, sites, alpha, seed)
         with whole_folder(out) as folder:
             for name, indices in parts.items():
                 write_site(dataset.select(indices), folder / name, link=True)

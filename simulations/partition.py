@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from common.dataset import (
     IMAGE_FOLDER,
     MASK_FOLDER,
+    METADATA_FILE,
     SYNTHETIC_MARKER,
     Dataset,
     Image,
@@ -96,6 +98,41 @@ def write_site(site: Dataset, out: Path, *, link: bool) -> None:
         _copy_masks(site, out / MASK_FOLDER)
 
 
+def check_sites(dataset: Dataset, parts: Mapping[str, NDArray[np.int64]], sites: Path) -> None:
+    """Check that folders are still what :func:`write_sites` writes with ``link``.
+
+    Diagnoses and splits are read from there when a run goes on; what else lies there, such as a
+    ledger, is the sites' own.
+
+    Raises
+    ------
+    DataError
+        If a table or an image is another.
+    """
+    for name, indices in parts.items():
+        if not _as_written(dataset.select(indices), sites / name):
+            raise DataError(f"{sites / name} is not what was written there; remove {sites}")
+
+
+def _as_written(site: Dataset, folder: Path) -> bool:
+    with TemporaryDirectory() as again:
+        write_metadata(Path(again), site.images)
+        table = (Path(again) / METADATA_FILE).read_bytes()
+    try:
+        return table == (folder / METADATA_FILE).read_bytes() and all(
+            _same_image(site, image, folder / IMAGE_FOLDER) for image in site.images
+        )
+    except OSError:
+        return False
+
+
+def _same_image(site: Dataset, image: Image, folder: Path) -> bool:
+    file = folder / f"{image.image_id}.jpg"
+    if file.is_symlink():
+        return os.readlink(file) == _real(site, image)
+    return file.read_bytes() == site.read(image.image_id)
+
+
 def _natural(dataset: Dataset, sites: int | None) -> NDArray[np.str_]:
     """Return the site of each lesion."""
     names, source = np.unique(dataset.sources, return_inverse=True)
@@ -158,11 +195,15 @@ def _fill_empty(site: NDArray[np.int64], sites: int) -> None:
 def _write_images(site: Dataset, folder: Path, *, link: bool) -> None:
     for image in site.images:
         target = folder / f"{image.image_id}.jpg"
-        container, member = site.files[image.image_id]
-        if link and container.is_dir():
-            os.symlink(os.path.realpath(container / member), target)
+        if link and site.files[image.image_id].container.is_dir():
+            os.symlink(_real(site, image), target)
         else:
             target.write_bytes(site.read(image.image_id))
+
+
+def _real(site: Dataset, image: Image) -> str:
+    container, member = site.files[image.image_id]
+    return os.path.realpath(container / member)
 
 
 def _copy_masks(site: Dataset, folder: Path) -> None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from common.files import write_atomically
+from common.verified import read_json
 from simulations.cells import Cell
 from simulations.study import Study
 from simulations.train_cell import JOB_FILE, RESULT_FILE
@@ -108,7 +109,7 @@ class _Clock:
         self._seconds: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
         for folder, cell in folders.items():
             if finished(folder):
-                seconds = json.loads((folder / RESULT_FILE).read_text())["seconds"]
+                seconds = read_json(folder / RESULT_FILE)["seconds"]
                 if seconds is not None:
                     self.tell(cell, seconds["wall"])
 

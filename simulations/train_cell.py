@@ -22,13 +22,15 @@ import client.app
 from common.calibration import probabilities
 from common.dataset import Dataset
 from common.errors import DataError, FedDermError
-from common.files import owned, write_atomically
+from common.files import owned
 from common.model_file import Model, load_model
+from common.verified import write_json
 from common.wire import unpack_values
 from server.run import METRICS_FILE, MODEL_FILE
+from simulations.analysis import Predictions
 from simulations.cells import Arm, Cell, cut
 from simulations.experiment import rounds, simulate
-from simulations.partition import write_sites
+from simulations.partition import check_sites, write_sites
 from simulations.study import Study
 
 JOB_FILE = "job.json"
@@ -116,7 +118,9 @@ def train(folder: Path, cores: int) -> None:
     if not held:
         raise DataError(f"{cell.arm.site} has no training lesion beside this fold's test lesions")
     sites = folder / "sites"
-    if not sites.exists():
+    if sites.exists():
+        check_sites(parts.training, held, sites)
+    else:
         write_sites(parts.training, held, sites, link=True)
     run = folder / "run"
     config = study.config(cell.arm.route).model_copy(
@@ -139,7 +143,7 @@ def train(folder: Path, cores: int) -> None:
         "model_bytes": (run / MODEL_FILE).stat().st_size,
     }
     shutil.rmtree(sites)
-    write_atomically(folder / RESULT_FILE, (json.dumps(result, indent=1) + "\n").encode())
+    write_json(folder / RESULT_FILE, result)
 
 
 def _peak_memory() -> int | None:
@@ -155,17 +159,15 @@ def _peak_memory() -> int | None:
 def _keep_predictions(folder: Path, model: Model, test: Dataset, cache: Path) -> None:
     """Write what the model says of the fold's test images, and the truth."""
     scores = model.dataset_scores(test, cache)
-    file = folder / PREDICTIONS_FILE
-    with file.open("wb") as out:
-        np.savez(
-            out,
-            image=np.array([image.image_id for image in test.images]),
-            lesion=test.lesions,
-            source=test.sources,
-            label=test.labels,
-            predicted=model.decide(scores),
-            probabilities=probabilities(scores, model.calibration),
-        )
+    said = Predictions(
+        image=np.array([image.image_id for image in test.images]),
+        lesion=test.lesions,
+        source=test.sources,
+        label=test.labels,
+        predicted=model.decide(scores),
+        probabilities=probabilities(scores, model.calibration),
+    )
+    said.save(folder / PREDICTIONS_FILE)
 
 
 def _told(run: Path, empty: Mapping[str, str]) -> dict[str, Any]:

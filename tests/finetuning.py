@@ -113,7 +113,7 @@ def training_log(run: RunConfig) -> list[dict[str, Any]]:
 def model_of(run: RunConfig) -> NetworkModel:
     """Read a finished run's model."""
     assert run.out is not None
-    return NetworkModel.load(run.out / MODEL_FILE)
+    return NetworkModel.load(run.out / MODEL_FILE, run.weights)
 
 
 def content_of(run: RunConfig, name: str = MODEL_FILE) -> bytes:

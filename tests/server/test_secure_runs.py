@@ -136,7 +136,7 @@ def test_fine_tuning_is_its_plain_self_but_for_rounding(tuning, tmp_path, settin
     plain = changed(tuning, tmp_path / "plain", **settings)
     secure = changed(tuning, tmp_path / "secure", secure=True, **settings)
     metrics = [simulate(plain), simulate(secure)]
-    models = [NetworkModel.load(run.out / MODEL_FILE) for run in (plain, secure)]
+    models = [NetworkModel.load(run.out / MODEL_FILE, run.weights) for run in (plain, secure)]
     pairs = [(models[1].weights[name], tensor) for name, tensor in models[0].weights.items()]
     apart = np.concatenate([np.abs(a - b).ravel() for a, b in pairs])
     # AdamW divides by the root of mean squares: of gradients of 1e-8, rounding is no small part.

@@ -37,23 +37,24 @@ def out(synthetic_folder, config, tmp_path_factory) -> Path:
     return out
 
 
-def head(out: Path, attack: str, rule: str) -> np.ndarray:
+def head(out: Path, attack: str, rule: str, weights: Path) -> np.ndarray:
     hostile = 0 if attack == NONE else 1
     file = out / "runs" / f"{attack}-{hostile}-{rule}" / MODEL_FILE
-    return NetworkModel.load(file).weights["head.weight"]
+    return NetworkModel.load(file, weights).weights["head.weight"]
 
 
-def moved_by(out: Path, attack: str, rule: str) -> float:
+def moved_by(out: Path, attack: str, rule: str, weights: Path) -> float:
     """Return how far a model is from the honest one, over that one's size."""
     if not (out / "runs" / f"{attack}-1-{rule}" / MODEL_FILE).exists():
         return np.inf  # the sites could make nothing of the weights that came out
-    honest = head(out, NONE, rule)
-    return float(np.linalg.norm(head(out, attack, rule) - honest) / np.linalg.norm(honest))
+    honest = head(out, NONE, rule, weights)
+    moved = head(out, attack, rule, weights) - honest
+    return float(np.linalg.norm(moved) / np.linalg.norm(honest))
 
 
 @pytest.mark.parametrize("attack", LOUD)
-def test_what_is_louder_than_honest_sites_is_not_heard_with_a_defence(out, attack):
-    moved = {rule: moved_by(out, attack, rule) for rule in (NONE, RULE)}
+def test_what_is_louder_than_honest_sites_is_not_heard_with_a_defence(out, attack, network_file):
+    moved = {rule: moved_by(out, attack, rule, network_file) for rule in (NONE, RULE)}
     assert moved[RULE] < 1
     assert moved[RULE] < moved[NONE] / 2
 
@@ -88,7 +89,7 @@ def test_the_table_has_all_and_a_second_call_trains_nothing(
 
 def test_a_head_is_judged_from_kept_features_as_from_images(out, synthetic_folder, config):
     dataset = Dataset.open(synthetic_folder).select(np.arange(12))
-    model = NetworkModel.load(out / "runs" / f"{NONE}-0-{RULE}" / MODEL_FILE)
+    model = NetworkModel.load(out / "runs" / f"{NONE}-0-{RULE}" / MODEL_FILE, config.weights)
     files = ((i.image_id, stamped(dataset.read(i.image_id))) for i in dataset.images)
     expected = model.decide(model.scores(files))
     np.testing.assert_array_equal(Judge(dataset, config)._decide(model, True), expected)

@@ -68,7 +68,9 @@ def test_so_it_does_with_fine_tuning(synthetic_folder, network_file, tmp_path):
     there = config.model_copy(update={"out": tmp_path / "there"})
     run = flwr_run(ROOT, there.flat(), sites=2, home=tmp_path / "home")
     assert run.returncode == 0, run.stdout
-    found, expected = (NetworkModel.load(each.out / MODEL_FILE) for each in (there, here))
+    found, expected = (
+        NetworkModel.load(each.out / MODEL_FILE, each.weights) for each in (there, here)
+    )
     assert found.weights.keys() == expected.weights.keys()
     for name, tensor in expected.weights.items():
         np.testing.assert_array_equal(found.weights[name], tensor)
