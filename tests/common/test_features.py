@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -197,12 +199,39 @@ def test_a_damaged_shard_is_computed_again(
     assert _shards(cache) == shards
 
 
-def test_a_damaged_network_is_exported_again(exported: Path, tmp_path: Path) -> None:
-    file = tmp_path / "networks" / f"{SPEC.network_name}.onnx"
-    file.parent.mkdir()
-    file.write_bytes(b"damaged")
+@pytest.mark.usefixtures("small_shards")
+def test_two_that_begin_at_once_fill_one_cache(
+    dataset: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, read = Barrier(2), common.features.read_rows
+
+    def found_nothing(*arguments: Any) -> Any:
+        rows = read(*arguments)
+        both.wait(60)
+        return rows
+
+    monkeypatch.setattr(common.features, "read_rows", found_nothing)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda data: extract(data, SPEC, cache), [dataset, dataset])
+    monkeypatch.undo()
+    np.testing.assert_array_equal(first.views, second.views)
+    assert len(_shards(cache)) in (1, 3)  # equal rows have one name
+    _forbid_computing(monkeypatch)
+    np.testing.assert_array_equal(extract(dataset, SPEC, cache).views, first.views)
+
+
+def test_a_network_with_flipped_bits_is_exported_again(
+    exported: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"networks/{SPEC.network_name}.onnx"
+    content = bytearray((exported / name).read_bytes())
+    for place in np.random.default_rng(0).integers(len(content) // 2, len(content) - 99, 20):
+        content[place] ^= 64
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_bytes(content)
     view = _views(1)[0]
     np.testing.assert_array_equal(_onnx(tmp_path)(view), _onnx(exported)(view))
+    assert "it is not what was written" in caplog.text
 
 
 def test_pytorch_runs_what_cannot_be_exported(
