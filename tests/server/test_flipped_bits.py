@@ -176,3 +176,21 @@ def test_what_a_site_keeps_between_questions_is_verified(configs, monkeypatch) -
     client.site._site.cache_clear()
     with pytest.raises(QuorumError, match="what was kept of this feature map is damaged"):
         simulate(run)
+
+
+def test_weights_that_are_replaced_make_no_model(configs, network_file, tmp_path) -> None:
+    """Neither while the run goes on, nor between two starts."""
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(network_file.read_bytes())
+    places = {"out": tmp_path / "run", "cache": tmp_path / "cache", "weights": weights}
+    config = configs["finetune"].model_copy(update=places)
+    save = Checkpoint.save
+
+    def replaced(self: Checkpoint, path: Path) -> None:
+        save(self, path)
+        weights.write_bytes(flipped(network_file.read_bytes(), np.random.default_rng(0)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "save", replaced)
+        assert "the file of the pretrained weights was replaced while" in outcome(config)
+    assert "an unfinished run whose weights_sha256 is" in outcome(config)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from client.site import site_folders
-from common.dataset import Dataset
+from common.dataset import IMAGE_FOLDER, METADATA_FILE, Dataset
 from common.errors import DataError
 from simulations import experiment
 from simulations.experiment import make_sites
@@ -93,3 +93,20 @@ def test_sites_that_another_run_is_writing_are_waited_for(dataset, tmp_path, mon
         run.join(timeout=60)
     assert found == [[image.image_id for image in dataset.images]] * 2
     assert [path.name for path in tmp_path.iterdir()] == ["sites"]
+
+
+@pytest.mark.parametrize("what", ["table", "link", "lost"])
+def test_sites_that_are_no_more_what_was_written_are_refused(dataset, tmp_path, what):
+    make_sites(dataset, tmp_path / "sites", "iid", 3, 1.0, 0)
+    table = tmp_path / "sites" / "site_01" / METADATA_FILE
+    image, other = sorted((tmp_path / "sites" / "site_01" / IMAGE_FOLDER).iterdir())[:2]
+    if what == "table":
+        table.write_text(table.read_text().replace("nv", "nw", 1))
+    elif what == "link":
+        target = image.readlink()
+        image.unlink()
+        image.symlink_to(target.with_name(other.name))
+    else:
+        image.unlink()
+    with pytest.raises(DataError, match=r"site_01 is not what was written there; remove .*sites$"):
+        make_sites(dataset, tmp_path / "sites", "iid", 3, 1.0, 0)
