@@ -16,7 +16,6 @@ from client import pins
 from client.egress import (
     REFUSED,
     check_sums,
-    printable,
     refuse_beyond_quota,
     release,
     release_refusal,
@@ -29,6 +28,7 @@ from client.site import SITE, Site, open_site
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.errors import ConfigError, FedDermError, Reason, RefusalError
+from common.text import printable
 from common.wire import Value, bind, digest, pack, size
 
 METHODS = {

@@ -14,15 +14,23 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from packaging.requirements import Requirement
 
+from client import pins
 from client.egress import lines_of
 from client.identity import Identity, read_keys
 from client.operator import AUTHORITY, NODE_KEY, Operator
+from client.site import Site
 from common.certificates import NOTICE_DAYS, announcement, days_left
+from common.config import RunConfig
 from common.datacheck import check as check_data
-from common.errors import FedDermError
+from common.dataset import Dataset
+from common.errors import FedDermError, described
+from common.reading import read_bytes
+from common.secure import LEAST_SITES
+from common.text import printable
 
 _CACHE_BYTES, _STATE_BYTES = 2e9, 1e8
 """Free space that features and logs of some thousand images take."""
@@ -48,7 +56,7 @@ class Finding(NamedTuple):
     says: str
 
     def __str__(self) -> str:
-        return f"{'ok     ' if self.good else 'PROBLEM'}  {self.what:10} {self.says}"
+        return printable(f"{'ok     ' if self.good else 'PROBLEM'}  {self.what:10} {self.says}")
 
 
 def check(folder: Path, operator: Operator) -> Iterator[Finding]:
@@ -58,6 +66,7 @@ def check(folder: Path, operator: Operator) -> Iterator[Finding]:
         "data": lambda: _data(operator),
         "disk": lambda: _disk(operator),
         "keys": lambda: _keys(folder),
+        "rules": lambda: _rules(operator),
         "peers": lambda: _peers(operator),
         "server": lambda: _server(folder, operator),
         "clock": lambda: _clock(folder, operator),
@@ -67,7 +76,7 @@ def check(folder: Path, operator: Operator) -> Iterator[Finding]:
         try:
             yield look()
         except (FedDermError, OSError) as error:
-            yield Finding(what, False, str(error))
+            yield Finding(what, False, described(error))
 
 
 def _versions() -> Finding:
@@ -124,11 +133,30 @@ def _keys(folder: Path) -> Finding:
     if mode:
         return Finding("keys", False, f"others may read {key}; `chmod 600 {key}`")
     try:
-        load_ssh_private_key(key.read_bytes(), None)
+        load_ssh_private_key(read_bytes(key), None)
     except ValueError as error:
         return Finding("keys", False, f"{key} is no key ({error}); ask the coordinator for one")
     soon = announcement(folder / AUTHORITY)
     return Finding("keys", soon is None, soon or "node key for its owner only, authority valid")
+
+
+def _rules(operator: Operator) -> Finding:
+    """Find what no training could get past, whatever the coordinator configures."""
+    rules = operator.rules
+    if not rules.methods:
+        return Finding("rules", False, "no method is allowed; name one in 'methods'")
+    private = [method for method in rules.methods if method.startswith("private")]
+    if not rules.epsilon and len(private) == len(rules.methods):
+        says = "only private methods are allowed, and 'epsilon' is 0; set what they may spend"
+        return Finding("rules", False, says)
+    pins.check(Site(operator.data, RunConfig(weights=operator.weights), operator))
+    if rules.peers is None and not (private and rules.epsilon):
+        labels = Dataset.open(operator.data).by_lesion.labels
+        _, lesions = np.unique(labels, return_counts=True)
+        if lesions.min() < rules.least_lesions:
+            says = f"a class has {lesions.min()} lesions, 'least_lesions' is {rules.least_lesions}"
+            return Finding("rules", False, f"{says}: without 'peers' no sum could leave")
+    return Finding("rules", True, f"allowed are {', '.join(rules.methods)}")
 
 
 def _peers(operator: Operator) -> Finding:
@@ -141,7 +169,11 @@ def _peers(operator: Operator) -> Finding:
     if known.get(operator.name) != own:
         line = f"{operator.name}\t{own.hex()}"
         return Finding("peers", False, f"{operator.rules.peers} lacks this site's line: {line}")
-    return Finding("peers", True, f"{len(known)} sites are trusted: {', '.join(sorted(known))}")
+    says = f"{len(known)} sites are trusted: {', '.join(sorted(known))}"
+    if len(known) < (least := max(LEAST_SITES, operator.rules.least_sites)):
+        says += f"; a secure sum is over {least} or more: add the lines of the others"
+        return Finding("peers", False, says)
+    return Finding("peers", True, says)
 
 
 def _server(folder: Path, operator: Operator) -> Finding:

@@ -22,6 +22,7 @@ from client.sealed_log import Line, SealedLog
 from client.site import Site
 from common.errors import Reason, RefusalError
 from common.fixed_point import masked_length
+from common.text import printable
 from common.wire import Arrays, Value, size, unpack_arrays, unpack_values
 
 FILE = "egress-log.jsonl"
@@ -147,11 +148,6 @@ def lines_of(operator: Operator) -> Iterator[str]:
             what = f"refused: {line[REFUSED]}" if line[REFUSED] else _described(line)
             yield printable(f"{about}  {line['question']}  {line['bytes']} bytes  {what}")
         yield f"verified: {len(lines)} messages, {total} bytes"
-
-
-def printable(text: str) -> str:
-    """Return a text on one line: parts are the coordinator's words, and might forge others."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _described(line: Line) -> str:

@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from client.site import Site, site_folders
 from common.errors import ConfigError, Reason, RefusalError
 from common.files import locked, write_atomically
+from common.reading import read_text
 from common.secure import derive
+from common.text import is_site_name
 
 _FOLDER = "identity"
 """Folder in a site's own one."""
@@ -98,9 +100,11 @@ def read_keys(file: Path) -> dict[str, bytes]:
         If there is no such file, or a line of it is no name and key.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-        pairs = [line.rsplit(maxsplit=1) for line in lines if line.strip()]
-        return {name: _key(text) for name, text in pairs}
+        lines = read_text(file).splitlines()
+        pairs = [_pair(line) for line in lines if line.strip()]
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a site is there twice")
+        return dict(pairs)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{file} is no file of names and keys ({error}); put each site's line of "
@@ -130,6 +134,13 @@ def _read_key(file: Path) -> bytes:
         return _key(file.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file} holds no key of a site ({error})") from error
+
+
+def _pair(line: str) -> tuple[str, bytes]:
+    name, text = line.rsplit(maxsplit=1)
+    if not is_site_name(name):
+        raise ValueError(f"{name!r} is no name of a site")
+    return name, _key(text)
 
 
 def _key(text: str) -> bytes:

@@ -24,6 +24,8 @@ from pydantic.dataclasses import dataclass
 
 from common.errors import ConfigError
 from common.private_config import Unit
+from common.reading import read_bytes
+from common.text import SiteName
 
 FILE = "site.toml"
 """Name of the file in the folder that the operator gets."""
@@ -112,7 +114,7 @@ class Operator(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")]
+    name: SiteName
     data: Path
     cache: Path = Path("cache")
     state: Path = Path("state")
@@ -143,7 +145,7 @@ class Operator(BaseModel):
             One line that names the first wrong key, its value and what is allowed.
         """
         try:
-            content = file.read_bytes()
+            content = read_bytes(file)
         except OSError as error:
             raise ConfigError(f"{file} cannot be read ({error.strerror}); name a file") from error
         return _parsed(file.resolve(), content)
@@ -163,6 +165,8 @@ def _parsed(file: Path, content: bytes) -> Operator:
 def _absolute(path: Path | None, info: ValidationInfo) -> Path | None:
     if path is None or not info.context:
         return path
+    if "\0" in str(path):
+        raise ValueError("no file's name has a NUL character")
     folder: Path = info.context["folder"]
     return folder / path.expanduser()
 

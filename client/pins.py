@@ -16,6 +16,7 @@ import common
 from client.site import Site
 from common.config import RunConfig
 from common.errors import ConfigError, Reason, RefusalError
+from common.reading import read_text
 from common.weights import weights_digest
 
 CODE, WEIGHTS, NETWORK = "code", "weights", "network"
@@ -103,7 +104,7 @@ def _sources() -> Iterator[tuple[str, bytes]]:
 def _read(file: Path) -> Mapping[str, str]:
     """Read a file of hashes, as ``fedderm pins`` prints it."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_text(file).splitlines()
         pinned = dict(line.split() for line in lines if line.strip())
         if pinned.keys() != {CODE, WEIGHTS, NETWORK}:
             raise ValueError(f"it has {', '.join(sorted(pinned)) or 'nothing'}")

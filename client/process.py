@@ -19,6 +19,7 @@ from flwr.supernode.runtime import run_clientapp
 
 from common.errors import FedDermError
 from common.files import write_atomically
+from common.text import log_lines
 
 _HELPER = "flower-superexec"
 """What starts the commands; it finds them by their names."""
@@ -51,7 +52,7 @@ def main() -> None:
     def installed(**_: object) -> Callable[..., ClientApp]:
         return lambda *_: app
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_lines(logging.WARNING, "%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("client").setLevel(logging.INFO)
     assert hasattr(run_clientapp, "get_load_client_app_fn"), "this version of Flower is not known"
     run_clientapp.get_load_client_app_fn = installed

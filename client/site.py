@@ -18,6 +18,7 @@ from common.dataset import Dataset
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.features import Features, content_keys, extract
 from common.splits import TEST, lasting_splits, site_splits
+from common.text import NAME_RULE, is_site_name
 
 Ints = NDArray[np.int64]
 
@@ -261,12 +262,17 @@ def site_folders(sites: Path) -> list[Path]:
     Raises
     ------
     ConfigError
-        If it is no folder of folders.
+        If it is no folder of folders, or one of these cannot be a site by its name.
     """
     folders = sorted(sites.iterdir()) if sites.is_dir() else []
-    if found := [path for path in folders if path.is_dir()]:
-        return found
-    raise ConfigError(f"{sites} has no folders; set 'sites' to a folder with one for each site")
+    found = [path for path in folders if path.is_dir()]
+    if odd := [path.name for path in found if not is_site_name(path.name)]:
+        raise ConfigError(
+            f"{sites}: the folder '{odd[0]}' has no name that a site may have; {NAME_RULE}"
+        )
+    if not found:
+        raise ConfigError(f"{sites} has no folders; set 'sites' to a folder with one for each site")
+    return found
 
 
 def _hospital(operator: Operator, context: Context) -> Site:

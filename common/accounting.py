@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,10 @@ _LEAST_DELTA = 1e-10  # at 1e-12 rounding in the Fourier transform has been seen
 _LARGE_EPSILON = 200.0  # far from any protection; exp of some three times as much overflows
 _MOST_STEPS = 100_000
 _MOST_NOISE = 2**14
+_NOISE_RANGE = (1e-4, 1e6)
+_MOST_STEPS_OF_ONE = 10**9
+_MOST_UNITS = 10**9
+_LITTLE_NOISE = 1e-6  # below, rounding hides the exact epsilon, which is above 1e11
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,9 @@ class SampledGaussian:
 
     Attributes
     ----------
-    noise : noise multiplier, the noise's standard deviation over the clipping norm; above 0.
+    noise : noise multiplier, the noise's standard deviation over the clipping norm; 1e-4 to 1e6.
     rate : probability with which a step samples a unit; above 0, at most 1.
-    steps : how many there are, at least 1.
+    steps : how many there are, 1 to 1e9.
 
     Raises
     ------
@@ -47,12 +52,25 @@ class SampledGaussian:
     steps: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.noise < math.inf:
-            raise ConfigError(f"the noise multiplier is {self.noise}; it must be above 0")
+        least, most = _NOISE_RANGE
+        if not least <= self.noise <= most:
+            raise ConfigError(
+                f"the noise multiplier is {self.noise:g}; it must be {least:g} to {most:g}"
+            )
         if not 0 < self.rate <= 1:
             raise ConfigError(f"the sampling rate is {self.rate}; it must be above 0, at most 1")
-        if self.steps < 1 or self.steps != int(self.steps):
-            raise ConfigError(f"the number of steps is {self.steps}; it must be 1 or more")
+        if not 1 <= self.steps <= _MOST_STEPS_OF_ONE or self.steps != int(self.steps):
+            raise ConfigError(
+                f"the number of steps is {self.steps}; it must be 1 to {_MOST_STEPS_OF_ONE}"
+            )
+
+
+class _Steps(NamedTuple):
+    """Steps of a history added up, whose noise may be less than any of a plan."""
+
+    noise: float
+    rate: float
+    steps: int
 
 
 def epsilon(history: Sequence[SampledGaussian], delta: float) -> float:
@@ -152,8 +170,8 @@ def largest_delta(units: int) -> float:
 
     At a delta of one over their number a mechanism could publish one unit as it is.
     """
-    if units < 1:
-        raise ConfigError(f"the number of units is {units}; it must be 1 or more")
+    if not 1 <= units <= _MOST_UNITS:
+        raise ConfigError(f"the number of units is {units}; it must be 1 to {_MOST_UNITS}")
     return float(min(1e-5, units**-1.1))
 
 
@@ -165,18 +183,21 @@ def _check_epsilon(value: float) -> None:
         raise ConfigError(f"epsilon is {value}; it must be above 0")
 
 
-def _merge(history: Sequence[SampledGaussian]) -> list[SampledGaussian]:
+def _merge(history: Sequence[SampledGaussian]) -> list[_Steps]:
     """Add up equal steps; those without sampling are one step of less noise."""
     precision = sum(each.steps / each.noise**2 for each in history if each.rate == 1)
-    whole = [SampledGaussian(precision**-0.5, 1.0)] if precision else []
+    whole = [_Steps(precision**-0.5, 1.0, 1)] if precision else []
     steps = Counter[tuple[float, float]]()
     for each in history:
         if each.rate < 1:
             steps[each.noise, each.rate] += each.steps
-    return whole + [SampledGaussian(*key, count) for key, count in sorted(steps.items())]
+    return whole + [_Steps(*key, count) for key, count in sorted(steps.items())]
 
 
 def _gaussian_epsilon(noise: float, delta: float) -> float:
+    if noise < _LITTLE_NOISE:  # what zero-concentrated privacy costs (Bun and Steinke, 2016)
+        rho = 0.5 / noise**2
+        return rho + 2 * math.sqrt(rho * -math.log(delta))
     from scipy.optimize import brentq
     from scipy.special import log_ndtr
 
@@ -184,7 +205,8 @@ def _gaussian_epsilon(noise: float, delta: float) -> float:
         """Return the logarithm of the delta that ``value`` needs, over the one there is."""
         first = log_ndtr(0.5 / noise - value * noise)
         second = value + log_ndtr(-0.5 / noise - value * noise)
-        return float(first + np.log1p(-np.exp(second - first)) - math.log(delta))
+        with np.errstate(divide="ignore"):  # no delta at all
+            return float(first + np.log1p(-np.exp(second - first)) - math.log(delta))
 
     if excess(0.0) <= 0:
         return 0.0
@@ -195,11 +217,11 @@ def _gaussian_epsilon(noise: float, delta: float) -> float:
     return float(brentq(excess, 0.0, most, xtol=tolerance)) + tolerance
 
 
-def _composed_epsilon(merged: Sequence[SampledGaussian], delta: float) -> float:
+def _composed_epsilon(merged: Sequence[_Steps], delta: float) -> float:
     from opacus.accountants import PRVAccountant, RDPAccountant
 
     renyi, prv = RDPAccountant(), PRVAccountant()
-    renyi.history = prv.history = [(each.noise, each.rate, each.steps) for each in merged]
+    renyi.history = prv.history = [tuple(each) for each in merged]
     # They warn of the logarithm of 0 at rate 1, and of a Renyi bound that is not the tightest.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError, DataError, reason
 
 CROPS = (1.0, 0.5, 0.7, 0.875)
 """Sides of the prediction views' crops, as shares of the image's short side."""
@@ -81,8 +81,8 @@ def decode(data: bytes, size: int) -> Pillow.Image:
             return image.convert("RGB")
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         # Pillow's own text for an unknown format shows an address in memory.
-        reason = "no image" if isinstance(error, UnidentifiedImageError) else error
-        raise DataError(f"an image cannot be decoded ({reason}); use JPEG or PNG") from error
+        why = "no image" if isinstance(error, UnidentifiedImageError) else reason(error)
+        raise DataError(f"an image cannot be decoded ({why}); use JPEG or PNG") from error
 
 
 def augmented_view(

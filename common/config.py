@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from common.augment import PREDICTION_VIEWS
-from common.config_fields import OptionalPath, absent, fill_in
+from common.config_fields import FilePath, OptionalPath, absent, fill_in
 from common.errors import ConfigError
 from common.features import FeatureSpec
 from common.finetune_config import FinetuneConfig
@@ -42,7 +42,7 @@ class CommonConfig(BaseModel):
 
     out: OptionalPath = Field(default=None, description="run folder to write")
     sites: OptionalPath = Field(default=None, description="folder with one folder per site")
-    cache: Annotated[Path, BeforeValidator(absent)] = Field(
+    cache: Annotated[FilePath, BeforeValidator(absent)] = Field(
         default=Path("~/.cache/fedderm"), description="folder for features, shared by all runs"
     )
     seed: int = Field(default=0, ge=0, description="seed of splits, views and random features")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 
 def split(value: Any) -> Any:
@@ -19,6 +19,12 @@ def absent(value: object) -> object:
     return None if value == "" else value
 
 
+def _named(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("no file's name has a NUL character")
+    return path
+
+
 def fill_in(values: dict[str, Any], chosen: Mapping[str, object]) -> dict[str, Any]:
     """Give keys that are absent or empty the values that were chosen for them."""
     return values | {key: value for key, value in chosen.items() if values.get(key, "") == ""}
@@ -31,4 +37,5 @@ Names = Annotated[
 ]
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(split), Some]
 Positives = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(split), Some]
-OptionalPath = Annotated[Path | None, BeforeValidator(absent)]
+FilePath = Annotated[Path, AfterValidator(_named)]
+OptionalPath = Annotated[FilePath | None, BeforeValidator(absent)]

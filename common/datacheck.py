@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
 from common.dataset import Dataset, Defect, Image, scan
-from common.errors import DataError
+from common.errors import DataError, reason
 
 
 class Count(NamedTuple):
@@ -46,8 +46,10 @@ class Check:
 
 
 class _Decoded(NamedTuple):
+    """An image, and the digest of its bytes or else why it cannot be decoded."""
+
     image_id: str
-    digest: bytes
+    digest: bytes | None
     reason: str
 
 
@@ -78,7 +80,8 @@ def check(folder: str | Path) -> Check:
 def unreadable(dataset: Dataset, indices: NDArray[np.int64]) -> list[tuple[str, str]]:
     """Decode the images at ``indices`` and return ``(image_id, reason)`` of those that fail."""
     ids = [dataset.images[i].image_id for i in indices]
-    return [(image.image_id, image.reason) for image in _decode_all(dataset, ids) if image.reason]
+    decoded = _decode_all(dataset, ids)
+    return [(image.image_id, image.reason) for image in decoded if image.digest is None]
 
 
 def _decode_all(dataset: Dataset, ids: Sequence[str]) -> list[_Decoded]:
@@ -92,18 +95,17 @@ def _decode(dataset: Dataset, image_id: str) -> _Decoded:
         data = dataset.read(image_id)
         with Pillow.open(io.BytesIO(data), formats=("JPEG",)) as image:
             image.load()
-    except DataError as error:
-        return _Decoded(image_id, b"", str(error))
+    except UnidentifiedImageError:
+        return _Decoded(image_id, None, "not a JPEG")
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        reason = "not a JPEG" if isinstance(error, UnidentifiedImageError) else str(error)
-        return _Decoded(image_id, b"", reason)
+        return _Decoded(image_id, None, reason(error))
     return _Decoded(image_id, hashlib.blake2b(data).digest(), "")
 
 
 def _image_defects(decoded: Sequence[_Decoded], lesion_of: dict[str, str]) -> list[Defect]:
     groups: dict[bytes, list[str]] = defaultdict(list)
     for image in decoded:
-        if not image.reason:
+        if image.digest is not None:
             groups[image.digest].append(image.image_id)
     twins = [ids for ids in groups.values() if len(ids) > 1]
     across = [ids for ids in twins if len({lesion_of[name] for name in ids}) > 1]
@@ -111,7 +113,7 @@ def _image_defects(decoded: Sequence[_Decoded], lesion_of: dict[str, str]) -> li
         Defect(
             "image that cannot be decoded",
             "fatal",
-            tuple(f"{image.image_id} ({image.reason})" for image in decoded if image.reason),
+            tuple(f"{each.image_id} ({each.reason})" for each in decoded if each.digest is None),
         ),
         Defect("byte-identical images in different lesions", "fatal", _joined(across)),
         Defect(

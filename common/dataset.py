@@ -22,7 +22,9 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import DataError
+from common.errors import DataError, reason
+from common.reading import open_file, read_bytes, read_text
+from common.text import is_site_name, printable
 
 DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 """The seven diagnoses; a label is an index into this tuple."""
@@ -34,6 +36,7 @@ SYNTHETIC_MARKER = "SYNTHETIC.txt"
 
 _COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
 _OPTIONAL = ("split", "patient_id")
+_KNOWN = (*_COLUMNS, "dataset", *_OPTIONAL)
 _METADATA_NAMES = ("ham10000_metadata.csv", "ham10000_metadata.tab", "ham10000_metadata")
 _PUBLISHED_PART = re.compile(r"ham10000_images_part_\d+(\.zip)?", re.IGNORECASE)
 _SPLIT = re.compile(r"test|\d+", re.ASCII)
@@ -95,8 +98,7 @@ class Defect:
     offenders: tuple[str, ...]
 
     def __str__(self) -> str:
-        # repr keeps damaged text on one line
-        first = ", ".join(repr(name)[1:-1][:200] for name in self.offenders[:3])
+        first = ", ".join(printable(name)[:200] for name in self.offenders[:3])
         return f"{len(self.offenders)} x {self.kind}: {first}{', ...' * (len(self.offenders) > 3)}"
 
 
@@ -131,9 +133,10 @@ class Dataset:
         """
         folder = Path(folder)
         found = scan(folder)
-        fatal = "; ".join(str(defect) for defect in found.defects if defect.severity == "fatal")
-        if fatal:
-            raise DataError(f"{folder}: {fatal}; `fedderm data check {folder}` shows all")
+        if fatal := [str(defect) for defect in found.defects if defect.severity == "fatal"]:
+            raise DataError(
+                f"{folder}: {'; '.join(fatal)}; `fedderm data check {folder}` shows all"
+            )
         return cls(folder, found.images, found.files)
 
     def __len__(self) -> int:
@@ -194,10 +197,10 @@ class Dataset:
         try:
             if _is_zip(container):
                 return _archive(container, os.getpid()).read(member)
-            return (container / member).read_bytes()
+            return read_bytes(container / member)
         except _READ_ERRORS as error:
             raise DataError(
-                f"{container / member} cannot be read ({error}); restore the file"
+                f"{container / member} cannot be read ({reason(error)}); restore the file"
             ) from error
 
 
@@ -215,6 +218,9 @@ def scan(folder: Path) -> Scan:
     defects = [Defect(kind, "fatal", tuple(who)) for kind, who in kinds.items() if who]
     if strays := sorted(files.keys() - {image.image_id for image in images}):
         defects.append(Defect("image without a row", "warning", tuple(strays)))
+    sources = {image.source for image in images} - {""}
+    if odd := sorted(source for source in sources if not is_site_name(source)):
+        defects.append(Defect("source that is no name of a site", "warning", tuple(odd)))
     return Scan(images, files, tuple(defects))
 
 
@@ -234,20 +240,27 @@ def write_metadata(folder: Path, images: Iterable[Image]) -> None:
 def _read_table(folder: Path) -> list[dict[str, str]]:
     try:
         names = {name.lower(): name for name in sorted(os.listdir(folder))}
-    except OSError as error:
-        raise DataError(f"{folder} cannot be listed ({error.strerror}); name a folder") from error
+    except (OSError, ValueError) as error:  # a ValueError: no name of a folder
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{folder} cannot be listed ({why}); name a folder") from error
     path = next((folder / names[name] for name in _METADATA_NAMES if name in names), None)
     if path is None:
         raise DataError(f"{folder} has no {METADATA_FILE}; put the metadata beside the images")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
         reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
         rows, header = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is no table ({error}); restore the published file") from error
+    if "\0" in text:  # an array of texts would drop it from the end of one
+        raise DataError(f"{path} is no table (it has a NUL character); restore the published file")
+    if twice := [column for column in _KNOWN if header.count(column) > 1]:
+        raise DataError(f"{path} has the column {twice[0]} twice; keep the right one")
     if missing := [column for column in _COLUMNS if column not in header]:
         raise DataError(f"{path} lacks the columns {', '.join(missing)}; add them")
+    if long := [number for number, row in enumerate(rows, 1) if any(row.get(None) or ())]:
+        raise DataError(f"{path}: row {long[0]} has more cells than there are columns; quote them")
     if not rows:
         raise DataError(f"{path} has no rows; restore the published file")
     return rows
@@ -255,8 +268,7 @@ def _read_table(folder: Path) -> list[dict[str, str]]:
 
 def _image(row: Mapping[str, str | None]) -> Image:
     # A short row reads as None.
-    columns = (*_COLUMNS, "dataset", *_OPTIONAL)
-    cell = {column: (row.get(column) or "").strip() for column in columns}
+    cell = {column: (row.get(column) or "").strip() for column in _KNOWN}
     return Image(
         image_id=cell["image_id"],
         lesion_id=cell["lesion_id"],
@@ -323,7 +335,7 @@ def _find_images(folder: Path) -> tuple[dict[str, Location], list[str]]:
                 stem = os.path.splitext(os.path.basename(member))[0]
                 files.setdefault(stem, Location(container, member))
         except _READ_ERRORS as error:
-            broken.append(f"{container.name} ({error})")
+            broken.append(f"{container.name} ({reason(error)})")
     return files, broken
 
 
@@ -347,4 +359,4 @@ def _is_zip(path: Path) -> bool:
 @lru_cache(maxsize=16)
 def _archive(path: Path, process: int) -> zipfile.ZipFile:
     # A forked process shares the file's offset with its parent: each opens the archive itself.
-    return zipfile.ZipFile(path)
+    return zipfile.ZipFile(open_file(path))

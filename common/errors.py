@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from common.text import printable
+
 
 class FedDermError(Exception):
     """A failure with a message for the user; the command line prints it without a traceback."""
@@ -73,8 +75,11 @@ class BusyError(FedDermError):
 _LONGEST_REASON = 300
 
 
+def described(error: BaseException) -> str:
+    """Return what an error says, or its kind where it says nothing: no reason is without words."""
+    return str(error).strip() or type(error).__name__
+
+
 def reason(error: BaseException) -> str:
     """Return what an error says as a part of one line, whoever chose its words; never empty."""
-    words = " ".join(str(error).split())[:_LONGEST_REASON]
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
-    return shown or type(error).__name__
+    return printable(" ".join(described(error).split())[:_LONGEST_REASON])

@@ -16,6 +16,8 @@ from common.errors import ConfigError, DataError
 
 TEST = "test"
 
+_MOST_FOLDS = 1_000_000
+
 
 def holdout(dataset: Dataset, fraction: float, seed: int, *, leave: int = 1) -> NDArray[np.bool_]:
     """Choose the images of a test set.
@@ -57,10 +59,10 @@ def folds(dataset: Dataset, n_folds: int, seed: int) -> NDArray[np.int64]:
     Raises
     ------
     ConfigError
-        If there is not at least one fold.
+        If there is not at least one fold, or more than a million.
     """
-    if n_folds < 1:
-        raise ConfigError(f"the number of folds is {n_folds}; choose 1 or more")
+    if not 1 <= n_folds <= _MOST_FOLDS:
+        raise ConfigError(f"the number of folds is {n_folds}; choose 1 to {_MOST_FOLDS}")
     rng = np.random.default_rng([seed, 1])
     order = np.concatenate([*_classes(dataset.by_lesion, rng), np.array([], dtype=np.int64)])
     fold = np.empty(len(order), dtype=np.int64)

@@ -3,10 +3,14 @@
 After Mitchell et al., "Model cards for model reporting", FAT* (2019).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from common.config import RunConfig
+from common.text import printable
+
+_MARKUP = re.compile(r"[\\`*\[\]<>|]")
 
 _NAMES = {
     "akiec": "actinic keratosis or Bowen's disease",
@@ -55,7 +59,10 @@ def model_card(config: RunConfig, metrics: Mapping[str, Any]) -> str:
             ("site", "images", "lesions"),
             [(name, *_told(site)) for name, site in data["sites"].items()],
         ),
-        *[f"- Left out: {name} {reason}" for name, reason in sorted(data["left_out"].items())],
+        *[
+            f"- Left out: {markdown(f'{name} {reason}')}"
+            for name, reason in sorted(data["left_out"].items())
+        ],
         "## Training",
         _training(config, metrics["training"]),
         "## Test",
@@ -162,7 +169,12 @@ def _number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
 
 
+def markdown(text: str) -> str:
+    """Return a text as it stands, on one line of Markdown: it may be a site's own words."""
+    return _MARKUP.sub(r"\\\g<0>", printable(text))
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table in Markdown."""
+    """Return a table in Markdown; what the cells hold is shown as it stands."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(markdown(str(cell)) for cell in line)} |" for line in lines)

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from common.config import RunConfig
 from common.errors import FedDermError, QuorumError, ReplyError
 from common.sums import S, Sums
+from common.text import printable
 from common.wire import Arrays, Value, pack, unpack_arrays
 from server.introduction import SiteInfo, odd_ones, read_info
 from server.journal import question_key
@@ -412,4 +413,5 @@ def _check_size(answer: Sums, images: int | None) -> None:
 
 
 def _sentence(faults: Mapping[str, str]) -> str:
-    return "; ".join(f"{site} {reason}" for site, reason in sorted(faults.items()))
+    # A reason may hold the site's own words.
+    return printable("; ".join(f"{site} {reason}" for site, reason in sorted(faults.items())))

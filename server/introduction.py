@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from common.config_fields import absent
 from common.dataset import DIAGNOSES
 from common.errors import ReplyError
+from common.text import SiteName
 from common.wire import unpack_values
 
 Positive = Annotated[int, Field(ge=1)]
@@ -21,8 +22,7 @@ class SiteInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # It is written into tables and logs: no separators of paths, lines, tables or markup.
-    site: Annotated[str, Field(pattern=r"^[^\x00-\x1f/|<>`]{1,100}$")]
+    site: SiteName
     classes: tuple[str, ...]
     n_features: Positive
     features: str

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.errors import ConfigError, DataError
+from common.text import is_host
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397
@@ -76,6 +77,7 @@ def make_server(
     DataError
         If one of the files exists or cannot be written.
     """
+    check_hosts(hosts)
     names = [_general_name(host) for host in dict.fromkeys([*hosts, *LOOPBACK])]
     issuer = x509.load_pem_x509_certificate(authority[0].read_bytes())
     signer = load_pem_private_key(authority[1].read_bytes(), None)
@@ -93,6 +95,18 @@ def make_server(
     )
     write_secret(key, _private_pem(secret))
     write_new(certificate, _pem(builder.sign(signer, SHA256())))
+
+
+def check_hosts(hosts: Sequence[str]) -> None:
+    """Check what sites are to reach a server by, before anything is made for it.
+
+    Raises
+    ------
+    ConfigError
+        If one is neither a name nor an address.
+    """
+    if odd := [host for host in hosts if not is_host(host)]:
+        raise ConfigError(f"'{odd[0]}' is neither a host's name nor an address")
 
 
 def make_node_key(private: Path, public: Path) -> None:
@@ -164,11 +178,7 @@ def _general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        pass
-    try:
-        return x509.DNSName(host.encode("ascii").decode())
-    except ValueError as error:
-        raise ConfigError(f"'{host}' is neither a host's name nor an address") from error
+        return x509.DNSName(host)
 
 
 def _usage(**allowed: bool) -> x509.KeyUsage:

@@ -126,7 +126,8 @@ class Post:
                     record.notes.append(f"ignored a second answer of {label}")
                     continue
                 end = time.monotonic() + patience
-                if reason := _refusal(reply, label, digests[label]):
+                reason = _refusal(reply, label, digests[label])
+                if reason is not None:
                     record.faults[label] = reason
                     if reply.has_error():
                         self.unheard.add(label)

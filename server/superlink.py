@@ -7,6 +7,7 @@ third, are answered to this machine only.
 """
 
 import ipaddress
+import os
 
 from flwr.superlink import extensions
 from flwr.superlink.cli.flower_superlink import flower_superlink
@@ -45,6 +46,8 @@ def _allowed(scope: Scope) -> bool:
 
 def main() -> None:
     """Run the command ``flower-superlink`` so guarded."""
+    # Else what a request says of where it comes from would stand for its socket's address.
+    os.environ["FORWARDED_ALLOW_IPS"] = ""
     extensions.get_middleware = lambda: (Middleware(ForSitesOnly),)
     flower_superlink()
 

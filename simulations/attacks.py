@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from common.config import RunConfig
 from common.dataset import Dataset
 from common.engine import one_thread_per_core
-from common.errors import ConfigError, DataError, FedDermError
+from common.errors import ConfigError, DataError, FedDermError, described
 from common.files import owned
 from common.inference import prediction_features
 from common.network import shared_network
 from common.network_model import NetworkModel
 from common.splits import TEST
 from common.verified import read_json, write_json
-from server.card import markdown_table
+from server.card import markdown, markdown_table
 from server.run import MODEL_FILE
 from simulations.experiment import make_sites, simulate, with_splits
 from simulations.hostile import ATTACKS, Attack, chosen, hostile_app, poison, stamped
@@ -205,7 +205,7 @@ def _arm(
             app = hostile_app(attack, numbers, config.seed)
             simulate(config.model_copy(update=places | how), app)
         except FedDermError as error:
-            return Arm(*kind, None, {}, str(error))
+            return Arm(*kind, None, {}, described(error))
     model = NetworkModel.load(run / MODEL_FILE, config.weights)
     aims = {name} if hostile else set(attacks)
     aimed = {a: judge.aimed(model, ATTACKS[a]) for a in sorted(aims) if ATTACKS[a].images}
@@ -233,6 +233,8 @@ def _number(value: float | None) -> str:
 
 def report(arms: Sequence[Arm], command: str, synthetic: bool) -> str:
     """Return a table with the command that made it, and why arms have no model."""
-    failures = [f"- {arm.name}: {arm.failure}" for arm in arms if arm.failure]
+    failures = [
+        f"- {arm.name}: {markdown(arm.failure)}" for arm in arms if arm.balanced_accuracy is None
+    ]
     note = [SYNTHETIC_NOTE, ""] if synthetic else []
     return "\n".join([*note, f"`{command}`", "", table(arms), "", *failures]) + "\n"

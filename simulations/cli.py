@@ -11,9 +11,11 @@ import typer
 
 from common.config import RunConfig
 from common.dataset import Dataset
-from common.errors import ConfigError, DataError, FedDermError
+from common.errors import ConfigError, DataError, FedDermError, described
 from common.features import extract
 from common.model_file import load_model
+from common.reading import read_bytes, read_text
+from common.text import log_lines, printable
 from simulations import data_cli, deploy_cli, privacy_cli, site_cli
 from simulations.figures import command, refuse_taken, write_figures
 from simulations.partition import Scheme
@@ -81,7 +83,7 @@ def features(data: Data, settings: Settings = None, config: ConfigFile = None) -
     run = _read(settings, config)
     found = extract(Dataset.open(data), run.feature_spec, run.cache.expanduser(), progress=True)
     n, views, size = found.views.shape
-    typer.echo(f"{n} images, {views} views of {size} features each, in {run.cache}")
+    typer.echo(printable(f"{n} images, {views} views of {size} features each, in {run.cache}"))
 
 
 @app.command()
@@ -125,6 +127,7 @@ def compare(
         int | None,
         typer.Option(
             min=0,
+            max=1000,
             help="Cells side by side; 0 trains nothing and reports what is there.",
             show_default="one on each core",
         ),
@@ -142,7 +145,7 @@ def compare(
     side_by_side = schedule.default_jobs() if jobs is None else jobs
     findings = comparison.compare(data, out, asked, cache, side_by_side)
     typer.echo(study_report.write_report(out, findings))
-    typer.echo(f"report: {out / study_report.HTML_FILE}")
+    typer.echo(printable(f"report: {out / study_report.HTML_FILE}"))
 
 
 @app.command()
@@ -194,7 +197,8 @@ def predict(
         cells = [f"{name} {chance:.3f}" for name, chance in pairs]
         if found.distance is not None:
             cells.append(f"distance {found.distance[i]:.2f}")
-        typer.echo(f"{path}: {loaded.classes[found.labels[i]]}  {'  '.join(cells)}")
+        line = f"{path}: {loaded.classes[found.labels[i]]}  {'  '.join(cells)}"
+        typer.echo(printable(line))
 
 
 @app.command()
@@ -241,7 +245,7 @@ def bench(
     """Measure speeds and their ratios, side by side in one run."""
     from simulations.bench import run
 
-    for figure in run(data, c):
+    for figure in run(data, _read([f"c={c}"], None).c[0]):
         target = f"   (target: {figure.target})" if figure.target else ""
         typer.echo(f"{figure.what:60} {figure.value:10.4g} {figure.unit}{target}")
 
@@ -251,7 +255,7 @@ def _read(settings: list[str] | None, file: Path | None) -> RunConfig:
     values: dict[str, object] = {}
     if file is not None:
         try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
+            values = tomllib.loads(read_text(file))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{file} is no TOML file ({error})") from error
     for setting in settings or []:
@@ -294,16 +298,15 @@ def _run(config: RunConfig, sites: Path, out: Path) -> None:
     # Beside the sites, not around them: the run's folder holds nothing of a patient.
     run = config.model_copy(update={"sites": sites.resolve(), "out": out / _RUN})
     typer.echo(report.run_summary(experiment.simulate(run)))
-    typer.echo(f"run folder: {run.out}")
+    typer.echo(printable(f"run folder: {run.out}"))
 
 
 def _model_file(model: Path) -> Path:
     """Return the model of a run folder, or of the folder that was given to ``--out``."""
     from server.run import MODEL_FILE
 
-    if not model.is_dir():
-        return model
-    for file in (model / MODEL_FILE, model / _RUN / MODEL_FILE):
+    # Not a pipe, for which a reader waits.
+    for file in (model, model / MODEL_FILE, model / _RUN / MODEL_FILE):
         if file.is_file():
             return file
     raise DataError(f"{model} holds no finished run; name a run's folder or its model file")
@@ -311,18 +314,20 @@ def _model_file(model: Path) -> Path:
 
 def _read_file(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); name image files") from error
 
 
 def main() -> None:
     """Run the command line; an error that a user can act on is one line and exit code 1."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    log_lines(logging.WARNING, "%(levelname)s %(name)s: %(message)s")
     for name in _TOLD:
         logging.getLogger(name).setLevel(logging.INFO)
     try:
+        if any("\0" in argument for argument in sys.argv):
+            raise ConfigError("an argument holds a NUL character; no file or setting has one")
         app()
     except (FedDermError, OSError) as error:  # a full disk is no defect of this program
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(described(error))}", err=True)
         sys.exit(1)

@@ -152,6 +152,7 @@ def _results(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> It
     for arm in arms(study, dataset):
         own = {cell.fold: folder for folder, cell in folders.items() if cell.arm == arm}
         done = {fold: folder for fold, folder in own.items() if finished(folder)}
+        failures = {f: why for f, folder in own.items() if (why := failure(folder)) is not None}
         found = {fold: Predictions.load(f / PREDICTIONS_FILE) for fold, f in done.items()}
         yield ArmResult(
             arm,
@@ -159,8 +160,8 @@ def _results(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> It
             predictions=found,
             resampled={fold: judge.measure(fold, said) for fold, said in found.items()},
             sites=dict(by_site(judge, Predictions.join(list(found.values())))) if found else {},
-            failures={f: why for f, folder in own.items() if (why := failure(folder))},
-            missing=[f for f, folder in own.items() if f not in done and not failure(folder)],
+            failures=failures,
+            missing=[fold for fold in own if fold not in done and fold not in failures],
         )
 
 

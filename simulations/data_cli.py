@@ -12,6 +12,7 @@ from common.datacheck import Check, Count
 from common.datacheck import check as check_folder
 from common.dataset import DIAGNOSES, SYNTHETIC_MARKER, Dataset
 from common.splits import TEST, site_splits
+from common.text import printable
 from simulations.partition import Scheme, write_sites
 from simulations.partition import partition as spread
 from simulations.synthetic import write_synthetic
@@ -50,7 +51,8 @@ def synth(
 ) -> None:
     """Generate a synthetic data set in the new folder OUT, laid out like HAM10000."""
     write_synthetic(out, images, seed)
-    typer.echo(f"wrote {images} synthetic images to {out}; they describe no patients")
+    text = f"wrote {images} synthetic images to {out}; they describe no patients"
+    typer.echo(printable(text))
 
 
 @app.command()
@@ -94,7 +96,7 @@ def _counts(key: str, groups: dict[str, Count], found: Check) -> str:
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Align columns: names left, numbers right."""
-    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    lines = [list(header), *([printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -19,7 +19,10 @@ from client.operator import FILE as SITE_FILE
 from common.config import RunConfig
 from common.errors import ConfigError, FedDermError
 from common.files import abandoned, make_folder, owned, write_atomically
-from server.pki import make_authority, make_node_key, make_server, write_new
+from common.reading import read_text
+from common.secure import LEAST_SITES
+from common.text import NAME_RULE, Host, is_site_name
+from server.pki import check_hosts, make_authority, make_node_key, make_server, write_new
 from simulations.flower import COMPLETED, flwr, flwr_environment, run_config_toml
 
 COORDINATOR = "coordinator"
@@ -54,7 +57,7 @@ class Coordinator(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = "0.0.0.0"
+    host: Host = "0.0.0.0"
     port: Annotated[int, Field(ge=1, le=65535)] = PORT
     run: Mapping[str, Any] = Field(default_factory=dict)
 
@@ -69,7 +72,7 @@ class Coordinator(BaseModel):
         """
         file = folder / COORDINATOR_FILE
         try:
-            found = cls.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+            found = cls.model_validate(tomllib.loads(read_text(file)))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
@@ -92,7 +95,7 @@ def init(out: Path, sites: Sequence[str], hosts: Sequence[str], port: int = PORT
     Raises
     ------
     ConfigError
-        If there are no sites or hosts, or a name is none or is there twice.
+        If there are too few sites or no hosts, or a name is none or is there twice.
     DataError
         If ``out`` holds anything.
     """
@@ -101,8 +104,14 @@ def init(out: Path, sites: Sequence[str], hosts: Sequence[str], port: int = PORT
     if twice := {site for site in sites if sites.count(site) > 1}:
         raise ConfigError(f"the site {min(twice)} is named twice; each needs a name of its own")
     for site in sites:
-        if site == COORDINATOR or not site.replace("-", "").replace("_", "").isalnum():
-            raise ConfigError(f"'{site}' is no name of a site; use letters, digits, - and _")
+        if site == COORDINATOR or not is_site_name(site):
+            raise ConfigError(f"'{site}' is no name of a site; {NAME_RULE}")
+    if len(sites) < LEAST_SITES:
+        raise ConfigError(
+            f"{len(sites)} of at least {LEAST_SITES} sites are named: of a sum over fewer, one "
+            "finds another's share"
+        )
+    check_hosts(hosts)
     make_folder(out)
     folder = out / COORDINATOR
     make_authority(folder / AUTHORITY, folder / AUTHORITY_KEY)

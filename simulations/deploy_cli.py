@@ -10,6 +10,7 @@ import typer
 
 from client.operator import AUTHORITY
 from common.certificates import announcement
+from common.text import printable
 
 app = typer.Typer(help="Federate hospitals on machines of their own.", no_args_is_help=True)
 
@@ -23,15 +24,16 @@ def init(
     host: Annotated[
         list[str], typer.Option(help="Name or address of the coordinator; sites use the first.")
     ],
-    port: Annotated[int, typer.Option(help="Port of the coordinator.")] = 9092,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the coordinator.")] = 9092,
 ) -> None:
     """Make the coordinator's folder, and one to hand to each hospital, with keys for TLS."""
     from simulations import deploy
 
     deploy.init(out, site, host, port)
-    typer.echo(f"{out / deploy.COORDINATOR}: keep it; start the server with its run.sh")
+    typer.echo(printable(f"{out / deploy.COORDINATOR}: keep it; start the server with its run.sh"))
     for name in site:
-        typer.echo(f"{out / name}: hand it to {name} over a safe way; it holds a private key")
+        line = f"{out / name}: hand it to {name} over a safe way; it holds a private key"
+        typer.echo(printable(line))
 
 
 @app.command()
@@ -53,7 +55,7 @@ def superlink(folder: Folder) -> None:
 
     for certificate in (AUTHORITY, deploy.SERVER):
         if soon := announcement(folder / certificate):
-            typer.echo(f"warning: {soon}", err=True)
+            typer.echo(printable(f"warning: {soon}"), err=True)
     command = deploy.superlink_command(folder)
     code = "from simulations.cli import main; main()"
     subprocess.Popen([sys.executable, "-c", code, "deploy", "register", str(folder)])
@@ -67,7 +69,7 @@ def register(folder: Folder) -> None:
     from simulations import deploy
 
     for name in deploy.register(folder):
-        typer.echo(f"registered the node of {name}")
+        typer.echo(printable(f"registered the node of {name}"))
 
 
 @app.command()

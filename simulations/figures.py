@@ -9,11 +9,12 @@ from typing import Any
 
 from common.errors import DataError
 from common.files import write_atomically
+from common.text import printable
 
 
 def command() -> str:
     """Return the command line that is running, for a shell."""
-    return shlex.join(["fedderm", *sys.argv[1:]])
+    return printable(shlex.join(["fedderm", *sys.argv[1:]]))
 
 
 def refuse_taken(out: Path | None) -> None:

@@ -20,6 +20,9 @@ from common.dataset import (
 )
 from common.errors import ConfigError, DataError
 from common.files import owned, whole_folder
+from common.text import NAME_RULE, is_site_name
+
+_MOST_ALPHA = 1e6
 
 Scheme = Literal["natural", "iid", "dirichlet", "quantity"]
 
@@ -136,11 +139,10 @@ def _same_image(site: Dataset, image: Image, folder: Path) -> bool:
 def _natural(dataset: Dataset, sites: int | None) -> NDArray[np.str_]:
     """Return the site of each lesion."""
     names, source = np.unique(dataset.sources, return_inverse=True)
-    # A source names a folder: one called '../x' would be written elsewhere.
-    if odd := [str(name) for name in names if name in ("", "..") or Path(name).name != name]:
+    if odd := [str(name) for name in names if not is_site_name(str(name))]:
         raise DataError(
             f"{dataset.folder}: the column dataset holds {odd[0]!r}, but natural sites need a "
-            "plain source name in every row; fill the column or choose another scheme"
+            f"plain source name in every row; {NAME_RULE}, or choose another scheme"
         )
     counts = np.zeros((len(dataset.by_lesion.sizes), len(names)), dtype=np.int64)
     np.add.at(counts, (dataset.by_lesion.index, source), 1)
@@ -161,8 +163,8 @@ def _simulated(
     labels = dataset.by_lesion.labels
     if sites is None or sites < 1:
         raise ConfigError(f"the number of sites is {sites}; {scheme} needs 1 or more")
-    if not 0 < alpha < np.inf:
-        raise ConfigError(f"alpha is {alpha}; choose a positive number")
+    if not 0 < alpha <= _MOST_ALPHA:  # beyond, gamma variates overflow
+        raise ConfigError(f"alpha is {alpha}; choose a number above 0, at most {_MOST_ALPHA:g}")
     if sites > len(labels):
         raise DataError(
             f"{dataset.folder} has {len(labels)} lesions, too few for {sites} sites; "

@@ -13,6 +13,8 @@ from common.accounting import SampledGaussian, epsilon, largest_delta, noise_for
 from common.errors import ConfigError
 from simulations.figures import refuse_taken, write_figures
 
+_MOST_SITES = 1_000_000
+
 app = typer.Typer(help="Plan, account for and audit differential privacy.", no_args_is_help=True)
 
 
@@ -136,8 +138,10 @@ def _share(noise: float, sites: int | None, honest: int | None) -> float:
     The noise of ``honest`` sites adds up to the whole; that of the others, which may tell theirs
     to the coordinator or fail, is not counted.
     """
-    if sites is None or honest is None or not 1 <= honest <= sites:
-        raise ConfigError(f"--honest is {honest} of --sites {sites}; give both, 1 to --sites")
+    if sites is None or honest is None or not 1 <= honest <= sites <= _MOST_SITES:
+        raise ConfigError(
+            f"--honest is {honest} of --sites {sites}; give both, 1 to --sites, up to {_MOST_SITES}"
+        )
     share = noise / math.sqrt(honest)
     digit = 10.0 ** (math.floor(math.log10(share)) - 3)
     return math.ceil(share / digit) * digit

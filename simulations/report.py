@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from common.text import printable
 from server.card import markdown_table
 from simulations.evaluation import Gap, Judged, Judgement, Quality
 from simulations.intervals import Interval
@@ -39,7 +40,8 @@ def run_summary(metrics: Mapping[str, Any]) -> str:
     """Return a run's metrics as text: a line for all sites, for each, and each left out."""
     rows = {"all sites": metrics["overall"], **metrics["sites"]}
     lines = [_summary(name, row) for name, row in rows.items()]
-    lines += [f"left out: {site} {why}" for site, why in metrics["data"]["left_out"].items()]
+    left_out = metrics["data"]["left_out"].items()
+    lines += [printable(f"left out: {site} {why}") for site, why in left_out]
     return "\n".join([*([SYNTHETIC_NOTE, ""] if metrics["data"]["synthetic"] else []), *lines])
 
 

@@ -95,10 +95,10 @@ def run_cells(study: Study, data: Path, cache: Path, folders: dict[Path, Cell], 
             time.sleep(_POLL)
 
 
-def failure(folder: Path) -> str:
-    """Return why a cell failed, "" if it did not."""
+def failure(folder: Path) -> str | None:
+    """Return why a cell failed, None if it did not."""
     file = folder / FAILURE_FILE
-    return file.read_text(encoding="utf-8") if file.exists() else ""
+    return file.read_text(encoding="utf-8") if file.exists() else None
 
 
 class _Clock:

@@ -10,6 +10,7 @@ import typer
 
 from client.operator import AUTHORITY, FILE, NODE_KEY, Operator
 from common.certificates import announcement
+from common.text import printable
 
 app = typer.Typer(help="Run and inspect a hospital's part of a federation.", no_args_is_help=True)
 
@@ -22,7 +23,7 @@ Folder = Annotated[
 def run(folder: Folder) -> None:
     """Start this hospital's node: Flower's SuperNode, with this program as its only app."""
     if soon := announcement(folder / AUTHORITY):
-        typer.echo(f"warning: {soon}", err=True)
+        typer.echo(printable(f"warning: {soon}"), err=True)
     command, environment = node_command(folder)
     os.execve(command[0], command, environment)
 

@@ -16,6 +16,7 @@ from pydantic import (
 
 from common.config import RunConfig
 from common.errors import ConfigError
+from common.reading import read_text
 
 POOLED: Final = "pooled"
 NATURAL: Final = "natural"
@@ -140,7 +141,7 @@ class Study(_Frozen):
             One line that names what is wrong.
         """
         try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
+            values = tomllib.loads(read_text(file))
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(f"{file}: {_explain(error)}") from error

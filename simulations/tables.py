@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from common.dataset import DIAGNOSES
+from common.text import printable
 from server.card import markdown_table
 from simulations.analysis import ArmResult, Comparison, Ints, points
 from simulations.charts import full
@@ -274,13 +275,13 @@ def _curve(findings: Findings) -> Table:
 
 def _unfinished(findings: Findings) -> Table:
     rows = [
-        (r.arm.name, str(fold), f"failed: {why}")
+        (r.arm.name, str(fold), printable(f"failed: {why}"))
         for r in findings.arms
         for fold, why in r.failures.items()
     ]
     rows += [(r.arm.name, str(f), "not run yet") for r in findings.arms for f in r.missing]
     rows += [
-        (r.arm.name, str(fold), f"left out: {', '.join(sites)} {why}")
+        (r.arm.name, str(fold), printable(f"left out: {', '.join(sites)} {why}"))
         for r in findings.arms
         for fold, cell in r.cells.items()
         for why, sites in _by_reason(cell["left_out"]).items()

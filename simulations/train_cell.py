@@ -21,9 +21,10 @@ from flwr.app import Context, Message
 import client.app
 from common.calibration import probabilities
 from common.dataset import Dataset
-from common.errors import DataError, FedDermError
+from common.errors import DataError, FedDermError, described
 from common.files import owned
 from common.model_file import Model, load_model
+from common.text import log_lines, printable
 from common.verified import write_json
 from common.wire import unpack_values
 from server.run import METRICS_FILE, MODEL_FILE
@@ -196,7 +197,7 @@ def main(folder: str, *cores: str) -> None:
     """
     if hasattr(os, "sched_setaffinity"):  # Linux only
         os.sched_setaffinity(0, {int(core) for core in cores})
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    log_lines(logging.INFO, "%(levelname)s %(name)s: %(message)s")
     with owned(Path(folder), wait=True):
         try:
             train(Path(folder), len(cores))
@@ -204,7 +205,7 @@ def main(folder: str, *cores: str) -> None:
             # No interruption: a run that goes on would ask anew what a site has refused.
             for name in ("run", "sites"):
                 shutil.rmtree(Path(folder) / name, ignore_errors=True)
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(described(error))}", file=sys.stderr)
             sys.exit(1)
 
 

@@ -1,6 +1,7 @@
 """The price of privacy is an upper bound, close to that of another library, and adds up."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import asdict
@@ -174,6 +175,9 @@ OK = SampledGaussian(1, 0.5)
         (lambda: SampledGaussian(0, 0.5), "the noise multiplier is 0;"),
         (lambda: SampledGaussian(float("nan"), 0.5), "the noise multiplier is nan;"),
         (lambda: SampledGaussian(float("inf"), 0.5), "the noise multiplier is inf;"),
+        (lambda: SampledGaussian(1e-9, 1), "the noise multiplier is 1e-09;"),
+        (lambda: SampledGaussian(1e308, 1), r"the noise multiplier is 1e\+308;"),
+        (lambda: SampledGaussian(1, 1, 10**400), "the number of steps is 10"),
         (lambda: SampledGaussian(1, 0), "the sampling rate is 0;"),
         (lambda: SampledGaussian(1, 1.5), r"the sampling rate is 1\.5;"),
         (lambda: SampledGaussian(1, 1, 0), "the number of steps is 0;"),
@@ -187,6 +191,7 @@ OK = SampledGaussian(1, 0.5)
         (lambda: noise_for(1, DELTA, 1, 0), "the number of steps is 0;"),
         (lambda: steps_within(float("inf"), DELTA, 1, 1), "epsilon is inf;"),
         (lambda: steps_within(1, DELTA, 0, 1), "the noise multiplier is 0;"),
+        (lambda: largest_delta(10**400), "the number of units is 10"),
         (lambda: largest_delta(0), "the number of units is 0;"),
     ],
 )
@@ -194,6 +199,19 @@ def test_what_is_out_of_range_is_one_line(mistake, reason):
     with pytest.raises(ConfigError, match=reason) as refusal:
         mistake()
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("noise", [1e-4, 1e6])
+@pytest.mark.parametrize("steps", [1, 10**9])
+@pytest.mark.parametrize("delta", [1e-300, 1e-5, 1 - 1e-16])
+def test_what_is_in_range_has_an_epsilon(noise, steps, delta):
+    assert 0 <= epsilon([SampledGaussian(noise, 1.0, steps)], delta) < math.inf
+
+
+def test_the_bound_for_little_noise_goes_on_where_the_exact_one_ends():
+    most, least = (epsilon([SampledGaussian(1e-4, 1.0, n)], DELTA) for n in (10_100, 9_900))
+    assert most == pytest.approx(101 / 99 * least, rel=1e-5)
 
 
 def test_it_goes_through_json():

@@ -1,5 +1,6 @@
 """Every defect of a folder is reported, and refused where it would do harm."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,29 @@ def missing_column(folder: Path) -> None:
     table.write_text(table.read_text().replace("lesion_id", "lesion"))
 
 
+def column_twice(folder: Path) -> None:
+    table = folder / METADATA_FILE
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{header},dx", *(f"{row},nv" for row in rows)]))
+
+
+def too_many_cells(folder: Path) -> None:
+    edit_row(folder, FIRST, localization="back, upper")
+
+
+def nul_in_a_cell(folder: Path) -> None:
+    edit_row(folder, FIRST, lesion_id="SYNTH_LESION_000001\0")
+
+
+def table_that_is_a_pipe(folder: Path) -> None:
+    (folder / METADATA_FILE).unlink()
+    os.mkfifo(folder / METADATA_FILE)
+
+
+def zip_that_is_a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / f"{PART}.zip")
+
+
 def empty_id(folder: Path) -> None:
     edit_row(folder, FIRST, lesion_id="")
 
@@ -107,6 +131,11 @@ OPEN_REFUSES: dict[Callable[[Path], None], str] = {
     table_without_rows: "has no rows",
     binary_table: "is no table",
     missing_column: "lacks the columns lesion_id;",
+    column_twice: "has the column dx twice",
+    too_many_cells: "has more cells than there are columns",
+    nul_in_a_cell: "has a NUL character",
+    table_that_is_a_pipe: "no regular file",
+    zip_that_is_a_pipe: f"1 x folder or archive that cannot be read: {PART}.zip",
     empty_id: "1 x row without image_id or lesion_id",
     unknown_diagnosis: f"1 x unknown diagnosis: {FIRST} wart",
     duplicate_id: "1 x duplicate image_id: SYNTH_",
@@ -166,8 +195,19 @@ def a_folder(image: Path) -> None:
     image.mkdir()
 
 
+def a_pipe(image: Path) -> None:
+    image.unlink()
+    os.mkfifo(image)
+
+
+def a_device(image: Path) -> None:
+    image.unlink()
+    image.symlink_to("/dev/zero")
+
+
 @pytest.mark.parametrize(
-    "damage", [zero_bytes, truncated, garbage, garbled_header, dangling_link, a_folder]
+    "damage",
+    [zero_bytes, truncated, garbage, garbled_header, dangling_link, a_folder, a_pipe, a_device],
 )
 def test_images_that_cannot_be_decoded_are_reported(
     folder: Path, damage: Callable[[Path], None]
@@ -179,6 +219,36 @@ def test_images_that_cannot_be_decoded_are_reported(
     assert [offender.split()[0] for offender in defect.offenders] == [FIRST, SECOND]
     data = Dataset.open(folder)
     assert [name for name, _ in unreadable(data, np.arange(1, 30))] == [SECOND]
+
+
+def test_an_error_without_words_is_a_defect_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Dataset.read
+
+    def out_of_memory(data: Dataset, image_id: str) -> bytes:
+        if image_id == FIRST:
+            raise MemoryError
+        return read(data, image_id)
+
+    monkeypatch.setattr(Dataset, "read", out_of_memory)
+    (defect,) = check(folder).defects
+    assert (defect.severity, defect.offenders) == ("fatal", (f"{FIRST} (MemoryError)",))
+    assert unreadable(Dataset.open(folder), np.arange(2)) == [(FIRST, "MemoryError")]
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\nfatal    1 x lie", "\u202egpj", "\udcff"])
+def test_no_name_of_a_file_forges_a_line(folder: Path, name: str) -> None:
+    (folder / PART / f"{name}.jpg").write_bytes(b"")
+    (defect,) = check(folder).defects
+    assert str(defect).isprintable()
+
+
+def test_a_source_that_can_be_no_site_is_a_warning(folder: Path) -> None:
+    edit_row(folder, FIRST, dataset="a|b")
+    (defect,) = check(folder).defects
+    assert str(defect) == "1 x source that is no name of a site: a|b"
+    assert check(folder).usable
 
 
 def test_identical_images_are_fatal_only_between_lesions(folder: Path) -> None:

@@ -130,6 +130,8 @@ JOIN = {
     "classes": (value("classes", [*DIAGNOSES[1:], "scc"]), BAD, "has the classes bcc, bkl"),
     "same name": (value("site", "site_00"), NODE, "second node that calls itself 'site_00'"),
     "name that is a path": (value("site", "../x"), NODE, "odd introduction: site"),
+    "name with a bar": (value("site", "a|b"), NODE, "odd introduction: site"),
+    "name of all": (value("site", "all sites"), NODE, "odd introduction: site"),
     "no images": (value("images", 0), NODE, "odd introduction: images"),
     "unknown fact": (value("age", 3), NODE, "odd introduction: age"),
     "not introduced": (lambda a, v: RecordDict(), NODE, "no values"),

@@ -16,6 +16,7 @@ from common.dataset import DIAGNOSES, Dataset
 from common.features import extract
 from common.model import LinearModel
 from common.splits import TEST
+from common.text import printable
 from server.run import MODEL_FILE
 from simulations.experiment import rounds, with_splits
 from simulations.report import SYNTHETIC_NOTE
@@ -208,6 +209,28 @@ def test_a_mistake_is_one_line(
     refused = fedderm("simulate", synthetic_folder, "--out", "out", *settings, *arguments)
     assert is_one_error(*refused)
     assert reason in refused[2]
+
+
+@pytest.mark.parametrize("name", ["a|b", "<b>", "a\nerror: b", "a\x1b[2J", "all sites", ".git"])
+def test_a_folder_that_can_be_no_site_ends_the_run_before_it_begins(
+    fedderm, synthetic_folder, settings, tmp_path, name
+):
+    data = tmp_path / "sites"
+    fedderm("data", "partition", synthetic_folder, "--out", data, *IID, "--link")
+    (data / "site_01").rename(data / name)
+    command = ("simulate", data, "--out", tmp_path / "out", "--scheme", "folders", *settings)
+    refused = fedderm(*command)
+    assert is_one_error(*refused)
+    assert f"the folder '{printable(name)}' has no name that a site may have" in refused[2]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_odd_path_in_a_file_of_settings_is_one_line(fedderm, synthetic_folder, tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text('cache = "a\\u0000b"')
+    refused = fedderm("features", synthetic_folder, "--config", file)
+    assert is_one_error(*refused)
+    assert "'cache' is 'a\\x00b'" in refused[2]
 
 
 @pytest.mark.parametrize("command", ["simulate", "centralized", "compare", "features"])

@@ -19,6 +19,7 @@ from sklearn import metrics
 from common.dataset import DIAGNOSES, Dataset
 from simulations.cells import arms, cut, plan
 from simulations.report import SYNTHETIC_NOTE
+from simulations.schedule import FAILURE_FILE, failure
 from simulations.study import Study
 from tests.commands import is_one_error
 
@@ -227,6 +228,12 @@ def test_an_unfinished_study_is_reported_as_it_is(studied, fedderm, tmp_path):
     assert len(values["net pooled"]["metrics"]["accuracy"]["folds"]) == 1
     pair = next(c for c in _json(out)["comparisons"] if c["first"] == "net pooled")
     assert pair["folds"] == 1
+
+
+def test_a_failure_without_words_is_one_too(tmp_path):
+    assert failure(tmp_path) is None
+    (tmp_path / FAILURE_FILE).write_text("")
+    assert failure(tmp_path) is not None
 
 
 def test_arms_may_be_added_but_what_cells_rest_on_stays(studied, fedderm, tmp_path):

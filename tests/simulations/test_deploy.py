@@ -71,6 +71,11 @@ def test_nothing_is_written_over(federation):
         (["a", "b", "a"], ["h"], "the site a is named twice"),
         (["../a"], ["h"], "'../a' is no name of a site"),
         (["coordinator"], ["h"], "'coordinator' is no name of a site"),
+        (["a", "b"], ["h"], "2 of at least 3 sites are named"),
+        (["a", "b", "c\n"], ["h"], "is no name of a site"),
+        (["a", "b", "c"], ["h", "-rf"], "'-rf' is neither a host's name nor an address"),
+        (["a", "b", "c"], ["h\nx"], "is neither a host's name nor an address"),
+        (["a", "b", "c"], ["fe80::1%\n"], "is neither a host's name nor an address"),
     ],
 )
 def test_impossible_federations_are_named(tmp_path, sites, hosts, reason):
@@ -139,7 +144,8 @@ def ready(federation: Path, server: int, synthetic_folder: Path) -> Path:
     folder = federation / "north"
     places = {"superlink": f"127.0.0.1:{server}", "data": str(synthetic_folder)}
     set_keys(folder / "site.toml", {**places, "seals": str(federation.parent / "seals")})
-    (folder / "peers").write_text(identity_line(folder))
+    lines = [identity_line(federation / site) for site in SITES]
+    (folder / "peers").write_text("\n".join(lines))
     return folder
 
 
@@ -155,7 +161,7 @@ def test_a_hospital_that_is_ready_has_no_problem(ready):
     assert "its certificate is valid for 39" in found["server"].says
     result = runner.invoke(app, ["site", "check", str(ready)])
     assert result.exit_code == 0
-    assert len(result.output.splitlines()) == len(found) == 8
+    assert len(result.output.splitlines()) == len(found) == 9
 
 
 def no_data(folder: Path) -> None:
@@ -181,8 +187,38 @@ def nobody_there(folder: Path) -> None:
 
 
 def another_authority(folder: Path) -> None:
-    deploy.init(folder / "other", ["a"], ["127.0.0.1"])
+    deploy.init(folder / "other", ["a", "b", "c"], ["127.0.0.1"])
     (folder / "ca.crt").write_bytes((folder / "other" / "coordinator" / "ca.crt").read_bytes())
+
+
+def too_few_peers(folder: Path) -> None:
+    lines = (folder / "peers").read_text().splitlines()
+    (folder / "peers").write_text("\n".join(lines[:2]))
+
+
+def a_peer_twice(folder: Path) -> None:
+    line = identity_line(folder)
+    (folder / "peers").write_text(f"{line}\n{line.replace(line[-1], '0')}")
+
+
+def no_method(folder: Path) -> None:
+    set_keys(folder / "site.toml", {"methods": []})
+
+
+def nothing_to_spend(folder: Path) -> None:
+    set_keys(folder / "site.toml", {"methods": ["private"]})
+
+
+def rare_class(folder: Path) -> None:
+    file = folder / "site.toml"
+    set_keys(file, {"least_lesions": 40, "least_sites": 0})
+    file.write_text(file.read_text().replace("peers =", "# peers ="))
+
+
+def other_pins(folder: Path) -> None:
+    (folder / "pins").write_text("code 00\nweights 00\nnetwork 00\n")
+    with (folder / "site.toml").open("a") as file:
+        file.write('pins = "pins"\n')
 
 
 def seals_in_state(folder: Path) -> None:
@@ -205,6 +241,12 @@ def clock_off(folder: Path) -> None:
         (open_key, "keys", "others may read .*; `chmod 600"),
         (spoiled_key, "keys", "is no key .*; ask the coordinator"),
         (no_peer, "peers", "lacks this site's line: north\t[0-9a-f]{64}"),
+        (too_few_peers, "peers", "2 sites are trusted: .*; a secure sum is over 3 or more"),
+        (a_peer_twice, "peers", "a site is there twice"),
+        (no_method, "rules", "no method is allowed"),
+        (nothing_to_spend, "rules", "only private methods are allowed, and 'epsilon' is 0"),
+        (rare_class, "rules", r"a class has \d+ lesions, 'least_lesions' is 40: without"),
+        (other_pins, "rules", "the code of this site, .*, is not what its operator pinned"),
         (nobody_there, "server", "cannot be reached .*may this machine reach port"),
         (another_authority, "server", "it is not the server that this site's ca.crt is for"),
         (seals_in_state, "disk", "'seals' lies in 'state'; put it where no backup restores both"),

@@ -113,7 +113,7 @@ def test_impossible_requests_say_what_is_possible(synthetic_folder: Path) -> Non
         partition(data, "iid", lesions + 1, 1.0, 0)
     with pytest.raises(DataError, match=r"has 4 natural sites \(synth_a, .*\), not 3"):
         partition(data, "natural", 3, 1.0, 0)
-    for source in ("", "../elsewhere"):
+    for source in ("", "../elsewhere", "a|b", "<b>", "a\nb", "a\x1b[2J", "a\u202eb"):
         odd = replace(data, images=tuple(replace(i, source=source) for i in data.images))
         with pytest.raises(DataError, match="plain source name in every row"):
             partition(odd, "natural", None, 1.0, 0)
@@ -121,6 +121,8 @@ def test_impossible_requests_say_what_is_possible(synthetic_folder: Path) -> Non
         partition(data, "iid", None, 1.0, 0)
     with pytest.raises(ConfigError, match="alpha is 0"):
         partition(data, "dirichlet", 2, 0, 0)
+    with pytest.raises(ConfigError, match="alpha is 1e\\+308"):
+        partition(data, "dirichlet", 2, 1e308, 0)
 
 
 @pytest.mark.parametrize("link", [True, False])
