@@ -110,7 +110,7 @@ class Hospital:
 
     def ask(self, asks: Asks) -> Left:
         """Ask this hospital; in a secure run the others too, and open what comes of it."""
-        if not self._secure or asks.question in ("join", "close", KEY, PEERS, UNMASK):
+        if not self._secure or asks.question in ("join", "close", "prepare", KEY, PEERS, UNMASK):
             return _left(*self._send(0, asks))
         self._number += 1
         asked = Asked(RUN, self._number, sorted(self.names))
@@ -192,9 +192,12 @@ def distinguish(attack: Attack, hospitals: Sequence[Hospital], exact: bool) -> s
     return None
 
 
-def base_config(settings: Mapping[str, Any], fixed: Mapping[str, Any]) -> Values:
+def sent_config(settings: Mapping[str, Any]) -> Values:
     """Return a run's configuration as a coordinator sends it, valid or not."""
-    return {**RunConfig().flat(), **fixed, **settings}
+    plain = {key: value for key, value in RunConfig().flat().items() if key not in settings}
+    chosen = {key: str(v) if isinstance(v, Path) else v for key, v in settings.items()}
+    # What a method chooses for itself is left to it.
+    return {**plain, "rounds": "", "lr": "", "imbalance": "", "imbalance_strength": "", **chosen}
 
 
 # What an attacker tries.
@@ -216,9 +219,9 @@ _ODD_VALUES = st.one_of(
 
 @st.composite
 def mutated(draw: Any, asks: Asks) -> Asks:
-    """Change arrays and values of a question, or leave it as it is."""
+    """Change arrays and values of a question."""
     arrays, values = dict(asks.arrays), dict(asks.values)
-    for _ in range(draw(st.integers(0, 2))):
+    for _ in range(draw(st.integers(1, 2))):
         name = draw(st.sampled_from(sorted(arrays))) if arrays else ""
         match draw(st.integers(0, 8)):
             case 0 if arrays:
@@ -264,10 +267,10 @@ def weights(draw: Any, shape: tuple[int, ...]) -> np.ndarray:
 @st.composite
 def of_svm(draw: Any, settings: Values) -> list[Asks]:
     """Ask an SVM's site for sums under maps of the attacker's."""
-    columns = N_FEATURES if draw(st.booleans()) else min(int(settings["components"]), N_FEATURES)
-    fourier = None
+    columns, fourier = min(int(settings["components"]), N_FEATURES), None
     if settings["kernel"] == "rbf":
-        fourier = FourierMap(int(settings["fourier"]), draw(st.sampled_from([1e-9, 0.5, 1e6])), 0)
+        width = draw(st.sampled_from([0.5, 1e6, 1e-9]))
+        fourier = FourierMap(int(settings["fourier"]), width, int(settings["seed"]))
     rng = np.random.default_rng(draw(st.integers(0, 9)))
     matrix = draw(st.sampled_from([0.0, 1.0, 1e9])) * rng.standard_normal((N_FEATURES, columns))
     feature_map = FeatureMap(np.zeros(N_FEATURES), matrix, fourier)
@@ -310,6 +313,65 @@ def of_private(draw: Any, settings: Values) -> list[Asks]:
     return asks
 
 
+@st.composite
+def of_finetune(draw: Any, settings: Values) -> list[Asks]:
+    """Ask a site that trains a network for its steps from weights of the attacker's."""
+    from common.finetune import plan, shapes
+    from common.network import open_stage, shared_network
+
+    config = RunConfig.read(settings)
+    network = shared_network(config.backbone, config.weights)
+    asks = [Asks("join"), Asks("counts")]
+    for _ in range(draw(st.integers(1, 2))):
+        number = draw(st.integers(0, len(plan(config)) - 1))
+        needed = shapes(open_stage(network, plan(config)[number].stage), config)
+        scale = draw(st.sampled_from([0.0, 1.0, 1e3, 1e6]))
+        rng = np.random.default_rng(draw(st.integers(0, 99)))
+        tensors = {}
+        for name, shape in needed.items():
+            tensor = np.asarray(scale * rng.uniform(-1, 1, shape), np.float32)
+            tensors[name] = abs(tensor) if name.startswith(("exp_avg_sq/", "step/")) else tensor
+        counts = draw(st.lists(st.sampled_from([0, 1, 50, 10**7]), min_size=K, max_size=K))
+        asks.append(Asks("train", tensors, {"run": RUN, "round": number, "counts": counts}))
+        weights_ = {n: a for n, a in tensors.items() if "/" not in n}
+        rule = {"calibration": draw(weights((2, K))), "priors": np.full(K, 1 / K)}
+        about = {"scores": f"{number:064x}", "subset": "test", "views": 1, "personal": False}
+        question = draw(st.sampled_from(["evaluate", "calibrate"]))
+        asks += [Asks(question, {**weights_, **rule}, about), Asks(question, rule, about)]
+    return asks
+
+
+@st.composite
+def of_private_finetune(draw: Any, settings: Values) -> list[Asks]:
+    """Ask a private site for noisy gradients of a network at weights of the attacker's."""
+    from common.private_finetune import open_part
+
+    config = RunConfig.read(settings)
+    size = open_part(config.backbone, config.weights, config.opens).pretrained.size
+    asks = [Asks("join"), Asks("overview", {}, {"run": RUN, "step": 0})]
+    for step in range(1, draw(st.integers(2, 4))):
+        scale = draw(st.sampled_from([0.0, 1.0, 1e3, 1e6]))
+        rng = np.random.default_rng(draw(st.integers(0, 99)))
+        arrays = {
+            "weights": scale * rng.standard_normal(size).clip(-1, 1),
+            "offset": draw(weights((K,))).clip(-1e6, 1e6),
+            "class_weight": np.array([draw(st.sampled_from([0.0, 0.5, 1.0])) for _ in range(K)]),
+        }
+        asks.append(Asks("gradient", arrays, {"run": RUN, "step": step}))
+    rule = {"calibration": draw(weights((2, K))).clip(-1e6, 1e6), "priors": np.full(K, 1 / K)}
+    return [*asks, Asks("evaluate", {"weights": arrays["weights"], **rule})]
+
+
+_PRIVACY: Mapping[str, st.SearchStrategy[Any]] = {
+    "epsilon": st.sampled_from([0.0, 1e-6, 0.5, 2.0, 1e9]),
+    "delta": st.one_of(
+        st.just(1e-5), st.integers(1, 130).map(lambda m: 1 / (m + 0.5)), st.just(1e-300)
+    ),
+    "unit": st.sampled_from(["lesion_id", "image_id", "patient_id"]),
+    "clip_norm": st.sampled_from([1e-9, 1.0, 1e6, 1e300]),
+    "rate": st.sampled_from([1e-6, 0.5, 1.0]),
+    "steps": st.sampled_from([1, 3, 100]),
+}
 _SETTINGS: Mapping[str, Mapping[str, st.SearchStrategy[Any]]] = {
     "common": {
         "folds": st.integers(2, 9),
@@ -322,47 +384,59 @@ _SETTINGS: Mapping[str, Mapping[str, st.SearchStrategy[Any]]] = {
         "fourier": st.integers(1, 130),
         "clip_features": st.sampled_from([0.0, 1.0]),
         "min_active": st.integers(1, 40),
-        "secure": st.booleans(),
     },
     "private": {
+        **_PRIVACY,
         "projection": st.integers(1, 130),
-        "epsilon": st.sampled_from([0.0, 1e-6, 0.5, 2.0, 1e9]),
-        "delta": st.one_of(
-            st.just(1e-5), st.integers(1, 130).map(lambda m: 1 / (m + 0.5)), st.just(1e-300)
-        ),
-        "unit": st.sampled_from(["lesion_id", "image_id", "patient_id"]),
-        "clip_norm": st.sampled_from([1e-9, 1.0, 1e6, 1e300]),
-        "rate": st.sampled_from([1e-6, 0.5, 1.0]),
-        "steps": st.sampled_from([1, 3, 100]),
         "classifier": st.sampled_from(["softmax", "hinge", "lda"]),
-        "secure": st.booleans(),
     },
+    # What is drawn below is opened by these settings, and has to fit them.
+    "finetune": {
+        "imbalance": st.sampled_from(["weights", "oversample", "focal", "logits"]),
+        "priors": st.sampled_from(["global", "local"]),
+    },
+    "private_finetune": _PRIVACY,
 }
 _DEFAULTS: Mapping[str, Values] = {
     "svm": {"components": 40, "min_active": 20, "folds": 2},
     "private": {"projection": 12, "epsilon": 2.0, "steps": 3, "folds": 2},
+    "finetune": {},
+    "private_finetune": {"epsilon": 2.0, "steps": 3, "opens": "layer4"},
 }
 _RULES = {
-    "least_sites": st.sampled_from([0, 3]),
-    "least_count": st.sampled_from([0, 5]),
-    "least_lesions": st.sampled_from([0, 20]),
-    "min_active": st.sampled_from([1, 20]),
+    "least_count": st.sampled_from([0, 0, 5]),
+    "least_lesions": st.sampled_from([0, 0, 20]),
+    "min_active": st.sampled_from([1, 1, 20]),
     "test_counts": st.booleans(),
-    "epsilon": st.sampled_from([0.0, 3.0]),
-    "questions": st.sampled_from([0, 3]),
+    "epsilon": st.sampled_from([3.0, 3.0, 3.0, 0.0]),
+    "questions": st.sampled_from([0, 0, 0, 3]),
 }
-_ASKS = {"svm": of_svm, "private": of_private}
+_ASKS = {
+    "svm": of_svm,
+    "private": of_private,
+    "finetune": of_finetune,
+    "private_finetune": of_private_finetune,
+}
 
 
 @st.composite
-def attacks(draw: Any, method: str) -> Attack:
-    """Draw an attack on a method: some settings, some rules, questions half honest."""
+def attacks(draw: Any, method: str, fixed: Values) -> Attack:
+    """Draw an attack on a method: some settings, some rules, and at most two odd questions.
+
+    Parameters
+    ----------
+    fixed : settings that fit the hospitals' data, and places on this machine.
+    """
     known = {**_SETTINGS["common"], **_SETTINGS[method]}
-    settings: Values = {"kernel": "linear", **RunConfig.read({"method": method}).flat()}
-    settings |= {"method": method, **_DEFAULTS[method]}
-    for name in draw(st.lists(st.sampled_from(sorted(known)), max_size=3, unique=True)):
+    settings = {**fixed, "method": method, **_DEFAULTS[method]}
+    asks = draw(_ASKS[method](RunConfig.read(settings).flat()))
+    settings["secure"] = draw(st.booleans())
+    for name in draw(st.lists(st.sampled_from(sorted(known)), max_size=2, unique=True)):
         settings[name] = draw(known[name])
+    if method in ("svm", "private"):  # their questions fit whatever the settings are
+        asks = draw(_ASKS[method]({**RunConfig().flat(), **settings}))
     rules = {name: draw(_RULES[name]) for name in sorted(_RULES)}
-    asks = [draw(mutated(each)) for each in draw(_ASKS[method](settings))]
-    chosen = {n: settings[n] for n in ("method", *known) if n in settings}
-    return Attack(chosen, rules, asks)
+    rules["least_sites"] = draw(st.sampled_from([0, 3] if settings["secure"] else [0, 0, 0, 3]))
+    for odd in draw(st.lists(st.integers(0, len(asks) - 1), max_size=2, unique=True)):
+        asks[odd] = draw(mutated(asks[odd]))
+    return Attack(settings, rules, asks)

@@ -11,35 +11,46 @@ from hypothesis import HealthCheck, given, settings
 from client.site import Site
 from common.config import RunConfig
 from common.dataset import METADATA_FILE, Dataset
-from tests.adversary import Attack, Hospital, attacks, base_config, distinguish
+from tests.adversary import Attack, Hospital, attacks, distinguish, sent_config
 from tests.sites import make_quick_sites
 
+# The deep profile draws as many as it says.
 SETTINGS = settings(
-    max_examples=25,
+    max_examples=max(25, settings.default.max_examples if settings.default else 0)
+    if settings.get_current_profile_name() == "deep"
+    else 25,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
 class Pair:
-    """Two hospitals alike but for a lesion, and the others of their federation."""
+    """Two hospitals alike but for a lesion, and the others of their federation.
 
-    def __init__(self, synthetic: Path, folder: Path) -> None:
-        self.config = make_quick_sites(synthetic, folder, 3)
-        assert self.config.sites is not None
-        whole, *self.others = sorted(self.config.sites.iterdir())
-        self.whole, self.less = whole, folder / "neighbour" / whole.name
-        shutil.copytree(whole, self.less)
-        _drop(self.less / METADATA_FILE, _lone_lesion(whole, self.config))
+    Parameters
+    ----------
+    config : of a run over three sites.
+    """
+
+    def __init__(self, config: RunConfig, folder: Path) -> None:
+        assert config.sites is not None
+        whole, *self._others = sorted(config.sites.iterdir())
+        self._both = whole, folder / "neighbour" / whole.name
+        shutil.copytree(*self._both)
+        _drop(self._both[1] / METADATA_FILE, _lone_lesion(whole, config))
+        assert len(Dataset.open(self._both[1])) < len(Dataset.open(whole))
+        names = ("cache", "backbone", "weights", "size", "views", "predictions", "folds")
+        tuning = ("stages", "rounds", "local_epochs", "batch", "lr")
+        flat = config.flat()
+        self.fixed = {name: flat[name] for name in (*names, *tuning)}
 
     def tell_apart(self, attack: Attack, folder: Path) -> str | None:
         """Return what tells them apart."""
-        fixed = {"cache": str(self.config.cache), "views": 1, "predictions": 1}
-        config = base_config(attack.settings, fixed)
+        config = sent_config(attack.settings)
         both = [
-            Hospital([data, *self.others], folder / kind, config, attack.rules)
-            for kind, data in (("whole", self.whole), ("less", self.less))
+            Hospital([data, *self._others], folder / str(place), config, attack.rules)
+            for place, data in enumerate(self._both)
         ]
-        return distinguish(attack, both, exact=attack.settings["method"] == "svm")
+        return distinguish(attack, both, exact="private" not in attack.settings["method"])
 
 
 def _lone_lesion(folder: Path, config: RunConfig) -> str:
@@ -58,16 +69,34 @@ def _drop(table: Path, lesion: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def pair(synthetic_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    pair = Pair(synthetic_folder, tmp_path_factory.mktemp("pair"))
-    assert len(Dataset.open(pair.less)) < len(Dataset.open(pair.whole))
-    return pair
+def frozen(synthetic_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    folder = tmp_path_factory.mktemp("pair")
+    return Pair(make_quick_sites(synthetic_folder, folder, 3), folder)
 
 
-@pytest.mark.parametrize("method", ["svm", "private"])
-def test_neighbours_refuse_alike_in_the_same_words(pair, tmp_path_factory, method):
+@pytest.fixture(scope="module")
+def tuned(synthetic_folder, network_file, tmp_path_factory) -> Pair:
+    from tests.finetuning import dealt, quick, small_dataset, spread  # it imports PyTorch
+
+    folder = tmp_path_factory.mktemp("pair")
+    spread(small_dataset(synthetic_folder), folder, dealt(3))
+    return Pair(quick(folder, network_file), folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("frozen", "svm"),
+        ("frozen", "private"),
+        ("tuned", "finetune"),
+        ("tuned", "private_finetune"),
+    ],
+)
+def test_neighbours_refuse_alike_in_the_same_words(kind, method, request, tmp_path_factory):
+    pair = request.getfixturevalue(kind)
+
     @SETTINGS
-    @given(attack=attacks(method))
+    @given(attack=attacks(method, pair.fixed))
     def attacked(attack: Attack) -> None:
         folder = tmp_path_factory.mktemp("attack")
         try:
