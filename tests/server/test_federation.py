@@ -20,6 +20,7 @@ from common.errors import QuorumError
 from common.model import LinearModel
 from common.sums import Sums
 from common.wire import bind, digest, pack, unpack_arrays, unpack_values
+from server.card import markdown
 from server.federation import Federation
 from server.run import MODEL_FILE, RunFolder
 from simulations.experiment import rounds, simulate
@@ -94,7 +95,7 @@ def assert_bad_is_out(config: RunConfig, expected: LinearModel, who: str, reason
     metrics = json.loads((config.out / "metrics.json").read_text())
     assert metrics["data"]["left_out"] == dict(faults)
     assert sorted(metrics["data"]["sites"]) == ["site_00", "site_02"]
-    assert reason in (config.out / "MODEL_CARD.md").read_text()
+    assert markdown(reason) in (config.out / "MODEL_CARD.md").read_text()
     views = np.random.default_rng(0).standard_normal((50, 1, N_FEATURES))
     found = LinearModel.load(config.out / MODEL_FILE).scores(views)
     np.testing.assert_allclose(found, expected.scores(views), rtol=0, atol=1e-9)

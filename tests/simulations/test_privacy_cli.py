@@ -55,7 +55,7 @@ def test_honest_sites_share_the_noise():
         (["--noise", 1, "--batch", 4, "--units", 3], "--batch is 4 of --units 3"),
         (["--noise", 1, "--rate", 1], "give --delta, or --units"),
         (["--noise", 1, "--rate", 2, "--delta", 1e-5], "the sampling rate is 2.0"),
-        (["--noise", 0, "--rate", 1, "--delta", 1e-5], "the noise multiplier is 0.0"),
+        (["--noise", 0, "--rate", 1, "--delta", 1e-5], "the noise multiplier is 0;"),
         (["--epsilon", 0, "--rate", 1, "--delta", 1e-5], "epsilon is 0.0"),
         (["--noise", 1, "--rate", 1, "--delta", 0.01, "--units", 100], "choose 1e-05 or less"),
         (["--noise", 1, "--rate", 1, "--delta", 1e-5, "--sites", 3], "--honest is None of --sites"),
