@@ -6,6 +6,7 @@ from pathlib import Path
 from cryptography import x509
 
 from common.errors import ConfigError
+from common.reading import read_bytes
 
 NOTICE_DAYS = 30
 """From when on the end of a certificate is announced."""
@@ -38,7 +39,7 @@ def announcement(path: Path) -> str | None:
         If the file is no certificate.
     """
     try:
-        left = days_left(path.read_bytes())
+        left = days_left(read_bytes(path))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}); restore it") from error
     except ConfigError as error:

@@ -20,6 +20,7 @@ from common.dataset import (
 )
 from common.errors import ConfigError, DataError
 from common.files import owned, whole_folder
+from common.reading import read_bytes
 from common.text import NAME_RULE, is_site_name
 
 _MOST_ALPHA = 1e6
@@ -95,7 +96,7 @@ def write_site(site: Dataset, out: Path, *, link: bool) -> None:
     (out / IMAGE_FOLDER).mkdir(parents=True)
     write_metadata(out, site.images)
     if site.synthetic:
-        (out / SYNTHETIC_MARKER).write_bytes((site.folder / SYNTHETIC_MARKER).read_bytes())
+        (out / SYNTHETIC_MARKER).write_bytes(read_bytes(site.folder / SYNTHETIC_MARKER))
     _write_images(site, out / IMAGE_FOLDER, link=link)
     if not link:
         _copy_masks(site, out / MASK_FOLDER)
@@ -214,7 +215,7 @@ def _copy_masks(site: Dataset, folder: Path) -> None:
         folder.mkdir()
     for _, mask in masks:
         if mask.exists():
-            (folder / mask.name).write_bytes(mask.read_bytes())
+            (folder / mask.name).write_bytes(read_bytes(mask))
 
 
 def _mask(site: Dataset, image: Image) -> Path:
