@@ -179,7 +179,7 @@ def load_model(path: Path, *weights: Path | None) -> Model:
     ConfigError
         If the model's pretrained network cannot be had.
     """
-    with refuse_foreign(path), open_arrays(path) as stored:
+    with _refuse_foreign(path), open_arrays(path) as stored:
         method = _read_config(stored.fields).method
     model: Model = resolve_name(MODELS[method]).load(path, *weights)
     return model
@@ -200,7 +200,7 @@ def open_model(
     ConfigError
         If none of ``weights`` are those that it needs.
     """
-    with refuse_foreign(path), open_arrays(path) as stored:
+    with _refuse_foreign(path), open_arrays(path) as stored:
         config = _read_config(stored.fields)
         if config.method not in methods:
             raise ValueError(f"its method is {config.method}, not {' or '.join(methods)}")
@@ -211,7 +211,7 @@ def open_model(
 
 
 @contextmanager
-def refuse_foreign(path: Path) -> Iterator[None]:
+def _refuse_foreign(path: Path) -> Iterator[None]:
     """Raise a DataError of one line for whatever comes of reading a file that is no model."""
     try:
         yield
@@ -252,7 +252,7 @@ def check_answers(values: Floats) -> Floats:
 
 def _read_config(fields: Mapping[str, Any]) -> RunConfig:
     if fields.get("version") != VERSION:
-        raise ValueError(f"it is none of version {VERSION}: train it again")
+        raise ValueError("another version of FedDerm wrote it; train it again")
     config = fields["config"]
     if odd := sorted(_PLACES & config.keys()):
         raise ValueError(f"it says '{odd[0]}', which is for its user to say")

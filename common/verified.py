@@ -33,7 +33,7 @@ FORMAT_ERRORS = (
 _ABOUT = "fedderm"
 _DIGEST = "sha256"
 _DIGEST_BYTES = hashlib.sha256().digest_size
-_LONGEST_HEADER = 2**20
+_LONGEST_HEADER = 2**24
 _LONGEST_ABOUT = 2**16
 
 
