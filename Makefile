@@ -4,7 +4,7 @@ PYTHON ?= python3
 DATA ?= data/synthetic
 BIN := .venv/bin
 
-.PHONY: demo deploy-demo test bench clean
+.PHONY: demo deploy-demo test test-deep bench clean
 
 # On real data a study goes on if it was stopped; STUDY names another one.
 ifeq ($(DATA),data/synthetic)
@@ -30,6 +30,10 @@ test: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+# Attacks and damage by the hundred, for about an hour.
+test-deep: .venv/ready
+	$(BIN)/pytest --hypothesis-profile deep tests/client/test_adversary.py tests/common/test_hostile_model.py
 
 bench: .venv/ready $(BUILT_IN)
 	$(BIN)/fedderm bench $(DATA)

@@ -168,7 +168,8 @@ def _obey(config: RunConfig, operator: Operator, question: str) -> None:
             Reason.SECURE,
             f"this site answers in secure sums only, over {rules.least_sites} sites or more",
         )
-    if config.method == "svm" and config.min_active < rules.min_active:
+    in_rounds = config.method == "svm" and config.head == "svm"
+    if in_rounds and config.min_active < rules.min_active:
         raise RefusalError(
             Reason.MIN_ACTIVE,
             f"'min_active' is {config.min_active}, and the operator's least {rules.min_active}",

@@ -150,12 +150,15 @@ def _rules(operator: Operator) -> Finding:
         says = "only private methods are allowed, and 'epsilon' is 0; set what they may spend"
         return Finding("rules", False, says)
     pins.check(Site(operator.data, RunConfig(weights=operator.weights), operator))
-    if rules.peers is None and not (private and rules.epsilon):
-        labels = Dataset.open(operator.data).by_lesion.labels
-        _, lesions = np.unique(labels, return_counts=True)
-        if lesions.min() < rules.least_lesions:
-            says = f"a class has {lesions.min()} lesions, 'least_lesions' is {rules.least_lesions}"
-            return Finding("rules", False, f"{says}: without 'peers' no sum could leave")
+    lesions = Dataset.open(operator.data).by_lesion.labels
+    if private and len(lesions) > rules.expected_lesions:
+        says = f"there are {len(lesions)} lesions, 'expected_lesions' is {rules.expected_lesions}"
+        return Finding("rules", False, f"{says}; raise it, and lower 'delta' to suit")
+    least = int(np.unique(lesions, return_counts=True)[1].min())
+    in_secure_sums = rules.peers is not None
+    if least < rules.least_lesions and not in_secure_sums and not (private and rules.epsilon):
+        says = f"a class has {least} lesions, 'least_lesions' is {rules.least_lesions}"
+        return Finding("rules", False, f"{says}: without 'peers' no sum could leave")
     return Finding("rules", True, f"allowed are {', '.join(rules.methods)}")
 
 

@@ -48,7 +48,9 @@ class CommonConfig(BaseModel):
     seed: int = Field(default=0, ge=0, description="seed of splits, views and random features")
 
     method: Literal["svm", "finetune", "private", "private_finetune"] = Field(
-        default="svm", description="how the sites train"
+        default="svm",
+        description="how the sites train; svm and finetune send exact sums, which may tell of"
+        " single lesions whoever crafts questions: only the private methods' noise hides them",
     )
     backbone: str = Field(
         default=DEFAULT_BACKBONE,

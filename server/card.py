@@ -92,6 +92,11 @@ def _kind(config: RunConfig) -> str:
 
 def _training(config: RunConfig, training: Mapping[str, Any]) -> str:
     facts: dict[str, object] = {"seed": config.seed}
+    if not config.method.startswith("private"):
+        facts["privacy"] = (
+            "none is promised: exact sums left the sites, which may tell of single lesions whoever "
+            "crafts questions; only a private method's noise hides them"
+        )
     if config.secure:
         facts["sums"] = "secure: the coordinator learned those over all sites, no site's share"
     if config.method == "finetune":

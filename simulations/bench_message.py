@@ -63,7 +63,7 @@ def bench_message(data: Path, c: float) -> list[Measurement]:
         file.write_text(
             f'name = "bench"\nsuperlink = "127.0.0.1:9092"\nseals = "seals"\n'
             f"data = {json.dumps(str(data.resolve()))}\ncache = {json.dumps(str(cache))}\n"
-            "[rules]\nleast_lesions = 1\nrounds_a_day = 1000\n"
+            "[rules]\nleast_lesions = 1\nmin_active = 1\nrounds_a_day = 1000\n"
         )
         settings = RunConfig(c=(c,), min_active=1, out=Path(name) / "run").flat()
         digest, outputs = _prepare(file, settings)

@@ -1,4 +1,7 @@
-"""No question tells two hospitals apart whose data differ by one lesion, but by sums it may see."""
+"""No question tells two hospitals apart whose data differ by one lesion, but by sums it may see.
+
+Deeper, 40 times as many attacks: ``make test-deep``.
+"""
 
 import shutil
 from collections import Counter
@@ -14,13 +17,8 @@ from common.dataset import METADATA_FILE, Dataset
 from tests.adversary import Attack, Hospital, attacks, distinguish, sent_config
 from tests.sites import make_quick_sites
 
-# The deep profile draws as many as it says.
-SETTINGS = settings(
-    max_examples=max(25, settings.default.max_examples if settings.default else 0)
-    if settings.get_current_profile_name() == "deep"
-    else 25,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+EXAMPLES = {"svm": 25, "private": 25, "finetune": 5, "private_finetune": 5}
+DEEPER = 40
 
 
 class Pair:
@@ -83,19 +81,15 @@ def tuned(synthetic_folder, network_file, tmp_path_factory) -> Pair:
     return Pair(quick(folder, network_file), folder)
 
 
-@pytest.mark.parametrize(
-    ("kind", "method"),
-    [
-        ("frozen", "svm"),
-        ("frozen", "private"),
-        ("tuned", "finetune"),
-        ("tuned", "private_finetune"),
-    ],
-)
-def test_neighbours_refuse_alike_in_the_same_words(kind, method, request, tmp_path_factory):
-    pair = request.getfixturevalue(kind)
+@pytest.mark.parametrize("method", EXAMPLES)
+def test_neighbours_refuse_alike_in_the_same_words(method, request, tmp_path_factory):
+    pair = request.getfixturevalue("tuned" if "finetune" in method else "frozen")
+    deep = settings.get_current_profile_name() == "deep"
 
-    @SETTINGS
+    @settings(
+        max_examples=EXAMPLES[method] * (DEEPER if deep else 1),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
     @given(attack=attacks(method, pair.fixed))
     def attacked(attack: Attack) -> None:
         folder = tmp_path_factory.mktemp("attack")

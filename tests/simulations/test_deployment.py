@@ -35,7 +35,7 @@ from simulations.loopback import Loopback, set_keys
 from tests.sites import N_FEATURES, make_quick_sites
 
 SITES = 4
-PLAIN = {"least_sites": 0, "least_count": 0}
+PLAIN = {"least_sites": 0, "least_count": 0, "least_lesions": 0, "min_active": 1}
 """Rules of a hospital that shows its sums to the coordinator."""
 
 QUICK = {"head": "ridge", "timeout": 20, "quorum": 2}

@@ -81,7 +81,8 @@ def test_a_host_that_is_cut_off_and_comes_back_in_time_stays_in(
     quick = {"head": "ridge", "expected": SITES, "quorum": SITES, "timeout": 120, "out": "run"}
     config = RunConfig.read({**base.flat(), **quick})
     data = {path.name: path for path in site_folders(base.sites)}
-    rules = {"least_sites": 0, "least_count": 0, "cache": str(base.cache)}
+    least = {"least_sites": 0, "least_count": 0, "least_lesions": 0, "min_active": 1}
+    rules = {**least, "cache": str(base.cache)}
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
