@@ -5,7 +5,9 @@ Deeper, 40 times as many attacks: ``make test-deep``.
 
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from client.site import Site
 from common.config import RunConfig
 from common.dataset import METADATA_FILE, Dataset
-from tests.adversary import Attack, Hospital, attacks, distinguish, sent_config
-from tests.sites import make_quick_sites
+from common.errors import Reason
+from common.feature_map import FeatureMap
+from tests.adversary import RUN, Asks, Attack, Hospital, K, attacks, distinguish, sent_config
+from tests.sites import N_FEATURES, make_quick_sites
 
 EXAMPLES = {"svm": 25, "private": 25, "finetune": 5, "private_finetune": 5}
 DEEPER = 40
@@ -43,12 +47,17 @@ class Pair:
 
     def tell_apart(self, attack: Attack, folder: Path) -> str | None:
         """Return what tells them apart."""
-        config = sent_config(attack.settings)
-        both = [
-            Hospital([data, *self._others], folder / str(place), config, attack.rules)
+        both = self.hospitals(sent_config(attack.settings), folder, attack.rules)
+        return distinguish(attack, both, exact="private" not in attack.settings["method"])
+
+    def hospitals(
+        self, config: Mapping[str, Any], folder: Path, rules: Mapping[str, Any]
+    ) -> list[Hospital]:
+        """Open both in a run, each with a state of its own."""
+        return [
+            Hospital([data, *self._others], folder / str(place), config, rules)
             for place, data in enumerate(self._both)
         ]
-        return distinguish(attack, both, exact="private" not in attack.settings["method"])
 
 
 def _lone_lesion(folder: Path, config: RunConfig) -> str:
@@ -99,3 +108,63 @@ def test_neighbours_refuse_alike_in_the_same_words(method, request, tmp_path_fac
             shutil.rmtree(folder)
 
     attacked()
+
+
+def ask_both(pair: Pair, folder: Path, method: str, asks: list[Asks], **settings: Any) -> list[Any]:
+    """Ask both hospitals of a pair; return what left each, one answer after the other."""
+    rules = settings.pop("rules", {"epsilon": 3.0})
+    config = sent_config({**pair.fixed, "method": method, **settings})
+    return [
+        [hospital.ask(each) for each in asks] for hospital in pair.hospitals(config, folder, rules)
+    ]
+
+
+def test_what_is_too_large_for_a_secure_sum_names_no_count(frozen, tmp_path):
+    """Class weights of 0 but for one class made a refusal quote that class's images."""
+    feature_map = FeatureMap(np.zeros(N_FEATURES), np.eye(N_FEATURES)[:, :40])
+    named = {"map": feature_map.digest}
+    weights = {"weights": np.zeros((1, K, 41))}
+    for k in range(K):
+        class_weights = np.where(np.arange(K) == k, 1e9, 0.0)
+        arrays = {**feature_map.to_record(), "class_weights": class_weights}
+        both = ask_both(
+            frozen,
+            tmp_path / str(k),
+            "svm",
+            [Asks("prepare", arrays, named), Asks("calibrate", {**weights, **CALIBRATION}, named)],
+            secure=True,
+            components=40,
+            min_active=1,
+            rules={"least_sites": 3, "least_count": 5},
+        )
+        assert [left.refused for left in both[0]] == [None, None]
+        assert both[0] == both[1]
+
+
+CALIBRATION = {"calibration": np.full((2, K), 1e15)}
+
+
+def test_errors_count_no_lesions(frozen, tmp_path):
+    """A mean with a row for each lesion, a class weight too few, a delta of one lesion or so."""
+    arrays = {
+        "mean": np.zeros(12),
+        "scale": np.array(1.0),
+        "offset": np.zeros(K),
+        "class_weight": np.ones(K),
+        "weights": np.zeros((K, 13)),
+    }
+    overview = Asks("overview", {}, {"run": RUN, "step": 0})
+    odd = [{"mean": np.zeros((m, 12))} for m in range(1, 60)]
+    odd += [{"class_weight": np.ones(m)} for m in range(1, K)]
+    asks = [Asks("gradient", {**arrays, **each}, {"run": RUN, "step": 1}) for each in odd]
+    both = ask_both(
+        frozen, tmp_path / "a", "private", [overview, *asks], projection=12, epsilon=2.0
+    )
+    for answers in both:
+        assert [left.refused for left in answers] == [None, *[Reason.FORM] * len(odd)]
+    for m in range(10, 60, 7):
+        settings = {"projection": 12, "epsilon": 2.0, "delta": 1 / (m + 0.5)}
+        both = ask_both(frozen, tmp_path / str(m), "private", [overview], **settings)
+        # Some are no delta that any run may have.
+        assert {left.refused for [left] in both} <= {Reason.UNIT, Reason.SETTINGS}
+        assert both[0] == both[1]

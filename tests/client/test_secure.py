@@ -15,7 +15,7 @@ from client.identity import Identity, pinned_keys
 from client.operator import Operator
 from client.site import SITE, Site
 from common.config import RunConfig
-from common.errors import ConfigError, Reason, RefusalError
+from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.secure import KEY, PEERS, UNMASK, Asked, combine, statement
 from common.wire import pack, unpack_arrays, unpack_values
 from simulations.grid import InProcessGrid
@@ -179,6 +179,25 @@ def test_counts_over_all_sites_open_the_gate_unseen(tmp_path):
     )
     with pytest.raises(RefusalError, match="of one fold fewer than 3, are active"):
         fold.open(1, shares)
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3, 4])
+def test_an_older_copy_of_a_runs_log_opens_nothing_again(tmp_path, attacker, kept):
+    """As a backup that is put back: else a sum is opened twice, or a mask hides two shares."""
+    attacker.open(1, attacker.ask(1, attacker.names, share))
+    [log] = (tmp_path / "site_00").glob("*.jsonl")
+    lines = log.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4  # a key, the others' keys, a share, its opening
+    attacker.ask(2, attacker.names, another, OTHER)
+    log.write_bytes(b"".join(lines[:kept]))
+    site = attacker.sites["site_00"]
+    for again in (
+        lambda: site.mask(Asked(RUN, 2, attacker.names), share("site_00"), QUESTION),
+        lambda: site.unmask(1, [b""] * len(attacker.names)),
+        site.key,
+    ):
+        with pytest.raises(DataError, match="an older copy was put back"):
+            again()
 
 
 class Coordinator:
