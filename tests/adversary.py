@@ -375,7 +375,6 @@ _PRIVACY: Mapping[str, st.SearchStrategy[Any]] = {
 _SETTINGS: Mapping[str, Mapping[str, st.SearchStrategy[Any]]] = {
     "common": {
         "folds": st.integers(2, 9),
-        "seed": st.integers(0, 5),
         "test_fraction": st.sampled_from([0.0, 0.2, 0.5, 0.99]),
     },
     "svm": {
@@ -394,6 +393,7 @@ _SETTINGS: Mapping[str, Mapping[str, st.SearchStrategy[Any]]] = {
     "finetune": {
         "imbalance": st.sampled_from(["weights", "oversample", "focal", "logits"]),
         "priors": st.sampled_from(["global", "local"]),
+        "seed": st.integers(0, 2),
     },
     "private_finetune": _PRIVACY,
 }
