@@ -205,6 +205,8 @@ def _gaussian_epsilon(noise: float, delta: float) -> float:
         """Return the logarithm of the delta that ``value`` needs, over the one there is."""
         first = log_ndtr(0.5 / noise - value * noise)
         second = value + log_ndtr(-0.5 / noise - value * noise)
+        if second >= first:  # by rounding, far out in the tails: their difference is at most this
+            return float(first - math.log(delta))
         with np.errstate(divide="ignore"):  # no delta at all
             return float(first + np.log1p(-np.exp(second - first)) - math.log(delta))
 

@@ -38,7 +38,7 @@ READ_BACK = {
         r"run/checkpoint\.safetensors": "is no checkpoint .*; remove it to begin the run anew",
         r"run/training\.jsonl": f"{SAME}|training.jsonl was changed",
         r"cache/\w+/.*\.safetensors": SAME,
-        r"cache/scratch/\w+/\w+-\d\.safetensors": "what this site kept of this run is damaged",
+        r"sites/\w+/runs/\w+/\w+-\d\.safetensors": "is damaged",
     },
 }
 
@@ -74,6 +74,7 @@ class Disk:
     def _found(self) -> Iterator[Path]:
         for folder in ("run", "cache"):
             yield from (f for f in (self._root / folder).rglob("*") if f.is_file())
+        yield from (self._root / "sites").glob("*/runs/*/*")
 
 
 def outcome(config: RunConfig) -> str:
@@ -174,7 +175,7 @@ def test_what_a_site_keeps_between_questions_is_verified(configs, monkeypatch) -
     config = configs["svm"]
     run = config.model_copy(update={"out": config.out.parent / "other"})
     client.site._site.cache_clear()
-    with pytest.raises(QuorumError, match="what was kept of this feature map is damaged"):
+    with pytest.raises(QuorumError, match=r"X1\.npy is damaged"):
         simulate(run)
 
 

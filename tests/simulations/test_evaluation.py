@@ -110,7 +110,10 @@ def test_mistakes_are_one_line_before_anything_is_computed(
 ):
     for arguments, reason in (
         ((finished, tmp_path), f"{tmp_path} holds no finished run"),
-        ((finished, tmp_path / "none"), "none is no FedDerm model"),
+        (
+            (finished, tmp_path / "none"),
+            "none holds no finished run; name a run's",
+        ),
         ((cache,), "no run to evaluate"),
         ((finished, "--out", finished / "run" / MODEL_FILE), "name a new file"),
         ((finished, "--out", tmp_path / "none" / "file"), "name a new file"),

@@ -90,7 +90,7 @@ def test_a_private_run_is_paid_for_under_every_runtime(synthetic_folder, tmp_pat
     for folder in site_folders(config.sites):
         account = Ledger(folder / "ledger", folder / "ledger" / SEAL_FOLDER).account()
         assert account.spent == pytest.approx(4, abs=0.01)
-    with pytest.raises(QuorumError, match="the privacy budget does not allow 'overview'"):
+    with pytest.raises(QuorumError, match="does not allow 'overview and training'"):
         simulate(config.model_copy(update={"out": tmp_path / "again"}))
 
 
