@@ -27,7 +27,7 @@ from client.questions import check as check_question
 from client.site import SITE, Site, open_site
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
-from common.errors import ConfigError, FedDermError, Reason, RefusalError
+from common.errors import ConfigError, FedDermError, Reason, RefusalError, described
 from common.text import printable
 from common.wire import Value, bind, digest, pack, size
 
@@ -68,10 +68,10 @@ def answer(message: Message, context: Context) -> Message:
             *(_named(asked), time.monotonic() - started, size(content)),
         )
     except Exception as error:
-        _log.warning("%s: refused: %s", _named(asked), printable(_detail(error)))
-        reason = _reason(error)
-        text = reason if deployed else f"{_detail(error) or reason}"
-        content = _refusal(operator, asked, {REFUSED: str(text), **name})
+        detail = _detail(error)
+        _log.warning("%s: refused: %s", _named(asked), printable(detail))
+        told = _reason(error).value if deployed else detail
+        content = _refusal(operator, asked, {REFUSED: told, **name})
     return Message(bind(content, received), reply_to=message)
 
 
@@ -103,7 +103,7 @@ def _reason(error: Exception) -> Reason:
 def _detail(error: Exception) -> str:
     """Return what is for the site's own log, and for the user of a simulation."""
     if isinstance(error, FedDermError):
-        return str(error)
+        return described(error)
     _log.error("a question could not be answered", exc_info=error)
     return f"{type(error).__name__}, which the site's log explains"
 

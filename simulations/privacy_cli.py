@@ -66,6 +66,7 @@ def plan(
 def ledger(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
     limit: Annotated[float | None, typer.Option(help="Note a new limit of epsilon first.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Note a new delta first.")] = None,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -78,6 +79,8 @@ def ledger(
     found = Ledger(folder, state or (inside if inside.is_dir() else SEALS))
     if limit is not None:
         found.change_limit(limit)
+    if delta is not None:
+        found.change_delta(delta)
     for line in found.account().lines():
         typer.echo(line)
 

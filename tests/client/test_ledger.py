@@ -164,6 +164,16 @@ def test_a_change_of_the_limit_is_an_entry(place):
     assert changes == ["limit changed from 2 to 3", "limit changed from 3 to 1"]
 
 
+def test_a_change_of_delta_is_an_entry_and_counts_for_what_is_spent(place):
+    ledger = place.open()
+    ledger.reserve(COST, "round")
+    ledger.change_delta(DELTA / 10)
+    assert ledger.account().spent == epsilon([COST], DELTA / 10) > epsilon([COST], DELTA)
+    with pytest.raises(ConfigError, match="--delta"):
+        place.open()
+    assert place.open(delta=DELTA / 10).account().delta == DELTA / 10
+
+
 def test_it_describes_itself(place):
     ledger = place.open()
     ledger.settle(ledger.reserve(COST, "round 1"))
