@@ -25,6 +25,7 @@ from client.operator import Operator
 from client.site import site_folders
 from common.config import RunConfig
 from common.dataset import METADATA_FILE
+from common.errors import Reason
 from common.model import LinearModel
 from server.pki import make_authority, make_node_key, make_server
 from server.run import MODEL_FILE
@@ -129,8 +130,8 @@ def test_what_a_site_forbids_or_cannot_read_is_refused_without_a_path(federation
         (tmp_path / METADATA_FILE).rename(table)
         set_keys(federation.site_file(strict), {"methods": ["svm", "private"]})
     reasons = " ".join(left_out(run).values())
-    assert f"({strict}) refused: the operator does not allow method svm, but private" in reasons
-    assert f"({broken}) refused: this site's data or disk cannot be used" in reasons
+    assert f"({strict}) refused: {Reason.METHOD}" in reasons
+    assert f"({broken}) refused: {Reason.DATA}" in reasons
     others = tmp_path / "others"
     others.mkdir()
     for name in {*federation.sites} - {broken, strict}:
@@ -239,7 +240,7 @@ def test_a_site_runs_its_own_program_whatever_app_the_coordinator_sends(federati
     replies = json.loads((tmp_path / "result").read_text())
     assert len(replies) == SITES
     # Its own program knows no such setting.
-    assert all("unknown configuration key 'result'" in reply["refused"] for reply in replies)
+    assert all(reply["refused"] == Reason.SETTINGS for reply in replies)
     assert not [*federation.folder.rglob("stolen")]
 
 
