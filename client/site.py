@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -226,6 +227,9 @@ class Site:
             for log in self.state_folder.glob(f"*{SECURE_LOG}"):
                 SealedLog.at(log, self.seals, "secure").remove()
             shutil.rmtree(self.state_folder, ignore_errors=True)
+            for folder in (self.state_folder.parent, self.seals):
+                with suppress(OSError):  # missing, or in use by other runs
+                    folder.rmdir()
         for name in ("features", "memory"):
             self.__dict__.pop(name, None)
 
