@@ -5,7 +5,7 @@ Deeper, 40 times as many attacks: ``make test-deep``.
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Pair:
         shutil.copytree(*self._both)
         _drop(self._both[1] / METADATA_FILE, _lone_lesion(whole, config))
         assert len(Dataset.open(self._both[1])) < len(Dataset.open(whole))
+        self.counts = sorted({n for each in self._both for n in _counts(Site(each, config))})
         names = ("cache", "backbone", "weights", "size", "views", "predictions", "folds")
         tuning = ("stages", "rounds", "local_epochs", "batch", "lr")
         flat = config.flat()
@@ -67,6 +68,14 @@ def _lone_lesion(folder: Path, config: RunConfig) -> str:
     counts = Counter(train.labels.tolist())
     rarest = min(counts, key=lambda label: counts[label])
     return str(train.lesions[np.flatnonzero(train.labels == rarest)[0]])
+
+
+def _counts(site: Site) -> list[int]:
+    """Count what a site has: images, lesions, training images and lesions, and their views."""
+    train = site.dataset.select(~site.held_out)
+    found = [len(each) for each in (site.dataset, train)]
+    lesions = [len(each.by_lesion.sizes) for each in (site.dataset, train)]
+    return [*found, *lesions, found[1] * site.config.views, K - 1]
 
 
 def _drop(table: Path, lesion: str) -> None:
@@ -99,7 +108,7 @@ def test_neighbours_refuse_alike_in_the_same_words(method, request, tmp_path_fac
         max_examples=EXAMPLES[method] * (DEEPER if deep else 1),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
-    @given(attack=attacks(method, pair.fixed))
+    @given(attack=attacks(method, pair.fixed, pair.counts))
     def attacked(attack: Attack) -> None:
         folder = tmp_path_factory.mktemp("attack")
         try:
@@ -119,6 +128,78 @@ def ask_both(pair: Pair, folder: Path, method: str, asks: list[Asks], **settings
     ]
 
 
+def limit(hospital: Hospital, asks: Callable[[float, int], list[Asks]]) -> tuple[float, str]:
+    """Find how large numbers may be: the exponent from which on the last ask is refused, and why.
+
+    Parameters
+    ----------
+    asks : returns what is asked, given a factor and the number of the attempt.
+    """
+    low, high, reason = 0.0, 300.0, ""
+    for attempt in range(20):
+        middle = (low + high) / 2
+        *before, last = asks(10.0**middle, attempt + 1)
+        for each in before:
+            hospital.ask(each)
+        refused = hospital.ask(last).refused
+        if refused in (None, Reason.FEW):
+            low = middle
+        else:
+            high, reason = middle, refused
+    return high, reason
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("name", ["class_weights", "matrix", "weights", "calibration"])
+def test_how_large_numbers_may_be_depends_on_no_lesion_of_an_svm(frozen, tmp_path, name, secure):
+    rng = np.random.default_rng(8)
+    # As many rounds are answered as half of the components.
+    matrix = rng.standard_normal((N_FEATURES, N_FEATURES))
+    weights = rng.standard_normal((1, K, N_FEATURES + 1))
+
+    def asks(factor: float, attempt: int) -> list[Asks]:
+        scale = {name: factor}
+        feature_map = FeatureMap(np.zeros(N_FEATURES), matrix * scale.get("matrix", 1.0))
+        class_weights = np.ones(K) * scale.get("class_weights", 1.0)
+        prepared = {**feature_map.to_record(), "class_weights": class_weights}
+        arrays = {"weights": weights * scale.get("weights", 1.0)}
+        named = {"map": feature_map.digest}
+        calibrated = {**arrays, "calibration": np.full((2, K), scale.get("calibration", 1.0))}
+        last = Asks("hinge", arrays, named, attempt)
+        if name == "calibration":
+            last = Asks("calibrate", calibrated, named, attempt)
+        return [Asks("prepare", prepared, named, attempt), last]
+
+    settings = {"method": "svm", "secure": secure, "min_active": 1}
+    config = sent_config({**frozen.fixed, **settings})
+    found = [limit(each, asks) for each in frozen.hospitals(config, tmp_path, {})]
+    assert found[0] == found[1]
+    # Of a map that was refused as too large there are no sums.
+    assert found[0][1] == (Reason.ORDER if name in ("class_weights", "matrix") else Reason.FORM)
+
+
+@pytest.mark.parametrize("name", ["mean", "scale", "offset", "class_weight", "weights"])
+def test_how_large_numbers_may_be_depends_on_no_lesion_of_a_private_site(frozen, tmp_path, name):
+    arrays = {
+        "mean": np.full(12, 1.0),
+        "scale": np.array(1.0),
+        "offset": np.ones(K),
+        "class_weight": np.full(K, 1e-9),
+        "weights": np.ones((K, 13)),
+    }
+
+    def asks(factor: float, attempt: int) -> list[Asks]:
+        values = {"run": f"{attempt:x}", "step": 1}
+        overview = Asks("overview", {}, {**values, "step": 0})
+        return [overview, Asks("gradient", {**arrays, name: arrays[name] * factor}, values)]
+
+    settings = {"method": "private", "epsilon": 1e-2, "projection": 12, "steps": 1}
+    config = sent_config({**frozen.fixed, **settings})
+    found = [limit(each, asks) for each in frozen.hospitals(config, tmp_path, {"epsilon": 1000.0})]
+    assert found[0] == found[1]
+    assert found[0][1] == Reason.FORM
+
+
 def test_what_is_too_large_for_a_secure_sum_names_no_count(frozen, tmp_path):
     """Class weights of 0 but for one class made a refusal quote that class's images."""
     feature_map = FeatureMap(np.zeros(N_FEATURES), np.eye(N_FEATURES)[:, :40])
@@ -131,7 +212,7 @@ def test_what_is_too_large_for_a_secure_sum_names_no_count(frozen, tmp_path):
             frozen,
             tmp_path / str(k),
             "svm",
-            [Asks("prepare", arrays, named), Asks("calibrate", {**weights, **CALIBRATION}, named)],
+            [Asks("prepare", arrays, named), Asks("hinge", weights, named)],
             secure=True,
             components=40,
             min_active=1,
@@ -139,9 +220,6 @@ def test_what_is_too_large_for_a_secure_sum_names_no_count(frozen, tmp_path):
         )
         assert [left.refused for left in both[0]] == [None, None]
         assert both[0] == both[1]
-
-
-CALIBRATION = {"calibration": np.full((2, K), 1e15)}
 
 
 def test_errors_count_no_lesions(frozen, tmp_path):
