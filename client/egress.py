@@ -244,7 +244,7 @@ def _check_arrays(site: Site, known: Mapping[str, Array], arrays: Arrays, asked:
             raise RefusalError(
                 Reason.UNDECLARED,
                 f"'{name}' would leave as {array.dtype.str}{list(array.shape)}, "
-                f"which is not how it is declared",
+                "which is not how it is declared",
             )
     if missing := known.keys() - arrays.keys() - {AS_ASKED}:
         raise RefusalError(Reason.UNDECLARED, f"'{min(missing)}' is missing in this site's answer")

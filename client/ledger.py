@@ -156,10 +156,12 @@ class Ledger:
                 if not lines:  # another process may have been faster
                     log.append(_header(fingerprint, unit, epsilon, delta))
         ledger = cls(folder, state)
-        if ledger.account().fingerprint not in (fingerprint, ""):
+        account = ledger.account()
+        if account.fingerprint != fingerprint:
             ledger._rename(former(), fingerprint, _seal(state, fingerprint))
             ledger = cls(folder, state)
-        _compare(ledger.account(), fingerprint, unit, epsilon, delta, folder)
+            account = ledger.account()
+        _compare(account, fingerprint, unit, epsilon, delta, folder)
         return ledger
 
     def account(self) -> Account:
