@@ -97,8 +97,9 @@ def network_digest(config: RunConfig) -> str:
 
 def _sources() -> Iterator[tuple[str, bytes]]:
     for room in (client, common):
-        for file in Path(str(room.__file__)).parent.glob("*.py"):
-            yield f"{room.__name__}/{file.name}", file.read_bytes()
+        folder = Path(str(room.__file__)).parent
+        for file in folder.rglob("*.py"):
+            yield file.relative_to(folder.parent).as_posix(), file.read_bytes()
 
 
 def _read(file: Path) -> Mapping[str, str]:

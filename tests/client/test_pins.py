@@ -109,7 +109,12 @@ def test_one_changed_character_of_the_program_is_another_program(tmp_path):
     edited = digest_of_code(tmp_path)
     assert edited != client.pins.code_digest()
     file.rename(file.with_name("door.py"))
-    assert digest_of_code(tmp_path) != edited
+    renamed = digest_of_code(tmp_path)
+    assert renamed != edited
+    deep = tmp_path / "common" / "one" / "two" / "three.py"
+    deep.parent.mkdir(parents=True)
+    deep.touch()
+    assert digest_of_code(tmp_path) != renamed
 
 
 def test_another_program_is_refused(config, pinned, monkeypatch, caplog):
