@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from client import pins
 from client.egress import lines_of
 from client.identity import Identity, read_keys
-from client.operator import AUTHORITY, NODE_KEY, Operator
+from client.operator import Operator
 from client.site import Site
 from common.certificates import NOTICE_DAYS, announcement, days_left
 from common.config import RunConfig
@@ -30,6 +30,7 @@ from common.dataset import Dataset
 from common.errors import FedDermError, described
 from common.reading import read_bytes
 from common.secure import LEAST_SITES
+from common.site_folder import AUTHORITY, NODE_KEY
 from common.text import printable
 
 _CACHE_BYTES, _STATE_BYTES = 2e9, 1e8

@@ -27,12 +27,6 @@ from common.private_config import Unit
 from common.reading import read_bytes
 from common.text import SiteName
 
-FILE = "site.toml"
-"""Name of the file in the folder that the operator gets."""
-
-AUTHORITY, NODE_KEY = "ca.crt", "node"
-"""Beside it: by whose certificate the server is known, and by which key this site's node is."""
-
 SEALS = Path("~/.local/state/fedderm")
 """Where seals are kept by default."""
 

@@ -12,12 +12,12 @@ import numpy as np
 from flwr.app import Context, Message, RecordDict
 
 from client.app import app
-from client.operator import FILE
 from client.site import SITE
 from common.config import RunConfig
 from common.dataset import DIAGNOSES
 from common.errors import FedDermError
 from common.feature_map import FeatureMap
+from common.site_folder import FILE
 from common.wire import Arrays, Value, pack, unpack_arrays, unpack_values
 from simulations.bench_runtime import Measurement
 from simulations.grid import InProcessGrid

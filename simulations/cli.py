@@ -1,7 +1,6 @@
 """The command ``fedderm``."""
 
 import logging
-import sys
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from common.command_line import run as run_command
 from common.config import RunConfig
 from common.dataset import Dataset
-from common.errors import ConfigError, DataError, FedDermError, described
+from common.errors import ConfigError, DataError
 from common.features import extract
 from common.model_file import load_model
 from common.reading import read_bytes, read_text
@@ -237,6 +237,17 @@ def attack(
     typer.echo(text)
 
 
+@deploy_cli.app.command("demo")
+def deploy_demo(
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")],
+    out: Annotated[Path, typer.Option(help="New folder for everything.")],
+) -> None:
+    """Run a coordinator and four hospitals as processes of this machine, from keys to a model."""
+    from simulations.deploy_demo import demo
+
+    demo(data, out)
+
+
 @app.command()
 def bench(
     data: Data,
@@ -324,10 +335,4 @@ def main() -> None:
     log_lines(logging.WARNING, "%(levelname)s %(name)s: %(message)s")
     for name in _TOLD:
         logging.getLogger(name).setLevel(logging.INFO)
-    try:
-        if any("\0" in argument for argument in sys.argv):
-            raise ConfigError("an argument holds a NUL character; no file or setting has one")
-        app()
-    except (FedDermError, OSError) as error:  # a full disk is no defect of this program
-        typer.echo(f"error: {printable(described(error))}", err=True)
-        sys.exit(1)
+    run_command(app)

@@ -14,16 +14,16 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import server
-from client.operator import AUTHORITY, NODE_KEY
-from client.operator import FILE as SITE_FILE
 from common.config import RunConfig
 from common.errors import ConfigError, FedDermError
 from common.files import abandoned, make_folder, owned, write_atomically
+from common.flower_commands import COMPLETED, flwr, flwr_environment, run_config_toml
 from common.reading import read_text
 from common.secure import LEAST_SITES
+from common.site_folder import AUTHORITY, NODE_KEY, TEMPLATE
+from common.site_folder import FILE as SITE_FILE
 from common.text import NAME_RULE, Host, is_site_name
 from server.pki import check_hosts, make_authority, make_node_key, make_server, write_new
-from simulations.flower import COMPLETED, flwr, flwr_environment, run_config_toml
 
 COORDINATOR = "coordinator"
 COORDINATOR_FILE = "coordinator.toml"
@@ -138,7 +138,7 @@ def _init_site(folder: Path, coordinator: Path, superlink: str) -> None:
     public = (folder / f"{NODE_KEY}.pub").read_bytes()
     write_new(coordinator / NODES / f"{name}.pub", public)
     write_new(folder / AUTHORITY, (coordinator / AUTHORITY).read_bytes())
-    write_new(folder / SITE_FILE, _SITE_TOML.format(name=name, superlink=superlink).encode())
+    write_new(folder / SITE_FILE, TEMPLATE.format(name=name, superlink=superlink).encode())
     _write_script(folder / "run.sh", "site run")
 
 
@@ -317,34 +317,4 @@ expected = {sites}          # sites that are waited for
 quorum = {quorum}            # sites that a model needs
 timeout = 600.0       # seconds of silence after which a site is left out
 secure = true         # the coordinator learns sums over sites, no site's share
-"""
-
-_SITE_TOML = """\
-# The file of this hospital's operator. It is read anew for every question: what is changed here
-# holds from the next one on. Relative names are in this folder.
-name = "{name}"
-superlink = "{superlink}"
-data = "data"               # folder with the table and the images
-port = 9094                 # of this machine alone, for Flower's own processes
-cache = "cache"             # can be computed again
-state = "state"             # must not be lost: privacy ledger, identity, egress log
-seals = "~/.local/state/fedderm"   # tell when an older copy of these is put back
-
-[rules]                     # what may leave, whatever the coordinator asks; 0: no such rule
-methods = ["svm", "finetune", "private", "private_finetune"]
-epsilon = 0                 # what all private runs together may spend; 0: there are none
-delta = 1e-5                # largest chance that it does not hold
-expected_lesions = 10000    # that this site may come to have; 1 / delta must be more
-unit = "lesion_id"          # column that names what private runs protect
-test_fraction = 0.2         # of the lesions, for testing, where the table has no splits
-test_counts = false         # whether exact counts on test lesions leave in private runs too
-least_sites = 3             # in secure sums only, over so many sites or more
-least_lesions = 20          # of each class that is there, for sums that are not secure
-least_count = 5             # smaller counts leave in secure sums only
-min_active = 20             # lesions that must pull in each of an SVM's problems
-rounds = 10000              # an SVM's, over all runs
-questions = 50000           # about the images, over all runs
-rounds_a_day = 5000         # answers in 24 hours
-megabytes_a_day = 20000     # sent in 24 hours
-peers = "peers"             # public keys of the sites that may be in a sum, one a line
 """

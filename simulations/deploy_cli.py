@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from client.operator import AUTHORITY
 from common.certificates import announcement
+from common.command_line import run
+from common.site_folder import AUTHORITY
 from common.text import printable
 
 app = typer.Typer(help="Federate hospitals on machines of their own.", no_args_is_help=True)
@@ -50,15 +51,14 @@ def renew(
 @app.command()
 def superlink(folder: Folder) -> None:
     """Start the coordinator's server, and register the keys of its hospitals' nodes."""
+    from common.flower_commands import flwr_environment
     from simulations import deploy
-    from simulations.flower import flwr_environment
 
     for certificate in (AUTHORITY, deploy.SERVER):
         if soon := announcement(folder / certificate):
             typer.echo(printable(f"warning: {soon}"), err=True)
     command = deploy.superlink_command(folder)
-    code = "from simulations.cli import main; main()"
-    subprocess.Popen([sys.executable, "-c", code, "deploy", "register", str(folder)])
+    subprocess.Popen([sys.executable, "-P", "-m", __spec__.name, "register", str(folder)])
     environment = flwr_environment(folder / "flwr")
     os.execve(command[0], command, environment)
 
@@ -80,12 +80,5 @@ def train(folder: Folder) -> None:
     raise typer.Exit(deploy.train(folder))
 
 
-@app.command()
-def demo(
-    data: Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")],
-    out: Annotated[Path, typer.Option(help="New folder for everything.")],
-) -> None:
-    """Run a coordinator and four hospitals as processes of this machine, from keys to a model."""
-    from simulations import deploy_demo
-
-    deploy_demo.demo(data, out)
+if __name__ == "__main__":
+    run(app)

@@ -10,19 +10,22 @@ import os
 import signal
 import socket
 import subprocess
-import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from flwr.app import UserConfigValue
-
-COMPLETED = "finished:completed"
+from common.flower_commands import (
+    COMPLETED,
+    ConfigValue,
+    flwr,
+    flwr_environment,
+    run_config_toml,
+)
 
 
 def flwr_run(
-    app_dir: Path, run_config: Mapping[str, UserConfigValue], sites: int, home: Path
+    app_dir: Path, run_config: Mapping[str, ConfigValue], sites: int, home: Path
 ) -> subprocess.CompletedProcess[str]:
     """Run a Flower app on simulated sites, wait for its end and end what was started.
 
@@ -31,7 +34,7 @@ def flwr_run(
     app_dir : Path
         The folder with the app's ``pyproject.toml``. Only the app is copied from it: data
         is found by an absolute path in the run configuration.
-    run_config : Mapping[str, UserConfigValue]
+    run_config : Mapping[str, ConfigValue]
         Overrides of ``[tool.flwr.app.config]``, which must name every key.
     sites : int
         Number of simulated sites, one CPU core each while they answer.
@@ -62,16 +65,6 @@ def flwr_run(
     return run
 
 
-def flwr_environment(home: Path) -> dict[str, str]:
-    """Return the environment of Flower's commands; :mod:`common.calls_home` has its part in it."""
-    return {
-        **os.environ,
-        # `flwr run` starts `flower-superlink` by its name.
-        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
-        "FLWR_HOME": str(home.resolve()),
-    }
-
-
 def _environment(home: Path, ray_dir: str) -> dict[str, str]:
     superlink_port, control_port = free_ports(2)
     return {
@@ -98,34 +91,10 @@ def free_ports(count: int) -> list[int]:
         return [server.getsockname()[1] for server in servers]
 
 
-def run_config_toml(run_config: Mapping[str, UserConfigValue]) -> str:
-    """Write a run configuration as Flower reads it."""
-    # A scalar in JSON is the same scalar in TOML. Options on the command line would not
-    # do: Flower finds their ends with a regular expression that knows no escapes.
-    return "".join(
-        f"{json.dumps(key)} = {json.dumps(value, ensure_ascii=False)}\n"
-        for key, value in run_config.items()
-    )
-
-
 def last_status(environment: Mapping[str, str]) -> str:
     """Return how the last run ended; :data:`COMPLETED` only if the server app returned."""
     listing = flwr(environment, "list", "--limit", "1", "--format", "json")
     return str(json.loads(listing.stdout)["runs"][0]["status"])
-
-
-def flwr(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Type a command of Flower and wait for it; standard error is in its output."""
-    return subprocess.run(
-        ["flwr", *arguments],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        # Groups are ended as a whole: this process must not be in the same one.
-        start_new_session=True,
-        check=False,
-    )
 
 
 def _end_processes(variable: str) -> None:

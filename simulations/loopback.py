@@ -17,12 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from client.operator import FILE as SITE_FILE
 from common.config import RunConfig
 from common.errors import FedDermError
+from common.flower_commands import flwr, flwr_environment
+from common.site_folder import FILE as SITE_FILE
 from server.run import ROUNDS_FILE
 from simulations import deploy
-from simulations.flower import flwr, flwr_environment, free_ports
+from simulations.flower import free_ports
 from simulations.site_cli import identity_line
 
 _FEDDERM = "from simulations.cli import main; main()"

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from client.operator import AUTHORITY, FILE, NODE_KEY, Operator
+from client.operator import Operator
 from common.certificates import announcement
+from common.flower_commands import flwr_environment
+from common.site_folder import AUTHORITY, FILE, NODE_KEY
 from common.text import printable
 
 app = typer.Typer(help="Run and inspect a hospital's part of a federation.", no_args_is_help=True)
@@ -43,7 +45,6 @@ def check(folder: Folder) -> None:
 def node_command(folder: Path) -> tuple[list[str], dict[str, str]]:
     """Return the command of a hospital's node, and its environment."""
     from client.process import make_commands  # it imports Flower
-    from simulations.flower import flwr_environment
 
     folder = folder.resolve()
     operator = Operator.read(folder / FILE)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from client.operator import FILE
 from common.config import RunConfig
 from common.dataset import DIAGNOSES, Dataset
 from common.shards import write_shard
+from common.site_folder import FILE
 from common.splits import site_splits
 from simulations.partition import partition, write_sites
 

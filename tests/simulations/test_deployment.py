@@ -26,12 +26,13 @@ from client.site import site_folders
 from common.config import RunConfig
 from common.dataset import METADATA_FILE
 from common.errors import Reason
+from common.flower_commands import flwr, flwr_environment
 from common.model import LinearModel
 from server.pki import make_authority, make_node_key, make_server
 from server.run import MODEL_FILE
 from simulations import deploy
 from simulations.experiment import rounds, simulate
-from simulations.flower import flwr, flwr_environment, free_ports
+from simulations.flower import free_ports
 from simulations.loopback import Loopback, set_keys
 from tests.sites import N_FEATURES, make_quick_sites
 

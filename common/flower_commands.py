@@ -1,0 +1,48 @@
+"""Flower's own commands, as a program types them; imports nothing of Flower."""
+
+import json
+import os
+import subprocess
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+ConfigValue = bool | float | int | str
+"""What a value of a run configuration can be."""
+
+COMPLETED = "finished:completed"
+"""Status of a run whose server app returned."""
+
+
+def flwr_environment(home: Path) -> dict[str, str]:
+    """Return the environment of Flower's commands; :mod:`common.calls_home` has its part in it."""
+    return {
+        **os.environ,
+        # `flwr run` starts `flower-superlink` by its name.
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
+        "FLWR_HOME": str(home.resolve()),
+    }
+
+
+def run_config_toml(run_config: Mapping[str, ConfigValue]) -> str:
+    """Write a run configuration as Flower reads it."""
+    # A scalar in JSON is the same scalar in TOML. Options on the command line would not
+    # do: Flower finds their ends with a regular expression that knows no escapes.
+    return "".join(
+        f"{json.dumps(key)} = {json.dumps(value, ensure_ascii=False)}\n"
+        for key, value in run_config.items()
+    )
+
+
+def flwr(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Type a command of Flower and wait for it; standard error is in its output."""
+    return subprocess.run(
+        ["flwr", *arguments],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # Groups are ended as a whole: this process must not be in the same one.
+        start_new_session=True,
+        check=False,
+    )
