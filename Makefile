@@ -33,7 +33,7 @@ test: .venv/ready
 
 # Attacks and damage by the hundred, for about an hour.
 test-deep: .venv/ready
-	$(BIN)/pytest --hypothesis-profile deep tests/client/test_adversary.py tests/common/test_hostile_model.py
+	$(BIN)/pytest --hypothesis-profile deep tests/client/egress/test_adversary.py tests/common/models/test_hostile_model.py
 
 bench: .venv/ready $(BUILT_IN)
 	$(BIN)/fedderm bench $(DATA)

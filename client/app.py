@@ -12,30 +12,30 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from client import pins
-from client.egress import (
+from client.egress.egress import (
     REFUSED,
     check_sums,
     refuse_beyond_quota,
     release,
     release_refusal,
 )
-from client.gate import Gated
-from client.operator import Operator
-from client.questions import CLOSE, JOIN, Asked
-from client.questions import check as check_question
+from client.egress.gate import Gated
+from client.egress.questions import CLOSE, JOIN, Asked
+from client.egress.questions import check as check_question
+from client.operator import pins
+from client.operator.operator import Operator
 from client.site import SITE, Site, open_site
-from common.config import RunConfig
-from common.dataset import DIAGNOSES
+from common.config.config import RunConfig
+from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError, FedDermError, Reason, RefusalError, described
 from common.text import printable
-from common.wire import Value, bind, digest, pack, size
+from common.wire.wire import Value, bind, digest, pack, size
 
 METHODS = {
-    "svm": "client.svm",
-    "finetune": "client.finetune",
-    "private": "client.private",
-    "private_finetune": "client.private_finetune",
+    "svm": "client.methods.svm",
+    "finetune": "client.methods.finetune",
+    "private": "client.methods.private",
+    "private_finetune": "client.methods.private_finetune",
 }
 """Modules, imported when they are asked for: not every method needs PyTorch."""
 
@@ -130,7 +130,7 @@ def _answer(
     if asked.question == JOIN:
         return pack({}, {**_describe(site), **method.describe(site)})
 
-    from client import secure
+    from client.secure import secure
 
     def sums() -> Any:
         found = method.answer(site, asked.question, asked.arrays, asked.values, context)

@@ -12,13 +12,13 @@ import numpy as np
 from flwr.app import Context
 from numpy.typing import NDArray
 
-from client.operator import Operator, Rules
+from client.operator.operator import Operator, Rules
 from client.sealed_log import SealedLog
-from common.config import RunConfig
-from common.dataset import Dataset
+from common.config.config import RunConfig
+from common.data.dataset import Dataset
+from common.data.splits import TEST, lasting_splits, site_splits
 from common.errors import ConfigError, DataError, Reason, RefusalError
-from common.features import Features, content_keys, extract
-from common.splits import TEST, lasting_splits, site_splits
+from common.features.features import Features, content_keys, extract
 from common.text import NAME_RULE, is_site_name
 
 Ints = NDArray[np.int64]
@@ -153,7 +153,7 @@ class Site:
         """
         if self.operator is None:
             return self.fingerprint
-        from client.identity import Identity  # it imports this module
+        from client.secure.identity import Identity  # it imports this module
 
         return Identity.begun(self.own_folder).keyed_digest(self.fingerprint)
 

@@ -9,18 +9,18 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from common.config import RunConfig
+from common.config.config import RunConfig
 from common.errors import DataError, QuorumError
-from server.card import model_card
-from server.federation import Federation
-from server.result import Result
-from server.run import CARD_FILE, METRICS_FILE, RunFolder
+from server.federation.federation import Federation
+from server.run.card import model_card
+from server.run.result import Result
+from server.run.run import CARD_FILE, METRICS_FILE, RunFolder
 
 METHODS = {
-    "svm": "server.svm",
-    "finetune": "server.finetune",
-    "private": "server.private",
-    "private_finetune": "server.private_finetune",
+    "svm": "server.methods.svm",
+    "finetune": "server.methods.finetune",
+    "private": "server.methods.private",
+    "private_finetune": "server.methods.private_finetune",
 }
 """Modules, imported when they are asked for: not every method needs PyTorch."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from simulations.synthetic import write_synthetic
+from simulations.data.synthetic import write_synthetic
 
 # A busy machine is no failure, and threads that wait in it do so asleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -19,21 +19,21 @@ from flwr.common.constant import ErrorCode
 from hypothesis import strategies as st
 
 import client.app
-import client.finetune
-import client.private
-import client.secure
+import client.methods.finetune
+import client.methods.private
+import client.methods.svm
+import client.secure.secure
 import client.site
 import client.state
-import client.svm
 import server.app
-import server.federation
-import server.post
+import server.federation.federation
+import server.federation.post
 from client.site import site_folders
-from common.config import RunConfig
+from common.config.config import RunConfig
 from common.errors import FedDermError
-from server.checkpoint import Checkpoint
-from server.journal import Journal
-from simulations.grid import RUN_ID, SERVER_NODE_ID, InProcessGrid
+from server.run.checkpoint import Checkpoint
+from server.run.journal import Journal
+from simulations.runtimes.grid import RUN_ID, SERVER_NODE_ID, InProcessGrid
 
 KINDS = (
     "crash before",
@@ -49,16 +49,16 @@ HARMLESS = "twice"
 
 _HOUR = 3600.0
 _MIDWAY: tuple[tuple[Any, str], ...] = (
-    (client.finetune.LocalSteps, "step"),
-    (client.private, "clipped"),
-    (client.private.Ledger, "answer"),
-    (client.private.Ledger, "reserve_all"),
-    (client.private.Ledger, "settle"),
-    (client.secure.SealedLog, "append"),
+    (client.methods.finetune.LocalSteps, "step"),
+    (client.methods.private, "clipped"),
+    (client.methods.private.Ledger, "answer"),
+    (client.methods.private.Ledger, "reserve_all"),
+    (client.methods.private.Ledger, "settle"),
+    (client.secure.secure.SealedLog, "append"),
     (client.state, "write_arrays"),
-    (client.svm, "hinge_sums"),
-    (client.svm, "_prepare"),
-    (client.svm.Prepared, "save"),
+    (client.methods.svm, "hinge_sums"),
+    (client.methods.svm, "_prepare"),
+    (client.methods.svm.Prepared, "save"),
 )
 """Where a site may crash on its way to an answer, before or after."""
 
@@ -315,7 +315,7 @@ def world_of(config: RunConfig, plan: Plan) -> Iterator[World]:
     world = World(config, plan)
     client.site._site.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (server.post, server.federation):
+        for module in (server.federation.post, server.federation.federation):
             patch.setattr(module, "time", world)
         for owner, name in _MIDWAY:
             patch.setattr(owner, name, _around(getattr(owner, name), world.midway))

@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from common.config import RunConfig
-from common.dataset import Dataset, Image
-from common.network import HEAD
-from common.network_model import NetworkModel
-from common.splits import TEST, site_splits
-from server.progress import TRAINING_FILE
-from server.run import MODEL_FILE
-from simulations.partition import write_sites
+from common.config.config import RunConfig
+from common.data.dataset import Dataset, Image
+from common.data.splits import TEST, site_splits
+from common.models.network_model import NetworkModel
+from common.networks.network import HEAD
+from server.run.progress import TRAINING_FILE
+from server.run.run import MODEL_FILE
+from simulations.data.partition import write_sites
 
-import timm  # isort: skip  (after common.network, which makes it importable)
+import timm  # isort: skip  (after common.networks.network, which makes it importable)
 
 BACKBONE = "test_resnet"
 STAGE = "layer4"

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from common.sums import Sums
+from common.statistics.sums import Sums
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

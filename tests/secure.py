@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from flwr.app import RecordDict
 
-from client.gate import Gated
-from client.identity import Identity
-from client.secure import Masked, Session
+from client.egress.gate import Gated
+from client.secure.identity import Identity
+from client.secure.secure import Masked, Session
 from common.errors import QuorumError, RefusalError
-from common.secure import KEY, PEERS, UNMASK, Asked, question_digest
-from common.sums import Sums
-from common.wire import pack, unpack_values
-from server.secure import SecureSums
+from common.statistics.sums import Sums
+from common.wire.secure import KEY, PEERS, UNMASK, Asked, question_digest
+from common.wire.wire import pack, unpack_values
+from server.federation.secure import SecureSums
 
 RUN = "0a" * 8
 QUESTION = pack({}, {"question": "x"})

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from common.config import RunConfig
-from common.dataset import DIAGNOSES, Dataset
-from common.shards import write_shard
+from common.config.config import RunConfig
+from common.data.dataset import DIAGNOSES, Dataset
+from common.data.splits import site_splits
+from common.features.shards import write_shard
 from common.site_folder import FILE
-from common.splits import site_splits
-from simulations.partition import partition, write_sites
+from simulations.data.partition import partition, write_sites
 
 N_FEATURES = 96
 

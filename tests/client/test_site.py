@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
-from client import svm
+from client.methods import svm
 from client.site import Site, open_site
-from common.config import RunConfig
-from common.dataset import DIAGNOSES, METADATA_FILE, Dataset
+from common.config.config import RunConfig
+from common.data.dataset import DIAGNOSES, METADATA_FILE, Dataset
+from common.data.splits import TEST
 from common.errors import ConfigError
-from common.feature_map import FeatureMap
-from common.splits import TEST
+from common.svm.feature_map import FeatureMap
 from tests.sites import N_FEATURES, hospital_file, make_quick_sites
 
 
@@ -127,8 +127,8 @@ import json, sys
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 from client.app import app
-from common.wire import pack, unpack_arrays
-from simulations.grid import InProcessGrid
+from common.wire.wire import pack, unpack_arrays
+from simulations.runtimes.grid import InProcessGrid
 
 run_config, digest, site = json.loads(sys.argv[1]), *sys.argv[2:]
 context = Context(7, 3, {"site": site}, RecordDict(), run_config)

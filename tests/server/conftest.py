@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config import RunConfig
-from common.dataset import Dataset
+from common.config.config import RunConfig
+from common.data.dataset import Dataset
 
 
 @pytest.fixture(scope="session")

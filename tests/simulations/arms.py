@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from common.dataset import DIAGNOSES
-from simulations.analysis import ArmResult, Judge, Predictions
-from simulations.cells import Arm
+from common.data.dataset import DIAGNOSES
+from simulations.study.analysis import ArmResult, Judge, Predictions
+from simulations.study.cells import Arm
 
 N_CLASSES = len(DIAGNOSES)
 

@@ -1,0 +1,272 @@
+"""A site's part in fine-tuning: it trains the open stage on its images, and counts."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from flwr.app import Context
+from numpy.typing import NDArray
+
+from client.site import Site
+from client.state import SiteState
+from common.config.config import RunConfig
+from common.errors import Reason, RefusalError
+from common.features.engine import one_thread_per_core
+from common.finetune.finetune import CONTROL, Item, Round, Stream, Update, plan
+from common.finetune.imbalance import Balance, ClassCounts
+from common.finetune.local_steps import Load, LocalSteps
+from common.networks.activations import Views, activations
+from common.networks.inference import prediction_features
+from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, shared_network
+from common.statistics.calibration import calibration_sums, decisions, probabilities
+from common.statistics.metrics import Evaluation
+from common.statistics.sums import Sums
+from common.verified import map_array, write_array
+from common.wire.wire import Arrays, Value
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Tensors = dict[str, Floats]
+
+_LARGEST = 1e30
+"""Of scores."""
+
+_RULE = ("calibration", "priors")
+"""Arrays that make probabilities and decisions of scores."""
+
+
+def describe(site: Site) -> dict[str, Value]:
+    """Say which network this site would train, and on views of what kind."""
+    network = shared_network(site.config.backbone, site.config.weights)
+    return {"n_features": network.n_features, "features": site.config.feature_spec.key}
+
+
+def answer(
+    site: Site, question: str, arrays: Arrays, values: Mapping[str, Value], context: Context
+) -> Sums:
+    """Answer one question of the coordinator.
+
+    Raises
+    ------
+    RefusalError
+        If this site does not answer it.
+    """
+    if question == "counts":
+        return ClassCounts.measure(site.dataset.labels[site.part("train")])
+    tensors = {n: np.asarray(a, np.float32) for n, a in arrays.items() if n not in _RULE}
+    if question == "train":
+        return _train(site, tensors, values)
+    labels = site.dataset.labels[site.part(str(values["subset"]))]
+    found = _kept_scores(site, tensors, values, context)
+    calibration, priors = (np.asarray(arrays[name], dtype=np.float64) for name in _RULE)
+    if question == "calibrate":
+        return calibration_sums(found, labels, calibration)
+    predicted = decisions(found, calibration, priors)
+    return Evaluation.measure(labels, predicted, probabilities(found, calibration))
+
+
+def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
+    """Take one round's steps from the coordinator's weights."""
+    config, labels = site.config, site.dataset.labels[site.part("train")]
+    this = _round(config, values)
+    network = shared_network(config.backbone, config.weights)
+    stage = open_stage(network, this.stage)
+    counts = np.array(values["counts"], dtype=np.int64)
+    balance = _balance(config, counts, labels)
+    stream = Stream(labels, balance.draws, config.seed, site.name)
+    state = SiteState(site.state_folder, str(values["run"]))
+    control = state.load(this.number)
+    load = _loader(site, network, stage)
+    network.load(tensors)
+    with one_thread_per_core() as pool:
+        correction = _correction(stage, tensors, control)
+        steps = LocalSteps(network, stage, config, balance, labels, load, pool, tensors, correction)
+        course = _walk(steps, stream, this, int(counts.sum()), config)
+    change = steps.change()
+    moved = _control_change(stage, config, tensors, change, course.travelled)
+    if moved:
+        control |= {n: np.asarray(control.get(n, 0) + a, np.float32) for n, a in moved.items()}
+        state.save(this.number + 1, control)
+    # Frequent draws of rare images must not make a site weigh more than its images; by its own
+    # frequencies a site draws as many as it has.
+    most = balance.draws.max() if config.priors == "global" and balance.draws.any() else 1.0
+    weight = course.seen / most / math.ceil(this.end - this.begin)
+    return Update.of(weight, course.loss / max(course.seen, 1), change | moved)
+
+
+class _Course(NamedTuple):
+    """A round's steps: images seen, their summed loss, and the sum of the learning rates."""
+
+    seen: int
+    loss: float
+    travelled: float
+
+
+def _walk(
+    steps: LocalSteps, stream: Stream, this: Round, images: int, config: RunConfig
+) -> _Course:
+    """Take a round's steps, as many as ``images`` over all sites make."""
+    spans = list(itertools.pairwise(this.times(images, config.batch)))
+    batches = [stream.between(begin, end) for begin, end in spans]
+    seen, loss, travelled = 0, 0.0, 0.0
+    for (begin, end), items, upcoming in zip(spans, batches, [*batches[1:], []], strict=True):
+        if items:
+            lr = this.learning_rate((begin + end) / 2, config.warmup)
+            loss += steps.step(items, lr, upcoming)
+            seen, travelled = seen + len(items), travelled + lr
+    return _Course(seen, loss, travelled)
+
+
+def _round(config: RunConfig, values: Mapping[str, Value]) -> Round:
+    return plan(config)[int(str(values["round"]))]
+
+
+def _balance(config: RunConfig, counts: Ints, labels: Ints) -> Balance:
+    """Choose the remedy for rare classes by all sites' ``counts``, or by this site's."""
+    own = ClassCounts.measure(labels).images
+    return Balance.from_counts(config, own if config.priors == "local" else counts)
+
+
+def _loader(site: Site, network: Network, stage: Stage) -> Load:
+    """Return the function that reads the activations that ``stage`` starts from."""
+    spec, images = site.config.feature_spec, site.part("train")
+    dataset, contents = site.dataset.select(images), [site.contents[i] for i in images]
+    views = Views(dataset, contents, spec)
+    if not stage.frozen:
+        site.memory.clear()  # no stage closes what another has opened
+    kept = _activations(site)[stage.name] if stage.frozen and len(images) else None
+
+    def load(item: Item) -> tuple[Floats, Floats]:
+        number = item.view % spec.views if stage.frozen else item.view
+        inputs = views.load(item) if kept is None else kept[item.image, number].astype(np.float32)
+        # Named after the image, as its view is: the same wherever the image lies.
+        rng = np.random.default_rng([spec.seed, int(contents[item.image], 16), item.view, 1])
+        keeps = rng.random(network.n_features, dtype=np.float32) >= site.config.dropout
+        return inputs, keeps.astype(np.float32) / np.float32(1 - site.config.dropout)
+
+    return load
+
+
+def _activations(site: Site) -> dict[str, NDArray[np.float16]]:
+    """Return the activations (n, views, ...) of the training images at the stages' cuts."""
+    if "activations" not in site.memory:
+        config, images = site.config, site.part("train")
+        site.memory["activations"] = activations(
+            shared_network(config.backbone, config.weights),
+            [name for name in config.stages if name != ALL],
+            site.dataset.select(images),
+            [site.contents[i] for i in images],
+            config.feature_spec,
+            config.cache.expanduser(),
+        )
+    found: dict[str, NDArray[np.float16]] = site.memory["activations"]
+    return found
+
+
+def _correction(stage: Stage, tensors: Tensors, control: Tensors) -> dict[str, torch.Tensor]:
+    """Return SCAFFOLD's c - c_i; nothing where no control variates were sent."""
+    found = {n: tensors[CONTROL + n] for n in stage.trainable if CONTROL + n in tensors}
+    return {
+        name: torch.from_numpy(np.asarray(c - control.get(CONTROL + name, 0))).to(DEVICE)
+        for name, c in found.items()
+    }
+
+
+def _control_change(
+    stage: Stage, config: RunConfig, tensors: Tensors, change: Tensors, travelled: float
+) -> Tensors:
+    """Return the change of c_i by option II of SCAFFOLD, where control variates were sent.
+
+    Parameters
+    ----------
+    travelled : sum of the learning rates of this round's steps.
+
+    References
+    ----------
+    Karimireddy et al., "SCAFFOLD: stochastic controlled averaging for federated learning", ICML
+    2020, equation 4.
+    """
+    moved: Tensors = {}
+    for name, depth in stage.depth.items():
+        if CONTROL + name in tensors:
+            rate = travelled * config.layer_decay**depth
+            c = tensors[CONTROL + name]
+            new = -c - change[name] / np.float32(rate) if rate else np.zeros_like(c)
+            moved[CONTROL + name] = np.asarray(new, np.float32)
+    return moved
+
+
+def _kept_scores(
+    site: Site, tensors: Tensors, values: Mapping[str, Value], context: Context
+) -> NDArray[np.float64]:
+    """Return scores under weights that are sent with the first question about them only."""
+    file = site.scratch(context.run_id) / f"scores-{values['scores']!s}.npy"
+    if tensors:
+        images, views = site.part(str(values["subset"])), int(str(values["views"]))
+        write_array(file, scores(site, tensors, images, views, bool(values["personal"])))
+    try:
+        return np.asarray(map_array(file), dtype=np.float64)
+    except FileNotFoundError as error:
+        raise RefusalError(
+            Reason.ORDER, "these weights were not sent in this run; send them first"
+        ) from error
+
+
+def scores(
+    site: Site, tensors: Tensors, images: Ints, views: int, personal: bool = False
+) -> NDArray[np.float64]:
+    """Return logits (n, n_classes) of images, averaged over their prediction views.
+
+    Parameters
+    ----------
+    tensors : weights of the network by name; the others are the pretrained ones.
+    images : numbers (n,) of the site's images.
+    personal : whether the head is first trained on this site's images alone.
+    """
+    network = shared_network(site.config.backbone, site.config.weights)
+    network.load(tensors)
+    features = _features(site, network, images, views)
+    if personal:
+        _fit_head(site, network, views)
+    with torch.inference_mode():
+        logits = network.head(torch.from_numpy(features).to(DEVICE)).cpu()
+    # Weights that somebody crafted can make a score of some image no number.
+    found = logits.numpy().astype(np.float64)
+    return np.asarray(np.nan_to_num(found, posinf=_LARGEST, neginf=-_LARGEST))
+
+
+def _features(site: Site, network: Network, images: Ints, views: int) -> Floats:
+    spec = replace(site.config.feature_spec, predictions=views)
+    files = (site.dataset.read(site.dataset.images[i].image_id) for i in images)
+    with one_thread_per_core() as pool:
+        return prediction_features(network.backbone, files, spec, pool)
+
+
+def _fit_head(site: Site, network: Network, views: int) -> None:
+    """Train the head on this site's images alone, by its own class frequencies."""
+    config, images = site.config, site.part("train")
+    if not len(images):
+        return
+    labels = site.dataset.labels[images]
+    features = _features(site, network, images, views)
+    epochs = float(config.personal)
+    this = Round(0, HEAD, 0.0, epochs, 0.0, epochs, epochs, config.lr[0])
+    balance = Balance.from_counts(config, ClassCounts.measure(labels).images)
+    stream = Stream(labels, balance.draws, config.seed, site.name)
+    even = np.ones(network.n_features, dtype=np.float32)
+    with one_thread_per_core() as pool:
+        steps = LocalSteps(
+            network,
+            open_stage(network, HEAD),
+            config,
+            balance,
+            labels,
+            lambda item: (features[item.image], even),
+            pool,
+            {},
+        )
+        _walk(steps, stream, this, len(labels), config)

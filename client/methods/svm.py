@@ -1,0 +1,257 @@
+"""A site's answers while an SVM is trained: sums over its records, and what it refuses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from flwr.app import ConfigRecord, Context
+from numpy.typing import NDArray
+
+from client.egress.gate import Gate, Gated
+from client.egress.lines import Lines
+from client.site import Site
+from common.config.config import RunConfig
+from common.data.dataset import DIAGNOSES
+from common.errors import Reason, RefusalError
+from common.models.model import average_views, decision_values
+from common.statistics.calibration import calibration_sums, probabilities
+from common.statistics.metrics import Evaluation
+from common.statistics.moments import Moments
+from common.statistics.sums import Nothing, Sums
+from common.svm.feature_map import FeatureMap
+from common.svm.svm import HingeSums, hinge_sums, with_intercept
+from common.verified import map_array, write_array
+from common.wire.wire import Arrays, Value
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+N_CLASSES = len(DIAGNOSES)
+
+_LEAST_WIDTH = 1e-6
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A site's mapped records, kept on disk between messages.
+
+    Attributes
+    ----------
+    X1 : (n, n_outputs + 1) mapped training views with a column of ones.
+    y, fold, lesion : (n,) of the training views.
+    view_weight : (n,) one over the number of views.
+    sample_weight : (n,) class weight times view weight.
+    Z : (m, n_outputs) mapped prediction views of all images, averaged over the views.
+    image_y, image_fold : (m,) of the images; fold -1 is the test set.
+    """
+
+    X1: Floats
+    y: Ints
+    fold: Ints
+    lesion: Ints
+    view_weight: Floats
+    sample_weight: Floats
+    Z: Floats
+    image_y: Ints
+    image_fold: Ints
+
+    def save(self, folder: Path) -> None:
+        """Write one file for each array."""
+        for name, array in vars(self).items():
+            write_array(folder / f"{name}.npy", array)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Map the files into memory; only what is used is read, once it was checked.
+
+        Raises
+        ------
+        RefusalError
+            If a file is missing.
+        DataError
+            If one is not what was written.
+        """
+        try:
+            names = (field.name for field in fields(cls))
+            return cls(**{name: map_array(folder / f"{name}.npy") for name in names})
+        except FileNotFoundError as error:
+            raise RefusalError(
+                Reason.ORDER, "this feature map was not sent in this run; send it first"
+            ) from error
+
+
+def describe(site: Site) -> dict[str, Value]:
+    """Say what this site's features are; computes those that are not on disk."""
+    size = site.features.views.shape[2]
+    return {"n_features": size, "features": site.config.feature_spec.key}
+
+
+def answer(
+    site: Site,
+    question: str,
+    arrays: Arrays,
+    values: Mapping[str, Value],
+    context: Context,
+) -> Sums | Gated:
+    """Answer one question of the coordinator.
+
+    Raises
+    ------
+    RefusalError
+        If this site does not answer it.
+    """
+    if question == "moments":
+        return _moments(site)
+    folder = site.scratch(context.run_id) / str(values["map"])
+    if question == "prepare":
+        feature_map = FeatureMap.from_record(arrays)
+        _refuse_other_map(site.config, feature_map, str(values["map"]))
+        _prepare(site, feature_map, arrays).save(folder)
+        return Nothing()
+    prepared = Prepared.load(folder)
+    if question == "mapped_moments":
+        X = prepared.X1[:, :-1]
+        return Moments.measure(X, prepared.y, prepared.view_weight, N_CLASSES)
+    weights = np.asarray(arrays["weights"], dtype=np.float64)
+    columns = prepared.Z.shape[1] + 1
+    if len(weights) not in (1, site.config.folds) or weights.shape[2] != columns:
+        raise RefusalError(
+            Reason.FORM,
+            f"weights are {list(weights.shape)}: 1 or {site.config.folds} fits are allowed in one "
+            f"round, and the map has {columns} columns",
+        )
+    if question == "hinge":
+        _count_round(context, limit=prepared.Z.shape[1] // 2)
+        if site.deployed:
+            Lines(folder / "questions").add(weights)
+        if site.config.secure:  # where counts are added before they are compared
+            return gated_hinge(prepared, weights, site.config.min_active, site.config.folds)
+        return hinge(prepared, weights, site.config.min_active)
+    scores, y = _unseen_scores(prepared, weights)
+    calibration = np.asarray(arrays["calibration"], dtype=np.float64)
+    if question == "calibrate":
+        return calibration_sums(scores, y, calibration)
+    return Evaluation.measure(y, scores.argmax(axis=1), probabilities(scores, calibration))
+
+
+def hinge(prepared: Prepared, weights: Floats, min_active: int) -> HingeSums:
+    """Return losses and gradients at ``weights`` (n_fits, n_classes, n_outputs + 1).
+
+    One fit uses all training records; several leave out one fold each, in order.
+
+    Raises
+    ------
+    RefusalError
+        If in some problem the records of fewer than ``min_active`` lesions pull: their summed
+        gradient would begin to be a patient. Of each fold a third as many must pull, because
+        fits with and without it can be subtracted.
+    """
+    folds = max(len(weights), int(prepared.fold.max(initial=0)) + 1)
+    sums, gated = _hinge(prepared, weights, min_active, folds)
+    gated.gate.check(gated.counts)
+    return sums
+
+
+def gated_hinge(prepared: Prepared, weights: Floats, min_active: int, folds: int) -> Gated:
+    """Return the same with the counts, to be compared when they are those of all sites.
+
+    Parameters
+    ----------
+    folds : how many there are, at all sites together.
+    """
+    return _hinge(prepared, weights, min_active, folds)[1]
+
+
+def _hinge(
+    prepared: Prepared, weights: Floats, min_active: int, folds: int
+) -> tuple[HingeSums, Gated]:
+    n_fits = len(weights)
+    kept = np.ones((n_fits, len(prepared.y)))
+    if n_fits > 1:
+        kept[prepared.fold, np.arange(len(prepared.y))] = 0.0
+    sums, active = hinge_sums(prepared.X1, prepared.y, prepared.sample_weight * kept, weights)
+    in_fits, in_folds = _active_lesions(prepared, active, folds)
+    gate = Gate(len(in_fits) + len(in_folds), len(in_fits), min_active)
+    return sums, Gated(sums, gate, (*in_fits, *in_folds))
+
+
+def _active_lesions(
+    prepared: Prepared, active: NDArray[np.bool_], folds: int
+) -> tuple[list[int], list[int]]:
+    """Return the numbers of active lesions in each problem: of a fit, and of each fold in it."""
+    lesions, first = np.unique(prepared.lesion, return_index=True)
+    pulling = np.zeros((len(lesions), len(active), N_CLASSES), dtype=np.bool_)
+    number = np.searchsorted(lesions, prepared.lesion)
+    np.logical_or.at(pulling, number, active.transpose(1, 0, 2))
+    fold = prepared.fold[first]
+    in_folds = [
+        np.delete(pulling[fold == f].sum(axis=0), f if len(active) > 1 else [], axis=0)
+        for f in range(folds)
+    ]
+    return pulling.sum(axis=0).ravel().tolist(), np.stack(in_folds).ravel().tolist()
+
+
+def _moments(site: Site) -> Moments:
+    records = site.training_records()
+    return Moments.measure(records.X, records.y, records.weight, N_CLASSES)
+
+
+def _refuse_other_map(config: RunConfig, feature_map: FeatureMap, digest: str) -> None:
+    """Refuse a map that the run's settings do not make; they say all but its numbers."""
+    if feature_map.digest != digest:
+        raise RefusalError(Reason.FORM, "the feature map is not the one that its name says")
+    fourier = feature_map.fourier
+    if fourier and not (
+        (fourier.size, fourier.seed) == (config.fourier, config.seed)
+        and fourier.width >= _LEAST_WIDTH
+    ):
+        raise RefusalError(Reason.FORM, f"{fourier} is no Fourier map of this run's settings")
+
+
+def _prepare(site: Site, feature_map: FeatureMap, arrays: Arrays) -> Prepared:
+    """Map this site's features with the federation's map."""
+    records = site.training_records()
+    class_weights = np.asarray(arrays["class_weights"], dtype=np.float64)
+    return Prepared(
+        X1=with_intercept(feature_map.apply(records.X)),
+        y=records.y,
+        fold=records.fold,
+        lesion=records.lesion,
+        view_weight=records.weight,
+        sample_weight=class_weights[records.y] * records.weight,
+        Z=average_views(feature_map, site.features.predict),
+        image_y=site.dataset.labels,
+        image_fold=np.where(site.held_out, "-1", site.dataset.splits).astype(np.int64),
+    )
+
+
+def _count_round(context: Context, limit: int) -> None:
+    """Count a run's rounds; with as many as features, Hessians could be solved for.
+
+    Raises
+    ------
+    RefusalError
+        After ``limit`` rounds.
+    """
+    state = context.state.config_records.setdefault("svm", ConfigRecord({"rounds": 0}))
+    done = int(str(state["rounds"]))
+    if done >= limit:
+        raise RefusalError(Reason.ORDER, f"{done} rounds were answered in this run, no more are")
+    state["rounds"] = done + 1
+
+
+def _unseen_scores(prepared: Prepared, weights: Floats) -> tuple[Floats, Ints]:
+    """Return decision values of images that their fit has not seen, and their labels.
+
+    One fit scores the test images; of several, each scores the images of its own fold.
+    """
+    if len(weights) == 1:
+        test = prepared.image_fold == -1
+        return decision_values(prepared.Z[test], weights[0]), prepared.image_y[test]
+    train = np.flatnonzero(prepared.image_fold >= 0)
+    fold = prepared.image_fold[train]
+    values = decision_values(prepared.Z[train], weights.reshape(-1, weights.shape[-1]))
+    own = values.reshape(len(train), len(weights), N_CLASSES)[np.arange(len(train)), fold]
+    return own, prepared.image_y[train]

@@ -1,0 +1,117 @@
+"""What a hospital pins by hash: the program, the pretrained weights and the network made of them.
+
+The operators of a federation review all three once, write down the hashes, and each names the file
+in its own configuration. Whatever a coordinator then asks for, a site answers for these alone.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import client
+import common
+from client.site import Site
+from common.config.config import RunConfig
+from common.errors import ConfigError, Reason, RefusalError
+from common.features.weights import weights_digest
+from common.reading import read_text
+
+CODE, WEIGHTS, NETWORK = "code", "weights", "network"
+
+_LIBRARIES = ("timm", "torch")
+"""What the layers of a network are made of."""
+
+
+def digests(config: RunConfig) -> dict[str, str]:
+    """Return the SHA-256, in hexadecimal, of all that can be pinned, for a run's configuration.
+
+    Raises
+    ------
+    ConfigError
+        If its backbone cannot be used.
+    DataError
+        If its weights cannot be read.
+    """
+    return {
+        CODE: code_digest(),
+        WEIGHTS: weights_digest(config.backbone, config.weights),
+        NETWORK: network_digest(config),
+    }
+
+
+def check(site: Site) -> None:
+    """Compare what this site runs with what its operator pinned, if anything.
+
+    The network is compared where it is trained: then its weights are the coordinator's.
+
+    Raises
+    ------
+    RefusalError
+        If something is another.
+    ConfigError
+        If the operator's file is none of hashes.
+    """
+    if site.rules.pins is None:
+        return
+    pinned, config = _read(site.rules.pins), site.config
+    found = {CODE: code_digest(), WEIGHTS: weights_digest(config.backbone, config.weights)}
+    if config.method.endswith("finetune"):
+        found[NETWORK] = network_digest(config)
+    for name, digest in found.items():
+        if digest != pinned[name]:
+            raise RefusalError(
+                Reason.PINS,
+                f"the {name} of this site, {digest[:12]}, is not what its operator pinned, "
+                f"{pinned[name][:12]}; run what was reviewed, or review this and pin it",
+            )
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Return a digest of the sources of this program that run at a site, by name and content."""
+    found = hashlib.sha256()
+    for name, source in sorted(_sources()):
+        found.update(json.dumps([name, len(source)]).encode() + source)
+    return found.hexdigest()
+
+
+def network_digest(config: RunConfig) -> str:
+    """Return a digest of a network's graph, its layers, and its parameters' names and shapes."""
+    from common.networks.network import shared_network  # it imports PyTorch
+
+    network = shared_network(config.backbone, config.weights)
+    facts = {
+        "backbone": config.backbone,
+        "graph": str(network.graph),
+        "layers": str(network),
+        "parameters": [
+            (name, str(p.dtype), list(p.shape)) for name, p in network.named_parameters()
+        ],
+        "libraries": {name: version(name) for name in _LIBRARIES},
+    }
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _sources() -> Iterator[tuple[str, bytes]]:
+    for room in (client, common):
+        folder = Path(str(room.__file__)).parent
+        for file in folder.rglob("*.py"):
+            yield file.relative_to(folder.parent).as_posix(), file.read_bytes()
+
+
+def _read(file: Path) -> Mapping[str, str]:
+    """Read a file of hashes, as ``fedderm pins`` prints it."""
+    try:
+        lines = read_text(file).splitlines()
+        pinned = dict(line.split() for line in lines if line.strip())
+        if pinned.keys() != {CODE, WEIGHTS, NETWORK}:
+            raise ValueError(f"it has {', '.join(sorted(pinned)) or 'nothing'}")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{file} is no file of hashes of code, weights and network ({error}); "
+            "write it by `fedderm pins`"
+        ) from error
+    return pinned

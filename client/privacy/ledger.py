@@ -1,0 +1,419 @@
+"""A site's privacy ledger: what may still leave it, over the whole life of its data.
+
+Whatever leaves is reserved here first and counts as spent from then on, whichever run, method or
+coordinator asked for it, and even where a crash came before it left. ``client/sealed_log.py`` says
+how the ledger is kept, and what it cannot notice.
+"""
+
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from client.operator.operator import SEALS
+from client.sealed_log import Line, SealedLog
+from common.errors import ConfigError, DataError, Reason, RefusalError
+from common.privacy.accounting import SampledGaussian, epsilon, steps_within
+
+FILE = "privacy-ledger.jsonl"
+SEAL_FOLDER = "seal"
+"""Where the seal of a simulated site is, in the ledger's folder."""
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the ledger, after the first.
+
+    Attributes
+    ----------
+    number : of the line, from 2.
+    time : when it was written, in UTC.
+    what : the purpose that was given.
+    cost : what it costs; None for a change of the limit.
+    key : the name of the release, None if it has none.
+    """
+
+    number: int
+    time: str
+    what: str
+    cost: SampledGaussian | None
+    key: str | None = None
+
+
+@dataclass
+class Account:
+    """A ledger as it was read: whose it is, its limit, its entries and what has left.
+
+    Its ``id`` is random: it may leave the site, unlike the data's fingerprint. ``answered`` has the
+    last step of each run that was answered, by the run's name.
+    """
+
+    id: str
+    fingerprint: str
+    unit: str
+    delta: float
+    limit: float
+    entries: list[Entry] = field(default_factory=list)
+    settled: set[int] = field(default_factory=set)
+    answered: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def history(self) -> list[SampledGaussian]:
+        """What was reserved, settled or not."""
+        return [entry.cost for entry in self.entries if entry.cost is not None]
+
+    def number_of(self, key: str) -> int | None:
+        """Return the number of the entry that was reserved under ``key``; None if none was."""
+        return next((entry.number for entry in self.entries if entry.key == key), None)
+
+    @property
+    def spent(self) -> float:
+        """Epsilon of all that was reserved."""
+        return epsilon(self.history, self.delta)
+
+    @property
+    def left(self) -> float:
+        """What is left of the limit; epsilons of several plans do not add up to it exactly."""
+        return max(0.0, self.limit - self.spent)
+
+    def lines(self) -> Iterator[str]:
+        """Describe the ledger for its reader."""
+        yield f"data {self.fingerprint[:16]}, privacy unit {self.unit}, delta {self.delta:g}"
+        for entry in self.entries:
+            line = f"{entry.number:6}  {entry.time}  {entry.what}"
+            if cost := entry.cost:
+                state = "sent" if entry.number in self.settled else "reserved, counts as spent"
+                line += f"  noise {cost.noise:g}  rate {cost.rate:g}  steps {cost.steps}  ({state})"
+            yield line
+        yield f"epsilon {self.spent:.4g} is spent of {self.limit:g}; {self.left:.4g} is left"
+
+
+class Ledger:
+    """The ledger of one data set, in a folder that outlives runs.
+
+    There is one for a data set, whatever its unit: what two knew of would add up, unseen by both.
+
+    Parameters
+    ----------
+    folder : of the ledger, existing.
+    state : folder of its seal; never restore both from the same backup.
+
+    Raises
+    ------
+    DataError
+        If there is no ledger, or it is not what was written; this holds for every method.
+    """
+
+    def __init__(self, folder: Path, state: Path = SEALS) -> None:
+        path = folder / FILE
+        fingerprints = _fingerprints(path)
+        # Where a later one was noted, but a crash came before the seal was named after it.
+        seals = [_seal(state, fingerprint) for fingerprint in reversed(fingerprints)]
+        seal = next((each for each in seals if each.exists()), seals[0])
+        self._log = SealedLog(path, seal)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        fingerprint: str,
+        unit: str,
+        epsilon: float,
+        delta: float,
+        state: Path = SEALS,
+        former: Callable[[], str] = lambda: "",
+    ) -> Self:
+        """Return the ledger of a data set, begun if there is none.
+
+        Parameters
+        ----------
+        folder : of the ledger.
+        fingerprint : digest of the data.
+        unit : column whose values are protected, such as "lesion_id".
+        epsilon : the limit, which the site's operator sets, never the coordinator.
+        delta : at which epsilon is computed.
+        state : folder of the seal.
+        former : returns the digest by which the same data went before, which is noted then.
+
+        Raises
+        ------
+        ConfigError
+            If the ledger is of other data or another unit, delta or limit, or one is impossible.
+        """
+        _check(fingerprint, unit, epsilon, delta)
+        log = SealedLog(folder / FILE, _seal(state, fingerprint))
+        if not _written(folder / FILE):
+            with log.opened() as lines:
+                if not lines:  # another process may have been faster
+                    log.append(_header(fingerprint, unit, epsilon, delta))
+        ledger = cls(folder, state)
+        account = ledger.account()
+        if account.fingerprint != fingerprint:
+            ledger._rename(former(), fingerprint, _seal(state, fingerprint))
+            ledger = cls(folder, state)
+            account = ledger.account()
+        _compare(account, fingerprint, unit, epsilon, delta, folder)
+        return ledger
+
+    def account(self) -> Account:
+        """Read the ledger."""
+        with self._opened() as account:
+            return account
+
+    def reserve(self, cost: SampledGaussian, what: str, key: str | None = None) -> int:
+        """Reserve what one release costs, as :meth:`reserve_all` does; return its number."""
+        return self.reserve_all([(cost, what, key)])[0]
+
+    def reserve_all(self, releases: Sequence[tuple[SampledGaussian, str, str | None]]) -> list[int]:
+        """Reserve what releases cost, all or none; return the entries' numbers.
+
+        They are on disk when this returns. A key names one release for ever, such as a digest of
+        run and question. Reserved again, it costs nothing more, and the caller must then give the
+        identical answer, with the same noise.
+
+        Parameters
+        ----------
+        releases : of each the cost, the purpose and the key, None if it has none.
+
+        Raises
+        ------
+        RefusalError
+            If they would pass the limit; nothing is reserved. Also if a key is another release.
+        DataError
+            If they cannot be written.
+        """
+        with self._opened() as account:
+            known = {entry.key: entry for entry in account.entries if entry.key is not None}
+            new = [release for release in releases if release[2] not in known]
+            for cost, what, key in releases:
+                if key in known:
+                    _check_same(known[key], cost, what)
+            after = epsilon([*account.history, *(cost for cost, _, _ in new)], account.delta)
+            if new and not after <= account.limit:  # nor if it is not a number
+                raise RefusalError(Reason.BUDGET, _refusal(account, new))
+            numbers = {key: entry.number for key, entry in known.items()}
+            return [
+                numbers[key] if key in numbers else self._reserve(cost, what, key)
+                for cost, what, key in releases
+            ]
+
+    def _reserve(self, cost: SampledGaussian, what: str, key: str | None) -> int:
+        return self._log.append({"kind": "reserve", **_about(what), **asdict(cost), "key": key})
+
+    def settle(self, number: int) -> None:
+        """Note that what was reserved as ``number`` has left; once is enough.
+
+        Raises
+        ------
+        RefusalError
+            If there is no such reservation.
+        """
+        with self._opened() as account:
+            if number not in {entry.number for entry in account.entries if entry.cost}:
+                raise RefusalError(Reason.ORDER, f"the ledger has no reservation {number}")
+            if number not in account.settled:
+                self._log.append({"kind": "settle", "reservation": number})
+
+    def answer(self, run: str, step: int) -> None:
+        """Note that a step of a run is answered; no answer to it is made again.
+
+        Raises
+        ------
+        RefusalError
+            If it, or a later one, was answered before.
+        DataError
+            If it cannot be written.
+        """
+        with self._opened() as account:
+            last = account.answered.get(run, -1)
+            if step <= last:
+                raise RefusalError(
+                    Reason.ORDER, f"step {step} of run {run} is not after {last}, which left"
+                )
+            self._log.append({"kind": "answer", "time": _now(), "run": run, "step": step})
+
+    def change_delta(self, delta: float) -> None:
+        """Note another delta, at which epsilon is computed from now on, for what is spent too.
+
+        Raises
+        ------
+        ConfigError
+            If it is not between 0 and 1.
+        """
+        _check_delta(delta)
+        with self._opened() as account:
+            if delta != account.delta:
+                self._log.append({"kind": "delta", "time": _now(), "delta": delta})
+
+    def change_limit(self, epsilon: float) -> None:
+        """Note a new limit, higher or lower, which holds from now on.
+
+        Raises
+        ------
+        ConfigError
+            If it is not above 0.
+        """
+        _check_limit(epsilon)
+        with self._opened() as account:
+            if epsilon != account.limit:
+                what = f"limit changed from {account.limit:g} to {epsilon:g}"
+                self._log.append({"kind": "limit", **_about(what), "epsilon": epsilon})
+
+    def _rename(self, before: str, now: str, seal: Path) -> None:
+        """Note that the data go by another digest ``now``, if they went by ``before``."""
+        with self._opened() as account:
+            if account.fingerprint == before:
+                self._log.append({"kind": "data", "time": _now(), "fingerprint": now})
+                os.replace(self._log.seal, seal)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Account]:
+        with self._log.opened() as lines:
+            try:
+                account = _read(lines)
+            except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
+                raise DataError(
+                    f"{self._log.path} is of another version of this program ({error}); use that"
+                ) from error
+            yield account
+
+
+def _read(lines: Iterable[Line]) -> Account:
+    header, *rest = lines
+    if header["schema"] != _SCHEMA:
+        raise ValueError(f"schema {header['schema']}, not {_SCHEMA}")
+    account = Account(*(header[key] for key in ("id", "fingerprint", "unit", "delta", "epsilon")))
+    for number, line in enumerate(rest, 2):
+        if line["kind"] == "settle":
+            account.settled.add(line["reservation"])
+        elif line["kind"] == "reserve":
+            cost = SampledGaussian(line["noise"], line["rate"], line["steps"])
+            entry = Entry(number, line["time"], line["what"], cost, line["key"])
+            account.entries.append(entry)
+        elif line["kind"] == "answer":
+            account.answered[line["run"]] = line["step"]
+        elif line["kind"] == "data":
+            account.fingerprint = line["fingerprint"]
+        elif line["kind"] == "delta":
+            account.delta = line["delta"]
+        elif line["kind"] == "limit":
+            account.limit = line["epsilon"]
+            account.entries.append(Entry(number, line["time"], line["what"], None))
+        else:
+            raise ValueError(f"entry '{line['kind']}'")
+    return account
+
+
+def _header(fingerprint: str, unit: str, epsilon: float, delta: float) -> dict[str, Any]:
+    about = {"fingerprint": fingerprint, "unit": unit, "epsilon": epsilon, "delta": delta}
+    return {"schema": _SCHEMA, "id": secrets.token_hex(8), "time": _now(), **about}
+
+
+def _fingerprints(path: Path) -> list[str]:
+    """Return the digests that the data of a ledger went by, the present one last."""
+    try:
+        first, *rest = path.read_bytes().split(b"\n")[:-1]
+        found = [str(json.loads(first)["fingerprint"])]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no privacy ledger; name the folder of one") from error
+    for line in rest:
+        with suppress(ValueError, KeyError, TypeError):  # what was edited is found where it is read
+            found.append(str(json.loads(line)["fingerprint"]))
+    return found
+
+
+def _seal(state: Path, fingerprint: str) -> Path:
+    name = hashlib.sha256(fingerprint.encode()).hexdigest()[:32]
+    return state.expanduser() / f"privacy-{name}.json"
+
+
+def _written(path: Path) -> bool:
+    """Tell whether the first line is whole."""
+    try:
+        with path.open("rb") as file:
+            return file.readline().endswith(b"\n")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror})") from error
+
+
+def _check(fingerprint: str, unit: str, epsilon: float, delta: float) -> None:
+    for name, value in (("fingerprint of the data", fingerprint), ("privacy unit", unit)):
+        if not value:
+            raise ConfigError(f"the {name} is empty")
+    _check_limit(epsilon)
+    _check_delta(delta)
+
+
+def _check_delta(delta: float) -> None:
+    if not 0 < delta < 1:
+        raise ConfigError(f"delta is {delta}; it must be above 0 and below 1")
+
+
+def _check_limit(epsilon: float) -> None:
+    if not 0 < epsilon < math.inf:
+        raise ConfigError(f"the limit of epsilon is {epsilon}; it must be above 0")
+
+
+def _compare(
+    account: Account, fingerprint: str, unit: str, epsilon: float, delta: float, folder: Path
+) -> None:
+    if account.fingerprint != fingerprint:
+        raise ConfigError(
+            f"{folder} is the ledger of other data: they were changed since. Put them back, or "
+            f"begin a ledger in another folder, with a limit lowered by the {account.spent:.4g} "
+            "that is spent on what both have in common"
+        )
+    if account.unit != unit:
+        raise ConfigError(
+            f"the ledger in {folder} has the unit {account.unit}, not {unit}; keep {account.unit}"
+        )
+    for name, old, new in (("limit", account.limit, epsilon), ("delta", account.delta, delta)):
+        if old != new:
+            raise ConfigError(
+                f"the ledger in {folder} has the {name} {old:g}, not {new:g}; note a new one by "
+                f"`fedderm privacy ledger {folder} --{name} {new:g}`"
+            )
+
+
+def _check_same(entry: Entry, cost: SampledGaussian, what: str) -> None:
+    if (entry.cost, entry.what) != (cost, what):
+        raise RefusalError(
+            Reason.ORDER,
+            f"'{what}' has the key of entry {entry.number}, which is another release; "
+            "give each release a key of its own",
+        )
+
+
+def _refusal(account: Account, releases: Sequence[tuple[SampledGaussian, str, str | None]]) -> str:
+    *before, (cost, _, _) = releases
+    history = [*account.history, *(each for each, _, _ in before)]
+    most = 0
+    if epsilon(history, account.delta) <= account.limit:
+        most = steps_within(
+            account.limit, account.delta, cost.noise, cost.rate, history, cost.steps
+        )
+    names = " and ".join(what for _, what, _ in releases)
+    return (
+        f"the privacy budget does not allow '{names}' ({cost.steps} steps): epsilon "
+        f"{account.spent:.4g} of {account.limit:g} is spent, {account.left:.4g} is left; with "
+        f"noise multiplier {cost.noise:g} and sampling rate {cost.rate:g} at most {most} steps fit"
+    )
+
+
+def _about(what: str) -> dict[str, str]:
+    return {"time": _now(), "what": what}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,136 @@
+"""Test set and cross-validation folds of whole lesions, stratified by diagnosis.
+
+Within a class the lesions stand in random order, those with more images first; the test set takes
+every so manieth of them and the folds are dealt like cards. So the folds of a class differ by at
+most one lesion and by at most the images of its largest lesion.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.data.dataset import DIAGNOSES, Dataset, Lesions
+from common.errors import ConfigError, DataError
+
+TEST = "test"
+
+_MOST_FOLDS = 1_000_000
+
+
+def holdout(dataset: Dataset, fraction: float, seed: int, *, leave: int = 1) -> NDArray[np.bool_]:
+    """Choose the images of a test set.
+
+    Each class gives the rounded ``fraction`` of its lesions, at least one, and keeps at least
+    ``leave`` lesions where it has more than that, else one; a single lesion is never given.
+
+    Parameters
+    ----------
+    fraction : float
+        Share of the lesions, in [0, 1); 0 chooses none.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+
+    Raises
+    ------
+    ConfigError
+        If ``fraction`` is out of range.
+    """
+    if not 0 <= fraction < 1:
+        raise ConfigError(f"the test fraction is {fraction}; choose one from 0 to below 1")
+    rng = np.random.default_rng([seed, 0])
+    chosen = np.zeros(len(dataset.by_lesion.sizes), dtype=np.bool_)
+    for members in _classes(dataset.by_lesion, rng):
+        n = len(members)
+        taken = min(max(1, round(n * fraction)), n - leave if n > leave else n - 1)
+        if fraction and taken:
+            # Systematic sampling: equal chances for every lesion, even steps over the sizes.
+            steps = (np.arange(taken) + rng.random()) * n / taken
+            chosen[members[steps.astype(np.int64)]] = True
+    return chosen[dataset.by_lesion.index]
+
+
+def folds(dataset: Dataset, n_folds: int, seed: int) -> NDArray[np.int64]:
+    """Deal the lesions to ``n_folds`` folds; return each image's fold, shape (n,).
+
+    Raises
+    ------
+    ConfigError
+        If there is not at least one fold, or more than a million.
+    """
+    if not 1 <= n_folds <= _MOST_FOLDS:
+        raise ConfigError(f"the number of folds is {n_folds}; choose 1 to {_MOST_FOLDS}")
+    rng = np.random.default_rng([seed, 1])
+    order = np.concatenate([*_classes(dataset.by_lesion, rng), np.array([], dtype=np.int64)])
+    fold = np.empty(len(order), dtype=np.int64)
+    # One deal through all classes, so that the folds' totals differ by one lesion too.
+    fold[order] = np.arange(len(order)) % n_folds
+    return fold[dataset.by_lesion.index]
+
+
+def assign_splits(
+    dataset: Dataset, test_fraction: float, n_folds: int, seed: int
+) -> NDArray[np.str_]:
+    """Give each image "test" or its fold number as text, shape (n,).
+
+    A class with at least ``n_folds + 1`` lesions is in the test set and in every fold.
+    """
+    return _splits(dataset, holdout(dataset, test_fraction, seed, leave=n_folds), n_folds, seed)
+
+
+def lasting_splits(dataset: Dataset, test_fraction: float, n_folds: int) -> NDArray[np.str_]:
+    """Do the same for data that change: a lesion's name alone says whether it is for testing.
+
+    So none that was trained on is tested on later, and one more moves no other, as differential
+    privacy takes for granted. A rare class may have no test lesion.
+    """
+    shares = [_share(str(name)) for name in np.unique(dataset.lesions)]
+    test = (np.array(shares) < test_fraction)[dataset.by_lesion.index]
+    return _splits(dataset, test, n_folds, seed=0)
+
+
+def _share(lesion: str) -> float:
+    """Return a number in [0, 1) that is a lesion's for ever."""
+    digest = hashlib.sha256(f"test {lesion}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _splits(dataset: Dataset, test: NDArray[np.bool_], n_folds: int, seed: int) -> NDArray[np.str_]:
+    splits = np.full(len(dataset), TEST, dtype=f"<U{max(len(TEST), len(str(n_folds)))}")
+    splits[~test] = folds(dataset.select(~test), n_folds, seed).astype(np.str_)
+    return splits
+
+
+def site_splits(
+    dataset: Dataset, test_fraction: float, n_folds: int, seed: int
+) -> NDArray[np.str_]:
+    """Return the splits that the rows carry, or assign them where they carry none.
+
+    The sites of a simulated partition carry those of the pooled data, so that the federated and
+    the pooled model are tested on the same lesions.
+
+    Raises
+    ------
+    DataError
+        If the rows carry a fold that ``n_folds`` does not have.
+    """
+    if not dataset.splits.any():
+        return assign_splits(dataset, test_fraction, n_folds, seed)
+    carried = {int(split) for split in dataset.splits if split != TEST}
+    if carried and max(carried) >= n_folds:
+        raise DataError(
+            f"{dataset.folder}: the column split has {max(carried) + 1} folds, {n_folds} were "
+            f"asked for; ask for {max(carried) + 1} or partition again"
+        )
+    return dataset.splits
+
+
+def _classes(lesions: Lesions, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Yield the lesions of each class that occurs, in random order, larger ones first."""
+    for label in range(len(DIAGNOSES)):
+        members = rng.permutation(np.flatnonzero(lesions.labels == label))
+        if len(members):
+            yield members[np.argsort(-lesions.sizes[members], kind="stable")]

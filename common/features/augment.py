@@ -1,0 +1,149 @@
+"""Views of an image: what a network sees of it in training and in prediction.
+
+A view is a pure function of the image, the configuration, the seed, the image's content key and
+the view's number: the same bits in any thread, order or process. Geometry and colours work on
+8-bit Pillow images, which is both faster than tensors here and antialiased. torchvision, and torch
+with it, is imported where a view is made: whoever has all features cached needs neither.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
+
+from common.errors import ConfigError, DataError, reason
+
+CROPS = (1.0, 0.5, 0.7, 0.875)
+"""Sides of the prediction views' crops, as shares of the image's short side."""
+
+PREDICTION_VIEWS = 2 * len(CROPS)
+"""How many prediction views there are: each crop, then their mirror images."""
+
+_SYMMETRIES = 8  # of a square: four quarter turns, each with its mirror image
+
+_BICUBIC = int(Pillow.Resampling.BICUBIC)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far augmented views stray from the image.
+
+    A lesion has no upright, so every view is turned by a random number of quarter turns and
+    mirrored or not. Other angles would need invented corners. Lesions are photographed in the
+    middle, and a close crop elsewhere would show skin alone, so crops stay near it.
+
+    Attributes
+    ----------
+    least_crop : float
+        The crop is a square; its side is uniform between this share of the image's short
+        side, in (0, 1], and all of it.
+    shift : float
+        How far, in each direction, the crop's centre may lie from the image's, as a share of
+        the crop's side, in [0, 1); uniform, but never beyond the image.
+    brightness, contrast, saturation : float
+        Each factor is uniform in 1 plus or minus this, in [0, 1).
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range.
+    """
+
+    least_crop: float = 0.45
+    shift: float = 0.1
+    brightness: float = 0.15
+    contrast: float = 0.15
+    saturation: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least_crop <= 1:
+            raise ConfigError(f"least_crop is {self.least_crop}; it must be above 0, at most 1")
+        for name in ("shift", "brightness", "contrast", "saturation"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ConfigError(f"{name} is {value}; it must be at least 0, below 1")
+
+
+def decode(data: bytes, size: int) -> Pillow.Image:
+    """Decode a JPEG or PNG file to RGB, a large JPEG at the least scale not below ``size``.
+
+    Raises
+    ------
+    DataError
+        If the bytes are no image.
+    """
+    try:
+        with Pillow.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+            image.draft("RGB", (size, size))
+            return image.convert("RGB")
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
+        # Pillow's own text for an unknown format shows an address in memory.
+        why = "no image" if isinstance(error, UnidentifiedImageError) else reason(error)
+        raise DataError(f"an image cannot be decoded ({why}); use JPEG or PNG") from error
+
+
+def augmented_view(
+    image: Pillow.Image, content: str, number: int, seed: int, size: int, how: Augmentation
+) -> Pillow.Image:
+    """Return the augmented view ``number`` (0, 1, ...) of an RGB image, ``size`` pixels square.
+
+    ``content`` is a hexadecimal key of the image's bytes: images that are equal have equal views.
+    """
+    v2 = _transforms()
+    rng = np.random.default_rng([seed, int(content, 16), number])
+    side = round(min(image.size) * rng.uniform(how.least_crop, 1))
+    view = _crop(image, side, rng.uniform(-1, 1, 2) * how.shift, size)
+    spread = (how.brightness, how.contrast, how.saturation)
+    brightness, contrast, saturation = 1 + rng.uniform(-1, 1, 3) * spread
+    view = v2.adjust_brightness(view, brightness)
+    view = v2.adjust_contrast(view, contrast)
+    view = v2.adjust_saturation(view, saturation)
+    number = int(rng.integers(_SYMMETRIES))
+    view = v2.rotate(view, 90 * (number // 2))
+    return _mirrored(view, number % 2 == 1)
+
+
+def prediction_view(image: Pillow.Image, number: int, size: int) -> Pillow.Image:
+    """Return a square around the centre of an RGB image, resized bicubically to ``size`` pixels.
+
+    View ``number`` has the crop at that place in :data:`CROPS`, counted round and round, and is
+    mirrored the second time.
+    """
+    side = round(min(image.size) * CROPS[number % len(CROPS)])
+    return _mirrored(_crop(image, side, np.zeros(2), size), number >= len(CROPS))
+
+
+def normalise(
+    view: Pillow.Image, mean: tuple[float, ...], std: tuple[float, ...]
+) -> NDArray[np.float32]:
+    """Return a view as float32 (3, size, size); ``mean`` and ``std`` refer to values in [0, 1]."""
+    scale = np.divide(1 / 255, std, dtype=np.float32)
+    shift = np.divide(mean, std, dtype=np.float32)
+    pixels = np.asarray(view, dtype=np.float32) * scale - shift
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _crop(image: Pillow.Image, side: int, shift: NDArray[np.float64], size: int) -> Pillow.Image:
+    """Return the square of ``side`` pixels, ``shift`` sides off the centre, resized to ``size``."""
+    room = np.subtract(image.size, side)
+    left, top = np.clip(np.round(room / 2 + shift * side), 0, room).astype(int).tolist()
+    view: Pillow.Image = _transforms().resized_crop(
+        image, top, left, side, side, [size, size], _BICUBIC
+    )
+    return view
+
+
+def _mirrored(view: Pillow.Image, mirror: bool) -> Pillow.Image:
+    mirrored: Pillow.Image = _transforms().horizontal_flip(view) if mirror else view
+    return mirrored
+
+
+def _transforms() -> Any:
+    import common.features.torchvision_ops  # noqa: F401  (before torchvision)
+
+    from torchvision.transforms.v2 import functional  # isort: skip
+
+    return functional

@@ -1,0 +1,116 @@
+"""Remedies for rare classes: weights, draws, focal loss and logit adjustment."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from common.config.finetune_config import FinetuneConfig
+from common.data.dataset import DIAGNOSES
+from common.statistics.sums import Sums
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_LEAST = 1e-7  # doubt in an answer
+_MOST_DRAWS = 1000.0  # of an image in an epoch
+
+
+@dataclass(frozen=True)
+class ClassCounts(Sums):
+    """Number of training images of each class, (n_classes,)."""
+
+    nonnegative: ClassVar[tuple[str, ...]] = ("images",)
+    counted: ClassVar[str | None] = "images"
+
+    images: Ints
+
+    @classmethod
+    def zero(cls) -> Self:
+        """Return the counts of no images."""
+        return cls(np.zeros(len(DIAGNOSES), dtype=np.int64))
+
+    @classmethod
+    def measure(cls, labels: Ints) -> Self:
+        """Count labels (n,)."""
+        return cls(np.bincount(labels, minlength=len(DIAGNOSES)))
+
+
+def class_weights(counts: Ints, strength: float) -> Floats:
+    """Return weights ``counts ** -strength``, 0 for absent classes, whose mean over images is 1."""
+    present = np.maximum(counts, 1)
+    weights = np.where(counts > 0, present.astype(np.float64) ** -strength, 0.0)
+    total = float(weights @ counts)
+    return np.asarray(weights * counts.sum() / total) if total else weights
+
+
+def left_to_weigh(config: FinetuneConfig, priors: Floats) -> Floats:
+    """Return what is left of ``priors`` (n_classes,) in the scores of a trained network.
+
+    A remedy of strength s makes scores of ``log p(k | x) - s log priors[k]``: Menon et al.,
+    "Long-tail learning via logit adjustment", ICLR 2021, equations 9 to 11. The decision rule
+    takes off the rest.
+    """
+    done = config.imbalance_strength if config.imbalance not in ("none", "focal") else 0.0
+    rest = np.power(priors, 1 - done, out=np.zeros_like(priors), where=priors > 0)
+    return np.asarray(rest)
+
+
+@dataclass(frozen=True)
+class Balance:
+    """The loss of a class-imbalanced problem, and how often each class is drawn.
+
+    Attributes
+    ----------
+    weight : (n_classes,) factors of the loss, by the true class.
+    offset : (n_classes,) added to the logits in training.
+    gamma : exponent of the focal loss; 0 for the cross-entropy.
+    draws : (n_classes,) draws of an image of each class in an epoch.
+    smoothing : share of the target that is spread evenly over the classes.
+
+    References
+    ----------
+    Lin et al., "Focal loss for dense object detection", ICCV 2017, equation 4; Menon et al.,
+    "Long-tail learning via logit adjustment", ICLR 2021, equation 10; for sites with priors of
+    their own, Zhang et al., "Federated learning with label distribution skew via logits
+    calibration", ICML 2022, equation 7.
+    """
+
+    weight: Tensor
+    offset: Tensor
+    gamma: float
+    draws: Floats
+    smoothing: float
+
+    @classmethod
+    def from_counts(cls, config: FinetuneConfig, counts: Ints) -> Self:
+        """Choose the remedy that is configured, for classes as frequent as in ``counts``."""
+        kind, strength, n_classes = config.imbalance, config.imbalance_strength, len(counts)
+        even = np.ones(n_classes)
+        weights = class_weights(counts, strength)
+        # One image more of each class: an absent one must not have an infinite offset.
+        priors = (counts + 1) / (counts + 1).sum()
+        offset = strength * np.log(priors) if kind == "logits" else np.zeros(n_classes)
+        return cls(
+            torch.tensor(weights if kind == "weights" else even, dtype=torch.float32),
+            torch.tensor(offset, dtype=torch.float32),
+            config.focal_gamma if kind == "focal" else 0.0,
+            np.minimum(weights, _MOST_DRAWS) if kind == "oversample" else even,
+            config.smoothing,
+        )
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss summed over images: logits (n, n_classes), labels (n,)."""
+        adjusted = logits + self.offset.to(logits.device)
+        losses = functional.cross_entropy(
+            adjusted, labels, label_smoothing=self.smoothing, reduction="none"
+        )
+        if self.gamma:
+            own = adjusted.log_softmax(dim=1).gather(1, labels[:, None])[:, 0].exp()
+            # At 0 an exponent below 1 has no finite slope.
+            losses = losses * (1 - own).clamp_min(_LEAST) ** self.gamma
+        return (losses * self.weight.to(logits.device)[labels]).sum()

@@ -1,0 +1,210 @@
+"""The local step: gradients on all cores, and the optimiser of one site."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from common.config.finetune_config import FinetuneConfig
+from common.finetune.finetune import STEP, Item, moment_kinds
+from common.finetune.imbalance import Balance
+from common.networks.network import DEVICE, Network, Stage, autocast, to_device
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+CHUNK = 4
+"""Most images that one core differentiates at once: more leave its cache."""
+
+Loaded = tuple[Floats, Floats]
+"""The activations at a stage's cut, and the factors (n_features,) of dropout."""
+
+Load = Callable[[Item], Loaded]
+Reading = dict[Item, Future[Loaded]]
+Parameters = Mapping[str, nn.Parameter]
+T = TypeVar("T")
+
+
+class LocalSteps:
+    """Steps of a local optimiser on the open stage of a network.
+
+    Parameters
+    ----------
+    network : holds the weights to start from; they are changed in place.
+    labels : (n,) of the site's training images.
+    load : reads what the steps need; called from many threads.
+    pool : one thread for each core.
+    moments : the optimiser's, by kind and parameter such as ``exp_avg/head.weight``; it begins
+        anew with those that are not given.
+    correction : by parameter, added to every gradient (SCAFFOLD's c - c_i).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        stage: Stage,
+        config: FinetuneConfig,
+        balance: Balance,
+        labels: Ints,
+        load: Load,
+        pool: Executor,
+        moments: Mapping[str, Floats],
+        correction: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self._network, self._stage, self._config = network, stage, config
+        self._balance, self._labels, self._load, self._pool = balance, labels, load, pool
+        self._correction = correction or {}
+        self._moments = moments
+        self._start = {name: p.detach().clone() for name, p in stage.trainable.items()}
+        self._halves = [
+            (part, _optimizer(part, stage.depth, config, moments)) for part in _halves(stage)
+        ]
+        self._reading: Reading = {}
+
+    def step(self, items: Sequence[Item], lr: float, upcoming: Sequence[Item] = ()) -> float:
+        """Take one step on a batch and return its summed loss.
+
+        Parameters
+        ----------
+        upcoming : the next step's batch, read while cores would wait for this step's end.
+        """
+        reading = self._read(items)
+        parts = self._parts(items, reading)
+        self._reading = self._read(upcoming)
+        loss, total = next(parts)
+        for more, gradients in parts:
+            loss += more
+            torch._foreach_add_(total, gradients)
+        for parameter, gradient in zip(self._stage.trainable.values(), total, strict=True):
+            parameter.grad = gradient
+        norms = itertools.chain.from_iterable(self._on_halves(self._adjust, len(items)))
+        norm = torch.linalg.vector_norm(torch.stack(list(norms)))
+        self._on_halves(self._update, norm, lr)
+        return loss
+
+    def change(self) -> dict[str, Floats]:
+        """Return how far the weights and the optimiser's moments have moved, by their names."""
+        moved = {
+            name: (parameter.detach() - self._start[name]).cpu().contiguous().numpy()
+            for name, parameter in self._stage.trainable.items()
+        }
+        for part, optimizer in self._halves:
+            for name, kind in itertools.product(part, moment_kinds(self._config)):
+                now = optimizer.state[part[name]][kind].cpu().numpy()
+                start = self._moments.get(f"{kind}/{name}", 0)
+                moved[f"{kind}/{name}"] = np.asarray(now - start, np.float32, order="C")
+        return moved
+
+    def _on_halves(self, work: Callable[..., T], *arguments: object) -> list[T]:
+        """Work on both halves of the parameters at once."""
+        return [f.result() for f in [self._pool.submit(work, *h, *arguments) for h in self._halves]]
+
+    def _read(self, items: Sequence[Item]) -> Reading:
+        submit, load = self._pool.submit, self._load
+        return {item: self._reading.get(item) or submit(load, item) for item in items}
+
+    def _parts(
+        self, items: Sequence[Item], reading: Reading
+    ) -> Iterator[tuple[float, tuple[Tensor, ...]]]:
+        """Differentiate the loss on chunks of a batch, one on each core, always the same ones."""
+        if DEVICE == "cuda":
+            return map(self._differentiate, [items], [reading])
+        chunks = _even_chunks(items)
+        return self._pool.map(self._differentiate, chunks, [reading] * len(chunks))
+
+    def _differentiate(
+        self, items: Sequence[Item], reading: Reading
+    ) -> tuple[float, tuple[Tensor, ...]]:
+        # All were submitted before this, and wait for nothing themselves.
+        loaded = [reading[item].result() for item in items]
+        inputs, factors = (torch.from_numpy(np.stack(each)) for each in zip(*loaded, strict=True))
+        labels = torch.from_numpy(self._labels[[item.image for item in items]])
+        with autocast():
+            features = self._stage.tail(to_device(inputs))
+            logits = self._network.head(features * factors.to(DEVICE))
+        loss = self._balance.loss(logits.float(), labels.to(DEVICE))
+        gradients = torch.autograd.grad(loss, list(self._stage.trainable.values()))
+        return loss.item(), gradients
+
+    def _adjust(self, part: Parameters, _: torch.optim.Optimizer, images: int) -> Sequence[Tensor]:
+        """Average, correct and pull the gradients, in this order; return their norms."""
+        gradients = [_laid_out(p.grad, p) for p in part.values() if p.grad is not None]
+        torch._foreach_div_(gradients, images)
+        for (name, parameter), gradient in zip(part.items(), gradients, strict=True):
+            parameter.grad = gradient
+            if name in self._correction:
+                gradient += self._correction[name]
+            if self._config.strategy == "fedprox":  # Li et al., MLSys 2020, equation 2
+                gradient += self._config.proximal * (parameter.detach() - self._start[name])
+        return torch._foreach_norm(gradients)
+
+    def _update(
+        self, part: Parameters, optimizer: torch.optim.Optimizer, norm: Tensor, lr: float
+    ) -> None:
+        """Clip the gradients by the norm of both halves, and take the optimiser's step."""
+        if self._config.clip:
+            torch.nn.utils.clip_grads_with_norm_(part.values(), self._config.clip, norm)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group["scale"]
+        optimizer.step()
+
+
+def _even_chunks(items: Sequence[Item]) -> list[Sequence[Item]]:
+    """Cut a batch into an even number of about equal chunks: cores come in pairs."""
+    count = min(len(items), 2 * math.ceil(len(items) / (2 * CHUNK)))
+    bounds = [len(items) * i // count for i in range(count + 1)]
+    return [items[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+def _laid_out(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Return a tensor where its parameter is and in the same order in memory.
+
+    Fused steps go through the memory of both, whatever their strides.
+    """
+    if tensor.device == parameter.device and tensor.stride() == parameter.stride():
+        return tensor
+    return torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+
+
+def _halves(stage: Stage) -> list[Parameters]:
+    """Cut the open parameters in two, as equal as may be: cores come in pairs."""
+    items = list(stage.trainable.items())
+    sizes = np.cumsum([parameter.numel() for _, parameter in items])
+    cut = int(np.searchsorted(sizes, sizes[-1] / 2)) + 1  # the last, a bias, is never half
+    return [dict(items[:cut]), dict(items[cut:])]
+
+
+def _optimizer(
+    part: Parameters,
+    depths: Mapping[str, int],
+    config: FinetuneConfig,
+    moments: Mapping[str, Floats],
+) -> torch.optim.Optimizer:
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in part.items():
+        depth, decays = depths[name], parameter.ndim > 1
+        weight_decay = config.weight_decay if decays else 0.0
+        new = {"params": [], "weight_decay": weight_decay, "scale": config.layer_decay**depth}
+        groups.setdefault((depth, decays), new)["params"].append(parameter)
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(groups.values(), lr=0.0, fused=True)
+    else:
+        optimizer = torch.optim.SGD(groups.values(), lr=0.0, momentum=config.momentum, fused=True)
+    for name, parameter in part.items():
+        for kind in moment_kinds(config):
+            start = moments.get(f"{kind}/{name}")
+            if kind == STEP:
+                moment = torch.zeros((), device=parameter.device)
+            else:
+                moment = torch.zeros_like(parameter, requires_grad=False)
+            if start is not None:
+                moment.copy_(torch.from_numpy(np.array(start)))
+            optimizer.state[parameter][kind] = moment
+    return optimizer

@@ -1,0 +1,110 @@
+"""What the frozen part of a network makes of an image, kept on disk in half precision.
+
+While a stage leaves the trunk frozen, its output does not change: it is computed once for several
+augmented views of each image, and the open part trains from there.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.data.dataset import Dataset
+from common.features.augment import augmented_view, decode, normalise
+from common.features.backbone import input_statistics
+from common.features.features import FeatureSpec, fill_shards, refuse_unreadable
+from common.features.shards import read_rows
+from common.finetune.finetune import Item
+from common.networks.network import Network, autocast, to_device, trunk
+
+Halves = NDArray[np.float16]
+
+
+class Views:
+    """Augmented views of a site's images, ready for a network.
+
+    Parameters
+    ----------
+    dataset : the images.
+    contents : the key of each image's bytes.
+    spec : backbone, size, augmentation and seed.
+    """
+
+    def __init__(self, dataset: Dataset, contents: Sequence[str], spec: FeatureSpec) -> None:
+        self._dataset, self._contents, self._spec = dataset, contents, spec
+
+    @cached_property
+    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return input_statistics(self._spec.backbone)
+
+    def load(self, item: Item) -> NDArray[np.float32]:
+        """Return one augmented view (3, size, size)."""
+        data = self._dataset.read(self._dataset.images[item.image].image_id)
+        return self.of(data, self._contents[item.image], item.view)
+
+    def of(self, data: bytes, content: str, number: int) -> NDArray[np.float32]:
+        """Return augmented view ``number`` of an image's bytes."""
+        spec = self._spec
+        image = decode(data, spec.size)
+        view = augmented_view(image, content, number, spec.seed, spec.size, spec.augmentation)
+        return normalise(view, *self._statistics)
+
+
+def activations(
+    network: Network,
+    stages: Sequence[str],
+    dataset: Dataset,
+    contents: Sequence[str],
+    spec: FeatureSpec,
+    cache: Path,
+) -> dict[str, Halves]:
+    """Return the pretrained activations at the cuts of ``stages``, computing what is missing.
+
+    Parameters
+    ----------
+    network : is given its pretrained weights if anything is missing: what is kept outlives the
+        run, and a part that one stage freezes may have been trained by another.
+    stages : names of stages that leave a part frozen; all are computed in one pass.
+    spec : its ``views`` augmented views of each image are taken.
+    cache : folder shared by all sites of this machine.
+
+    Returns
+    -------
+    For each stage a float16 array of shape (n, views, ...).
+
+    Raises
+    ------
+    DataError
+        If an image cannot be read or ``cache`` cannot be written.
+    """
+    folders = [cache / _key(spec, stage) for stage in stages]
+    rows = [read_rows(folder, set(contents)) for folder in folders]
+    missing = {c: i for i, c in enumerate(contents) if any(c not in found for found in rows)}
+    if missing:
+        refuse_unreadable(dataset, list(missing.values()))
+        network.load({})
+        views, frozen = Views(dataset, contents, spec), trunk(network, stages)
+
+        def compute(data: bytes, content: str) -> list[Halves]:
+            images = np.stack([views.of(data, content, k) for k in range(spec.views)])
+            with torch.inference_mode(), autocast():
+                values = frozen(to_device(torch.from_numpy(images)))
+            return [value.half().cpu().contiguous().numpy() for value in values]
+
+        for found, new in zip(
+            rows, fill_shards(dataset, missing, compute, folders, progress=True), strict=True
+        ):
+            found |= new
+    arrays = (np.stack([found[c] for c in contents]) for found in rows)
+    return dict(zip(stages, arrays, strict=True))
+
+
+def _key(spec: FeatureSpec, stage: str) -> str:
+    """Return a name for activations, which do not depend on pooling and prediction."""
+    views = replace(spec, levels=0, predictions=1)
+    return hashlib.sha256(f"{views.key}\n{stage}".encode()).hexdigest()

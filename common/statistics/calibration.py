@@ -1,0 +1,127 @@
+"""Probabilities from decision values: multinomial Platt scaling, fitted from sums.
+
+Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2 ("vector
+scaling"): ``p = softmax(scale * scores + bias)`` with one scale and bias a class, fitted
+by maximum likelihood on decision values of records that the scoring fit has not seen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.statistics.lbfgs import minimise
+from common.statistics.sums import Sums
+
+Floats = NDArray[np.float64]
+
+_TOLERANCE = 1e-4  # norm of the mean gradient, in nats
+_MAX_ROUNDS = 60
+_DAMPING = 1e-8  # of the mean curvature, for classes whose probability is 0
+
+
+@dataclass(frozen=True)
+class CalibrationSums(Sums):
+    """Negative log-likelihood, its gradient and curvature, summed over records.
+
+    Attributes
+    ----------
+    count : () number of records.
+    loss : () in nats.
+    gradient : (2, n_classes), of the scales and the biases.
+    curvature : (3, n_classes) second derivatives within each class: by its scale, by
+        scale and bias, by its bias.
+    """
+
+    nonnegative: ClassVar[tuple[str, ...]] = ("count", "loss")
+    counted: ClassVar[str | None] = "count"
+
+    count: NDArray[np.int64]
+    loss: Floats
+    gradient: Floats
+    curvature: Floats
+
+    @classmethod
+    def zero(cls, n_classes: int) -> Self:
+        """Return the sums over no records."""
+        return cls(np.array(0), np.array(0.0), np.zeros((2, n_classes)), np.zeros((3, n_classes)))
+
+
+def uncalibrated(n_classes: int) -> Floats:
+    """Return the parameters (2, n_classes) that leave the scores as they are."""
+    return np.stack([np.ones(n_classes), np.zeros(n_classes)])
+
+
+def probabilities(scores: Floats, calibration: Floats) -> Floats:
+    """Return ``softmax(scale * scores + bias)``, (n, n_classes).
+
+    Parameters
+    ----------
+    scores : (n, n_classes) decision values.
+    calibration : (2, n_classes) scales and biases.
+    """
+    logits = calibration[0] * scores + calibration[1]
+    logits = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(logits / logits.sum(axis=1, keepdims=True))
+
+
+def decisions(scores: Floats, calibration: Floats, priors: Floats) -> NDArray[np.int64]:
+    """Return the classes (n,) whose probability is largest beside how frequent they are.
+
+    Of all rules this has the best expected balanced accuracy, if the probabilities are right:
+    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 3.
+
+    Parameters
+    ----------
+    scores : (n, n_classes) decision values.
+    calibration : (2, n_classes) scales and biases.
+    priors : (n_classes,) frequencies, up to a factor; a class with none is never chosen.
+    """
+    with np.errstate(divide="ignore"):
+        logits = calibration[0] * scores + calibration[1] - np.log(priors)
+    return np.asarray(np.where(priors > 0, logits, -np.inf).argmax(axis=1))
+
+
+def calibration_sums(scores: Floats, y: NDArray[np.int64], calibration: Floats) -> CalibrationSums:
+    """Evaluate the likelihood of labels ``y`` (n,) under ``scores`` (n, n_classes)."""
+    p = probabilities(scores, calibration)
+    own = np.eye(p.shape[1])[y]
+    likelihood = np.maximum(p[own > 0], np.finfo(np.float64).tiny)
+    residual = p - own
+    gradient = np.stack([(residual * scores).sum(axis=0), residual.sum(axis=0)])
+    spread = p * (1.0 - p)
+    curvature = np.stack([(spread * scores**power).sum(axis=0) for power in (2, 1, 0)])
+    loss = np.array(-np.log(likelihood).sum())
+    return CalibrationSums(np.array(len(y)), loss, gradient, curvature)
+
+
+def fit(ask: Callable[[Floats], CalibrationSums], n_classes: int) -> Floats:
+    """Return the most likely calibration (2, n_classes); each evaluation asks for sums once.
+
+    Parameters
+    ----------
+    ask : maps a calibration to its sums over all records.
+    """
+    sums = CalibrationSums.zero(n_classes)
+
+    def evaluate(flat: Floats) -> tuple[Floats, Floats]:
+        nonlocal sums
+        sums = ask(flat.reshape(2, n_classes))
+        count = max(int(sums.count), 1)
+        return np.atleast_1d(sums.loss / count), sums.gradient.reshape(1, -1) / count
+
+    start = uncalibrated(n_classes).reshape(1, -1)
+    solution = minimise(
+        evaluate, start, lambda gradient: _newton_step(sums, gradient), _TOLERANCE, _MAX_ROUNDS
+    )
+    return solution.x.reshape(2, n_classes)
+
+
+def _newton_step(sums: CalibrationSums, gradient: Floats) -> Floats:
+    """Solve for each class's scale and bias together; the classes' coupling is left out."""
+    mean = sums.curvature / max(int(sums.count), 1)
+    blocks = np.moveaxis(mean[[[0, 1], [1, 2]]], -1, 0) + _DAMPING * np.eye(2)
+    steps = np.linalg.solve(blocks, gradient.reshape(2, -1).T[:, :, None])
+    return np.asarray(steps[:, :, 0].T.reshape(1, -1))

@@ -1,0 +1,334 @@
+"""Metrics of a classifier from counts that add over sites.
+
+A site measures its own records as an `Evaluation`; the added evaluations of all sites are
+the evaluation of the pooled records, and `Metrics` is computed from them once. A metric
+is never averaged over sites.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.statistics.sums import Sums
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+SCORE_BINS = 1024
+CALIBRATION_BINS = 15
+
+# Score bins are uniform in asinh(z / _FLAT), z being the logit's distance from that of
+# 1 / n_classes: close together where an undecided model puts its scores, and of constant
+# relative width far out, where a confident one does. The range is float64's: probabilities
+# below exp(-700) come close to underflow, those above 1 - exp(-36) round to 1.
+_FLAT = 1e-3
+_LOWEST, _HIGHEST = -700.0, 36.0
+
+
+def score_edges(n_classes: int) -> FloatArray:
+    """Return the inner edges of the score bins.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes, at least 2.
+
+    Returns
+    -------
+    ndarray of shape (SCORE_BINS - 1,)
+        Non-decreasing probabilities in [0, 1].
+    """
+    low, high = np.arcsinh(_LOWEST / _FLAT), np.arcsinh(_HIGHEST / _FLAT)
+    distance: FloatArray = _FLAT * np.sinh(np.linspace(low, high, SCORE_BINS - 1))
+    # The odds of 1 / n_classes are 1 / (n_classes - 1).
+    return 1.0 / (1.0 + (n_classes - 1) * np.exp(-distance))
+
+
+@dataclass(frozen=True)
+class Evaluation(Sums):
+    """What a set of records adds to the metrics.
+
+    Attributes
+    ----------
+    confusion : int64 ndarray of shape (n_classes, n_classes)
+        Number of records by [true, predicted] class.
+    scores : int64 ndarray of shape (n_classes, 2, SCORE_BINS)
+        For each class, histograms of its predicted probability over the records of the
+        other classes (0) and over its own (1).
+    calibration : int64 ndarray of shape (2, CALIBRATION_BINS)
+        Number of records (0), and of those predicted correctly (1), by confidence: the
+        probability given to the predicted class. With the sums below, the points of a
+        reliability diagram.
+    confidence : float64 ndarray of shape (CALIBRATION_BINS,)
+        Sum of the confidences in each bin; bins have equal width and are closed above.
+    brier, log_loss : float64 ndarray of shape (1,)
+        Sums of the Brier score and of the negative log-likelihood in nats.
+    """
+
+    nonnegative: ClassVar[tuple[str, ...]] = (
+        "confusion",
+        "scores",
+        "calibration",
+        "confidence",
+        "brier",
+        "log_loss",
+    )
+    counted: ClassVar[str | None] = "confusion"
+
+    confusion: IntArray
+    scores: IntArray
+    calibration: IntArray
+    confidence: FloatArray
+    brier: FloatArray
+    log_loss: FloatArray
+
+    @classmethod
+    def zero(cls, n_classes: int) -> Self:
+        """Return the evaluation of no records.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than 2 classes.
+        """
+        none = np.zeros(0, dtype=np.int64)
+        return cls.measure(none, none, np.zeros((0, n_classes)))
+
+    @classmethod
+    def measure(
+        cls,
+        labels: NDArray[np.integer],
+        predicted: NDArray[np.integer],
+        probabilities: NDArray[np.floating],
+    ) -> Self:
+        """Evaluate predictions.
+
+        Parameters
+        ----------
+        labels, predicted : integer ndarray of shape (n,)
+            True and predicted class, each in [0, n_classes).
+        probabilities : floating ndarray of shape (n, n_classes)
+            Predicted probabilities in [0, 1]; every row sums to 1 within 1e-3.
+
+        Raises
+        ------
+        ValueError
+            If a shape or a value is not as stated, or there are fewer than 2 classes.
+
+        References
+        ----------
+        Brier (1950), "Verification of forecasts expressed in terms of probability",
+        equation 2: squared differences summed over all classes, so in [0, 2].
+        """
+        _check(labels, predicted, probabilities)
+        p = probabilities.astype(np.float64)
+        n_classes = p.shape[1]
+        own = labels[:, None] == np.arange(n_classes)
+        confidence = np.take_along_axis(p, predicted[:, None], axis=1)[:, 0]
+        bins = _calibration_bins(confidence)
+        # A probability of zero would cost infinitely much; this is scikit-learn's floor.
+        likelihood = np.maximum(p[own], np.finfo(np.float64).eps)
+        return cls(
+            confusion=_counts((n_classes, n_classes), labels, predicted),
+            scores=_score_histograms(own, p),
+            calibration=np.stack(
+                [
+                    _counts((CALIBRATION_BINS,), bins),
+                    _counts((CALIBRATION_BINS,), bins[labels == predicted]),
+                ]
+            ),
+            confidence=_sums(bins, confidence),
+            brier=np.array([np.sum((p - own) ** 2)]),
+            log_loss=np.array([-np.sum(np.log(likelihood))]),
+        )
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Metrics of the records behind an `Evaluation`.
+
+    A ratio with denominator zero is nan, and averages leave it out: a class without
+    records has no sensitivity and no AUC, a class never predicted no precision.
+
+    Attributes
+    ----------
+    n : int
+        Number of records.
+    accuracy, balanced_accuracy, macro_f1, macro_auc : float
+        In [0, 1]; the last three are means over classes of sensitivity, F1 and AUC.
+    expected_calibration_error, brier, log_loss : float
+        In [0, 1], [0, 2] and [0, 36.1] nats; 0 is best.
+    sensitivity, specificity, precision, f1, auc : float64 ndarray of shape (n_classes,)
+        In [0, 1], each class against the rest.
+    confusion : int64 ndarray of shape (n_classes, n_classes)
+        Number of records by [true, predicted] class.
+    """
+
+    n: int
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    macro_auc: float
+    expected_calibration_error: float
+    brier: float
+    log_loss: float
+    sensitivity: FloatArray
+    specificity: FloatArray
+    precision: FloatArray
+    f1: FloatArray
+    auc: FloatArray
+    confusion: IntArray
+
+    @classmethod
+    def compute(cls, evaluation: Evaluation) -> Self:
+        """Compute every metric from added counts.
+
+        References
+        ----------
+        Guo et al. (2017), "On calibration of modern neural networks", equation 3: the
+        expected calibration error over bins of equal width.
+        """
+        confusion = evaluation.confusion
+        hits, positives, calls = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+        n = confusion.sum()
+        sensitivity = _ratio(hits, positives)
+        f1 = _ratio(2 * hits, positives + calls)
+        auc = area_under_curve(evaluation.scores)
+        gaps = np.abs(evaluation.calibration[1] - evaluation.confidence)
+        return cls(
+            n=int(n),
+            accuracy=float(_ratio(hits.sum(), n)),
+            balanced_accuracy=_mean(sensitivity),
+            macro_f1=_mean(f1),
+            macro_auc=_mean(auc),
+            expected_calibration_error=float(_ratio(gaps.sum(), n)),
+            brier=float(_ratio(evaluation.brier[0], n)),
+            log_loss=float(_ratio(evaluation.log_loss[0], n)),
+            sensitivity=sensitivity,
+            specificity=_ratio(n - positives - calls + hits, n - positives),
+            precision=_ratio(hits, calls),
+            f1=f1,
+            auc=auc,
+            confusion=confusion,
+        )
+
+    def to_json(self, class_names: list[str]) -> dict[str, Any]:
+        """Return the metrics as plain values, with None for nan.
+
+        Parameters
+        ----------
+        class_names : list of str
+            Names of the classes, in the order of the labels.
+
+        Returns
+        -------
+        dict
+            The scalars by name; ``"per_class"``, a dict from class name to a dict of that
+            class's metrics; and ``"confusion"``, a list of rows of counts.
+
+        Raises
+        ------
+        ValueError
+            If the number of names is not the number of classes.
+        """
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "confusion"}
+        arrays = {name: v for name, v in values.items() if isinstance(v, np.ndarray)}
+        rows = np.column_stack(list(arrays.values())).tolist()
+        return {
+            **{name: _plain(v) for name, v in values.items() if name not in arrays},
+            "per_class": {
+                class_name: dict(zip(arrays, map(_plain, row), strict=True))
+                for class_name, row in zip(class_names, rows, strict=True)
+            },
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def area_under_curve(scores: IntArray) -> FloatArray:
+    """Return each class's area under the ROC curve from score histograms.
+
+    Parameters
+    ----------
+    scores : int64 ndarray of shape (n_classes, 2, bins)
+        Histograms over ascending scores, of the other classes (0) and of the class (1).
+
+    Returns
+    -------
+    float64 ndarray of shape (n_classes,)
+        In [0, 1]; nan where either histogram is empty. Off the exact area by at most half
+        the share of (own, other) pairs that fall into one bin.
+
+    References
+    ----------
+    Hanley and McNeil (1982), "The meaning and use of the area under a receiver operating
+    characteristic (ROC) curve": the Mann-Whitney statistic, ties counting one half.
+    """
+    others, own = scores[:, 0], scores[:, 1]
+    lower = np.cumsum(others, axis=1) - others
+    wins = (own * (2 * lower + others)).sum(axis=1)
+    return _ratio(wins, 2 * own.sum(axis=1) * others.sum(axis=1))
+
+
+def _check(
+    labels: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+) -> None:
+    if probabilities.ndim != 2 or probabilities.shape[1] < 2:
+        raise ValueError(f"probabilities are {probabilities.shape}, expected (n, n_classes >= 2)")
+    n, n_classes = probabilities.shape
+    for name, values in (("labels", labels), ("predicted", predicted)):
+        if values.shape != (n,) or not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"{name} are {values.dtype}{values.shape}, expected integers ({n},)")
+        if not ((values >= 0) & (values < n_classes)).all():
+            raise ValueError(f"{name} must lie in [0, {n_classes})")
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ValueError("probabilities must lie in [0, 1]")
+    if not (np.abs(probabilities.sum(axis=1) - 1) <= 1e-3).all():
+        raise ValueError("every row of probabilities must sum to 1")
+
+
+def _counts(shape: tuple[int, ...], *indices: NDArray[np.integer]) -> IntArray:
+    """Count how often each cell of an array of the given shape is indexed."""
+    flat = np.ravel_multi_index(indices, shape)
+    return np.bincount(flat, minlength=int(np.prod(shape))).astype(np.int64).reshape(shape)
+
+
+def _sums(bins: IntArray, values: FloatArray) -> FloatArray:
+    """Sum the values in each calibration bin."""
+    return np.bincount(bins, weights=values, minlength=CALIBRATION_BINS).astype(np.float64)
+
+
+def _score_histograms(own: NDArray[np.bool_], p: FloatArray) -> IntArray:
+    n_classes = p.shape[1]
+    # Comparing with fixed edges, not computing a bin number, puts a probability into the
+    # same bin whatever batch it comes in.
+    bins = np.searchsorted(score_edges(n_classes), p, side="right")
+    classes = np.broadcast_to(np.arange(n_classes), p.shape)
+    return _counts(
+        (n_classes, 2, SCORE_BINS), classes.ravel(), own.ravel().astype(np.int64), bins.ravel()
+    )
+
+
+def _calibration_bins(confidence: FloatArray) -> IntArray:
+    """Return the bin of each confidence; bins are closed above, as in Guo et al. (2017)."""
+    bins = np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1
+    return np.maximum(bins, 0)  # a confidence of exactly 0 belongs to the first
+
+
+def _ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> FloatArray:
+    result = np.full(np.shape(denominator), np.nan)
+    np.divide(numerator, denominator, out=result, where=denominator > 0)
+    return result
+
+
+def _mean(values: FloatArray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def _plain(value: int | float) -> int | float | None:
+    return None if math.isnan(value) else value

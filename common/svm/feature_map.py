@@ -1,0 +1,129 @@
+"""From raw features to the SVM's: standardise, rotate to principal components, approximate RBF."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.statistics.moments import Moments, standard_deviation
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FourierMap:
+    """Random Fourier features of the kernel ``exp(-|x - y|^2 / (2 width^2))``.
+
+    Rahimi and Recht, "Random features for large-scale kernel machines", NIPS 2007,
+    algorithm 1, times the square root of ``size / 2`` so that a feature varies about as
+    much as a standardised one and C keeps its scale. Drawn from a public seed, so every
+    site has the same map and no record is a landmark.
+    """
+
+    size: int
+    width: float
+    seed: int
+
+    def apply(self, Z: Floats) -> Floats:
+        """Map ``Z`` (n, n_components) to (n, size), values in [-sqrt(2), sqrt(2)]."""
+        rng = np.random.default_rng([self.seed, self.size])
+        frequencies = rng.standard_normal((Z.shape[1], self.size)) / self.width
+        phases = rng.uniform(0.0, 2.0 * np.pi, self.size)
+        return np.asarray(np.sqrt(2.0) * np.cos(Z @ frequencies + phases))
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """``z = (x - mean) @ matrix``, clipped, then the Fourier map if there is one.
+
+    Attributes
+    ----------
+    mean : (n_features,).
+    matrix : (n_features, n_components).
+    unit : whether the result is scaled to a norm of 1, before the Fourier map.
+    clip : largest norm of what is not scaled so; longer ones are shortened to it. 0 for any.
+    """
+
+    mean: Floats
+    matrix: Floats
+    fourier: FourierMap | None = None
+    unit: bool = False
+    clip: float = 0.0
+
+    @classmethod
+    def principal(cls, moments: Moments, components: int) -> Self:
+        """Standardise, then keep the leading principal components, not rescaled.
+
+        Equals ``StandardScaler`` and ``PCA(components)`` of scikit-learn up to the signs
+        of the components, which no later step depends on. Fewer are returned where there
+        are fewer features.
+        """
+        deviation = standard_deviation(moments)
+        correlation = moments.scatter() / np.outer(deviation, deviation)
+        _, vectors = np.linalg.eigh(correlation)
+        return cls(moments.mean, vectors[:, ::-1][:, :components] / deviation[:, None])
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of features that come out."""
+        return self.fourier.size if self.fourier else self.matrix.shape[1]
+
+    @property
+    def longest(self) -> float:
+        """Largest norm that comes out; 0 where there is none."""
+        return float(np.sqrt(2.0 * self.fourier.size)) if self.fourier else self.clip
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the map, in hexadecimal."""
+        digest = hashlib.sha256(self.mean.tobytes() + self.matrix.tobytes())
+        digest.update(repr((self.fourier, self.unit, self.clip)).encode())
+        return digest.hexdigest()
+
+    def apply(self, X: NDArray[np.floating]) -> Floats:
+        """Map ``X`` (n, n_features) to (n, n_outputs)."""
+        Z = clip_rows(self.project(X), self.clip) if self.clip else self.project(X)
+        return self.fourier.apply(Z) if self.fourier else Z
+
+    def project(self, X: NDArray[np.floating]) -> Floats:
+        """Return ``X`` (n, n_features) in the map's directions, (n, n_components)."""
+        Z: Floats = (X.astype(np.float64) - self.mean) @ self.matrix
+        return unit_rows(Z) if self.unit else Z
+
+    def to_record(self) -> dict[str, Floats]:
+        """Return the map as arrays."""
+        fourier = self.fourier
+        return {
+            "mean": self.mean,
+            "matrix": self.matrix,
+            "fourier": np.array([fourier.size, fourier.width, fourier.seed] if fourier else []),
+            "unit": np.array(float(self.unit)),
+            "clip": np.array(self.clip),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Return the map that :meth:`to_record` wrote; other arrays are left alone."""
+        fourier = record["fourier"].tolist()
+        return cls(
+            np.asarray(record["mean"], dtype=np.float64),
+            np.asarray(record["matrix"], dtype=np.float64),
+            FourierMap(int(fourier[0]), fourier[1], int(fourier[2])) if fourier else None,
+            bool(record["unit"]),
+            float(np.asarray(record["clip"], dtype=np.float64)),
+        )
+
+
+def unit_rows(X: Floats) -> Floats:
+    """Scale the rows of ``X`` (n, n_features) to a norm of 1; zeros stay."""
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    return np.asarray(X / np.maximum(norms, np.finfo(np.float64).tiny))
+
+
+def clip_rows(X: Floats, norm: float) -> Floats:
+    """Shorten the rows of ``X`` (n, n_features) that are longer than ``norm`` to it."""
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    return np.asarray(X * (norm / np.maximum(norms, norm)))

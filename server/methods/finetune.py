@@ -1,0 +1,265 @@
+"""Fine-tuning over a federation: stages, rounds, and what is kept of them."""
+
+import hashlib
+import itertools
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config.config import RunConfig
+from common.data.dataset import DIAGNOSES
+from common.errors import ConfigError, DataError
+from common.finetune.finetune import CONTROL, SQUARES, Round, Update, plan, shapes
+from common.finetune.imbalance import ClassCounts, left_to_weigh
+from common.models.network_model import NetworkModel
+from common.networks.network import ALL, Network, Stage, open_stage, shared_network
+from common.statistics import calibration
+from common.statistics.metrics import Evaluation, Metrics
+from common.statistics.sums import S
+from common.wire.wire import Value
+from server.federation.federation import Answers, Federation
+from server.run.checkpoint import Checkpoint, Tensors
+from server.run.progress import Progress
+from server.run.result import Result
+from server.run.run import CHECKPOINT_FILE, RunFolder
+from server.strategies.aggregation import Aggregation
+from server.strategies.robust import Defence
+
+Floats = NDArray[np.float64]
+
+N_CLASSES = len(DIAGNOSES)
+PLAIN = calibration.uncalibrated(N_CLASSES)
+EVEN = np.full(N_CLASSES, 1 / N_CLASSES)
+
+_ROUNDING = 1e-9
+
+
+def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Result:
+    """Train stage by stage; a site that fails is left out from then on.
+
+    After each round everything is on disk, so that a run that was killed goes on from there.
+
+    Raises
+    ------
+    QuorumError
+        If too few sites are left.
+    DataError
+        If there are no training images, or the state of the run cannot be kept.
+    """
+    return _Training(federation, config, folder).run()
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What weights make of a part of the sites' images.
+
+    Attributes
+    ----------
+    subset : name of the part.
+    views : prediction views of each image.
+    personal : whether each site first trains the head on its own images.
+    """
+
+    weights: Tensors
+    subset: str
+    views: int
+    personal: bool = False
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of all this."""
+        digest = hashlib.sha256(repr((self.subset, self.views, self.personal)).encode())
+        for name, array in sorted(self.weights.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+class _Training:
+    def __init__(self, federation: Federation, config: RunConfig, folder: RunFolder) -> None:
+        self._federation, self._config = federation, config
+        self._file = folder.path / CHECKPOINT_FILE
+        self._rounds = plan(config)
+        # In one process with the sites it is theirs; only shapes and pretrained weights are read.
+        self._network = shared_network(config.backbone, config.weights)
+        self._stages = _open_stages(self._network, config.stages)
+        self._whole = shapes(open_stage(self._network, ALL), config)
+        self._defence = Defence(config)
+        self._aggregation = Aggregation(config.strategy, config.server_lr, config.server_momentum)
+        self._sent: set[str] = set()
+        self._folder = folder
+        self._settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+
+    def run(self) -> Result:
+        state = self._begin()
+        shown = (len(self._rounds), self._config.tensorboard, state.next_round)
+        with Progress(self._folder, *shown) as progress:
+            while state.next_round < len(self._rounds):
+                this = self._rounds[state.next_round]
+                facts = {"loss": self._train(state, this), **self._validate(state, this)}
+                progress.round(this.number, this.stage, facts)
+                state.next_round, state.trained = self._next(state, this), state.trained + 1
+                state.aggregation = self._aggregation.state()
+                state.save(self._file)
+        return self._result(state)
+
+    def _begin(self) -> Checkpoint:
+        """Go on from the checkpoint, or count the classes and begin."""
+        if self._file.exists():
+            state = Checkpoint.load(self._file, self._settings)
+            self._aggregation.restore(state.aggregation)
+            return state
+        answers = self._federation.remaining("counts", ClassCounts.zero())
+        counts = self._defence.counts(answers)
+        if not counts.sum():
+            raise DataError("no site has training images; lower test_fraction or add sites")
+        state = Checkpoint(secrets.token_hex(8), self._settings, counts=counts.tolist())
+        state.save(self._file)
+        return state
+
+    def _train(self, state: Checkpoint, this: Round) -> float | None:
+        """Average one round of the sites' training; return its loss."""
+        stage, config = self._stages[this.stage], self._config
+        if self._federation.take_back():
+            self._sent.clear()  # these sites do not have what was sent before
+        known = {n: t.numpy() for n, t in self._network.pretrained.items()}
+        known |= state.weights | state.moments
+        needed = shapes(stage, config)
+        arrays = {n: known.get(n, np.zeros(s, dtype=np.float32)) for n, s in needed.items()}
+        values: dict[str, Value] = {"round": this.number, "run": state.run, "counts": state.counts}
+        zero = Update.zero(needed)
+        updates = self._federation.remaining("train", zero, arrays, values, self._sample(this))
+        total, n_sites = updates.total, len(updates.sites)
+        mean = self._defence.mean(updates)
+        weights = {name: arrays[name] for name in stage.trainable}
+        state.weights |= self._aggregation.step(weights, mean)
+        # Algorithm 1 of SCAFFOLD, line 17; moments are averaged as they are.
+        share = np.float32(n_sites / len(self._federation.sites))
+        state.moments |= {
+            name: _moved(name, array, (share if name.startswith(CONTROL) else 1) * mean[name])
+            for name, array in arrays.items()
+            if name not in stage.trainable
+        }
+        state.bytes_sent += n_sites * _bytes(needed)
+        state.bytes_whole += n_sites * _bytes(self._whole)
+        return float(total.loss / total.weight) if total.weight else None
+
+    def _sample(self, this: Round) -> list[str]:
+        """Return the sites of a round: a share of all, drawn by seed and round alone."""
+        sites = sorted(self._federation.sites)
+        size = math.ceil(self._config.fraction * len(sites) - _ROUNDING)
+        rng = np.random.default_rng([self._config.seed, this.number])
+        return sorted(rng.choice(sites, size, replace=False).tolist())
+
+    def _validate(self, state: Checkpoint, this: Round) -> dict[str, float]:
+        """Score the weights now and then, and at a stage's end; keep the best."""
+        follow = this.number + 1
+        last = follow == len(self._rounds) or not self._same_stage(follow, this)
+        if not last and follow % self._config.validate_every:
+            return {}
+        counts = self._evaluate(_Scores(dict(state.weights), "validation", views=1), PLAIN, EVEN)
+        metrics = Metrics.compute(counts.total)
+        # Not balanced accuracy: a handful of lesions of the rarest class decide it. Of equals the
+        # later one, which has seen more; without validation images, the last. Where sites may be
+        # hostile always the later one: what they say of these lesions decides nothing then.
+        if self._config.hostile or not metrics.macro_auc < state.best_score:
+            state.best, state.best_score = dict(state.weights), metrics.macro_auc
+            state.best_round, state.waited = this.number, 0
+        else:
+            state.waited += 1
+        return {"balanced_accuracy": metrics.balanced_accuracy, "macro_auc": metrics.macro_auc}
+
+    def _same_stage(self, number: int, this: Round) -> bool:
+        return self._rounds[number].stage_begin == this.stage_begin
+
+    def _next(self, state: Checkpoint, this: Round) -> int:
+        """Return the next round: where patience is at an end, the first of the next stage."""
+        follow = this.number + 1
+        if self._config.patience and state.waited >= self._config.patience:
+            # All of them: the best tensors and those of later rounds do not fit together.
+            state.weights = dict(state.best)
+            while follow < len(self._rounds) and self._same_stage(follow, this):
+                follow += 1
+        if follow < len(self._rounds) and not self._same_stage(follow, this):
+            state.waited = 0
+        return follow
+
+    def _result(self, state: Checkpoint) -> Result:
+        weights, views = state.best or state.weights, self._config.predictions
+        validation = _Scores(weights, "validation", views)
+        test, own = _Scores(weights, "test", views), _Scores(weights, "test", views, personal=True)
+        priors = np.array(state.counts) / sum(state.counts)
+        parameters: Floats = PLAIN
+        if self._config.hostile:  # who could lie about validation lesions
+            priors = left_to_weigh(self._config, priors)
+        else:
+            parameters = calibration.fit(lambda p: self._calibrate(validation, p), N_CLASSES)
+        return Result(
+            NetworkModel(weights, parameters, priors, DIAGNOSES, self._config),
+            self._evaluate(test, parameters, priors),
+            self._evaluate(test, PLAIN, EVEN),
+            {
+                "rounds": state.trained,
+                "best_round": state.best_round,
+                "validation_macro_auc": state.best_score,
+                "class_counts": dict(zip(DIAGNOSES, state.counts, strict=True)),
+                "bytes_sent": state.bytes_sent,
+                "bytes_of_whole_networks": state.bytes_whole,
+            },
+            self._evaluate(own, parameters, priors) if self._config.personal else None,
+        )
+
+    def _calibrate(self, scores: _Scores, parameters: Floats) -> calibration.CalibrationSums:
+        zero = calibration.CalibrationSums.zero(N_CLASSES)
+        return self._ask_about(scores, "calibrate", zero, parameters, EVEN).total
+
+    def _evaluate(self, scores: _Scores, parameters: Floats, priors: Floats) -> Answers[Evaluation]:
+        zero = Evaluation.zero(N_CLASSES)
+        return self._ask_about(scores, "evaluate", zero, parameters, priors)
+
+    def _ask_about(
+        self, scores: _Scores, question: str, zero: S, parameters: Floats, priors: Floats
+    ) -> Answers[S]:
+        """Ask about scores; their weights are sent once, the sites keep what comes of them."""
+        arrays: dict[str, NDArray[Any]] = {"calibration": parameters, "priors": priors}
+        if scores.key not in self._sent:
+            arrays |= scores.weights
+        self._sent.add(scores.key)
+        values: dict[str, Value] = {
+            "scores": scores.key,
+            "subset": scores.subset,
+            "views": scores.views,
+            "personal": scores.personal,
+        }
+        return self._federation.remaining(question, zero, arrays, values)
+
+
+def _open_stages(network: Network, names: Sequence[str]) -> dict[str, Stage]:
+    """Open all stages of a run; none may freeze what an earlier one has trained."""
+    stages = {name: open_stage(network, name) for name in names}
+    for before, after in itertools.pairwise(names):
+        if not stages[before].trainable.keys() <= stages[after].trainable.keys():
+            raise ConfigError(
+                f"configuration key 'stages' has '{after}' after '{before}', which opens more of "
+                "the network; put it first"
+            )
+    return stages
+
+
+def _moved(
+    name: str, array: NDArray[np.float32], change: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    moved = np.asarray(array + change, np.float32)
+    # Steps divide by the root of mean squares, which rounding must not make negative.
+    return np.maximum(moved, np.float32(0)) if name.startswith(f"{SQUARES}/") else moved
+
+
+def _bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return the size of single-precision tensors, to the sites and back."""
+    return 2 * 4 * sum(math.prod(shape) for shape in shapes.values())

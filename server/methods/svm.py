@@ -1,0 +1,240 @@
+"""Training an SVM over a federation: the statistics once, then rounds of sums."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config.config import RunConfig
+from common.data.dataset import DIAGNOSES
+from common.models.model import LinearModel
+from common.statistics import calibration
+from common.statistics.metrics import Evaluation, Metrics
+from common.statistics.moments import Moments, lda, ridge
+from common.statistics.sums import Nothing
+from common.svm import svm
+from common.svm.feature_map import FeatureMap, FourierMap
+from server.federation.federation import Answers, Federation, SitesLostError
+from server.federation.plausible import HingeLimits, check_moments
+from server.run.result import Result
+from server.run.run import RunFolder
+
+Floats = NDArray[np.float64]
+
+N_CLASSES = len(DIAGNOSES)
+NEVER = -1e9
+"""Intercept of a class that no site has: it is never the largest, its probability is 0."""
+
+PLAIN = calibration.uncalibrated(N_CLASSES)
+
+# Enough to tell one C from another; the chosen one is then solved to the run's tolerance.
+_CHOICE_TOLERANCE = 1e-3
+
+_log = logging.getLogger(__name__)
+
+
+class MappedSites:
+    """The sites of a federation after they mapped their features with one map.
+
+    Weights are (n_fits, n_classes, n_outputs + 1). One fit is trained on all training
+    lesions and judged on the test lesions; several are each trained without one fold and
+    judged on that.
+
+    Attributes
+    ----------
+    moments : of the mapped features.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        feature_map: FeatureMap,
+        class_weights: Floats,
+        moments: Moments,
+    ):
+        self.feature_map = feature_map
+        self._federation = federation
+        self._values = {"map": feature_map.digest}
+        arrays = {**feature_map.to_record(), "class_weights": class_weights}
+        federation.ask("prepare", Nothing(), arrays, self._values)
+        self.moments = moments
+        if feature_map.fourier or feature_map.clip:  # else they follow from the raw features'
+            zero = Moments.zero(N_CLASSES, feature_map.n_outputs)
+            self.moments = federation.ask(
+                "mapped_moments", zero, values=self._values, check=check_moments
+            )
+        self._limits = HingeLimits(self.moments, class_weights, feature_map.longest)
+
+    def hinge(self, weights: Floats) -> svm.HingeSums:
+        """Return losses and gradients at ``weights``."""
+        zero = svm.HingeSums.zero(weights.shape)
+        return self._federation.ask(
+            "hinge",
+            zero,
+            {"weights": weights},
+            self._values,
+            lambda sums, images: self._limits.check(sums, weights, images),
+        )
+
+    def calibrate(self, weights: Floats) -> Floats:
+        """Return the calibration (2, n_classes) of decision values that no fit has seen."""
+
+        def ask(parameters: Floats) -> calibration.CalibrationSums:
+            zero = calibration.CalibrationSums.zero(N_CLASSES)
+            arrays = {"weights": weights, "calibration": parameters}
+            return self._federation.ask("calibrate", zero, arrays, self._values)
+
+        return calibration.fit(ask, N_CLASSES)
+
+    def evaluate(self, weights: Floats, parameters: Floats) -> Answers[Evaluation]:
+        """Return the sites' counts on lesions that no fit has seen."""
+        zero = Evaluation.zero(N_CLASSES)
+        arrays = {"weights": weights, "calibration": parameters}
+        return self._federation.answers("evaluate", zero, arrays, self._values)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting, its fits without one fold each, and how they did on those folds."""
+
+    c: float
+    sites: MappedSites
+    preconditioner: svm.Preconditioner
+    weights: Floats
+    balanced_accuracy: float
+
+    def describe(self) -> dict[str, float | None]:
+        """Return what was chosen from, for the run's metrics."""
+        fourier = self.sites.feature_map.fourier
+        width = fourier.width if fourier else None
+        return {"c": self.c, "width": width, "balanced_accuracy": self.balanced_accuracy}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A solved problem: weights (1, n_classes, n_outputs + 1) and calibration (2, n_classes)."""
+
+    sites: MappedSites
+    weights: Floats
+    calibration: Floats
+    details: dict[str, Any]
+
+
+def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Result:
+    """Train over the sites; where some fail and the quorum stands, again over those left.
+
+    So the model is always exactly that of the sites which took part to the end.
+
+    Raises
+    ------
+    QuorumError
+        If too few sites are left.
+    """
+    while True:
+        try:
+            return _train(federation, config)
+        except SitesLostError as lost:
+            _log.warning("%s; starting again over %s", lost, ", ".join(federation.sites))
+
+
+def _train(federation: Federation, config: RunConfig) -> Result:
+    n_features = next(iter(federation.sites.values())).n_features
+    zero = Moments.zero(N_CLASSES, n_features)
+    moments = federation.ask("moments", zero, check=check_moments)
+    class_weights = svm.balanced_weights(moments.class_weight)
+    feature_map = FeatureMap.principal(moments, config.components)
+    # A standardised view's norm is the root of the number of features, on average.
+    feature_map = replace(feature_map, clip=config.clip_features * float(np.sqrt(n_features)))
+    mapped = moments.mapped(feature_map.mean, feature_map.matrix)
+    if config.head == "svm":
+        fitted = _svm(federation, config, feature_map, mapped, class_weights)
+    else:
+        sites = MappedSites(federation, feature_map, class_weights, mapped)
+        fitted = Fitted(sites, _one_shot(config, mapped), PLAIN, {})
+    weights = _without_absent(fitted.weights, class_weights)
+    variance = np.diag(mapped.scatter()) / mapped.weight
+    # A component without variance, where records are fewer than components, tells no distance.
+    variance = np.where(variance > 1e-9 * variance.max(), variance, np.inf)
+    return Result(
+        LinearModel(
+            fitted.sites.feature_map, variance, weights[0], fitted.calibration, DIAGNOSES, config
+        ),
+        fitted.sites.evaluate(weights, fitted.calibration),
+        fitted.sites.evaluate(weights, PLAIN),
+        fitted.details,
+    )
+
+
+def _without_absent(weights: Floats, class_weights: Floats) -> Floats:
+    """Return the weights with those of classes that no site has set to never win."""
+    never = np.append(np.zeros(weights.shape[-1] - 1), NEVER)
+    return np.where(class_weights[:, None] > 0, weights, never)
+
+
+def _one_shot(config: RunConfig, moments: Moments) -> Floats:
+    """Solve ridge or LDA from the moments; the sites are asked nothing further."""
+    solved = ridge(moments, config.alpha) if config.head == "ridge" else lda(moments)
+    coefficients, intercepts = solved
+    return np.hstack([coefficients, intercepts[:, None]])[None]
+
+
+def _svm(
+    federation: Federation,
+    config: RunConfig,
+    feature_map: FeatureMap,
+    moments: Moments,
+    class_weights: Floats,
+) -> Fitted:
+    """Choose C (and the kernel's width) by cross-validation, then solve to the tolerance."""
+    candidates: list[Candidate] = []
+    for rbf in _feature_maps(config, feature_map, moments):
+        sites = MappedSites(federation, rbf, class_weights, moments)
+        candidates += _path(sites, config, svm.Preconditioner(sites.moments, class_weights))
+    # max keeps the first of equals, the smoothest: C ascends.
+    best = max(candidates, key=lambda candidate: candidate.balanced_accuracy)
+    start = best.weights.mean(axis=0, keepdims=True)
+    solution = svm.solve(
+        best.sites.hinge, start, best.preconditioner, best.c, config.tolerance, config.max_rounds
+    )
+    reached = float(solution.gradient_norm.max())
+    if reached > config.tolerance:
+        _log.warning("stopped after %d rounds at a gradient of %.1e", solution.rounds, reached)
+    details = {
+        "choice": [candidate.describe() for candidate in candidates],
+        "chosen": best.describe(),
+        "rounds": solution.rounds,
+        "gradient_norm": reached,
+    }
+    calibrated = best.sites.calibrate(_without_absent(best.weights, class_weights))
+    return Fitted(best.sites, solution.x[None], calibrated, details)
+
+
+def _feature_maps(
+    config: RunConfig, feature_map: FeatureMap, moments: Moments
+) -> Iterator[FeatureMap]:
+    """Yield the maps to choose from: one for the linear kernel, one for each RBF width."""
+    if config.kernel == "linear":
+        yield feature_map
+        return
+    norm = np.sqrt(np.trace(moments.scatter()) / moments.weight)
+    for width in config.widths:
+        fourier = FourierMap(config.fourier, float(width * norm), config.seed)
+        yield replace(feature_map, fourier=fourier)
+
+
+def _path(
+    sites: MappedSites, config: RunConfig, preconditioner: svm.Preconditioner
+) -> Iterator[Candidate]:
+    """Fit every C without one fold each, all folds in the same rounds, from small C to large."""
+    strengths = sorted(config.c)
+    weights = np.repeat(preconditioner.start(strengths[0])[None], config.folds, axis=0)
+    for c in strengths:
+        solution = svm.solve(
+            sites.hinge, weights, preconditioner, c, _CHOICE_TOLERANCE, config.max_rounds
+        )
+        weights = solution.x.reshape(weights.shape)
+        score = Metrics.compute(sites.evaluate(weights, PLAIN).total).balanced_accuracy
+        yield Candidate(c, sites, preconditioner, weights, score)

@@ -1,0 +1,134 @@
+"""How far a long run is: a bar on a terminal, lines in the log, files in the run folder."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import ExitStack
+from statistics import fmean
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from server.run.run import RunFolder
+
+TENSORBOARD_FOLDER = "tensorboard"
+TRAINING_FILE = "training.jsonl"
+
+_RECENT = 10
+"""Rounds that the time left is estimated from: the first of a stage may fill caches."""
+
+_SHOWN = ("loss", "balanced_accuracy")
+"""Facts beside the bar, which is to have room in 80 columns."""
+
+_log = logging.getLogger(__name__)
+
+
+class Progress:
+    """Tells of each round; to be entered, so that the bar and the event file are closed.
+
+    A round is to be told of before the checkpoint after it: if the run is killed between the
+    two, the round is repeated and its first telling dropped, and every round is kept once.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Gets ``training.jsonl`` and, if asked for, event files.
+    rounds : int
+        Rounds of the whole run.
+    tensorboard : bool
+        Whether to write event files for TensorBoard.
+    done : int, default 0
+        Rounds that the checkpoint holds; what was told of later ones is dropped.
+    """
+
+    def __init__(self, folder: RunFolder, rounds: int, tensorboard: bool, done: int = 0) -> None:
+        self._folder, self._rounds = folder, rounds
+        self._stage = ""
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._latest: dict[str, float] = {}
+        self._closing = ExitStack()
+        self._bar = self._closing.enter_context(_bar(rounds, done))
+        self._events = None
+        if tensorboard:
+            self._events = self._closing.enter_context(_event_file(folder, done))
+        folder.trim(TRAINING_FILE, done)
+        self._then = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if not self._bar.disable:
+            self._closing.enter_context(logging_redirect_tqdm())  # lines go above the bar
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._closing.close()
+
+    def round(self, number: int, stage: str, facts: Mapping[str, float | None]) -> None:
+        """Tell of a finished round.
+
+        Parameters
+        ----------
+        number : int
+            Its number in the whole run, from 0.
+        stage : str
+            Its stage.
+        facts : mapping of str to float or None
+            What was measured, by name; None for what was not.
+        """
+        seconds = self._lap(stage)
+        left = f"{fmean(self._recent) * (self._rounds - number - 1):.0f} s left"
+        known = {name: value for name, value in facts.items() if value is not None}
+        line = {"round": number + 1, "stage": stage, "seconds": round(seconds, 4), **facts}
+        self._folder.append(TRAINING_FILE, line)
+        if self._events is not None:
+            for name, value in known.items():
+                self._events.add_scalar(name, value, number + 1)
+        text = ", ".join([*_texts(known), f"{seconds:.1f} s", f"about {left}"])
+        _log.info("round %d of %d, stage %s: %s", number + 1, self._rounds, stage, text)
+        self._latest |= {name: known[name] for name in _SHOWN if name in known}
+        self._bar.n = number + 1
+        self._bar.set_description_str(", ".join([f"stage {stage}", left, *_texts(self._latest)]))
+
+    def _lap(self, stage: str) -> float:
+        """Return the seconds since the last round, and remember them for rounds like it."""
+        now = time.monotonic()
+        seconds, self._then = now - self._then, now
+        if stage != self._stage:
+            self._stage = stage
+            self._recent.clear()
+        self._recent.append(seconds)
+        return seconds
+
+
+def _bar(rounds: int, done: int) -> Any:
+    """Return a bar that is shown where standard error is a terminal."""
+    return tqdm(
+        total=rounds,
+        initial=done,
+        disable=None,
+        dynamic_ncols=True,
+        bar_format="{n_fmt}/{total_fmt} |{bar}| {desc}",
+    )
+
+
+def _event_file(folder: RunFolder, done: int) -> Any:
+    """Return a writer of a new event file that replaces what others say of rounds not done."""
+    from tensorboardX import SummaryWriter  # it imports PyTorch
+
+    return SummaryWriter(
+        str(folder.path / TENSORBOARD_FOLDER),
+        purge_step=done + 1,
+        flush_secs=1,  # what a killed run may lose
+        filename_suffix=f".{done}",  # two files of one second would overwrite each other
+    )
+
+
+def _texts(facts: Mapping[str, float]) -> list[str]:
+    return [f"{name.replace('_', ' ')} {value:.3g}" for name, value in facts.items()]

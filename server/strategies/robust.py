@@ -1,0 +1,205 @@
+"""The mean of the sites' changes, where some sites may be hostile.
+
+Everything that is averaged is defended, each kind by itself: the weights, SGD's momentum,
+SCAFFOLD's controls. Together in one vector the largest kind would decide alone who is near whom;
+under the weights' decision alone, lies about a momentum would pass.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, MultiKrum
+from numpy.typing import NDArray
+
+from common.config.robust_config import RobustConfig
+from common.errors import QuorumError
+from common.finetune.finetune import Update
+from common.finetune.imbalance import ClassCounts
+from server.federation.federation import Answers
+from server.strategies.aggregation import only_warnings, reply
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Tensors = dict[str, NDArray[np.float32]]
+
+
+class Defence:
+    """What a coordinator that sees each site's answer does against ``hostile`` ones.
+
+    The rules are Flower's: the coordinate-wise median and trimmed mean (Yin et al., "Byzantine-
+    robust distributed learning", ICML 2018), Krum and Multi-Krum (Blanchard et al., "Machine
+    learning with adversaries", NIPS 2017), the latter of as many sites as Damaskinos et al.,
+    "AggregaThor", SysML 2019, n - f - 2.
+    """
+
+    def __init__(self, config: RobustConfig) -> None:
+        self._config = config
+
+    def check(self, sites: int) -> None:
+        """Refuse a rule that so few sites do not leave what its theorem needs.
+
+        Raises
+        ------
+        QuorumError
+            If there are too few.
+        """
+        rule, hostile = self._config.robust, self._config.hostile
+        if sites < (needed := least_sites(self._config)):
+            raise QuorumError(
+                f"'robust' is {rule} against {hostile} hostile sites, which takes {needed} sites "
+                f"that train, and there are {sites}; lower 'hostile' or add sites"
+            )
+
+    def mean(self, updates: Answers[Update]) -> Tensors:
+        """Return the sites' changes of all tensors by name, averaged.
+
+        Raises
+        ------
+        QuorumError
+            If too few sites trained.
+        """
+        if not self._config.defended or not updates.total.weight:
+            return updates.total.mean()
+        trained = [update for update in updates.apart.values() if update.weight > 0]
+        self.check(len(trained))
+        weights = self._capped(np.array([float(update.weight) for update in trained]))
+        found: Tensors = {}
+        for names in _kinds(updates.total.tensors):
+            changes = {name: np.stack([u.change(name) for u in trained]) for name in names}
+            found |= self._aggregate(changes, weights)
+        return found
+
+    def counts(self, answers: Answers[ClassCounts]) -> Ints:
+        """Return the images of each class (n_classes,) over all sites: pace, and class weights.
+
+        With f hostile sites, none counts more of a class, nor more in all, than the site with the
+        (f+1)-th most: then some honest site has as many, whoever lies.
+
+        Raises
+        ------
+        QuorumError
+            If too few sites answered.
+        """
+        if not self._config.hostile:
+            return answers.total.images
+        self.check(len(answers.apart))
+        each = np.stack([answer.images for answer in answers.apart.values()])
+        classes = self._truncated(each).sum(axis=0)
+        images = self._truncated(each.sum(axis=1)).sum()
+        return np.asarray(np.rint(classes * (images / max(classes.sum(), 1))), np.int64)
+
+    def _truncated(self, counts: Ints) -> Ints:
+        """Lower counts (n, ...) that are above those of the site with the (f+1)-th most."""
+        most: Ints = np.sort(counts, axis=0)[-(self._config.hostile + 1)]
+        return np.asarray(np.minimum(counts, most))
+
+    def _capped(self, weights: Floats) -> Floats:
+        """Return the weights (n,) of sites, under a rule none above the median.
+
+        Sites tell themselves how many images they have. The median of what they tell lies among
+        honest sites' numbers as long as most are honest. Truncation before a robust rule is due
+        to Portnoy, Tirosh, Hendler, "Towards federated learning with Byzantine-robust client
+        weighting", Applied Sciences 2022.
+        """
+        return np.minimum(weights, np.median(weights)) if self._config.hostile else weights
+
+    def _aggregate(self, changes: Tensors, weights: Floats) -> Tensors:
+        """Average changes (n, ...) of one kind of tensors."""
+        products = sum(_products(change) for change in changes.values())
+        factors = bound_norms(np.sqrt(np.diag(products)), self._config.norm_bound)
+        how = np.diag(factors)
+        if self._config.hostile and self._config.mixing:
+            how = mixing(products * np.outer(factors, factors), weights, self._config.hostile) @ how
+        votes = {
+            name: (how @ change.reshape(len(change), -1)).astype(np.float32).reshape(change.shape)
+            for name, change in changes.items()
+        }
+        return self._vote(votes, weights)
+
+    def _vote(self, votes: Tensors, weights: Floats) -> Tensors:
+        replies = [
+            reply({name: np.asarray(vote[i]) for name, vote in votes.items()}, float(weight))
+            for i, weight in enumerate(weights)
+        ]
+        with only_warnings():
+            arrays, _ = _flower(self._config, len(weights)).aggregate_train(0, replies)
+        assert arrays is not None
+        return {name: np.asarray(arrays[name].numpy(), np.float32) for name in votes}
+
+
+def least_sites(config: RobustConfig) -> int:
+    """Return how many sites a rule needs: 2f + 3 for Krum's Proposition 1, else 2f + 1."""
+    if config.robust == "none":
+        return 1
+    return 2 * config.hostile + (3 if config.robust.endswith("krum") else 1)
+
+
+def bound_norms(norms: Floats, bound: float) -> Floats:
+    """Return the factors (n,) that shrink changes with ``norms`` (n,) to the bound.
+
+    Parameters
+    ----------
+    bound : largest norm, as a multiple of the median of ``norms``; 0 for any.
+
+    References
+    ----------
+    Sun et al., "Can you really backdoor federated learning?", arXiv:1911.07963 (2019), section 4.
+    A fixed bound would be too large for late rounds or too small for early ones.
+    """
+    limit = bound * np.median(norms)
+    if not bound:
+        return np.ones_like(norms)
+    return np.divide(limit, norms, out=np.ones_like(norms), where=norms > limit)
+
+
+def mixing(products: Floats, weights: Floats, hostile: int) -> Floats:
+    """Return the matrix (n, n) that averages each site's change with its n - f - 1 nearest ones.
+
+    Parameters
+    ----------
+    products : (n, n) inner products of the changes.
+    weights : (n,) of the sites in these averages. The theorem is for equal ones.
+
+    References
+    ----------
+    Allouah et al., "Fixing by mixing: a recipe for optimal Byzantine ML under heterogeneity",
+    AISTATS 2023, algorithm 2 (nearest-neighbour mixing).
+    """
+    norms = np.diag(products)
+    distances = norms[:, None] + norms[None, :] - 2 * products
+    np.fill_diagonal(distances, -np.inf)
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, : len(products) - hostile]
+    matrix = np.zeros_like(products)
+    np.put_along_axis(matrix, nearest, weights[nearest], axis=1)
+    return np.asarray(matrix / matrix.sum(axis=1, keepdims=True))
+
+
+def _kinds(tensors: Iterable[str]) -> Iterable[list[str]]:
+    """Return the names of the weights, of the momentum and of the controls."""
+    kinds: dict[str, list[str]] = {}
+    for name in tensors:
+        kinds.setdefault(name.rpartition("/")[0], []).append(name)
+    return kinds.values()
+
+
+def _products(change: NDArray[np.float32]) -> Floats:
+    """Return the inner products (n, n) of n tensors, in double precision."""
+    flat = change.reshape(len(change), -1).astype(np.float64)
+    return np.asarray(flat @ flat.T)
+
+
+def _flower(config: RobustConfig, sites: int) -> FedAvg:
+    hostile = config.hostile
+    match config.robust:
+        case "median":
+            return FedMedian()
+        case "trimmed_mean":
+            # Of which Flower takes the whole part: exactly f on each side.
+            return FedTrimmedAvg(beta=(hostile + 0.25) / sites)
+        case "krum":
+            return MultiKrum(num_malicious_nodes=hostile)
+        case "multikrum":
+            chosen = sites - hostile - 2
+            return MultiKrum(num_malicious_nodes=hostile, num_nodes_to_select=chosen)
+        case _:
+            return FedAvg()

@@ -1,0 +1,162 @@
+"""The game of the one-run audit with a network that is trained privately from a module on.
+
+Canaries are loud activations at the cut, by chance, whose gradients are clipped and have little in
+common. What each adds the attacker computes for himself, by plain automatic differentiation.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional
+
+from client.methods.private import sample
+from client.methods.private_finetune import clipped
+from common.config.config import RunConfig
+from common.networks.network import DEVICE, shared_network, trunk
+from common.privacy.private import Units
+from common.privacy.private_finetune import CHUNK, Batch, OpenPart, open_part
+from server.methods.private import N_CLASSES, Arrays
+from server.methods.private_finetune import learn
+from simulations.audit.canaries import CANARIES, Evidence, deviation
+from simulations.audit.one_run import OneRun, judge
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_LOUD = 30.0
+"""Standard deviation of canaries: their gradients are to reach the clip."""
+
+_LARGEST = 2**27
+"""Of canaries times open weights: more gradients than that are not held in memory."""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Canaries (m, ...) at the cut, with labels and sites (m,)."""
+
+    X: NDArray[np.float32]
+    y: NDArray[np.int64]
+    site: NDArray[np.int64]
+
+    @classmethod
+    def draw(cls, m: int, shape: Sequence[int], sites: int, rng: np.random.Generator) -> Self:
+        """Draw canaries of a shape, at sites by chance."""
+        X = (_LOUD * rng.standard_normal((m, *shape))).astype(np.float32)
+        return cls(X, rng.integers(0, N_CLASSES, m), rng.integers(0, sites, m))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def select(self, chosen: Bools) -> "Activations":
+        """Return some of the canaries."""
+        return Activations(self.X[chosen], self.y[chosen], self.site[chosen])
+
+    def batches(self, rate: float) -> Iterator[Batch]:
+        """Draw each canary by itself, as a site does its units."""
+        drawn = np.flatnonzero(sample(len(self), rate))
+        for begin in range(0, len(drawn), CHUNK):
+            rows = drawn[begin : begin + CHUNK]
+            yield self.X[rows], self.y[rows]
+
+
+def audit_network(config: RunConfig, sites: int, m: int | None = None) -> OneRun:
+    """Play the game with a run of method private_finetune.
+
+    Parameters
+    ----------
+    m : number of canaries; None for as many as memory allows for.
+    """
+    part = open_part(config.backbone, config.weights, config.opens)
+    m = min(CANARIES, _LARGEST // len(part.pretrained)) if m is None else m
+    rng = np.random.default_rng([config.seed, 1])
+    canaries = Activations.draw(m, _shape_at_cut(config), sites, rng)
+    included = rng.random(m) < 0.5
+    channels = _channels(config, canaries, sites)
+    found = [Evidence.none(int(channel.sum())) for channel in channels]
+
+    def total(question: str, step: int, shape: tuple[int, ...], sent: Arrays) -> Floats:
+        sums = []
+        for number in range(sites):
+            own = canaries.select(included & (canaries.site == number))
+            units = Units.apart(np.zeros((len(own), 0)), own.y)
+            draw = partial(own.batches, config.rate)
+            noisy = clipped(config, units, question, sent, draw).noisy(config.honest)
+            sums.append(noisy.decoded())
+        seen = [np.sum(sums, axis=0)] if config.trust == "distributed" else sums
+        for i, channel in enumerate(channels):
+            new = _evidence(config, part, canaries.select(channel), question, sent, seen[i])
+            found[i] = found[i].plus(new, deviation(config, question, sites))
+        return np.asarray(sum(sums))
+
+    learn(total, part, config)
+    scores = np.zeros(m)
+    for channel, evidence in zip(channels, found, strict=True):
+        scores[channel] = evidence.scores()
+    return judge(scores, included, config.delta, "all sums of the run")
+
+
+def gradients(
+    part: OpenPart, weights: Floats, canaries: Activations, offset: Floats
+) -> NDArray[np.float32]:
+    """Return each canary's gradient of all open weights (m, size), by torch.func."""
+    part.load(weights)
+    added = torch.tensor(offset, dtype=torch.float32, device=DEVICE)
+
+    def loss(
+        opened: tuple[torch.Tensor, ...], x: torch.Tensor, label: torch.Tensor
+    ) -> torch.Tensor:
+        parameters = dict(zip(part.names, opened, strict=True))
+        logits: torch.Tensor = functional_call(part, parameters, x[None])
+        return functional.cross_entropy(logits + added, label[None])
+
+    opened = tuple(parameter.detach() for parameter in part.opened)
+    each = vmap(grad(loss), in_dims=(None, 0, 0))
+    rows = []
+    for begin in range(0, len(canaries), CHUNK):
+        chosen = slice(begin, begin + CHUNK)
+        x, label = (torch.tensor(a[chosen], device=DEVICE) for a in (canaries.X, canaries.y))
+        rows.append(torch.cat([g.flatten(1) for g in each(opened, x, label)], dim=1).cpu())
+    return np.asarray(torch.cat(rows).numpy())
+
+
+def _evidence(
+    config: RunConfig,
+    part: OpenPart,
+    canaries: Activations,
+    question: str,
+    sent: Arrays,
+    seen: Floats,
+) -> Evidence:
+    """Weigh one sum; in a step that samples, a canary is expected with its rate."""
+    energy = float((seen**2).sum())
+    if question == "overview":
+        own = np.equal.outer(canaries.y, np.arange(N_CLASSES)).astype(np.float64)
+        return Evidence(own @ own.T, own @ seen, energy, seen.size)
+    rows = gradients(part, sent["weights"], canaries, sent["offset"])
+    norms = np.linalg.norm(rows, axis=1)
+    shrink = (
+        sent["class_weight"][canaries.y] * config.clip_norm / np.maximum(norms, config.clip_norm)
+    )
+    rows *= config.rate * shrink[:, None].astype(np.float32)
+    gram, matched = rows @ rows.T, rows @ seen.astype(np.float32)
+    return Evidence(gram.astype(np.float64), matched.astype(np.float64), energy, seen.size)
+
+
+def _channels(config: RunConfig, canaries: Activations, sites: int) -> list[Bools]:
+    """Return which canaries each sum that is seen is of: one for all, or one for each site."""
+    if config.trust == "distributed":
+        return [np.ones(len(canaries), dtype=np.bool_)]
+    return [canaries.site == number for number in range(sites)]
+
+
+def _shape_at_cut(config: RunConfig) -> tuple[int, ...]:
+    network = shared_network(config.backbone, config.weights)
+    image = torch.zeros((1, 3, config.size, config.size), device=DEVICE)
+    with torch.inference_mode():
+        return tuple(trunk(network, [config.opens])(image)[0].shape[1:])

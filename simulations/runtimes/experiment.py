@@ -1,0 +1,105 @@
+"""Runs over many sites on one machine, in one process."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from flwr.app import UserConfig
+
+import client.app
+import server.app
+from client.site import site_folders
+from common.config.config import RunConfig
+from common.data.dataset import Dataset
+from common.data.splits import site_splits
+from common.errors import DataError, QuorumError
+from common.files import owned, whole_folder, write_atomically
+from server.run.run import METRICS_FILE, ROUNDS_FILE
+from simulations.data.partition import Scheme, check_sites, partition, write_site
+from simulations.runtimes.grid import Answer, run_in_process
+
+POOLED: Final = "pooled"
+_ASKED_FILE = "partition.json"
+
+
+def with_splits(data: Path, config: RunConfig) -> Dataset:
+    """Open pooled data with its test set and folds, which sites cut from it inherit."""
+    dataset = Dataset.open(data)
+    return dataset.with_splits(
+        site_splits(dataset, config.test_fraction, config.folds, config.seed)
+    )
+
+
+def make_sites(
+    dataset: Dataset,
+    out: Path,
+    scheme: Scheme | Literal["pooled"],
+    sites: int | None,
+    alpha: float,
+    seed: int,
+) -> None:
+    """Write one folder of links per site; ``pooled`` puts everything at one site.
+
+    A folder that holds the same partition already is kept, for a run that is started again; one
+    that another process is writing is waited for.
+
+    Raises
+    ------
+    DataError
+        If the partition is impossible, or ``out`` holds another one or was changed.
+    """
+    rows = hashlib.sha256(repr(dataset.images).encode()).hexdigest()
+    asked = json.dumps([str(dataset.folder.resolve()), rows, scheme, sites, alpha, seed])
+    if scheme == POOLED:
+        parts = {POOLED: np.arange(len(dataset))}
+    else:
+        parts = partition(dataset, scheme, sites, alpha, seed)
+    with owned(out, wait=True):
+        if out.exists():
+            kept = out / _ASKED_FILE
+            if not kept.exists() or kept.read_bytes() != asked.encode():
+                raise DataError(f"{out} holds another partition; name a new folder for the results")
+            check_sites(dataset, parts, out)
+            return
+        with whole_folder(out) as folder:
+            for name, indices in parts.items():
+                write_site(dataset.select(indices), folder / name, link=True)
+            write_atomically(folder / _ASKED_FILE, asked.encode())
+
+
+def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> dict[str, Any]:
+    """Run both apps in this process over the folders in ``config.sites``.
+
+    Parameters
+    ----------
+    sites_app : answers for the sites.
+
+    Returns
+    -------
+    The run's metrics, as written into its folder.
+
+    Raises
+    ------
+    QuorumError
+        If there are fewer sites than the run needs.
+    FedDermError
+        What the coordinator raised.
+    """
+    assert config.sites is not None
+    assert config.out is not None
+    n_sites = len(site_folders(config.sites))
+    needed = max(config.quorum, config.expected)
+    if n_sites < needed:  # in a deployment more might connect; here waiting would be in vain
+        raise QuorumError(f"{config.sites} has {n_sites} of the {needed} sites that are needed")
+    nodes: list[UserConfig] = [{"partition-id": i} for i in range(n_sites)]
+    run_in_process(server.app.app, sites_app, nodes, config.flat())
+    metrics: dict[str, Any] = json.loads((config.out / METRICS_FILE).read_text())
+    return metrics
+
+
+def rounds(run: Path) -> list[dict[str, Any]]:
+    """Return the log of a run, one entry a round."""
+    lines = (run / ROUNDS_FILE).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]

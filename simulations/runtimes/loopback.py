@@ -1,0 +1,190 @@
+"""A deployed federation on one machine: a server and a node for each site, as processes.
+
+What is started is what a hospital starts, over TLS and with keys; only the ports are free ones and
+the folders are filled in. Ended by their process groups when the object is left.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from client.operator.site_cli import identity_line
+from common.config.config import RunConfig
+from common.errors import FedDermError
+from common.flower_commands import flwr, flwr_environment
+from common.site_folder import FILE as SITE_FILE
+from server.deployment import deploy
+from server.run.run import ROUNDS_FILE
+from simulations.runtimes.flower import free_ports
+
+_FEDDERM = "from simulations.cli.cli import main; main()"
+_PATIENCE = 120.0
+_TRAINING = "train"
+
+
+class Loopback:
+    """The folders and processes of one federation.
+
+    Parameters
+    ----------
+    folder : new; everything lies in it.
+    data : folders of the sites' images, by name.
+    config : of the runs; its ``out`` is the name of the first one.
+    rules : keys of every site's file that differ from what :func:`deploy.init` writes.
+    address : of the server.
+    hosts : commands that start others on a host of their own, by the name of a site or
+        "coordinator"; where there is none, on this one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        data: Mapping[str, Path],
+        config: RunConfig,
+        rules: Mapping[str, Any] | None = None,
+        address: str = "127.0.0.1",
+        hosts: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.folder, self.sites = folder, list(data)
+        self.coordinator = folder / deploy.COORDINATOR
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs = folder / "logs"
+        port, *own = free_ports(1 + len(data))
+        self._hosts = hosts or {}
+        deploy.init(folder, self.sites, [address], port)
+        self.configure(config)
+        for (name, images), node_port in zip(data.items(), own, strict=True):
+            places = {"data": str(images.resolve()), "port": node_port, "seals": "seals"}
+            set_keys(self.site_file(name), {**places, **(rules or {})})
+        self._logs.mkdir()
+        peers = "".join(f"{identity_line(folder / name)}\n" for name in self.sites)
+        for name in self.sites:
+            (folder / name / "peers").write_text(peers)
+
+    def configure(self, config: RunConfig) -> None:
+        """Set what the next runs are to do."""
+        default = RunConfig().flat()
+        settings = {k: v for k, v in config.flat().items() if v != default[k] and k != "sites"}
+        file = self.coordinator / deploy.COORDINATOR_FILE
+        head = file.read_text().partition("\n[run]\n")[0]
+        file.write_text(
+            head + "\n[run]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in settings.items())
+        )
+
+    def site_file(self, name: str) -> Path:
+        """Return the file of a site's operator."""
+        return self.folder / name / SITE_FILE
+
+    def start_server(self) -> None:
+        """Start the server, and wait until all keys are registered."""
+        self._start(deploy.COORDINATOR, "deploy", "superlink", self.coordinator)
+        command = self._command(deploy.COORDINATOR, "deploy", "register", self.coordinator)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def start_node(self, name: str) -> None:
+        """Start a site's node."""
+        self._start(name, "site", "run", self.folder / name)
+
+    def wait_for_nodes(self, names: Collection[str]) -> None:
+        """Wait until as many nodes as there are names are connected.
+
+        Raises
+        ------
+        FedDermError
+            If they are not within two minutes.
+        """
+        end = time.monotonic() + _PATIENCE
+        while (online := self.online()) < len(names):
+            if time.monotonic() > end:
+                raise FedDermError(
+                    f"{online} of {len(names)} nodes are connected; see {self._logs}"
+                )
+            time.sleep(0.5)
+
+    def online(self) -> int:
+        """Return how many nodes the server believes to be connected."""
+        environment = flwr_environment(self.coordinator / "flwr")
+        listing = flwr(environment, "supernode", "list", deploy.COORDINATOR, "--format", "json")
+        nodes = json.loads(listing.stdout[listing.stdout.index("{") :])["nodes"]
+        return sum(node["status"] == "online" for node in nodes)
+
+    def start_training(self) -> "subprocess.Popen[bytes]":
+        """Start a training, and return its process."""
+        return self._start(_TRAINING, "deploy", "train", self.coordinator)
+
+    def wait_for_round(self, out: str, question: str) -> None:
+        """Wait until a run's log has a round of a question.
+
+        Raises
+        ------
+        FedDermError
+            If it has none within two minutes.
+        """
+        file, end = self.coordinator / out / ROUNDS_FILE, time.monotonic() + _PATIENCE
+        while not (file.exists() and f'"question": "{question}"' in file.read_text()):
+            if time.monotonic() > end:
+                raise FedDermError(f"no round '{question}' in {file}; see {self._logs}")
+            time.sleep(0.1)
+
+    def log(self, name: str) -> str:
+        """Return what a process has written."""
+        return (self._logs / f"{name}.log").read_text(errors="replace")
+
+    def kill(self, name: str) -> None:
+        """End a process and those that it started, at once, as a power cut does."""
+        _kill_group(self._processes.pop(name))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for name in list(self._processes):
+            self.kill(name)
+
+    def _start(self, name: str, *arguments: object) -> "subprocess.Popen[bytes]":
+        command = self._command(name, *arguments)
+        with self._log_file(name) as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        self._processes[name] = process
+        return process
+
+    def _command(self, name: str, *arguments: object) -> list[str]:
+        host = self._hosts.get(deploy.COORDINATOR if name == _TRAINING else name, ())
+        return [*host, sys.executable, "-c", _FEDDERM, *map(str, arguments)]
+
+    def _log_file(self, name: str) -> IO[bytes]:
+        return (self._logs / f"{name}.log").open("ab")
+
+
+def set_keys(file: Path, values: Mapping[str, Any]) -> None:
+    """Change keys in a TOML file that has each of them on a line of its own."""
+    text = file.read_text(encoding="utf-8")
+    for key, value in values.items():
+        # Not as a template: a path may hold what that would read as one.
+        line = re.compile(rf"(?m)^{key} = .*$")
+        text, found = line.subn(f"{key} = {json.dumps(value)}".replace("\\", r"\\"), text, count=1)
+        assert found, key
+    file.write_text(text, encoding="utf-8")
+
+
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    # Flower's processes start groups of their own, but watch for the end of who started them.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,216 @@
+"""A study from its file to its figures: what is kept, what goes on, what is measured."""
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from common.data.dataset import Dataset
+from common.errors import ConfigError, DataError
+from common.files import make_folder, owned, write_atomically
+from common.verified import read_json, write_json
+from server.run.run import MODEL_FILE
+from simulations.study.analysis import (
+    ArmResult,
+    Comparison,
+    Judge,
+    Predictions,
+    by_site,
+    compare_pairs,
+)
+from simulations.study.cells import Cell, arms, fingerprint, plan
+from simulations.study.cost import RouteCost, measure_route, warm_up
+from simulations.study.schedule import failure, finished, run_cells
+from simulations.study.study import POOLED, Study
+from simulations.study.train_cell import PREDICTIONS_FILE, RESULT_FILE
+
+STATE_FILE = "study.json"
+COST_FILE = "cost.json"
+CELLS_FOLDER = "cells"
+
+FEDERATION = "against pooled data"
+ROUTES = "between routes"
+
+_PACKAGES = ("fedderm", "flwr", "numpy", "onnxruntime", "scikit-learn", "scipy", "torch")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that a report tells.
+
+    Attributes
+    ----------
+    about : data, fingerprint, versions and machine.
+    arms : in the order of the study file.
+    comparisons : of each arm with pooled data by the same route, and of the routes with each
+        other where the data lie alike.
+    costs : by route.
+    """
+
+    study: Study
+    about: Mapping[str, Any]
+    arms: Sequence[ArmResult]
+    comparisons: Sequence[Comparison]
+    costs: Mapping[str, RouteCost]
+
+
+def compare(data: Path, out: Path, study: Study, cache: Path, jobs: int) -> Findings:
+    """Train what is not trained yet, and judge everything.
+
+    A study that was stopped goes on when it is started again, with arms added to its file if need
+    be; cells that failed are tried again.
+
+    Parameters
+    ----------
+    out : folder of the study, made if needed.
+    cache : folder of features, shared by all runs.
+    jobs : cells side by side; 0 trains nothing and judges what is there.
+
+    Raises
+    ------
+    ConfigError
+        If the study is impossible with this data, or ``out`` holds another one.
+    DataError
+        If the data cannot be used, ``out`` holds anything else, or no cell has a model.
+    BusyError
+        If another process trains it.
+    """
+    dataset = Dataset.open(data)
+    cells = plan(study, dataset)
+    # What is there may be reported while it is trained.
+    with owned(out) if jobs else nullcontext():
+        return _compare(dataset, out, study, cache, jobs, cells)
+
+
+def _compare(
+    dataset: Dataset, out: Path, study: Study, cache: Path, jobs: int, cells: Sequence[Cell]
+) -> Findings:
+    about = _about(dataset)
+    _begin(out, study, about)
+    folders = {out / CELLS_FOLDER / cell.name: cell for cell in cells}
+    if jobs:
+        _warm_up(dataset, study, cache, folders)
+        run_cells(study, dataset.folder, cache.expanduser(), folders, jobs)
+    results = list(_results(study, dataset, folders))
+    if not any(result.resampled for result in results):
+        reasons = [r for result in results for r in result.failures.values()]
+        raise DataError(f"no cell of {out} has a model: {reasons[0] if reasons else 'none ran'}")
+    costs = _costs(dataset, study, cache, out, folders)
+    return Findings(study, about, results, _comparisons(study, results), costs)
+
+
+def _about(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "data": str(dataset.folder),
+        "images": len(dataset),
+        "lesions": len(dataset.by_lesion.sizes),
+        "synthetic": dataset.synthetic,
+        "fingerprint": fingerprint(dataset),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+    }
+
+
+def _begin(out: Path, study: Study, about: Mapping[str, Any]) -> None:
+    """Write what the study rests on, or check that the folder's cells rest on the same.
+
+    Arms, routes, spreads and scales may be added; those that the folder knows are as they were.
+    """
+    values = study.model_dump(mode="json", exclude={"arms", "scales"})
+    named = {
+        **{f"route {name}": route for name, route in values.pop("routes").items()},
+        **{f"spread {name}": spread for name, spread in values.pop("spreads").items()},
+    }
+    asked = {**named, **values, **{key: about[key] for key in ("fingerprint", "versions")}}
+    held, file = asked, out / STATE_FILE
+    if file.exists():
+        try:
+            held = named | json.loads(file.read_text(encoding="utf-8"))
+            changed = next((key for key in asked if held[key] != asked[key]), None)
+        except (ValueError, LookupError, TypeError) as error:
+            raise DataError(f"{file} cannot be read; name a new folder") from error
+        if changed:
+            raise ConfigError(
+                f"{out} holds a study whose {changed} is {held[changed]!r}, not "
+                f"{asked[changed]!r}; start it as it was or name a new folder"
+            )
+    else:
+        make_folder(out, STATE_FILE)
+    write_atomically(file, (json.dumps(held, indent=1) + "\n").encode())
+
+
+def _warm_up(dataset: Dataset, study: Study, cache: Path, folders: Mapping[Path, Cell]) -> None:
+    """Compute features once, before cells that run side by side would each begin to."""
+    for route in dict.fromkeys(c.arm.route for f, c in folders.items() if not finished(f)):
+        _log.info("%s: features of %d images", route, len(dataset))
+        warm_up(dataset, study.config(route).model_copy(update={"cache": cache}))
+
+
+def _results(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> Iterator[ArmResult]:
+    judge = Judge(study.seed, study.resamples)
+    for arm in arms(study, dataset):
+        own = {cell.fold: folder for folder, cell in folders.items() if cell.arm == arm}
+        done = {fold: folder for fold, folder in own.items() if finished(folder)}
+        failures = {f: why for f, folder in own.items() if (why := failure(folder)) is not None}
+        found = {fold: Predictions.load(f / PREDICTIONS_FILE) for fold, f in done.items()}
+        yield ArmResult(
+            arm,
+            cells={fold: read_json(f / RESULT_FILE) for fold, f in done.items()},
+            predictions=found,
+            resampled={fold: judge.measure(fold, said) for fold, said in found.items()},
+            sites=dict(by_site(judge, Predictions.join(list(found.values())))) if found else {},
+            failures=failures,
+            missing=[fold for fold in own if fold not in done and fold not in failures],
+        )
+
+
+def _comparisons(study: Study, results: Sequence[ArmResult]) -> list[Comparison]:
+    known = [result for result in results if result.resampled]
+    pooled = {
+        (r.arm.route, r.arm.scale): r for r in known if study.spreads[r.arm.spread].scheme == POOLED
+    }
+    federation = [
+        (r, pooled[key])
+        for r in known
+        if (key := (r.arm.route, r.arm.scale)) in pooled and r is not pooled[key]
+    ]
+    routes = [
+        (second, first)
+        for i, first in enumerate(known)
+        for second in known[i + 1 :]
+        if first.arm[1:] == second.arm[1:]
+    ]
+    return [
+        *compare_pairs(FEDERATION, federation, study.margin, study.seed),
+        *compare_pairs(ROUTES, routes, study.margin, study.seed),
+    ]
+
+
+def _costs(
+    dataset: Dataset, study: Study, cache: Path, out: Path, folders: Mapping[Path, Cell]
+) -> dict[str, RouteCost]:
+    """Measure the routes that have a model, once; what was measured before is kept."""
+    file = out / COST_FILE
+    kept = read_json(file) if file.exists() else {}
+    costs = {route: _cost(values) for route, values in kept.items()}
+    for folder, cell in folders.items():
+        if cell.arm.route not in costs and finished(folder):
+            config = study.config(cell.arm.route).model_copy(update={"cache": cache})
+            model = folder / "run" / MODEL_FILE
+            costs[cell.arm.route] = measure_route(dataset, config, model)
+    values = {route: asdict(cost) for route, cost in costs.items()}
+    write_json(file, values)
+    return costs
+
+
+def _cost(values: Mapping[str, Any]) -> RouteCost:
+    latency = {int(batch): seconds for batch, seconds in values["latency"].items()}
+    return RouteCost(**{**values, "latency": latency})

@@ -1,0 +1,314 @@
+"""The tables of a study: for people, and every number in one tidy list."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from common.data.dataset import DIAGNOSES
+from common.text import printable
+from server.run.card import markdown_table
+from simulations.study.analysis import ArmResult, Comparison, Ints, points
+from simulations.study.comparison import FEDERATION, ROUTES, Findings
+from simulations.study.cost import ArmCost, arm_cost
+from simulations.study.measures import PER_CLASS, SCALARS
+from simulations.study.report.charts import full
+
+Row = Sequence[str]
+
+TIDY = ("kind", "name", "metric", "statistic", "value")
+"""Columns of the list of every number."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text: the first cell of a row is its name."""
+
+    title: str
+    header: Row
+    rows: Sequence[Row]
+    note: str = ""
+
+    def markdown(self) -> str:
+        """Return it as Markdown, under its title."""
+        parts = (f"## {self.title}", markdown_table(self.header, self.rows), self.note)
+        return "\n\n".join(part for part in parts if part)
+
+
+def tables(findings: Findings) -> list[Table]:
+    """Return the tables of a study, those without a row left out."""
+    found = (
+        _quality(findings),
+        _spread_over_folds(findings),
+        *_per_class(findings),
+        _differences(findings, FEDERATION, "Federated and alone, against pooled data"),
+        _differences(findings, ROUTES, "One route against the other"),
+        *_sites(findings),
+        _arm_costs(findings),
+        _route_costs(findings),
+        _curve(findings),
+        _unfinished(findings),
+    )
+    return [table for table in found if table.rows]
+
+
+def tidy(findings: Findings) -> Iterator[tuple[str, str, str, str, Any]]:
+    """Yield every number once, in the columns ``TIDY``."""
+    for result in findings.arms:
+        name = result.arm.name
+        for metric, value in result.metrics.items():
+            for statistic in ("mean", "sd", "low", "high"):
+                yield "arm", name, metric, statistic, getattr(value, statistic)
+            for fold, single in zip(result.resampled, value.folds, strict=True):
+                yield "arm", name, metric, f"fold {fold}", single
+        if result.resampled:
+            yield from _confusion("confusion", name, result.counts.confusion)
+        for site, quality in result.sites.items():
+            place = f"{name} at {site}"
+            yield "site", place, "test images", "", quality.images
+            yield "site", place, "test lesions", "", quality.lesions
+            for metric, bounded in quality.metrics.items():
+                for statistic, number in bounded._asdict().items():
+                    yield "site", place, metric, statistic, number
+            yield from _confusion("site confusion", place, quality.confusion)
+        cost = arm_cost(result, findings.costs)
+        for metric, number in ({} if cost is None else asdict(cost)).items():
+            yield "cost", name, metric, "mean over folds", number
+    for comparison in findings.comparisons:
+        name = f"{comparison.first} minus {comparison.second}"
+        for metric, number in asdict(comparison).items():
+            if isinstance(number, tuple):
+                for bound, end in zip(number, ("low", "high"), strict=True):
+                    yield "difference", name, metric, end, bound
+            elif isinstance(number, float | int):
+                yield "difference", name, metric, "", number
+    for route, measured in findings.costs.items():
+        for metric, number in asdict(measured).items():
+            pairs = number.items() if isinstance(number, dict) else [("", number)]
+            for statistic, single in pairs:
+                yield "route", route, metric, str(statistic), single
+
+
+def _confusion(kind: str, name: str, counts: Ints) -> Iterator[tuple[str, str, str, str, Any]]:
+    for true, row in zip(DIAGNOSES, counts.tolist(), strict=True):
+        for called, count in zip(DIAGNOSES, row, strict=True):
+            yield kind, name, f"{true} called {called}", "images", count
+
+
+def _quality(findings: Findings) -> Table:
+    return Table(
+        "Quality",
+        ("arm", *SCALARS.values()),
+        [(r.arm.name, *(_estimate(r, metric) for metric in SCALARS)) for r in full(findings)],
+        "Mean over folds, in brackets the 95 % interval of a bootstrap over lesions, within class "
+        "and fold; the calibration error of a resample is larger on average than that of the data. "
+        "Brier scores are sums over the classes, in [0, 2].",
+    )
+
+
+def _spread_over_folds(findings: Findings) -> Table:
+    return Table(
+        "Standard deviation over folds",
+        ("arm", "folds", *SCALARS.values()),
+        [
+            (r.arm.name, str(len(r.resampled)), *(_number(r.metrics[m].sd) for m in SCALARS))
+            for r in full(findings)
+        ],
+    )
+
+
+def _per_class(findings: Findings) -> Iterator[Table]:
+    for metric, title in PER_CLASS.items():
+        rows = [
+            (r.arm.name, *(_estimate(r, f"{metric}/{dx}") for dx in DIAGNOSES))
+            for r in full(findings)
+        ]
+        yield Table(f"{title} by diagnosis", ("arm", *DIAGNOSES), rows)
+
+
+def _differences(findings: Findings, family: str, title: str) -> Table:
+    found = [c for c in findings.comparisons if c.family == family]
+    return Table(
+        title,
+        (
+            "arm",
+            "minus",
+            "balanced accuracy",
+            "90 % interval",
+            "p",
+            "p, Holm",
+            "p of equivalence, Holm",
+            "macro AUC",
+            "verdict",
+        ),
+        [_difference(c) for c in found],
+        f"Paired over the same lesions, 95 % intervals in brackets. {len(found)} tests are "
+        f"corrected together. Equal means within {points(findings.study.margin)} of "
+        "balanced accuracy: both one-sided tests of the bootstrap below 5 %. All of it says what "
+        "other lesions would change, not what training again would: a network's draws of batches "
+        "move its figures too.",
+    )
+
+
+def _difference(c: Comparison) -> Row:
+    inner = f"{c.inner[0]:+.3f} to {c.inner[1]:+.3f}"
+    return (
+        c.first,
+        c.second,
+        _signed(c.difference, c.interval),
+        inner,
+        f"{c.p:.4f}",
+        f"{c.p_adjusted:.4f}",
+        f"{c.p_equivalent_adjusted:.4f}",
+        _signed(c.auc, c.auc_interval),
+        c.verdict,
+    )
+
+
+def _sites(findings: Findings) -> Iterator[Table]:
+    arms = [r for r in full(findings) if r.sites]
+    sites = {site: quality for r in arms for site, quality in r.sites.items()}
+    for metric in ("balanced_accuracy", "macro_auc", "accuracy"):
+        yield Table(
+            f"{SCALARS[metric]} by site".capitalize().replace("auc", "AUC"),
+            ("arm", *(f"{site}, {quality.images} images" for site, quality in sites.items())),
+            [(r.arm.name, *(_site(r, site, metric) for site in sites)) for r in arms],
+            "On the lesions of each source, all folds together; means are over the diagnoses that "
+            "it has. The other metrics are in report.json and report.csv.",
+        )
+
+
+def _site(result: ArmResult, site: str, metric: str) -> str:
+    if site not in result.sites:
+        return "-"
+    value, low, high = map(_number, result.sites[site].metrics[metric])
+    return f"{value} ({low} to {high})"
+
+
+def _arm_costs(findings: Findings) -> Table:
+    rows, cores = [], set()
+    for result in full(findings):
+        cost, cell = arm_cost(result, findings.costs), next(iter(result.cells.values()))
+        told = ["-"] * 8 if cost is None else _told(cost)
+        rows.append((result.arm.name, str(cell["sites"]), *told))
+        cores |= {cell["cores"] for cell in result.cells.values()}
+    shown = " or ".join(map(str, sorted(cores)))
+    return Table(
+        "Cost of training",
+        (
+            "arm",
+            "sites",
+            "features, s",
+            "training at a site, s",
+            "waiting of a site, s",
+            "here in all, s",
+            "peak memory, MB",
+            "rounds",
+            "kB a site sends in a round",
+            "kB it receives",
+        ),
+        rows,
+        "Means over folds. Features: seconds to compute those of the training images, once, on all "
+        "cores. Training and waiting: of a site that has a machine of its own. Here in all: one "
+        "process, the sites one after the other, features read from disk. Training here had "
+        f"{shown} of {findings.about['machine']} for a process, others beside it. Arms "
+        "interrupted in every fold have no figures.",
+    )
+
+
+def _told(cost: ArmCost) -> Row:
+    memory = "-" if cost.peak_memory is None else f"{cost.peak_memory / 1e6:.0f}"
+    seconds = (f"{value:.1f}" for value in (cost.features, cost.training, cost.waiting, cost.wall))
+    sent = (f"{value / 1e3:.1f}" for value in (cost.up, cost.down))
+    return (*seconds, memory, f"{cost.rounds:.0f}", *sent)
+
+
+def _route_costs(findings: Findings) -> Table:
+    rows = []
+    for route, cost in findings.costs.items():
+        times = [cost.latency[batch] for batch in (1, 32)]
+        rows.append(
+            (
+                route,
+                f"{times[0] * 1e3:.1f}",
+                f"{1 / times[0]:.1f}",
+                f"{32 / times[1]:.1f}",
+                f"{cost.model_bytes / 1e6:.2f}",
+                f"{cost.backbone_bytes / 1e6:.1f}",
+            )
+        )
+    return Table(
+        "Cost of a diagnosis",
+        (
+            "route",
+            "ms an image",
+            "images/s, batch 1",
+            "images/s, batch 32",
+            "model, MB",
+            "pretrained weights, MB",
+        ),
+        rows,
+        "From an image file's bytes to probabilities, all prediction views, on all cores.",
+    )
+
+
+def _curve(findings: Findings) -> Table:
+    curved = {r.arm[:3] for r in findings.arms if r.arm.scale < 1}
+    rows = [
+        (
+            f"{r.arm.route} {r.arm.data}",
+            f"{r.arm.scale:.0%}",
+            str(round(sum(c["training"]["lesions"] for c in r.cells.values()) / len(r.cells))),
+            _estimate(r, "balanced_accuracy"),
+            _estimate(r, "macro_auc"),
+        )
+        for r in findings.arms
+        if r.resampled and r.arm[:3] in curved
+    ]
+    return Table(
+        "Learning curves",
+        ("arm", "share", "training lesions", "balanced accuracy", "macro AUC"),
+        rows,
+        "A smaller share is part of the larger ones.",
+    )
+
+
+def _unfinished(findings: Findings) -> Table:
+    rows = [
+        (r.arm.name, str(fold), printable(f"failed: {why}"))
+        for r in findings.arms
+        for fold, why in r.failures.items()
+    ]
+    rows += [(r.arm.name, str(f), "not run yet") for r in findings.arms for f in r.missing]
+    rows += [
+        (r.arm.name, str(fold), printable(f"left out: {', '.join(sites)} {why}"))
+        for r in findings.arms
+        for fold, cell in r.cells.items()
+        for why, sites in _by_reason(cell["left_out"]).items()
+    ]
+    return Table(
+        "What is missing",
+        ("arm", "fold", "what and why"),
+        rows,
+        "The figures of an arm are means over the folds that have a model.",
+    )
+
+
+def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for site, why in left_out.items():
+        reasons.setdefault(why, []).append(site)
+    return reasons
+
+
+def _estimate(result: ArmResult, metric: str) -> str:
+    value = result.metrics[metric]
+    return f"{_number(value.mean)} ({_number(value.low)} to {_number(value.high)})"
+
+
+def _signed(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:+.3f} ({interval[0]:+.3f} to {interval[1]:+.3f})"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,213 @@
+"""One cell in a process of its own: ``python -m simulations.study.train_cell FOLDER CORE...``.
+
+So its peak memory is its own, its cores are the only ones it uses, and whatever ends it leaves the
+other cells alone.
+"""
+
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Message
+
+import client.app
+from common.data.dataset import Dataset
+from common.errors import DataError, FedDermError, described
+from common.files import owned
+from common.models.model_file import Model, load_model
+from common.statistics.calibration import probabilities
+from common.text import log_lines, printable
+from common.verified import write_json
+from common.wire.wire import unpack_values
+from server.run.run import METRICS_FILE, MODEL_FILE
+from simulations.data.partition import check_sites, write_sites
+from simulations.runtimes.experiment import rounds, simulate
+from simulations.study.analysis import Predictions
+from simulations.study.cells import Arm, Cell, cut
+from simulations.study.study import Study
+
+JOB_FILE = "job.json"
+RESULT_FILE = "result.json"
+PREDICTIONS_FILE = "predictions.npz"
+
+
+@dataclass
+class Stopwatch:
+    """The client app, with the seconds of every answer.
+
+    Attributes
+    ----------
+    joining : seconds in which sites read their features, and computed those that were not kept.
+    rounds : seconds of each site's answer, by its node, in each later round.
+    """
+
+    joining: float = 0.0
+    rounds: list[dict[int, float]] = field(default_factory=list)
+    _question: str = ""
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer as the client app does."""
+        started = time.perf_counter()
+        reply = client.app.app(message, context)
+        seconds = time.perf_counter() - started
+        question = str(unpack_values(message.content)["question"])
+        if question == "join":
+            self.joining += seconds
+            return reply
+        if question != self._question or context.node_id in self.rounds[-1]:
+            self._question = question
+            self.rounds.append({})
+        self.rounds[-1][context.node_id] = seconds
+        return reply
+
+    def split(self, wall: float, sites: int) -> dict[str, float]:
+        """Return where the time went.
+
+        Parameters
+        ----------
+        wall : seconds of the whole run, in which the sites answered one after the other.
+
+        Returns
+        -------
+        ``wall``; ``reading`` of features, all sites together; and what a site would see that had
+        a machine of its own, on average: ``training``, its answers, and ``waiting``, for the
+        slowest site of each round and for the coordinator.
+        """
+        answers = sum(sum(answered.values()) for answered in self.rounds)
+        slowest = sum(max(answered.values()) for answered in self.rounds)
+        training = answers / sites
+        coordinator = max(0.0, wall - answers - self.joining)
+        waiting = slowest - training + coordinator
+        return {
+            "wall": wall,
+            "reading": self.joining,
+            "training": training,
+            "waiting": waiting,
+        }
+
+
+def train(folder: Path, cores: int) -> None:
+    """Train the cell that ``job.json`` in a folder describes, and keep what came of it.
+
+    A cell that was interrupted goes on from the last round of its run; one that is finished
+    stays as it is. To be called by the owner of the folder alone.
+
+    Parameters
+    ----------
+    cores : how many this process has to itself, for the record.
+
+    Raises
+    ------
+    FedDermError
+        If there is no model.
+    """
+    if (folder / RESULT_FILE).exists():
+        return
+    job = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
+    study, cache = Study.model_validate(job["study"]), Path(job["cache"])
+    cell = Cell(Arm(*job["arm"]), job["fold"])
+    parts = cut(study, Dataset.open(job["data"]), cell)
+    held = {site: rows for site, rows in parts.parts.items() if len(rows)}
+    if not held:
+        raise DataError(f"{cell.arm.site} has no training lesion beside this fold's test lesions")
+    sites = folder / "sites"
+    if sites.exists():
+        check_sites(parts.training, held, sites)
+    else:
+        write_sites(parts.training, held, sites, link=True)
+    run = folder / "run"
+    config = study.config(cell.arm.route).model_copy(
+        update={"sites": sites.resolve(), "out": run, "cache": cache}
+    )
+    fresh, watch, started = not run.exists(), Stopwatch(), time.perf_counter()
+    simulate(config, watch)
+    seconds = watch.split(time.perf_counter() - started, len(held))
+    peak = _peak_memory()
+    model = load_model(run / MODEL_FILE, config.weights)
+    _keep_predictions(folder, model, parts.test, cache)
+    result = {
+        "training": {"images": len(parts.training), "lesions": len(parts.training.by_lesion.sizes)},
+        "sites": len(held),
+        "cores": cores,
+        **_told(run, dict.fromkeys(parts.parts.keys() - held.keys(), "has no training lesion")),
+        # An interrupted run was not watched to its end; nothing is made up for it.
+        "seconds": seconds if fresh else None,
+        "peak_memory": peak if fresh else None,
+        "model_bytes": (run / MODEL_FILE).stat().st_size,
+    }
+    shutil.rmtree(sites)
+    write_json(folder / RESULT_FILE, result)
+
+
+def _peak_memory() -> int | None:
+    """Return the most memory that this process had, in bytes; None where Linux does not tell.
+
+    What ``getrusage`` says includes the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
+
+
+def _keep_predictions(folder: Path, model: Model, test: Dataset, cache: Path) -> None:
+    """Write what the model says of the fold's test images, and the truth."""
+    scores = model.dataset_scores(test, cache)
+    said = Predictions(
+        image=np.array([image.image_id for image in test.images]),
+        lesion=test.lesions,
+        source=test.sources,
+        label=test.labels,
+        predicted=model.decide(scores),
+        probabilities=probabilities(scores, model.calibration),
+    )
+    said.save(folder / PREDICTIONS_FILE)
+
+
+def _told(run: Path, empty: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a run wrote of itself that a report tells.
+
+    Parameters
+    ----------
+    empty : why sites were not part of it, by name.
+    """
+    metrics = json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))
+    log = rounds(run)
+    return {
+        "left_out": {**metrics["data"]["left_out"], **empty},
+        "chosen": metrics["training"].get("chosen", {}),
+        "fit_rounds": metrics["training"].get("rounds", 0),
+        "rounds": len(log),
+        "bytes_up": sum(entry["bytes_up"] for entry in log),
+        "bytes_down": sum(entry["bytes_down"] for entry in log),
+    }
+
+
+def main(folder: str, *cores: str) -> None:
+    """Train a cell on these cores; the reason of a failure is the last line it says.
+
+    A cell whose study was killed may still be training: then its end is waited for.
+    """
+    if hasattr(os, "sched_setaffinity"):  # Linux only
+        os.sched_setaffinity(0, {int(core) for core in cores})
+    log_lines(logging.INFO, "%(levelname)s %(name)s: %(message)s")
+    with owned(Path(folder), wait=True):
+        try:
+            train(Path(folder), len(cores))
+        except (FedDermError, OSError) as error:
+            # No interruption: a run that goes on would ask anew what a site has refused.
+            for name in ("run", "sites"):
+                shutil.rmtree(Path(folder) / name, ignore_errors=True)
+            print(f"error: {printable(described(error))}", file=sys.stderr)
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

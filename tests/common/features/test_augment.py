@@ -1,0 +1,124 @@
+"""Views are pure functions of image, configuration, seed, content key and number."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from common.errors import ConfigError, DataError
+from common.features.augment import (
+    PREDICTION_VIEWS,
+    Augmentation,
+    augmented_view,
+    decode,
+    normalise,
+    prediction_view,
+)
+
+CONTENT = "ab" * 32
+STILL = Augmentation(least_crop=1, shift=0, brightness=0, contrast=0, saturation=0)
+
+
+def _image(width: int = 60, height: int = 45) -> Pillow.Image:
+    noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Pillow.fromarray(noise).resize((width, height))
+
+
+def _file(image: Pillow.Image, kind: str = "JPEG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def _view(
+    number: int, content: str = CONTENT, seed: int = 0, how: Augmentation | None = None
+) -> NDArray[np.uint8]:
+    how = how or Augmentation()
+    return np.asarray(augmented_view(_image(), content, number, seed, 32, how))
+
+
+def test_views_are_repeatable_in_any_order_and_thread() -> None:
+    alone = [_view(number) for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(_view, reversed(range(8))))
+    np.testing.assert_array_equal(alone, together[::-1])
+
+
+def test_number_seed_content_and_configuration_each_change_a_view() -> None:
+    views = [
+        _view(0),
+        _view(1),
+        _view(0, seed=1),
+        _view(0, content="cd" * 32),
+        _view(0, how=replace(Augmentation(), contrast=0.3)),
+    ]
+    assert len({view.tobytes() for view in views}) == len(views)
+
+
+def test_without_crop_and_colours_there_are_the_eight_symmetries_of_a_square() -> None:
+    image = _image(40, 40)
+    views = {
+        np.asarray(augmented_view(image, CONTENT, n, 0, 40, STILL)).tobytes() for n in range(100)
+    }
+    square = np.asarray(image)
+    turned = [np.rot90(square, quarter) for quarter in range(4)]
+    assert views == {t.tobytes() for t in turned} | {t[:, ::-1].tobytes() for t in turned}
+
+
+def test_crops_of_augmented_views_stay_near_the_centre() -> None:
+    image = Pillow.new("RGB", (600, 450))
+    image.paste((255, 255, 255), (270, 195, 330, 255))  # what every view must show
+    for number in range(200):
+        view = np.asarray(augmented_view(image, CONTENT, number, 0, 60, Augmentation()))
+        assert view.max() > 150, number
+
+
+def test_prediction_views_are_centre_crops_then_their_mirror_images() -> None:
+    image = _image(60, 40)
+    views = [np.asarray(prediction_view(image, n, 40)) for n in range(PREDICTION_VIEWS)]
+    half = len(views) // 2
+    np.testing.assert_array_equal(views[0], np.asarray(image.crop((10, 0, 50, 40))))
+    close = image.crop((20, 10, 40, 30)).resize((40, 40), Pillow.Resampling.BICUBIC)
+    np.testing.assert_array_equal(views[1], np.asarray(close))
+    for plain, mirrored in zip(views[:half], views[half:], strict=True):
+        np.testing.assert_array_equal(mirrored, plain[:, ::-1])
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 500), (500, 20), (7, 7)])
+def test_views_of_any_shape_are_square(width: int, height: int) -> None:
+    image = _image(width, height)
+    assert augmented_view(image, CONTENT, 0, 0, 32, Augmentation()).size == (32, 32)
+    assert prediction_view(image, 0, 32).size == (32, 32)
+
+
+def test_normalises_channels_first() -> None:
+    image = _image(4, 3)
+    values = normalise(image, (0.5, 0.4, 0.3), (0.5, 0.2, 0.1))
+    expected = (np.asarray(image) / 255 - [0.5, 0.4, 0.3]) / [0.5, 0.2, 0.1]
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values, expected.transpose(2, 0, 1), atol=1e-6)
+
+
+def test_decodes_large_files_at_a_scale_not_below_the_size() -> None:
+    assert decode(_file(_image(600, 450)), 224).size == (300, 225)
+    assert decode(_file(_image(600, 450)), 240).size == (600, 450)
+    assert decode(_file(_image().convert("L"), "PNG"), 32).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"least_crop": 0}, {"least_crop": 1.1}, {"shift": 1}, {"brightness": 1}, {"contrast": -0.1}],
+)
+def test_refuses_impossible_values(change: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(change))} is "):
+        Augmentation(**change)
+
+
+def test_refuses_what_is_no_image() -> None:
+    for data in (b"", b"GIF89a", _file(_image())[:200]):
+        with pytest.raises(DataError, match="cannot be decoded"):
+            decode(data, 32)

@@ -1,0 +1,112 @@
+"""What the coordinator solves equals scikit-learn's classifiers on the pooled records."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.utils.class_weight import compute_sample_weight
+
+from client.site import Records, Site, site_folders
+from common.config.config import RunConfig
+from common.errors import ConfigError
+from common.models.model import LinearModel
+from common.svm.feature_map import FourierMap
+from server.run.run import MODEL_FILE
+from simulations.runtimes.experiment import simulate
+from tests.sites import N_FEATURES, make_quick_sites
+
+VIEWS = np.random.default_rng(0).standard_normal((50, 1, N_FEATURES))
+COMPONENTS = 40
+
+
+@pytest.fixture(scope="module")
+def config(synthetic_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """Three sites, two views of each image."""
+    config = make_quick_sites(synthetic_folder, tmp_path_factory.mktemp("sites"), 3, views=2)
+    return config.model_copy(update={"components": COMPONENTS})
+
+
+@pytest.fixture(scope="module")
+def pooled(config: RunConfig) -> Records:
+    assert config.sites is not None
+    parts = [Site(folder, config).training_records() for folder in site_folders(config.sites)]
+    names = Records.__dataclass_fields__
+    together = {name: np.concatenate([vars(part)[name] for part in parts]) for name in names}
+    # scikit-learn would transform single precision in single precision.
+    return Records(**{**together, "X": together["X"].astype(np.float64)})
+
+
+def components(pooled: Records) -> Any:
+    pipeline = make_pipeline(StandardScaler(), PCA(COMPONENTS, svd_solver="full"))
+    return pipeline.fit(pooled.X)
+
+
+def train(config: RunConfig, out: Path, **settings: object) -> tuple[LinearModel, dict[str, Any]]:
+    run = config.model_copy(update={"out": out, **settings})
+    metrics = simulate(run)
+    return LinearModel.load(out / MODEL_FILE), metrics
+
+
+@pytest.mark.parametrize(
+    ("head", "reference"),
+    [("ridge", RidgeClassifier(alpha=7.0)), ("lda", LinearDiscriminantAnalysis(solver="lsqr"))],
+)
+def test_one_shot_heads_are_those_of_the_pooled_records(
+    config: RunConfig, pooled: Records, head: str, reference: Any, tmp_path: Path
+) -> None:
+    # A view weighs 1 / 2 and so does scikit-learn's, where weights matter: in the penalty.
+    weight = {"sample_weight": pooled.weight} if head == "ridge" else {}
+    Z = components(pooled)
+    reference.fit(Z.transform(pooled.X), pooled.y, **weight)
+    model, _ = train(config, tmp_path / "run", head=head, alpha=7.0)
+    expected = reference.decision_function(Z.transform(VIEWS[:, 0]))
+    np.testing.assert_allclose(model.scores(VIEWS), expected, rtol=0, atol=1e-8)
+
+
+def test_the_rbf_svm_is_that_of_the_pooled_records(
+    config: RunConfig, pooled: Records, tmp_path: Path
+) -> None:
+    model, metrics = train(config, tmp_path / "run", kernel="rbf", fourier=512, widths=(0.7, 1.4))
+    chosen = metrics["training"]["chosen"]
+    Z = components(pooled)
+    X = Z.transform(pooled.X)
+    norm = np.sqrt(np.mean((X**2).sum(axis=1)))
+    assert min(abs(chosen["width"] - w * norm) for w in (0.7, 1.4)) < 1e-9 * norm
+    assert len(metrics["training"]["choice"]) == 2 * len(config.c)
+    # The components' signs are free, and random frequencies are not: take the model's.
+    X, views = (model.feature_map.project(x) for x in (pooled.X, VIEWS[:, 0]))
+    fourier = FourierMap(512, chosen["width"], config.seed)
+    weight = pooled.weight * compute_sample_weight("balanced", pooled.y)
+    svc = LinearSVC(C=chosen["c"], dual=False, tol=1e-10, max_iter=100_000)
+    svc.fit(fourier.apply(X), pooled.y, sample_weight=weight)
+    expected: NDArray[np.float64] = svc.decision_function(fourier.apply(views))
+    np.testing.assert_allclose(model.scores(VIEWS), expected, rtol=0, atol=1e-6)
+
+
+def test_the_svm_of_clipped_features_is_that_of_the_pooled_clipped_ones(
+    config: RunConfig, pooled: Records, tmp_path: Path
+) -> None:
+    model, metrics = train(config, tmp_path / "run", clip_features=0.9)
+    X, views = (model.feature_map.project(x) for x in (pooled.X, VIEWS[:, 0]))
+    longest = 0.9 * np.sqrt(N_FEATURES)
+    norms = np.linalg.norm(X, axis=1)
+    assert (norms > longest).any()
+    assert (norms < longest).any()
+    X, views = (x * np.minimum(1, longest / np.linalg.norm(x, axis=1))[:, None] for x in (X, views))
+    weight = pooled.weight * compute_sample_weight("balanced", pooled.y)
+    svc = LinearSVC(C=metrics["training"]["chosen"]["c"], dual=False, tol=1e-10, max_iter=100_000)
+    svc.fit(X, pooled.y, sample_weight=weight)
+    np.testing.assert_allclose(model.scores(VIEWS), svc.decision_function(views), atol=1e-6)
+
+
+def test_one_shot_heads_refuse_to_clip() -> None:
+    with pytest.raises(ConfigError, match="'clip_features' is 1, but head lda is solved from"):
+        RunConfig.read({"clip_features": 1, "head": "lda"})

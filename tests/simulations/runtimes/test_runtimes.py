@@ -1,0 +1,111 @@
+"""The real apps give one model, in this process and under ``flwr run``."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.privacy.ledger import SEAL_FOLDER, Ledger
+from client.site import site_folders
+from common.config.config import RunConfig
+from common.errors import QuorumError
+from common.models.model import LinearModel
+from common.models.network_model import NetworkModel
+from server.run.progress import TRAINING_FILE
+from server.run.run import MODEL_FILE
+from simulations.runtimes.experiment import rounds, simulate
+from simulations.runtimes.flower import flwr_run
+from tests.finetuning import dealt, quick, small_dataset, spread
+from tests.sites import N_FEATURES, make_quick_sites
+from tests.watch import Watch
+
+ROOT = Path(__file__).parents[3]
+
+FLWR_RUN = """
+import json, sys
+from pathlib import Path
+from simulations.runtimes.flower import flwr_run
+app, settings, sites, home = sys.argv[1:]
+run = flwr_run(Path(app), json.loads(settings), int(sites), Path(home))
+sys.exit(run.stdout if run.returncode else 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def config(synthetic_folder, tmp_path_factory) -> RunConfig:
+    """Two sites that both runtimes wait for."""
+    config = make_quick_sites(synthetic_folder, tmp_path_factory.mktemp("sites"), 2)
+    return config.model_copy(update={"expected": 2, "quorum": 2, "c": (1e-4,)})
+
+
+def test_flwr_run_trains_the_model_of_the_in_process_run(config, tmp_path):
+    here = config.model_copy(update={"out": tmp_path / "here"})
+    simulate(here)
+    there = config.model_copy(update={"out": tmp_path / "there"})
+    watch = Watch(tmp_path / "watch")
+    settings = json.dumps(there.flat())
+    watch.run(sys.executable, "-c", FLWR_RUN, ROOT, settings, 2, tmp_path / "home")
+    assert [entry["question"] for entry in rounds(there.out)] == [
+        entry["question"] for entry in rounds(here.out)
+    ]
+    views = np.random.default_rng(0).standard_normal((50, 1, N_FEATURES))
+    found = LinearModel.load(there.out / MODEL_FILE)
+    expected = LinearModel.load(here.out / MODEL_FILE)
+    # Ray gives a site other numbers of threads: for large matrices, the last bits may differ.
+    np.testing.assert_allclose(found.scores(views), expected.scores(views), rtol=0, atol=1e-12)
+    # Ray neither listens to other machines nor asks them, and Flower calls nobody.
+    assert watch.reached() == set()
+    assert watch.left() == set()
+
+
+def test_so_it_does_with_fine_tuning(synthetic_folder, network_file, tmp_path):
+    spread(small_dataset(synthetic_folder), tmp_path, dealt(2))
+    config = quick(tmp_path, network_file, rounds=1, expected=2, quorum=2, personal=1)
+    here = config.model_copy(update={"out": tmp_path / "here", "cache": tmp_path / "cache-here"})
+    simulate(here)
+    there = config.model_copy(update={"out": tmp_path / "there"})
+    run = flwr_run(ROOT, there.flat(), sites=2, home=tmp_path / "home")
+    assert run.returncode == 0, run.stdout
+    found, expected = (
+        NetworkModel.load(each.out / MODEL_FILE, each.weights) for each in (there, here)
+    )
+    assert found.weights.keys() == expected.weights.keys()
+    for name, tensor in expected.weights.items():
+        np.testing.assert_array_equal(found.weights[name], tensor)
+    asked = [[entry["question"] for entry in rounds(each.out)] for each in (there, here)]
+    assert asked[0] == asked[1]
+    lines = [(each.out / TRAINING_FILE).read_text().splitlines() for each in (there, here)]
+    assert len(lines[0]) == len(lines[1]) == 3
+
+
+def test_a_private_run_is_paid_for_under_every_runtime(synthetic_folder, tmp_path):
+    base = make_quick_sites(synthetic_folder, tmp_path, 2)
+    private = {"method": "private", "epsilon": 4.0, "steps": 3, "projection": 16}
+    config = RunConfig.read({**base.flat(), **private, "expected": 2, "quorum": 2})
+    run = flwr_run(ROOT, {**config.flat(), "out": str(tmp_path / "run")}, 2, tmp_path / "home")
+    assert run.returncode == 0, run.stdout
+    assert LinearModel.load(tmp_path / "run" / MODEL_FILE).config.epsilon == 4
+    for folder in site_folders(config.sites):
+        account = Ledger(folder / "ledger", folder / "ledger" / SEAL_FOLDER).account()
+        assert account.spent == pytest.approx(4, abs=0.01)
+    with pytest.raises(QuorumError, match="does not allow 'overview and training'"):
+        simulate(config.model_copy(update={"out": tmp_path / "again"}))
+
+
+def test_a_secure_run_has_the_same_sums_under_every_runtime(synthetic_folder, tmp_path):
+    base = make_quick_sites(synthetic_folder, tmp_path, 3)
+    changes = {"head": "ridge", "secure": True, "expected": 3, "quorum": 3}
+    here, there = (
+        RunConfig.read({**base.flat(), **changes, "out": tmp_path / name})
+        for name in ("here", "there")
+    )
+    simulate(here)
+    run = flwr_run(ROOT, there.flat(), sites=3, home=tmp_path / "home")
+    assert run.returncode == 0, run.stdout
+    asked = [[entry["question"] for entry in rounds(each.out)] for each in (here, there)]
+    assert asked[0] == asked[1]
+    assert "secure.unmask" in asked[0]
+    found, expected = (LinearModel.load(each.out / MODEL_FILE) for each in (there, here))
+    np.testing.assert_allclose(found.weights, expected.weights, rtol=0, atol=1e-9)

@@ -1,0 +1,291 @@
+"""A study as a user asks for it: real cells in processes of their own, on synthetic images."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from common.data.dataset import DIAGNOSES, Dataset
+from simulations.cli.report import SYNTHETIC_NOTE
+from simulations.study.cells import arms, cut, plan
+from simulations.study.schedule import FAILURE_FILE, failure
+from simulations.study.study import Study
+from tests.commands import is_one_error
+
+
+def _json(out):
+    return json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_numbers_are_those_of_scikit_learn_on_the_saved_predictions(studied):
+    values = _json(studied.out)
+    judged = 0
+    for arm in values["arms"]:
+        folds = [_predictions(studied.out, arm, int(fold)) for fold in arm.get("cells", {})]
+        for name, single in _by_scikit_learn(folds).items():
+            found = arm["metrics"][name]
+            assert found["folds"] == pytest.approx(single, abs=1e-9), name
+            assert found["mean"] == pytest.approx(np.mean(single), abs=1e-9)
+            assert found["sd"] == pytest.approx(np.std(single, ddof=1), abs=1e-9)
+            assert found["low"] <= found["mean"] <= found["high"]
+            judged += 1
+        if folds:
+            label = np.concatenate([fold["label"] for fold in folds])
+            predicted = np.concatenate([fold["predicted"] for fold in folds])
+            matrix = metrics.confusion_matrix(label, predicted, labels=range(len(DIAGNOSES)))
+            assert arm["confusion"] == matrix.tolist()
+            assert matrix.sum() == values["about"]["images"]
+    assert judged > 20
+
+
+def _predictions(out, arm, fold):
+    share = "" if arm["scale"] == 1 else f"_{arm['scale']:.0%}".replace("%", "pc")
+    data = f"{arm['site']}_alone" if arm["site"] else arm["spread"]
+    folder = out / "cells" / f"{arm['route']}_{data}{share}_fold_{fold}"
+    with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _by_scikit_learn(folds):
+    found: dict[str, list[float]] = {}
+    for fold in folds:
+        label, predicted, p = (fold[k] for k in ("label", "predicted", "probabilities"))
+        present = np.unique(label)
+        areas = [metrics.roc_auc_score(label == c, p[:, c]) for c in present]
+        precisions = [metrics.average_precision_score(label == c, p[:, c]) for c in present]
+        single = {
+            "accuracy": metrics.accuracy_score(label, predicted),
+            "balanced_accuracy": metrics.balanced_accuracy_score(label, predicted),
+            "macro_f1": metrics.f1_score(label, predicted, labels=present, average="macro"),
+            "macro_auc": np.mean(areas),
+            "macro_average_precision": np.mean(precisions),
+            "brier": metrics.brier_score_loss(label, p, labels=range(len(DIAGNOSES))),
+        }
+        for name, value in single.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def test_every_arm_is_there_and_says_what_it_lacks(studied):
+    values, shown = _json(studied.out), (studied.out / "report.md").read_text()
+    study, dataset = Study.read(studied.file), Dataset.open(studied.data)
+    assert [arm["name"] for arm in values["arms"]] == [arm.name for arm in arms(study, dataset)]
+    # The site with four lesions can train no SVM; its arm has failed, and the others stand.
+    failed = {arm["name"]: arm["failures"] for arm in values["arms"] if arm["failures"]}
+    assert list(failed) == ["svm synth_d alone"]
+    for reason in failed["svm synth_d alone"].values():
+        assert "synth_d " in reason
+        assert f"failed: {reason}" in shown
+    natural = next(arm for arm in values["arms"] if arm["name"] == "svm natural")
+    for cell in natural["cells"].values():
+        assert list(cell["left_out"]) == ["synth_d"]
+    assert "| svm natural | 0 | left out: synth_d " in shown
+
+
+def test_the_federated_svm_is_equal_within_the_margin(studied):
+    """Over Dirichlet sites that all take part it is the pooled one, but for rounding."""
+    pairs = {(c["first"], c["second"]): c for c in _json(studied.out)["comparisons"]}
+    same = pairs["svm dirichlet", "svm pooled"]
+    assert same["difference"] == 0
+    assert same["p"] == 1
+    assert same["p_equivalent_adjusted"] < 0.05
+    assert same["verdict"] == "equal within 10 points"
+    assert ("net pooled", "svm pooled") in pairs
+    families = [c["family"] for c in pairs.values()]
+    assert set(families) == {"against pooled data", "between routes"}
+
+
+def test_costs_are_told_for_every_arm_and_route(studied):
+    values = _json(studied.out)
+    for arm in values["arms"]:
+        if "cost" in arm:
+            cost = arm["cost"]
+            assert all(cost[key] > 0 for key in ("features", "training", "wall", "up", "down"))
+            assert cost["waiting"] >= 0
+            assert 50e6 < cost["peak_memory"] < 5e9
+            assert cost["computing"] >= cost["features"] + cost["training"]
+    assert set(values["routes"]) == {"svm", "net"}
+    for route in values["routes"].values():
+        assert route["latency"]["1"] > 0
+        assert route["latency"]["32"] > route["latency"]["1"]
+
+
+def test_the_report_is_whole_and_says_what_it_is_made_of(studied):
+    values, page = _json(studied.out), (studied.out / "report.html").read_text()
+    first, *_ = (studied.out / "report.md").read_text().splitlines()
+    assert first == SYNTHETIC_NOTE
+    body = page.partition("<body>")[2].lstrip()
+    assert body.startswith(f'<p class="note">{SYNTHETIC_NOTE.strip("*")}</p>')
+    about = values["about"]
+    assert about["synthetic"] is True
+    assert about["command"].startswith("fedderm compare ")
+    for told in (about["command"], about["fingerprint"], *about["versions"].values()):
+        assert told in page
+    for title in ("Balanced accuracy", "ROC by diagnosis", "Reliability", "Learning curves"):
+        assert f'<div role="img" aria-label="{title}. ' in page
+    for title in ("Cost against quality", "By site"):
+        assert f'<div role="img" aria-label="{title}. ' in page
+    assert page.count("<svg") == page.count('role="img"') == 6
+    with (studied.out / "report.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    listed = {tuple(row.values())[:4]: row["value"] for row in rows}
+    assert len(listed) == len(rows)
+    pooled = next(arm for arm in values["arms"] if arm["name"] == "svm pooled")
+    mean = pooled["metrics"]["balanced_accuracy"]["mean"]
+    assert float(listed["arm", "svm pooled", "balanced_accuracy", "mean"]) == mean
+
+
+def test_no_run_of_a_cell_has_seen_its_test_lesions(studied):
+    """By the rows that its sites were given, which are kept while it is trained."""
+    study, dataset = Study.read(studied.file), Dataset.open(studied.data)
+    for cell in plan(study, dataset):
+        found = cut(study, dataset, cell)
+        folder = studied.out / "cells" / cell.name
+        if (folder / "result.json").exists():
+            told = json.loads((folder / "run" / "metrics.json").read_text())
+            images = sum(site["images"] for site in told["data"]["sites"].values())
+            assert images <= len(found.training)
+            assert told["overall"]["n"] == 0  # no test image was there to be scored
+            assert not (folder / "sites").exists()
+
+
+def test_a_stopped_study_goes_on_with_what_is_not_done(studied, tmp_path):
+    """One cell is killed, then all is stopped; what failed is tried again."""
+    out = tmp_path / "out"
+    shutil.copytree(studied.out, out)
+    lost = ["svm_pooled_fold_0", "svm_natural_fold_1"]
+    for name in lost:
+        shutil.rmtree(out / "cells" / name)
+    kept = out / "cells" / "svm_pooled_fold_1" / "result.json"
+    before = kept.stat().st_mtime_ns
+    command = [sys.executable, "-c", "from simulations.cli.cli import main; main()"]
+    command += map(str, studied.arguments(out))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    first, second = (out / "cells" / name for name in lost)
+    _until(lambda: _processes(first), process)
+    os.kill(_processes(first)[0], signal.SIGKILL)
+    _until(lambda: (first / "failure.txt").exists(), process)
+    assert (first / "failure.txt").read_text() == "ended by SIGKILL, perhaps for want of memory"
+    _until(lambda: _processes(second), process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not _processes(out / "cells")
+    assert not (second / "result.json").exists()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert kept.stat().st_mtime_ns == before
+    told = re.findall(r"(\d+) of 18 cells, about \S+ \S+ left\. (\w+): (done|FAILED)", done.stderr)
+    failed = [f"svm_synth_d_alone_fold_{fold}" for fold in range(2)]
+    assert sorted(name for _, name, _ in told) == sorted([*lost, *failed])
+    assert {name for _, name, how in told if how == "FAILED"} == set(failed)
+    assert told[-1][0] == "18"
+    assert _metrics(out) == _metrics(studied.out)
+
+
+def _processes(folder):
+    """Return the numbers of the processes that train a cell in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            if f"train_cell\0{folder}".encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
+def _until(condition, process):
+    """Wait for what a running process brings about."""
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def _metrics(out):
+    return {arm["name"]: arm.get("metrics") for arm in _json(out)["arms"]}
+
+
+def test_an_unfinished_study_is_reported_as_it_is(studied, fedderm, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(studied.out, out)
+    shutil.rmtree(out / "cells" / "net_pooled_fold_1")
+    shutil.rmtree(out / "cells" / "svm_pooled_fold_0" / "run")  # not needed for a report
+    code, shown, _ = fedderm(*studied.arguments(out), "--jobs", 0)
+    assert code == 0
+    assert "| net pooled | 1 | not run yet |" in shown
+    values = {arm["name"]: arm for arm in _json(out)["arms"]}
+    assert values["net pooled"]["missing"] == [1]
+    assert len(values["net pooled"]["metrics"]["accuracy"]["folds"]) == 1
+    pair = next(c for c in _json(out)["comparisons"] if c["first"] == "net pooled")
+    assert pair["folds"] == 1
+
+
+def test_a_failure_without_words_is_one_too(tmp_path):
+    assert failure(tmp_path) is None
+    (tmp_path / FAILURE_FILE).write_text("")
+    assert failure(tmp_path) is not None
+
+
+def test_arms_may_be_added_but_what_cells_rest_on_stays(studied, fedderm, tmp_path):
+    out, file = tmp_path / "out", tmp_path / "study.toml"
+    shutil.copytree(studied.out, out)
+    asked = [file if a == studied.file else a for a in studied.arguments(out)]
+    text = studied.file.read_text()
+    grown = text.replace(
+        'route = "net"\nspreads = ["pooled"]', 'route = "net"\nspreads = ["pooled", "alike"]'
+    ).replace("[spreads]", '[spreads]\nalike = { scheme = "dirichlet", sites = 2, alpha = 50 }')
+    file.write_text(grown)
+    code, shown, _ = fedderm(*asked, "--jobs", 0)
+    assert code == 0
+    assert "| net alike | 0 | not run yet |" in shown
+    before = _metrics(studied.out)
+    assert {name: found for name, found in _metrics(out).items() if name in before} == before
+    file.write_text(text)  # without the arm; its cells may be there, so its spread is remembered
+    assert fedderm(*asked, "--jobs", 0)[0] == 0
+    for old, new, reason in (
+        ("sites = 2, alpha = 50", "sites = 2, alpha = 5", "spread alike is {'scheme': "),
+        ("lr = [0.01]", "lr = [0.02]", "route net is {'method': 'finetune', "),
+        ("folds = 2\n", "folds = 3\n", "folds is 2, not 3; start it as it was"),
+        ("margin = 0.1", "margin = 0.2", "margin is 0.1, not 0.2; start it as it was"),
+    ):
+        assert old in grown
+        file.write_text(grown.replace(old, new, 1))
+        refused = fedderm(*asked, "--jobs", 0)
+        assert is_one_error(*refused)
+        assert f"holds a study whose {reason}" in refused[2]
+    for damaged in ("{}", "[]", "{"):
+        (out / "study.json").write_text(damaged)
+        refused = fedderm(*asked, "--jobs", 0)
+        assert is_one_error(*refused)
+        assert "study.json cannot be read; name a new folder" in refused[2]
+
+
+def test_mistakes_are_one_line_before_anything_is_trained(studied, fedderm, tmp_path):
+    text = studied.file.read_text()
+    changed = tmp_path / "changed.toml"
+    for old, new, reason in (
+        ("folds = 2", "folds = 50", "'folds' is 50, but "),
+        ('route = "net"', 'route = "nets"', "unknown route 'nets' in arms"),
+        ("margin = 0.1", "margn = 0.1", "unknown key 'margn'"),
+        ("sites = 3", "sites = 500", "too few for 500 sites"),
+    ):
+        assert old in text
+        changed.write_text(text.replace(old, new, 1))
+        out = tmp_path / "out"
+        refused = fedderm("compare", studied.data, "--out", out, "--study", changed)
+        assert is_one_error(*refused)
+        assert reason in refused[2]
+        assert not out.exists()
+    refused = fedderm(*studied.arguments(tmp_path / "empty"), "--jobs", 0)
+    assert is_one_error(*refused)
+    assert "has a model: none ran" in refused[2]

@@ -1,0 +1,88 @@
+"""Every metric against scikit-learn's, under weights as a bootstrap draws them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn import metrics
+
+from common.data.dataset import DIAGNOSES
+from common.statistics.metrics import Evaluation, Metrics
+from simulations.study.measures import MELANOMA, PER_CLASS, SCALARS, measure
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(20, 120),
+    classes=st.integers(2, len(DIAGNOSES)),
+    digits=st.integers(1, 6),
+)
+def test_every_metric_is_scikit_learns(seed, n, classes, digits):
+    rng = np.random.default_rng(seed)
+    present = np.sort(rng.permutation(len(DIAGNOSES))[:classes])
+    labels = np.append(present, rng.choice(present, n - classes))
+    logits = rng.normal(size=(n, len(DIAGNOSES))) + 1.5 * np.eye(len(DIAGNOSES))[labels]
+    # Rounded logits tie, and so do their probabilities where all others are alike.
+    chances = softmax(np.round(logits, digits), axis=1)
+    predicted = np.where(rng.random(n) < 0.8, chances.argmax(axis=1), rng.choice(present, n))
+    weights = rng.integers(0, 4, (3, n)).astype(float)
+    weights[:, :classes] += 1  # of each class some
+    found = measure(labels, predicted, chances, weights)
+    assert set(found) == {*SCALARS, *(f"{m}/{dx}" for m in PER_CLASS for dx in DIAGNOSES)}
+    for row, weight in enumerate(weights):
+        expected = _by_scikit_learn(labels, predicted, chances, weight)
+        for name, value in expected.items():
+            assert found[name][row] == pytest.approx(value, abs=1e-9, nan_ok=True), name
+
+
+def _by_scikit_learn(labels, predicted, chances, weight):
+    """Judge by scikit-learn; means are over the classes present."""
+    n_classes = len(DIAGNOSES)
+    every = np.arange(n_classes)
+    kwargs = {"sample_weight": weight}
+    present = [c for c in every if (labels == c).any()]
+    confusions = metrics.multilabel_confusion_matrix(labels, predicted, labels=every, **kwargs)
+    f1 = metrics.f1_score(labels, predicted, labels=every, average=None, zero_division=0, **kwargs)
+    values = {
+        "accuracy": metrics.accuracy_score(labels, predicted, **kwargs),
+        "brier": metrics.brier_score_loss(labels, chances, labels=every, **kwargs),
+        "macro_f1": np.mean(f1[present]),
+    }
+    for c, ((tn, fp), (fn, tp)) in enumerate(confusions):
+        own, dx = labels == c, DIAGNOSES[c]
+        values[f"specificity/{dx}"] = tn / (tn + fp)
+        known = c in present
+        values[f"sensitivity/{dx}"] = tp / (tp + fn) if known else np.nan
+        values[f"f1/{dx}"] = f1[c] if known else np.nan
+        auc = metrics.roc_auc_score(own, chances[:, c], **kwargs) if known else np.nan
+        precision = (
+            metrics.average_precision_score(own, chances[:, c], **kwargs) if known else np.nan
+        )
+        values |= {f"auc/{dx}": auc, f"average_precision/{dx}": precision}
+    for name, metric in (
+        ("balanced_accuracy", "sensitivity"),
+        ("macro_auc", "auc"),
+        ("macro_average_precision", "average_precision"),
+    ):
+        values[name] = np.mean([values[f"{metric}/{DIAGNOSES[c]}"] for c in present])
+    values["melanoma_sensitivity"] = np.nan
+    if MELANOMA in present:
+        false, true, _ = metrics.roc_curve(
+            labels == MELANOMA, chances[:, MELANOMA], drop_intermediate=False, **kwargs
+        )
+        values["melanoma_sensitivity"] = true[false <= 0.05 + 1e-12].max()
+    return values
+
+
+def test_calibration_error_is_that_of_the_runs():
+    rng = np.random.default_rng(0)
+    labels, chances = rng.integers(0, 7, 300), rng.dirichlet(np.ones(7), 300)
+    predicted = chances.argmax(axis=1)
+    times = rng.integers(0, 3, 300)
+    weights = np.stack([np.ones(300), times.astype(float)])
+    found = measure(labels, predicted, chances, weights)["calibration_error"]
+    again = np.repeat(np.arange(300), times)
+    for value, rows in zip(found, (np.arange(300), again), strict=True):
+        counted = Evaluation.measure(labels[rows], predicted[rows], chances[rows])
+        assert value == pytest.approx(Metrics.compute(counted).expected_calibration_error)
