@@ -12,24 +12,24 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from client.egress.egress import (
+from client.egress.activity_gate import Gated
+from client.egress.guard import (
     REFUSED,
     check_sums,
     refuse_beyond_quota,
     release,
     release_refusal,
 )
-from client.egress.gate import Gated
 from client.egress.questions import CLOSE, JOIN, Asked
 from client.egress.questions import check as check_question
 from client.operator import pins
-from client.operator.operator import Operator
+from client.operator.site_rules import Operator
 from client.site import SITE, Site, open_site
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError, FedDermError, Reason, RefusalError, described
 from common.text import printable
-from common.wire.wire import Value, bind, digest, pack, size
+from common.wire.messages import Value, bind, digest, pack, size
 
 METHODS = {
     "svm": "client.methods.svm",
@@ -130,7 +130,7 @@ def _answer(
     if asked.question == JOIN:
         return pack({}, {**_describe(site), **method.describe(site)})
 
-    from client.secure import secure
+    from client.secure import session
 
     def sums() -> Any:
         found = method.answer(site, asked.question, asked.arrays, asked.values, context)
@@ -140,13 +140,13 @@ def _answer(
             hidden.update(record)
         return found
 
-    if asked.question in secure.QUESTIONS:
+    if asked.question in session.QUESTIONS:
         if not site.config.secure:
             raise RefusalError(Reason.SETTINGS, "this run's sums are not secure")
-        return secure.respond(site, asked.question, asked.values)
+        return session.respond(site, asked.question, asked.values)
     if not site.config.secure:
         return pack(sums().to_record(), {})
-    return secure.answer(site, content, sums)
+    return session.answer(site, content, sums)
 
 
 def _obey(config: RunConfig, operator: Operator, question: str) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 from flwr.app import Context
 from numpy.typing import NDArray
 
-from client.operator.operator import Operator, Rules
+from client.operator.site_rules import Operator, Rules
 from client.sealed_log import SealedLog
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import TEST, lasting_splits, site_splits
 from common.errors import ConfigError, DataError, Reason, RefusalError
-from common.features.features import Features, content_keys, extract
+from common.features.extract import Features, content_keys, extract
 from common.text import NAME_RULE, is_site_name
 
 Ints = NDArray[np.int64]

@@ -9,12 +9,12 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import DataError, QuorumError
 from server.federation.federation import Federation
 from server.run.card import model_card
-from server.run.result import Result
-from server.run.run import CARD_FILE, METRICS_FILE, RunFolder
+from server.run.folder import CARD_FILE, METRICS_FILE, RunFolder
+from server.run.training_result import Result
 
 METHODS = {
     "svm": "server.methods.svm",

@@ -16,15 +16,15 @@ from flwr.app import Message
 from hypothesis import strategies as st
 
 from client.app import app
-from client.egress.egress import REFUSED
+from client.egress.guard import REFUSED
 from client.site import SITE
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.errors import Reason
 from common.svm.feature_map import FeatureMap, FourierMap
-from common.wire.secure import KEY, PEERS, UNMASK, Asked
-from common.wire.wire import pack, unpack_arrays, unpack_values
-from simulations.runtimes.grid import InProcessGrid
+from common.wire.messages import pack, unpack_arrays, unpack_values
+from common.wire.secure_sums import KEY, PEERS, UNMASK, Asked
+from simulations.runtimes.in_process import InProcessGrid
 from tests.sites import N_FEATURES, hospital_file
 
 K = len(DIAGNOSES)
@@ -316,7 +316,7 @@ def of_private(draw: Any, settings: Values) -> list[Asks]:
 @st.composite
 def of_finetune(draw: Any, settings: Values) -> list[Asks]:
     """Ask a site that trains a network for its steps from weights of the attacker's."""
-    from common.finetune.finetune import plan, shapes
+    from common.finetune.plan import plan, shapes
     from common.networks.network import open_stage, shared_network
 
     config = RunConfig.read(settings)
@@ -344,7 +344,7 @@ def of_finetune(draw: Any, settings: Values) -> list[Asks]:
 @st.composite
 def of_private_finetune(draw: Any, settings: Values) -> list[Asks]:
     """Ask a private site for noisy gradients of a network at weights of the attacker's."""
-    from common.privacy.private_finetune import open_part
+    from common.privacy.network import open_part
 
     config = RunConfig.read(settings)
     size = open_part(config.backbone, config.weights, config.opens).pretrained.size

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from server.run.run import METRICS_FILE
+from server.run.folder import METRICS_FILE
 
 Type = Callable[..., tuple[int, str, str]]
 """Types a command; returns its exit code, standard output and standard error."""
 
-FEDDERM = [sys.executable, "-c", "from simulations.cli.cli import main; main()"]
+FEDDERM = [sys.executable, "-c", "from simulations.cli.main import main; main()"]
 
 IID = ("--scheme", "iid", "--sites", "2")
 

@@ -22,18 +22,18 @@ import client.app
 import client.methods.finetune
 import client.methods.private
 import client.methods.svm
-import client.secure.secure
+import client.round_state
+import client.secure.session
 import client.site
-import client.state
 import server.app
 import server.federation.federation
-import server.federation.post
+import server.federation.transport
 from client.site import site_folders
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import FedDermError
 from server.run.checkpoint import Checkpoint
 from server.run.journal import Journal
-from simulations.runtimes.grid import RUN_ID, SERVER_NODE_ID, InProcessGrid
+from simulations.runtimes.in_process import RUN_ID, SERVER_NODE_ID, InProcessGrid
 
 KINDS = (
     "crash before",
@@ -54,8 +54,8 @@ _MIDWAY: tuple[tuple[Any, str], ...] = (
     (client.methods.private.Ledger, "answer"),
     (client.methods.private.Ledger, "reserve_all"),
     (client.methods.private.Ledger, "settle"),
-    (client.secure.secure.SealedLog, "append"),
-    (client.state, "write_arrays"),
+    (client.secure.session.SealedLog, "append"),
+    (client.round_state, "write_arrays"),
     (client.methods.svm, "hinge_sums"),
     (client.methods.svm, "_prepare"),
     (client.methods.svm.Prepared, "save"),
@@ -315,7 +315,7 @@ def world_of(config: RunConfig, plan: Plan) -> Iterator[World]:
     world = World(config, plan)
     client.site._site.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (server.federation.post, server.federation.federation):
+        for module in (server.federation.transport, server.federation.federation):
             patch.setattr(module, "time", world)
         for owner, name in _MIDWAY:
             patch.setattr(owner, name, _around(getattr(owner, name), world.midway))

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import Dataset, Image
 from common.data.splits import TEST, site_splits
-from common.models.network_model import NetworkModel
+from common.models.network import NetworkModel
 from common.networks.network import HEAD
+from server.run.folder import MODEL_FILE
 from server.run.progress import TRAINING_FILE
-from server.run.run import MODEL_FILE
 from simulations.data.partition import write_sites
 
 import timm  # isort: skip  (after common.networks.network, which makes it importable)

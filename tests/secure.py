@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from flwr.app import RecordDict
 
-from client.egress.gate import Gated
+from client.egress.activity_gate import Gated
 from client.secure.identity import Identity
-from client.secure.secure import Masked, Session
+from client.secure.session import Masked, Session
 from common.errors import QuorumError, RefusalError
 from common.statistics.sums import Sums
-from common.wire.secure import KEY, PEERS, UNMASK, Asked, question_digest
-from common.wire.wire import pack, unpack_values
+from common.wire.messages import pack, unpack_values
+from common.wire.secure_sums import KEY, PEERS, UNMASK, Asked, question_digest
 from server.federation.secure import SecureSums
 
 RUN = "0a" * 8

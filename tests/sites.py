@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES, Dataset
 from common.data.splits import site_splits
-from common.features.shards import write_shard
+from common.features.store import write_shard
 from common.site_folder import FILE
 from simulations.data.partition import partition, write_sites
 

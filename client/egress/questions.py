@@ -19,8 +19,8 @@ from client.site import Site
 from common.data.dataset import DIAGNOSES
 from common.errors import Reason, RefusalError, ReplyError
 from common.features.augment import PREDICTION_VIEWS
-from common.wire.secure import KEY, PEERS, RECORD, UNMASK
-from common.wire.wire import Arrays, Value, unpack_arrays, unpack_values
+from common.wire.messages import Arrays, Value, unpack_arrays, unpack_values
+from common.wire.secure_sums import KEY, PEERS, RECORD, UNMASK
 
 LARGEST = 1e9
 """Of the numbers that a question of an exact method holds."""
@@ -177,7 +177,7 @@ def _linear(site: Site) -> tuple[int, ...]:
 
 
 def _opened(site: Site) -> tuple[int, ...]:
-    from common.privacy.private_finetune import open_part  # imports PyTorch
+    from common.privacy.network import open_part  # imports PyTorch
 
     config = site.config
     return open_part(config.backbone, config.weights, config.opens).pretrained.shape
@@ -185,7 +185,7 @@ def _opened(site: Site) -> tuple[int, ...]:
 
 def _trained(site: Site, values: Values) -> Forms:
     """Return the forms of what a round of fine-tuning starts from."""
-    from common.finetune.finetune import NONNEGATIVE, plan, shapes
+    from common.finetune.plan import NONNEGATIVE, plan, shapes
     from common.networks.network import open_stage, shared_network
 
     config, rounds = site.config, plan(site.config)

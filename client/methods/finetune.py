@@ -11,14 +11,14 @@ import torch
 from flwr.app import Context
 from numpy.typing import NDArray
 
+from client.round_state import SiteState
 from client.site import Site
-from client.state import SiteState
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import Reason, RefusalError
-from common.features.engine import one_thread_per_core
-from common.finetune.finetune import CONTROL, Item, Round, Stream, Update, plan
+from common.features.inference_engine import one_thread_per_core
 from common.finetune.imbalance import Balance, ClassCounts
 from common.finetune.local_steps import Load, LocalSteps
+from common.finetune.plan import CONTROL, Item, Round, Stream, Update, plan
 from common.networks.activations import Views, activations
 from common.networks.inference import prediction_features
 from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, shared_network
@@ -26,7 +26,7 @@ from common.statistics.calibration import calibration_sums, decisions, probabili
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
 from common.verified import map_array, write_array
-from common.wire.wire import Arrays, Value
+from common.wire.messages import Arrays, Value
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

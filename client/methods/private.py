@@ -10,14 +10,14 @@ from flwr.app import Context
 from numpy.typing import NDArray
 
 from client.privacy.ledger import SEAL_FOLDER, Ledger
+from client.round_state import SiteState
 from client.site import Site
-from client.state import SiteState
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES, Dataset
 from common.errors import DataError, Reason, RefusalError
-from common.models.model import average_views, decision_values
-from common.privacy.noise import noisy
-from common.privacy.private import (
+from common.models.linear import average_views, decision_values
+from common.privacy.lda import moments
+from common.privacy.linear import (
     MOMENTS_NORM,
     OVERVIEW_NORM,
     Centre,
@@ -29,11 +29,11 @@ from common.privacy.private import (
     plan,
     public_map,
 )
-from common.privacy.private_moments import moments
+from common.privacy.noise import noisy
 from common.statistics.calibration import probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
-from common.wire.wire import Arrays, Value
+from common.wire.messages import Arrays, Value
 
 Floats = NDArray[np.float64]
 

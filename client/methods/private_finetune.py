@@ -11,15 +11,15 @@ from client.methods import private
 from client.methods.finetune import scores
 from client.methods.private import Clipped, Step
 from client.site import Site
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.networks.activations import activations
 from common.networks.network import shared_network
-from common.privacy.private import Units, plan
-from common.privacy.private_finetune import CHUNK, Batch, clipped_sum, open_part
+from common.privacy.linear import Units, plan
+from common.privacy.network import CHUNK, Batch, clipped_sum, open_part
 from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
-from common.wire.wire import Arrays, Value
+from common.wire.messages import Arrays, Value
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -9,21 +9,21 @@ import numpy as np
 from flwr.app import ConfigRecord, Context
 from numpy.typing import NDArray
 
-from client.egress.gate import Gate, Gated
-from client.egress.lines import Lines
+from client.egress.activity_gate import Gate, Gated
+from client.egress.dependent_questions import Lines
 from client.site import Site
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.errors import Reason, RefusalError
-from common.models.model import average_views, decision_values
+from common.models.linear import average_views, decision_values
 from common.statistics.calibration import calibration_sums, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.moments import Moments
 from common.statistics.sums import Nothing, Sums
 from common.svm.feature_map import FeatureMap
-from common.svm.svm import HingeSums, hinge_sums, with_intercept
+from common.svm.objective import HingeSums, hinge_sums, with_intercept
 from common.verified import map_array, write_array
-from common.wire.wire import Arrays, Value
+from common.wire.messages import Arrays, Value
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,9 +14,9 @@ from pathlib import Path
 import client
 import common
 from client.site import Site
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import ConfigError, Reason, RefusalError
-from common.features.weights import weights_digest
+from common.features.pretrained import weights_digest
 from common.reading import read_text
 
 CODE, WEIGHTS, NETWORK = "code", "weights", "network"

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from client.operator.operator import SEALS
+from client.operator.site_rules import SEALS
 from client.sealed_log import Line, SealedLog
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.privacy.accounting import SampledGaussian, epsilon, steps_within

@@ -12,7 +12,7 @@ from common.errors import ConfigError, Reason, RefusalError
 from common.files import locked, write_atomically
 from common.reading import read_text
 from common.text import is_site_name
-from common.wire.secure import derive
+from common.wire.secure_sums import derive
 
 _FOLDER = "identity"
 """Folder in a site's own one."""

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import common.features.torchvision_ops  # noqa: F401  (before timm)
 from common.errors import ConfigError, DataError, reason
-from common.features.weights import weights_file
+from common.features.pretrained import weights_file
 
 import timm  # isort: skip
 from timm.layers.norm_act import BatchNormAct2d  # isort: skip

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from common.config.finetune_config import FinetuneConfig
+from common.config.finetune import FinetuneConfig
 from common.data.dataset import DIAGNOSES
 from common.statistics.sums import Sums
 

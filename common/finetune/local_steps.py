@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from common.config.finetune_config import FinetuneConfig
-from common.finetune.finetune import STEP, Item, moment_kinds
+from common.config.finetune import FinetuneConfig
 from common.finetune.imbalance import Balance
+from common.finetune.plan import STEP, Item, moment_kinds
 from common.networks.network import DEVICE, Network, Stage, autocast, to_device
 
 Floats = NDArray[np.float32]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from common.data.dataset import Dataset
 from common.features.augment import augmented_view, decode, normalise
 from common.features.backbone import input_statistics
-from common.features.features import FeatureSpec, fill_shards, refuse_unreadable
-from common.features.shards import read_rows
-from common.finetune.finetune import Item
+from common.features.extract import FeatureSpec, fill_shards, refuse_unreadable
+from common.features.store import read_rows
+from common.finetune.plan import Item
 from common.networks.network import Network, autocast, to_device, trunk
 
 Halves = NDArray[np.float16]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common.features.augment import decode, normalise, prediction_view
 from common.features.backbone import input_statistics
-from common.features.features import FeatureSpec
+from common.features.extract import FeatureSpec
 from common.networks.network import autocast, to_device
 
 BLOCK = 64

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError
 from common.features.backbone import load_backbone
-from common.features.weights import weights_digest
+from common.features.pretrained import weights_digest
 
 from timm.models import group_parameters  # isort: skip  (after common.features.backbone)
 

@@ -10,16 +10,16 @@ from typing import Generic, TypeVar
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import FedDermError, QuorumError, ReplyError
 from common.statistics.sums import S, Sums
 from common.text import printable
-from common.wire.wire import Arrays, Value, pack, unpack_arrays
-from server.federation.introduction import SiteInfo, odd_ones, read_info
-from server.federation.post import POLL_SECONDS, Post, Round
+from common.wire.messages import Arrays, Value, pack, unpack_arrays
 from server.federation.secure import SecureSums
+from server.federation.site_info import SiteInfo, odd_ones, read_info
+from server.federation.transport import POLL_SECONDS, Post, Round
+from server.run.folder import RunFolder
 from server.run.journal import question_key
-from server.run.run import RunFolder
 
 T = TypeVar("T")
 Check = Callable[[S, int], None]

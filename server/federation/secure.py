@@ -16,7 +16,8 @@ from flwr.app import RecordDict
 from common.errors import QuorumError, ReplyError
 from common.statistics.sums import S
 from common.wire.fixed_point import Ring, decode, length, schema
-from common.wire.secure import (
+from common.wire.messages import Value, pack, unpack_arrays, unpack_values
+from common.wire.secure_sums import (
     KEY,
     LEAST_SITES,
     PEERS,
@@ -29,7 +30,6 @@ from common.wire.secure import (
     seal,
     self_mask,
 )
-from common.wire.wire import Value, pack, unpack_arrays, unpack_values
 
 T = TypeVar("T")
 

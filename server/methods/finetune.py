@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError, DataError
-from common.finetune.finetune import CONTROL, SQUARES, Round, Update, plan, shapes
 from common.finetune.imbalance import ClassCounts, left_to_weigh
-from common.models.network_model import NetworkModel
+from common.finetune.plan import CONTROL, SQUARES, Round, Update, plan, shapes
+from common.models.network import NetworkModel
 from common.networks.network import ALL, Network, Stage, open_stage, shared_network
 from common.statistics import calibration
 from common.statistics.metrics import Evaluation, Metrics
 from common.statistics.sums import S
-from common.wire.wire import Value
+from common.wire.messages import Value
 from server.federation.federation import Answers, Federation
 from server.run.checkpoint import Checkpoint, Tensors
+from server.run.folder import CHECKPOINT_FILE, RunFolder
 from server.run.progress import Progress
-from server.run.result import Result
-from server.run.run import CHECKPOINT_FILE, RunFolder
+from server.run.training_result import Result
 from server.strategies.aggregation import Aggregation
 from server.strategies.robust import Defence
 

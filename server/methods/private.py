@@ -10,19 +10,19 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.errors import QuorumError
-from common.models.model import LinearModel
-from common.privacy.private import Centre, NoisySum, plan, public_map
-from common.privacy.private_moments import discriminant, moments_size
+from common.models.linear import LinearModel
+from common.privacy.lda import discriminant, moments_size
+from common.privacy.linear import Centre, NoisySum, plan, public_map
 from common.statistics.calibration import uncalibrated
 from common.statistics.metrics import Evaluation
-from common.wire.wire import Value
+from common.wire.messages import Value
 from server.federation.federation import Answers, Federation
+from server.run.folder import RunFolder
 from server.run.journal import question_key
-from server.run.result import Result
-from server.run.run import RunFolder
+from server.run.training_result import Result
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, Floats]

@@ -4,15 +4,15 @@ from typing import Final
 
 import numpy as np
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
-from common.models.network_model import NetworkModel
-from common.privacy.private_finetune import OpenPart, open_part
+from common.models.network import NetworkModel
+from common.privacy.network import OpenPart, open_part
 from common.statistics.calibration import uncalibrated
 from server.federation.federation import Federation
 from server.methods.private import N_CLASSES, Learned, Remedy, Sites, Total, descend, details
-from server.run.result import Result
-from server.run.run import RunFolder
+from server.run.folder import RunFolder
+from server.run.training_result import Result
 
 _HEAD_RATE: Final = 5.0
 _BACKBONE_RATE: Final = 0.1

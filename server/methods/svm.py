@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
-from common.models.model import LinearModel
+from common.models.linear import LinearModel
 from common.statistics import calibration
 from common.statistics.metrics import Evaluation, Metrics
 from common.statistics.moments import Moments, lda, ridge
 from common.statistics.sums import Nothing
-from common.svm import svm
+from common.svm import objective as svm
 from common.svm.feature_map import FeatureMap, FourierMap
 from server.federation.federation import Answers, Federation, SitesLostError
-from server.federation.plausible import HingeLimits, check_moments
-from server.run.result import Result
-from server.run.run import RunFolder
+from server.federation.plausibility import HingeLimits, check_moments
+from server.run.folder import RunFolder
+from server.run.training_result import Result
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.text import printable
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|]")

@@ -16,7 +16,7 @@ import numpy as np
 from common.errors import ReplyError
 from common.statistics.sums import S, Sums
 from common.verified import DamagedError, read_arrays, write_arrays
-from common.wire.wire import Arrays, Value
+from common.wire.messages import Arrays, Value
 
 _log = logging.getLogger(__name__)
 

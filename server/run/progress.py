@@ -12,7 +12,7 @@ from typing import Any, Self
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from server.run.run import RunFolder
+from server.run.folder import RunFolder
 
 TENSORBOARD_FOLDER = "tensorboard"
 TRAINING_FILE = "training.jsonl"

@@ -11,10 +11,10 @@ import numpy as np
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, MultiKrum
 from numpy.typing import NDArray
 
-from common.config.robust_config import RobustConfig
+from common.config.robust import RobustConfig
 from common.errors import QuorumError
-from common.finetune.finetune import Update
 from common.finetune.imbalance import ClassCounts
+from common.finetune.plan import Update
 from server.federation.federation import Answers
 from server.strategies.aggregation import only_warnings, reply
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from common.config.config import RunConfig
-from common.models.model import LinearModel
-from common.privacy.private import group_means
-from server.run.run import MODEL_FILE
+from common.config.run import RunConfig
+from common.models.linear import LinearModel
+from common.privacy.linear import group_means
+from server.run.folder import MODEL_FILE
 from simulations.audit import canaries, membership, reconstruction
 from simulations.audit.audited_run import AuditedRun, open_run
+from simulations.audit.epsilon_bound import OneRun
 from simulations.audit.membership import Membership
-from simulations.audit.one_run import OneRun
 from simulations.audit.reconstruction import Reconstruction
-from simulations.audit.rehearsal import AllSites
+from simulations.audit.recorded_training import AllSites
 from simulations.audit.shadows import private_fit, svm_fit
 
 HEAD_STAND_IN = (

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from client.methods.private import units_of
 from client.site import Records, Site, site_folders
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
-from common.privacy.private import group_means, public_map
-from server.run.run import CONFIG_FILE, METRICS_FILE, MODEL_FILE
-from simulations.audit.rehearsal import AllSites
+from common.privacy.linear import group_means, public_map
+from server.run.folder import CONFIG_FILE, METRICS_FILE, MODEL_FILE
+from simulations.audit.recorded_training import AllSites
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -64,8 +64,8 @@ class AuditedRun:
 
         One view of each image, as it is at prediction.
         """
-        from common.features.engine import one_thread_per_core
-        from common.models.network_model import NetworkModel
+        from common.features.inference_engine import one_thread_per_core
+        from common.models.network import NetworkModel
         from common.networks.inference import prediction_features
         from common.networks.network import shared_network
 

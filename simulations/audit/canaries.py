@@ -11,9 +11,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
-from common.privacy.private import (
+from common.privacy.lda import shortened, unpacked
+from common.privacy.linear import (
     CLASS_SUMS,
     MOMENTS_NORM,
     OVERVIEW_NORM,
@@ -22,10 +23,9 @@ from common.privacy.private import (
     clipped_pulls,
     plan,
 )
-from common.privacy.private_moments import shortened, unpacked
 from common.statistics.moments import Moments
-from simulations.audit.one_run import OneRun, judge
-from simulations.audit.rehearsal import AllSites, Seen, rehearse
+from simulations.audit.epsilon_bound import OneRun, judge
+from simulations.audit.recorded_training import AllSites, Seen, rehearse
 
 Floats = NDArray[np.float64]
 

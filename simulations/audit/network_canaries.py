@@ -17,14 +17,14 @@ from torch.nn import functional
 
 from client.methods.private import sample
 from client.methods.private_finetune import clipped
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.networks.network import DEVICE, shared_network, trunk
-from common.privacy.private import Units
-from common.privacy.private_finetune import CHUNK, Batch, OpenPart, open_part
+from common.privacy.linear import Units
+from common.privacy.network import CHUNK, Batch, OpenPart, open_part
 from server.methods.private import N_CLASSES, Arrays
 from server.methods.private_finetune import learn
 from simulations.audit.canaries import CANARIES, Evidence, deviation
-from simulations.audit.one_run import OneRun, judge
+from simulations.audit.epsilon_bound import OneRun, judge
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

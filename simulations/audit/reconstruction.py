@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
-from common.privacy.private import Centre, Objective, clipped_pulls
-from common.privacy.private_moments import shortened, unpacked
+from common.privacy.lda import shortened, unpacked
+from common.privacy.linear import Centre, Objective, clipped_pulls
 from common.statistics.moments import Moments
-from simulations.audit.rehearsal import AllSites, ask
+from simulations.audit.recorded_training import AllSites, ask
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

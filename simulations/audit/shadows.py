@@ -4,12 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.site import Records
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
-from common.models.model import LinearModel
-from common.privacy.private import group_means
+from common.models.linear import LinearModel
+from common.privacy.linear import group_means
 from common.statistics.moments import Moments, lda, ridge
-from common.svm.svm import (
+from common.svm.objective import (
     HingeSums,
     Preconditioner,
     balanced_weights,
@@ -18,7 +18,7 @@ from common.svm.svm import (
     with_intercept,
 )
 from simulations.audit.membership import Fit
-from simulations.audit.rehearsal import AllSites, rehearse
+from simulations.audit.recorded_training import AllSites, rehearse
 
 Floats = NDArray[np.float64]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import typer
 
-from client.operator.site_cli import egress_lines
-from common.config.config import RunConfig
+from client.operator.cli import egress_lines
+from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import site_splits
 from common.errors import FedDermError
-from server.run.run import METRICS_FILE
-from simulations.cli import report
+from server.run.folder import METRICS_FILE
+from simulations.cli import summary
 from simulations.data.partition import partition, write_sites
 from simulations.runtimes.loopback import Loopback
 
@@ -60,7 +60,7 @@ def demo(data: Path, out: Path) -> None:
             raise FedDermError(f"the training failed; see {federation.folder / 'logs'}")
         run = federation.coordinator / "run"
         metrics = json.loads((run / METRICS_FILE).read_text())
-        typer.echo(f"\n{report.run_summary(metrics)}\n")
+        typer.echo(f"\n{summary.run_summary(metrics)}\n")
         for name in federation.sites:
             typer.echo(f"what left {name}, from its egress log:")
             for line in egress_lines(federation.folder / name):

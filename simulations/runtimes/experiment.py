@@ -11,14 +11,14 @@ from flwr.app import UserConfig
 import client.app
 import server.app
 from client.site import site_folders
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import site_splits
 from common.errors import DataError, QuorumError
 from common.files import owned, whole_folder, write_atomically
-from server.run.run import METRICS_FILE, ROUNDS_FILE
+from server.run.folder import METRICS_FILE, ROUNDS_FILE
 from simulations.data.partition import Scheme, check_sites, partition, write_site
-from simulations.runtimes.grid import Answer, run_in_process
+from simulations.runtimes.in_process import Answer, run_in_process
 
 POOLED: Final = "pooled"
 _ASKED_FILE = "partition.json"

@@ -17,16 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from client.operator.site_cli import identity_line
-from common.config.config import RunConfig
+from client.operator.cli import identity_line
+from common.config.run import RunConfig
 from common.errors import FedDermError
 from common.flower_commands import flwr, flwr_environment
 from common.site_folder import FILE as SITE_FILE
-from server.deployment import deploy
-from server.run.run import ROUNDS_FILE
-from simulations.runtimes.flower import free_ports
+from server.deployment import operations
+from server.run.folder import ROUNDS_FILE
+from simulations.runtimes.flower_run import free_ports
 
-_FEDDERM = "from simulations.cli.cli import main; main()"
+_FEDDERM = "from simulations.cli.main import main; main()"
 _PATIENCE = 120.0
 _TRAINING = "train"
 
@@ -39,7 +39,7 @@ class Loopback:
     folder : new; everything lies in it.
     data : folders of the sites' images, by name.
     config : of the runs; its ``out`` is the name of the first one.
-    rules : keys of every site's file that differ from what :func:`deploy.init` writes.
+    rules : keys of every site's file that differ from what :func:`operations.init` writes.
     address : of the server.
     hosts : commands that start others on a host of their own, by the name of a site or
         "coordinator"; where there is none, on this one.
@@ -55,12 +55,12 @@ class Loopback:
         hosts: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.folder, self.sites = folder, list(data)
-        self.coordinator = folder / deploy.COORDINATOR
+        self.coordinator = folder / operations.COORDINATOR
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._logs = folder / "logs"
         port, *own = free_ports(1 + len(data))
         self._hosts = hosts or {}
-        deploy.init(folder, self.sites, [address], port)
+        operations.init(folder, self.sites, [address], port)
         self.configure(config)
         for (name, images), node_port in zip(data.items(), own, strict=True):
             places = {"data": str(images.resolve()), "port": node_port, "seals": "seals"}
@@ -74,7 +74,7 @@ class Loopback:
         """Set what the next runs are to do."""
         default = RunConfig().flat()
         settings = {k: v for k, v in config.flat().items() if v != default[k] and k != "sites"}
-        file = self.coordinator / deploy.COORDINATOR_FILE
+        file = self.coordinator / operations.COORDINATOR_FILE
         head = file.read_text().partition("\n[run]\n")[0]
         file.write_text(
             head + "\n[run]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in settings.items())
@@ -86,8 +86,8 @@ class Loopback:
 
     def start_server(self) -> None:
         """Start the server, and wait until all keys are registered."""
-        self._start(deploy.COORDINATOR, "deploy", "superlink", self.coordinator)
-        command = self._command(deploy.COORDINATOR, "deploy", "register", self.coordinator)
+        self._start(operations.COORDINATOR, "deploy", "superlink", self.coordinator)
+        command = self._command(operations.COORDINATOR, "deploy", "register", self.coordinator)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     def start_node(self, name: str) -> None:
@@ -113,7 +113,7 @@ class Loopback:
     def online(self) -> int:
         """Return how many nodes the server believes to be connected."""
         environment = flwr_environment(self.coordinator / "flwr")
-        listing = flwr(environment, "supernode", "list", deploy.COORDINATOR, "--format", "json")
+        listing = flwr(environment, "supernode", "list", operations.COORDINATOR, "--format", "json")
         nodes = json.loads(listing.stdout[listing.stdout.index("{") :])["nodes"]
         return sum(node["status"] == "online" for node in nodes)
 
@@ -165,7 +165,7 @@ class Loopback:
         return process
 
     def _command(self, name: str, *arguments: object) -> list[str]:
-        host = self._hosts.get(deploy.COORDINATOR if name == _TRAINING else name, ())
+        host = self._hosts.get(operations.COORDINATOR if name == _TRAINING else name, ())
         return [*host, sys.executable, "-c", _FEDDERM, *map(str, arguments)]
 
     def _log_file(self, name: str) -> IO[bytes]:

@@ -7,7 +7,7 @@ from statistics import fmean
 from simulations.study.analysis import ArmResult, Comparison, points
 from simulations.study.comparison import FEDERATION, ROUTES, Findings
 from simulations.study.cost import arm_cost
-from simulations.study.study import ALONE, POOLED
+from simulations.study.definition import ALONE, POOLED
 
 _SIMPLICITY = {"svm": 0, "private": 0, "finetune": 2, "private_finetune": 2}
 

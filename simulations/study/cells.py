@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from common.data.dataset import DIAGNOSES, Dataset
 from common.data.splits import folds
 from common.errors import ConfigError
-from common.features.features import content_keys
+from common.features.extract import content_keys
 from simulations.data.partition import partition
-from simulations.study.study import ALONE, POOLED, Spread, Study
+from simulations.study.definition import ALONE, POOLED, Spread, Study
 
 Ints = NDArray[np.int64]
 

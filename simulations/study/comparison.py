@@ -15,7 +15,7 @@ from common.data.dataset import Dataset
 from common.errors import ConfigError, DataError
 from common.files import make_folder, owned, write_atomically
 from common.verified import read_json, write_json
-from server.run.run import MODEL_FILE
+from server.run.folder import MODEL_FILE
 from simulations.study.analysis import (
     ArmResult,
     Comparison,
@@ -26,8 +26,8 @@ from simulations.study.analysis import (
 )
 from simulations.study.cells import Cell, arms, fingerprint, plan
 from simulations.study.cost import RouteCost, measure_route, warm_up
+from simulations.study.definition import POOLED, Study
 from simulations.study.schedule import failure, finished, run_cells
-from simulations.study.study import POOLED, Study
 from simulations.study.train_cell import PREDICTIONS_FILE, RESULT_FILE
 
 STATE_FILE = "study.json"

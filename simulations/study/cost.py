@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import Dataset
-from common.features.features import content_keys, extract
-from common.features.weights import weights_file
-from common.models.model_file import Model, load_model
+from common.features.extract import content_keys, extract
+from common.features.pretrained import weights_file
+from common.models.file import Model, load_model
 from simulations.study.analysis import ArmResult
 
 BATCHES = (1, 32)

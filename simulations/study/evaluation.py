@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.site import Site, site_folders
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import TEST
 from common.errors import ConfigError, DataError, FedDermError
-from common.models.model_file import Model, load_model
+from common.models.file import Model, load_model
 from common.statistics.calibration import probabilities, uncalibrated
 from common.statistics.metrics import Evaluation, Metrics
-from server.run.run import CONFIG_FILE
+from server.run.folder import CONFIG_FILE
 from simulations.runtimes.experiment import with_splits
 from simulations.study.intervals import (
     Interval,

@@ -21,7 +21,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from common.files import write_atomically
 from common.verified import read_json
 from simulations.study.cells import Cell
-from simulations.study.study import Study
+from simulations.study.definition import Study
 from simulations.study.train_cell import JOB_FILE, RESULT_FILE
 
 FAILURE_FILE = "failure.txt"

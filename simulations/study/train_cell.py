@@ -22,17 +22,17 @@ import client.app
 from common.data.dataset import Dataset
 from common.errors import DataError, FedDermError, described
 from common.files import owned
-from common.models.model_file import Model, load_model
+from common.models.file import Model, load_model
 from common.statistics.calibration import probabilities
 from common.text import log_lines, printable
 from common.verified import write_json
-from common.wire.wire import unpack_values
-from server.run.run import METRICS_FILE, MODEL_FILE
+from common.wire.messages import unpack_values
+from server.run.folder import METRICS_FILE, MODEL_FILE
 from simulations.data.partition import check_sites, write_sites
 from simulations.runtimes.experiment import rounds, simulate
 from simulations.study.analysis import Predictions
 from simulations.study.cells import Arm, Cell, cut
-from simulations.study.study import Study
+from simulations.study.definition import Study
 
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"

@@ -11,7 +11,7 @@ from flwr.app import Context, RecordDict
 
 from client.methods import svm
 from client.site import Site, open_site
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES, METADATA_FILE, Dataset
 from common.data.splits import TEST
 from common.errors import ConfigError
@@ -127,8 +127,8 @@ import json, sys
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 from client.app import app
-from common.wire.wire import pack, unpack_arrays
-from simulations.runtimes.grid import InProcessGrid
+from common.wire.messages import pack, unpack_arrays
+from simulations.runtimes.in_process import InProcessGrid
 
 run_config, digest, site = json.loads(sys.argv[1]), *sys.argv[2:]
 context = Context(7, 3, {"site": site}, RecordDict(), run_config)

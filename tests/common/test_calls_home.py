@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common.calls_home import SWITCHES
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.splits import TEST
 from simulations.data.synthetic import write_synthetic
 from simulations.runtimes.experiment import with_splits

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import Dataset
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config.config import RunConfig
-from simulations.cli import cli
+from common.config.run import RunConfig
+from simulations.cli import main as cli
 from tests.commands import IID, TUNE, Type, process
 from tests.sites import QUICK, write_features
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from client.site import Site
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import METADATA_FILE, Dataset
 from common.errors import Reason
 from common.svm.feature_map import FeatureMap

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
-from client.egress.lines import Lines
+from client.egress.dependent_questions import Lines
 from client.methods.svm import Prepared, answer, hinge
-from client.operator.operator import Rules
+from client.operator.site_rules import Rules
 from client.site import Site
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import Reason, RefusalError
 from common.statistics.moments import Moments
-from common.svm import svm
+from common.svm import objective as svm
 from common.svm.feature_map import FeatureMap
 from tests.records import N_CLASSES, Floats, Ints, draw_records, total
 

@@ -15,13 +15,13 @@ import client.methods.finetune
 from client.egress.questions import Asked, check
 from client.methods.finetune import answer
 from client.site import Site
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import ConfigError, RefusalError
 from common.features.augment import decode, normalise, prediction_view
 from common.features.backbone import input_statistics
-from common.finetune.finetune import CONTROL, Item, Update, shapes
 from common.finetune.imbalance import ClassCounts
+from common.finetune.plan import CONTROL, Item, Update, shapes
 from common.networks.network import ALL, HEAD, open_stage, shared_network
 from common.statistics.calibration import uncalibrated
 from common.statistics.sums import Sums

@@ -16,15 +16,15 @@ import client.methods.private
 from client.app import app
 from client.egress.questions import Asked, check
 from client.methods.private import answer, ledger_of
-from client.operator.operator import Operator
+from client.operator.site_rules import Operator
 from client.privacy.ledger import Ledger
 from client.site import Site
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import write_metadata
 from common.errors import ConfigError, DataError, RefusalError
 from common.privacy.accounting import SampledGaussian
-from common.privacy.noise import STEP
-from common.privacy.private import (
+from common.privacy.lda import moments
+from common.privacy.linear import (
     MOMENTS_NORM,
     OVERVIEW_NORM,
     Centre,
@@ -35,9 +35,9 @@ from common.privacy.private import (
     plan,
     public_map,
 )
-from common.privacy.private_moments import moments
-from common.wire.wire import pack, unpack_arrays, unpack_values
-from simulations.runtimes.grid import InProcessGrid
+from common.privacy.noise import STEP
+from common.wire.messages import pack, unpack_arrays, unpack_values
+from simulations.runtimes.in_process import InProcessGrid
 from tests.documents import listed_records
 from tests.sites import hospital_file, make_quick_sites
 

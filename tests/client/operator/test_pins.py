@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 import client.operator.pins
 from client.app import app
 from client.site import SITE
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import Reason
-from common.wire.wire import pack, unpack_values
-from simulations.cli import cli
-from simulations.runtimes.grid import InProcessGrid
+from common.wire.messages import pack, unpack_values
+from simulations.cli import main as cli
+from simulations.runtimes.in_process import InProcessGrid
 from tests.finetuning import BACKBONE, changed, dealt, quick, small_dataset, spread
 from tests.sites import hospital_file
 
@@ -104,7 +104,7 @@ def test_one_changed_character_of_the_program_is_another_program(tmp_path):
     for room in ("client", "common"):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     assert digest_of_code(tmp_path) == client.operator.pins.code_digest()
-    file = tmp_path / "client" / "egress" / "gate.py"
+    file = tmp_path / "client" / "egress" / "activity_gate.py"
     file.write_text(file.read_text().replace("_FOLD_SHARE = 1 / 3", "_FOLD_SHARE = 0 / 3"))
     edited = digest_of_code(tmp_path)
     assert edited != client.operator.pins.code_digest()
@@ -141,5 +141,5 @@ def test_the_hashes_are_the_same_wherever_they_are_printed(network_file, pinned)
     assert found.stdout == pinned.read_text()
 
 
-MAIN = "from simulations.cli.cli import main; main()"
+MAIN = "from simulations.cli.main import main; main()"
 ARGUMENTS = ["pins", "method=finetune", f"backbone={BACKBONE}", "weights=WEIGHTS"]

@@ -14,9 +14,9 @@ from scipy import stats
 
 import client.methods.private
 from client.methods.private import clipped
-from common.config.config import RunConfig
+from common.config.run import RunConfig
+from common.privacy.linear import Centre, Objective, Units, clipped_gradients, overview, plan
 from common.privacy.noise import STEP
-from common.privacy.private import Centre, Objective, Units, clipped_gradients, overview, plan
 
 EPSILON, STEPS, GAMES = 2.0, 4, 3000
 CLASSES, DIMENSIONS = 7, 8

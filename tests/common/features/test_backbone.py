@@ -14,7 +14,7 @@ from common.features.backbone import (
     load_backbone,
     load_pretrained,
 )
-from common.features.weights import DEFAULT_BACKBONE, weights_digest
+from common.features.pretrained import DEFAULT_BACKBONE, weights_digest
 
 import timm  # isort: skip  (after common.features.backbone, which makes it importable)
 from timm.layers.norm_act import BatchNormAct2d  # isort: skip

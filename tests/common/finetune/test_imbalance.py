@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.finetune.imbalance import Balance, ClassCounts, class_weights
 from tests.records import SHARES, draw_records, partitions, total
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from common.config.config import RunConfig
-from common.finetune.finetune import Floats, Item
+from common.config.run import RunConfig
 from common.finetune.imbalance import Balance
 from common.finetune.local_steps import LocalSteps
+from common.finetune.plan import Floats, Item
 from common.networks.network import ALL, HEAD, Network, Stage, build, open_stage, trunk
 from tests.finetuning import STAGE, write_network
 from tests.records import draw_records

@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-import common.models.model
+import common.models.linear
 from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError, DataError, FedDermError
-from common.models.model import LinearModel
-from common.models.model_file import load_model
-from common.models.network_model import NetworkModel
+from common.models.file import load_model
+from common.models.linear import LinearModel
+from common.models.network import NetworkModel
 from common.svm.feature_map import FourierMap
 from common.verified import pack_arrays, read_arrays
-from tests.common.models.test_model import VIEWS, make_model
+from tests.common.models.test_linear import VIEWS, make_model
 from tests.finetuning import quick
 
 DEEP = json.loads("[" * 200 + "]" * 200)
@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def features() -> Iterator[None]:
     """Give the linear models features without a network."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.models.model, "extract_images", lambda images, spec: VIEWS[:1])
+        patch.setattr(common.models.linear, "extract_images", lambda images, spec: VIEWS[:1])
         yield
 
 
@@ -276,7 +276,7 @@ def test_a_linear_model_knows_them_too(models, tmp_path, monkeypatch) -> None:
     (tmp_path / "other.pth").write_bytes(b"other weights")
     assert isinstance(load_model(tmp_path / "model"), LinearModel)
     other = lambda backbone, weights: tmp_path / "other.pth"  # noqa: E731
-    monkeypatch.setattr(common.features.weights, "weights_file", other)
+    monkeypatch.setattr(common.features.pretrained, "weights_file", other)
     with pytest.raises(
         ConfigError, match=r"model: the pretrained weights of 'tf_efficientnet_lite0"
     ):

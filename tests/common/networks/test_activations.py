@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-import common.features.features
+import common.features.extract
 import common.files
 import common.networks.activations
 from common.data.dataset import Dataset
 from common.errors import DataError
-from common.features.features import FeatureSpec, content_keys
-from common.finetune.finetune import Item
+from common.features.extract import FeatureSpec, content_keys
+from common.finetune.plan import Item
 from common.networks.activations import Views, activations
 from common.networks.network import HEAD, Network, build, trunk
 from tests.finetuning import BACKBONE, SIZE, STAGE
@@ -115,7 +115,7 @@ def test_only_what_is_new_is_computed(compute, expected, dataset, monkeypatch) -
 
 
 def test_a_computation_that_was_killed_goes_on(compute, expected, monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(common.features.features, "SHARD_IMAGES", 2)
+    monkeypatch.setattr(common.features.extract, "SHARD_IMAGES", 2)
     with monkeypatch.context() as patch:
         _count_views(patch, fail_at=VIEWS * 4)
         with pytest.raises(KeyboardInterrupt):
@@ -130,7 +130,7 @@ def test_a_computation_that_was_killed_goes_on(compute, expected, monkeypatch, t
 
 
 def test_a_damaged_shard_is_computed_again(compute, monkeypatch, tmp_path, caplog) -> None:
-    monkeypatch.setattr(common.features.features, "SHARD_IMAGES", 2)
+    monkeypatch.setattr(common.features.extract, "SHARD_IMAGES", 2)
     first = compute()
     shard = _shards(tmp_path)[0]
     content = bytearray(shard.read_bytes())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError
-from common.features.weights import DEFAULT_BACKBONE
+from common.features.pretrained import DEFAULT_BACKBONE
 from common.networks.network import ALL, HEAD, Network, build, open_stage, shared_network, trunk
 from tests.finetuning import write_network
 

@@ -12,7 +12,7 @@ from common.statistics.calibration import CalibrationSums
 from common.statistics.metrics import Evaluation
 from common.statistics.moments import Moments
 from common.statistics.sums import Nothing, Sums
-from common.svm.svm import HingeSums
+from common.svm.objective import HingeSums
 
 ZERO = Moments.zero(3, 2)
 NEUTRAL = [ZERO, HingeSums.zero((2, 3, 4)), CalibrationSums.zero(3), Evaluation.zero(3), Nothing()]

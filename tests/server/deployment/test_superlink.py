@@ -53,7 +53,7 @@ def served() -> Iterator[str]:
         routes=[Route("/{path:path}", who)], middleware=list(extensions.get_middleware())
     )
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
-    thread = threading.Thread(target=server.run.run)
+    thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
         time.sleep(0.01)

@@ -25,16 +25,16 @@ import server.methods.private
 from client.methods.private import Step
 from client.privacy.ledger import SEAL_FOLDER, Ledger
 from client.site import Site, site_folders
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.networks.network import HEAD
-from common.privacy.private import plan as privacy_plan
+from common.privacy.linear import plan as privacy_plan
 from common.statistics.sums import Sums
 from common.wire.fixed_point import decode, encode
 from server.federation.federation import Answers, Federation
-from server.federation.introduction import SiteInfo
+from server.federation.site_info import SiteInfo
 from server.run.checkpoint import Checkpoint
+from server.run.folder import METRICS_FILE, MODEL_FILE, RunFolder
 from server.run.journal import Journal
-from server.run.run import METRICS_FILE, MODEL_FILE, RunFolder
 from simulations.runtimes.experiment import rounds, simulate
 from tests.faults import Fault, Plan, World, plans, world_of
 from tests.finetuning import dealt, quick, small_dataset, spread

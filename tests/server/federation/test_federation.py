@@ -14,17 +14,17 @@ from flwr.clientapp import ClientApp
 
 import client.app
 import server.app
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES, METADATA_FILE
 from common.errors import QuorumError
-from common.models.model import LinearModel
+from common.models.linear import LinearModel
 from common.statistics.sums import Sums
-from common.wire.wire import bind, digest, pack, unpack_arrays, unpack_values
+from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
 from server.federation.federation import Federation
 from server.run.card import markdown
-from server.run.run import MODEL_FILE, RunFolder
+from server.run.folder import MODEL_FILE, RunFolder
 from simulations.runtimes.experiment import rounds, simulate
-from simulations.runtimes.grid import RUN_ID, SERVER_NODE_ID, InProcessGrid
+from simulations.runtimes.in_process import RUN_ID, SERVER_NODE_ID, InProcessGrid
 from tests.sites import N_FEATURES, make_quick_sites, write_features
 
 BAD, BAD_NODE = "site_01", 2

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from common.errors import QuorumError, ReplyError
 from common.wire.fixed_point import FRACTION_BITS
-from common.wire.secure import threshold
-from common.wire.wire import pack
+from common.wire.messages import pack
+from common.wire.secure_sums import threshold
 from tests.secure import Crowd, Pair, names
 
 

@@ -14,15 +14,15 @@ import client.app
 import client.methods.private
 import server.app
 from client.site import site_folders
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import ConfigError, QuorumError
-from common.models.model import LinearModel
-from common.models.network_model import NetworkModel
-from common.wire.secure import KEY, PEERS, UNMASK
-from common.wire.wire import unpack_arrays, unpack_values
-from server.run.run import CARD_FILE, METRICS_FILE, MODEL_FILE
+from common.models.linear import LinearModel
+from common.models.network import NetworkModel
+from common.wire.messages import unpack_arrays, unpack_values
+from common.wire.secure_sums import KEY, PEERS, UNMASK
+from server.run.folder import CARD_FILE, METRICS_FILE, MODEL_FILE
 from simulations.runtimes.experiment import simulate
-from simulations.runtimes.grid import RUN_ID, SERVER_NODE_ID, InProcessGrid
+from simulations.runtimes.in_process import RUN_ID, SERVER_NODE_ID, InProcessGrid
 from tests.documents import listed_records
 from tests.finetuning import SCAFFOLD, changed, dealt, quick, small_dataset, spread
 from tests.sites import N_FEATURES, make_quick_sites

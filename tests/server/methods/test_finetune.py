@@ -9,7 +9,7 @@ import pytest
 import client.app
 import client.methods.finetune
 import common.files
-import common.finetune.finetune
+import common.finetune.plan
 import server.app
 import server.methods.finetune
 from common.data.dataset import DIAGNOSES
@@ -110,7 +110,7 @@ def test_a_share_is_rounded_up_but_not_by_rounding_errors(base, fraction, sites,
             names = dict.fromkeys(f"s{k}" for k in range(sites))
             self._federation = type("F", (), {"sites": names})()
 
-    this = common.finetune.finetune.plan(base)[0]
+    this = common.finetune.plan.plan(base)[0]
     assert len(set(Sampler()._sample(this))) == size
 
 

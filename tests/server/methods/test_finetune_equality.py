@@ -14,7 +14,7 @@ from common.data.dataset import Dataset
 from common.data.splits import TEST
 from common.features.augment import Augmentation, augmented_view, decode, normalise
 from common.features.backbone import input_statistics, load_backbone
-from common.features.features import content_keys
+from common.features.extract import content_keys
 from common.networks.network import ALL, HEAD
 from simulations.runtimes.experiment import simulate
 from tests.finetuning import (

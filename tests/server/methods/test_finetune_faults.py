@@ -13,13 +13,13 @@ import client.app
 import client.methods.finetune
 import server.app
 import server.methods.finetune
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import QuorumError
 from common.networks.network import HEAD
-from common.wire.wire import bind, digest, pack, unpack_arrays, unpack_values
-from server.run.run import METRICS_FILE
+from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
+from server.run.folder import METRICS_FILE
 from simulations.runtimes.experiment import rounds, simulate
-from simulations.runtimes.grid import RUN_ID, SERVER_NODE_ID, InProcessGrid
+from simulations.runtimes.in_process import RUN_ID, SERVER_NODE_ID, InProcessGrid
 from tests.finetuning import (
     SITES,
     STAGE,

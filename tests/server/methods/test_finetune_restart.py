@@ -14,13 +14,13 @@ import common.files
 import common.finetune.local_steps
 import server.app
 import server.methods.finetune
-from client.state import SiteState
-from common.config.config import RunConfig
+from client.round_state import SiteState
+from common.config.run import RunConfig
 from common.errors import ConfigError, DataError, FedDermError, QuorumError
 from common.finetune.local_steps import LocalSteps
 from common.networks.network import HEAD
 from server.run.checkpoint import Checkpoint
-from server.run.run import CHECKPOINT_FILE, METRICS_FILE, MODEL_FILE, RunFolder
+from server.run.folder import CHECKPOINT_FILE, METRICS_FILE, MODEL_FILE, RunFolder
 from simulations.runtimes.experiment import simulate
 from tests.finetuning import (
     SCAFFOLD,
@@ -97,7 +97,7 @@ def test_a_run_that_is_interrupted_again_and_again_gives_the_same_model(
 KILLED = """
 import os, signal, sys
 from common import files
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.finetune.local_steps import LocalSteps
 from simulations.runtimes.experiment import simulate
 

@@ -12,13 +12,13 @@ import client.app
 import client.methods.private
 import server.app
 from client.site import SITE, site_folders
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import ConfigError, QuorumError
-from common.models.model import LinearModel
-from common.models.model_file import load_model
-from server.run.run import CARD_FILE, METRICS_FILE, MODEL_FILE
+from common.models.file import load_model
+from common.models.linear import LinearModel
+from server.run.folder import CARD_FILE, METRICS_FILE, MODEL_FILE
 from simulations.runtimes.experiment import simulate
-from simulations.runtimes.grid import run_in_process
+from simulations.runtimes.in_process import run_in_process
 from tests.sites import N_FEATURES, hospital_file, make_quick_sites
 
 SETTINGS = {"method": "private", "projection": 16, "steps": 8, "imbalance": "logits"}

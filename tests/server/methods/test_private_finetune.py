@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import client.methods.private
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import ConfigError
-from server.run.run import CARD_FILE
+from server.run.folder import CARD_FILE
 from simulations.runtimes.experiment import simulate
 from tests.finetuning import SITES, STAGE, changed, dealt, model_of, quick, spread
 

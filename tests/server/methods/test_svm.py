@@ -15,11 +15,11 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 
 from client.site import Records, Site, site_folders
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import ConfigError
-from common.models.model import LinearModel
+from common.models.linear import LinearModel
 from common.svm.feature_map import FourierMap
-from server.run.run import MODEL_FILE
+from server.run.folder import MODEL_FILE
 from simulations.runtimes.experiment import simulate
 from tests.sites import N_FEATURES, make_quick_sites
 

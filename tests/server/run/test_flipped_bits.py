@@ -11,11 +11,11 @@ import pytest
 import client.site
 import server.app
 from client.methods.svm import Prepared
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import FedDermError, QuorumError
 from server.run.checkpoint import Checkpoint
+from server.run.folder import MODEL_FILE
 from server.run.journal import Journal
-from server.run.run import MODEL_FILE
 from simulations.runtimes.experiment import simulate
 from tests.finetuning import SCAFFOLD, content_of, dealt, quick, small_dataset, spread
 

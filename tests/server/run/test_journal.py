@@ -7,7 +7,7 @@ import pytest
 
 from common.statistics.calibration import CalibrationSums
 from common.statistics.sums import Nothing
-from common.svm.svm import HingeSums
+from common.svm.objective import HingeSums
 from server.run.journal import Journal, question_key
 
 ARRAYS = {"weights": np.arange(6.0).reshape(1, 2, 3)}

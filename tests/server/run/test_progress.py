@@ -14,9 +14,9 @@ from unittest import mock
 
 import pytest
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
+from server.run.folder import RunFolder
 from server.run.progress import TENSORBOARD_FOLDER, TRAINING_FILE, Progress
-from server.run.run import RunFolder
 
 FACTS = {"loss": 0.4123, "balanced_accuracy": 0.66}
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 
 from common.errors import ConfigError
 from server.strategies.aggregation import Aggregation
-from simulations.runtimes.grid import InProcessGrid
+from simulations.runtimes.in_process import InProcessGrid
 
 Array = NDArray[Any]
 Step = Callable[[Array, int], Array]

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from common.config.robust_config import RobustConfig
+from common.config.robust import RobustConfig
 from common.errors import QuorumError, ReplyError
-from common.finetune.finetune import CONTROL, Update
 from common.finetune.imbalance import ClassCounts
+from common.finetune.plan import CONTROL, Update
 from server.federation.federation import Answers
 from server.strategies.robust import Defence, bound_norms, least_sites, mixing
-from simulations.runtimes.grid import InProcessGrid
+from simulations.runtimes.in_process import InProcessGrid
 
 Tensors = Mapping[str, NDArray[np.float32]]
 

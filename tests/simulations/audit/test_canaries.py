@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import client.methods.private
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.privacy.accounting import SampledGaussian, epsilon
-from common.privacy.private import Plan, clipped_gradients
+from common.privacy.linear import Plan, clipped_gradients
 from simulations.audit.canaries import audit_moments, audit_sums, draw_canaries
-from simulations.audit.one_run import OneRun
+from simulations.audit.epsilon_bound import OneRun
 
 EPSILON = 2.0
 SETTINGS = {"method": "private", "epsilon": EPSILON, "steps": 4, "clip_norm": 0.2}

@@ -6,10 +6,10 @@ import torch
 from torch.nn import functional
 
 import client.methods.private
-from common.config.config import RunConfig
-from common.privacy.private_finetune import clipped_sum, open_part
+from common.config.run import RunConfig
+from common.privacy.network import clipped_sum, open_part
+from simulations.audit.epsilon_bound import OneRun
 from simulations.audit.network_canaries import Activations, audit_network, gradients
-from simulations.audit.one_run import OneRun
 from tests.finetuning import changed, quick
 
 EPSILON = 2.0

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.svm.feature_map import unit_rows
 from simulations.audit.reconstruction import from_moments, from_noisy_sums
-from simulations.audit.rehearsal import AllSites
+from simulations.audit.recorded_training import AllSites
 
 DIMENSIONS, SITES = 256, 2
 RNG = np.random.default_rng(0)

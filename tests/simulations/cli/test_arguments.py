@@ -9,26 +9,26 @@ import click
 import pytest
 import typer
 
-from client.operator.site_cli import identity_line
+from client.operator.cli import identity_line
 from client.privacy.ledger import SEAL_FOLDER, Ledger
 from common.errors import FedDermError
-from server.deployment import deploy
-from simulations.cli import cli
+from server.deployment import operations
+from simulations.cli import main as cli
 
 NUMBERS = ("0", "-1", "nan", "inf", "-inf", "1e-300", "1e308", str(10**18), str(10**400))
 NEVER_GOOD = {"nan", "inf", "-inf", "NUL", "pipe"}
 SECONDS = 30
 
 HEAVY = (
-    "common.features.features.extract",
-    "simulations.cli.cli.extract",
+    "common.features.extract.extract",
+    "simulations.cli.main.extract",
     "simulations.runtimes.experiment.run_in_process",
     "simulations.study.comparison.run_cells",
     "simulations.study.comparison._warm_up",
     "simulations.audit.audit.AuditedRun.opened",
-    "simulations.bench.bench.bench_features",
+    "simulations.bench.all.bench_features",
     "simulations.runtimes.deploy_demo.Loopback",
-    "server.deployment.deploy.flwr",
+    "server.deployment.operations.flwr",
     "simulations.data.synthetic._draw_lesion",
     "subprocess.Popen",
     "os.execve",
@@ -64,7 +64,7 @@ def good(
 ) -> dict[str, list[object]]:
     """Return arguments that are good, by the names of parameters that must be given."""
     folder = tmp_path_factory.mktemp("good")
-    deploy.init(folder / "all", ["north", "south", "east"], ["127.0.0.1"])
+    operations.init(folder / "all", ["north", "south", "east"], ["127.0.0.1"])
     image = next(synthetic_folder.glob("*/*.jpg"))
     hospital, coordinator = folder / "all" / "north", folder / "all" / "coordinator"
     ledger = folder / "ledger"
@@ -135,7 +135,7 @@ def ends(monkeypatch: pytest.MonkeyPatch, good: object) -> Iterator[None]:
 
     for place in HEAVY:
         monkeypatch.setattr(place, went_on)
-    monkeypatch.setattr(deploy, "_PATIENCE", 0.0)
+    monkeypatch.setattr(operations, "_PATIENCE", 0.0)
 
     def waits(*_: object) -> None:
         raise AssertionError("it waits")

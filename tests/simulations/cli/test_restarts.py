@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import SYNTHETIC_MARKER
-from server.run.run import METRICS_FILE, MODEL_FILE
+from server.run.folder import METRICS_FILE, MODEL_FILE
 from simulations.data.synthetic import write_synthetic
 from simulations.runtimes.experiment import rounds
 from simulations.study.comparison import STATE_FILE

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data.datacheck import check
+from common.data.check import check
 from common.data.dataset import DIAGNOSES, MASK_FOLDER, Dataset
 from common.errors import ConfigError, DataError
 from simulations.data.synthetic import write_synthetic

@@ -19,20 +19,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.egress.egress import lines_of
-from client.operator.operator import Operator
+from client.egress.guard import lines_of
+from client.operator.site_rules import Operator
 from client.privacy.ledger import Ledger
 from client.site import site_folders
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import METADATA_FILE
 from common.errors import Reason
 from common.flower_commands import flwr, flwr_environment
-from common.models.model import LinearModel
-from server.deployment import deploy
+from common.models.linear import LinearModel
+from server.deployment import operations
 from server.deployment.pki import make_authority, make_node_key, make_server
-from server.run.run import MODEL_FILE
+from server.run.folder import MODEL_FILE
 from simulations.runtimes.experiment import rounds, simulate
-from simulations.runtimes.flower import free_ports
+from simulations.runtimes.flower_run import free_ports
 from simulations.runtimes.loopback import Loopback, set_keys
 from tests.sites import N_FEATURES, make_quick_sites
 
@@ -170,7 +170,7 @@ def test_a_killed_coordinator_goes_on_and_no_budget_is_spent_twice(federation, c
     federation.start_training()
     federation.wait_for_round("private", "gradient")
     federation.kill("train")
-    federation.kill(deploy.COORDINATOR)
+    federation.kill(operations.COORDINATOR)
     federation.start_server()
     assert federation.start_training().wait() == 0, federation.log("train")
     assert left_out(run) == {}
@@ -195,7 +195,7 @@ from pathlib import Path
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
-from common.wire.wire import pack, unpack_values
+from common.wire.messages import pack, unpack_values
 
 server = ServerApp()
 evil = ClientApp()
@@ -235,7 +235,7 @@ def test_a_site_runs_its_own_program_whatever_app_the_coordinator_sends(federati
     (project / "pyproject.toml").write_text(EVIL_PROJECT)
     environment = flwr_environment(federation.coordinator / "flwr")
     settings = f"result='{tmp_path / 'result'}'"
-    command = ["run", str(project), deploy.COORDINATOR, "--stream", "--run-config", settings]
+    command = ["run", str(project), operations.COORDINATOR, "--stream", "--run-config", settings]
     run = flwr(environment, *command)
     assert (tmp_path / "result").exists(), run.stdout
     replies = json.loads((tmp_path / "result").read_text())
@@ -295,9 +295,9 @@ def test_an_expired_certificate_is_refused(federation, tmp_path):
     make_authority(*authority)
     make_server(tmp_path / "server.crt", tmp_path / "server.key", authority, ["127.0.0.1"], -1)
     [port] = free_ports(1)
-    (tmp_path / deploy.COORDINATOR_FILE).write_text(f"port = {port}\n")
+    (tmp_path / operations.COORDINATOR_FILE).write_text(f"port = {port}\n")
     server = subprocess.Popen(
-        deploy.superlink_command(tmp_path), env=flwr_environment(tmp_path / "home")
+        operations.superlink_command(tmp_path), env=flwr_environment(tmp_path / "home")
     )
     try:
         while server.poll() is None and not answers(port):

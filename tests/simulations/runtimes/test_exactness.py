@@ -14,11 +14,11 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 
 from client.site import Site
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import holdout
-from common.models.model import LinearModel
-from server.run.run import MODEL_FILE
+from common.models.linear import LinearModel
+from server.run.folder import MODEL_FILE
 from simulations.data.partition import Scheme
 from simulations.runtimes.experiment import make_sites, rounds, simulate, with_splits
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from client.operator.operator import Operator
+from client.operator.site_rules import Operator
 from client.site import site_folders
-from common.config.config import RunConfig
-from server.deployment import deploy
+from common.config.run import RunConfig
+from server.deployment import operations
 from simulations.runtimes.experiment import rounds
 from simulations.runtimes.loopback import Loopback
 from tests.sites import make_quick_sites
@@ -20,7 +20,7 @@ from tests.watch import HIDING, Watch
 
 SITES = 3
 SERVER = "10.213.77.1"
-HOSTS = [deploy.COORDINATOR, *(f"site_{number:02}" for number in range(SITES))]
+HOSTS = [operations.COORDINATOR, *(f"site_{number:02}" for number in range(SITES))]
 
 
 def ip(*arguments: str) -> None:
@@ -113,4 +113,4 @@ def test_a_host_that_is_cut_off_and_comes_back_in_time_stays_in(
     address, port = server.split(":")
     for name in federation.sites:
         assert watches[name].reached() == {f"{address} port {port}"}
-    assert watches[deploy.COORDINATOR].reached() == {f"0.0.0.0 port {port}"}  # where it listens
+    assert watches[operations.COORDINATOR].reached() == {f"0.0.0.0 port {port}"}  # where it listens

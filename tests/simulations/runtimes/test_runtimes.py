@@ -9,14 +9,14 @@ import pytest
 
 from client.privacy.ledger import SEAL_FOLDER, Ledger
 from client.site import site_folders
-from common.config.config import RunConfig
+from common.config.run import RunConfig
 from common.errors import QuorumError
-from common.models.model import LinearModel
-from common.models.network_model import NetworkModel
+from common.models.linear import LinearModel
+from common.models.network import NetworkModel
+from server.run.folder import MODEL_FILE
 from server.run.progress import TRAINING_FILE
-from server.run.run import MODEL_FILE
 from simulations.runtimes.experiment import rounds, simulate
-from simulations.runtimes.flower import flwr_run
+from simulations.runtimes.flower_run import flwr_run
 from tests.finetuning import dealt, quick, small_dataset, spread
 from tests.sites import N_FEATURES, make_quick_sites
 from tests.watch import Watch
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 FLWR_RUN = """
 import json, sys
 from pathlib import Path
-from simulations.runtimes.flower import flwr_run
+from simulations.runtimes.flower_run import flwr_run
 app, settings, sites, home = sys.argv[1:]
 run = flwr_run(Path(app), json.loads(settings), int(sites), Path(home))
 sys.exit(run.stdout if run.returncode else 0)

@@ -6,7 +6,7 @@ from simulations.study.advice import advise
 from simulations.study.analysis import ArmResult, compare_pairs
 from simulations.study.comparison import FEDERATION, ROUTES, Findings
 from simulations.study.cost import RouteCost
-from simulations.study.study import Study
+from simulations.study.definition import Study
 from tests.simulations.arms import make_arm
 
 STUDY = {

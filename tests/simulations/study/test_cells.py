@@ -8,7 +8,7 @@ import pytest
 from common.data.dataset import DIAGNOSES, Dataset
 from common.errors import ConfigError
 from simulations.study.cells import Arm, Cell, arms, cut, plan
-from simulations.study.study import Study
+from simulations.study.definition import Study
 
 SPREADS = {
     "pooled": {"scheme": "pooled"},

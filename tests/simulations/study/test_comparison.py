@@ -17,10 +17,10 @@ import pytest
 from sklearn import metrics
 
 from common.data.dataset import DIAGNOSES, Dataset
-from simulations.cli.report import SYNTHETIC_NOTE
+from simulations.cli.summary import SYNTHETIC_NOTE
 from simulations.study.cells import arms, cut, plan
+from simulations.study.definition import Study
 from simulations.study.schedule import FAILURE_FILE, failure
-from simulations.study.study import Study
 from tests.commands import is_one_error
 
 
@@ -169,7 +169,7 @@ def test_a_stopped_study_goes_on_with_what_is_not_done(studied, tmp_path):
         shutil.rmtree(out / "cells" / name)
     kept = out / "cells" / "svm_pooled_fold_1" / "result.json"
     before = kept.stat().st_mtime_ns
-    command = [sys.executable, "-c", "from simulations.cli.cli import main; main()"]
+    command = [sys.executable, "-c", "from simulations.cli.main import main; main()"]
     command += map(str, studied.arguments(out))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     first, second = (out / "cells" / name for name in lost)

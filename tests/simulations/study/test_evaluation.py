@@ -8,9 +8,9 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from common.data.splits import TEST
-from common.models.model_file import load_model
-from server.run.run import MODEL_FILE
-from simulations.cli.report import SYNTHETIC_NOTE
+from common.models.file import load_model
+from server.run.folder import MODEL_FILE
+from simulations.cli.summary import SYNTHETIC_NOTE
 from simulations.runtimes.experiment import with_splits
 from tests.commands import is_one_error, metrics_of
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import client.app
-from common.wire.wire import pack
+from common.wire.messages import pack
 from simulations.study.train_cell import Stopwatch
 
 

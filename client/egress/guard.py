@@ -1,0 +1,273 @@
+"""The way out of a site: everything that leaves it passes :func:`release`, and is logged first.
+
+What is not declared in ``client/egress/allowlist.py`` does not leave, nor an array of another
+length than settings and question make it; at a hospital, nor what its operator's rules forbid. A
+hospital's log is chained by hashes (``client/sealed_log.py``), and written before its node gets
+the message.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from flwr.app import RecordDict
+from numpy.typing import NDArray
+
+from client.egress import allowlist, questions
+from client.egress.allowlist import AS_ASKED, MASKED, Array
+from client.egress.questions import Asked
+from client.operator.site_rules import Operator
+from client.sealed_log import Line, SealedLog
+from client.site import Site
+from common.errors import Reason, RefusalError
+from common.text import printable
+from common.wire.fixed_point import masked_length
+from common.wire.messages import Arrays, Value, size, unpack_arrays, unpack_values
+
+FILE = "egress-log.jsonl"
+REFUSED = "refused"
+
+_RECORDS = {"arrays", "values"}
+"""Of Flower, which hold ours; what binds an answer to its question is added to them later."""
+
+_LONGEST = 1 << 16
+"""Bytes of a text or key that leaves."""
+
+
+def release(site: Site, asked: Asked, content: RecordDict, hidden: Arrays) -> RecordDict:
+    """Return an answer's content, which may leave, after it was logged.
+
+    Parameters
+    ----------
+    hidden : the sums that are in it under masks, checked before.
+
+    Raises
+    ------
+    RefusalError
+        If it may not leave.
+    DataError
+        If it cannot be logged.
+    """
+    if undeclared := content.keys() - _RECORDS:
+        raise _undeclared(min(undeclared))
+    arrays, values = unpack_arrays(content), unpack_values(content)
+    if hidden:
+        _check_arrays(site, allowlist.masks(masked_length(hidden)), arrays, asked)
+        _check_values(MASKED, values)
+    else:
+        check_sums(site, asked, arrays, hidden=False)
+        _check_values(asked.question, values)
+        _check_counts(site, values)
+    if site.operator is not None:
+        _log(site.operator, asked, {**arrays, **hidden}, size(content), hidden, _spent(site))
+    return content
+
+
+def release_refusal(operator: Operator | None, asked: Asked, content: RecordDict) -> RecordDict:
+    """Return a refusal's content after it was logged.
+
+    Raises
+    ------
+    DataError
+        If it cannot be logged.
+    """
+    values = unpack_values(content)
+    _check_values(REFUSED, values)
+    if operator is not None:
+        _log(operator, asked, {}, size(content), {}, refused=Reason(str(values[REFUSED])).value)
+    return content
+
+
+def check_sums(site: Site, asked: Asked, arrays: Arrays, hidden: bool) -> None:
+    """Check arrays that are sums over a site's records.
+
+    Parameters
+    ----------
+    hidden : whether the coordinator sees them only in a secure sum.
+
+    Raises
+    ------
+    RefusalError
+        If they are not those that are declared for the question, or a count is too small.
+    """
+    known = allowlist.SUMS.get(site.config.method, {}).get(asked.question, {})
+    _check_arrays(site, known, arrays, asked)
+    if not hidden:
+        for name, array in arrays.items():
+            if name in known and known[name].counts:
+                _refuse_small(site, name, np.asarray(array))
+
+
+def _check_counts(site: Site, values: Mapping[str, Value]) -> None:
+    for name in allowlist.COUNTED_VALUES:
+        if isinstance(value := values.get(name), int):
+            _refuse_small(site, name, np.array(value))
+
+
+def _refuse_small(site: Site, name: str, counts: NDArray[np.generic]) -> None:
+    least = site.rules.least_count
+    if ((np.asarray(counts) > 0) & (np.asarray(counts) < least)).any():
+        raise RefusalError(
+            Reason.FEW,
+            f"'{name}' has a count below {least}, the operator's least; counts may be smaller in "
+            "secure sums: set secure=true",
+        )
+
+
+def refuse_beyond_quota(operator: Operator, question: str) -> None:
+    """Refuse before anything is computed where as much has left as the operator allows.
+
+    Raises
+    ------
+    RefusalError
+        If so.
+    """
+    with log_of(operator).opened() as lines:
+        _refuse_beyond_quota(operator, lines, question, 0)
+
+
+def log_of(operator: Operator) -> SealedLog:
+    """Return a hospital's log of all that left it."""
+    return SealedLog.at(operator.state / FILE, operator.seals, "egress")
+
+
+def lines_of(operator: Operator) -> Iterator[str]:
+    """Verify a hospital's log, and describe it.
+
+    Raises
+    ------
+    DataError
+        If it is not what was written.
+    """
+    with log_of(operator).opened() as lines:
+        total = 0
+        for number, line in enumerate(lines, 1):
+            total += line["bytes"]
+            about = f"{number:6}  {line['time']}  run {line['run']}  round {line['round']}"
+            what = f"refused: {line[REFUSED]}" if line[REFUSED] else _described(line)
+            yield printable(f"{about}  {line['question']}  {line['bytes']} bytes  {what}")
+        yield f"verified: {len(lines)} messages, {total} bytes"
+
+
+def _described(line: Line) -> str:
+    cells = []
+    for each in line["records"]:
+        norm = "" if each["norm"] is None else f" norm {each['norm']:.3g}"
+        cells.append(f"{each['record']} {each['shape']}{norm}{' hidden' if each['hidden'] else ''}")
+    spent = line["spent"]
+    return ", ".join([*cells, *([] if spent is None else [f"epsilon {spent:.4g} spent"])])
+
+
+def _log(
+    operator: Operator,
+    asked: Asked,
+    arrays: Arrays,
+    count: int,
+    hidden: Arrays,
+    spent: float | None = None,
+    refused: str = "",
+) -> None:
+    records = [_record(n, np.asarray(a)) | {"hidden": n in hidden} for n, a in arrays.items()]
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run": str(asked.run),
+        "round": asked.round,
+        "question": asked.question,
+        "bytes": count,
+        "records": records,
+        "spent": spent,
+        REFUSED: refused,
+    }
+    log = log_of(operator)
+    with log.opened() as lines:
+        if not refused:
+            _refuse_beyond_quota(operator, lines, asked.question, count)
+        log.append(line)
+
+
+def _record(name: str, array: NDArray[np.generic]) -> dict[str, Any]:
+    norm = None if name == MASKED else float(np.linalg.norm(array.astype(np.float64)))
+    return {
+        "record": name,
+        "shape": list(array.shape),
+        "type": array.dtype.str,
+        "bytes": array.nbytes,
+        # Whether a sum is a number is the coordinator's to check: a refusal would tell more sites'
+        # apart than a sum of all of them does.
+        "norm": norm if norm is not None and math.isfinite(norm) else None,
+    }
+
+
+def _refuse_beyond_quota(operator: Operator, lines: list[Line], question: str, count: int) -> None:
+    rules, since = operator.rules, _day_ago()
+    # A refusal is an answer too, but none of many bytes.
+    about_data = [line["question"] for line in lines if line["question"] not in questions.OF_ALL]
+    sent = [line["bytes"] for line in lines if line["time"] > since and not line[REFUSED]]
+    for most, there in (
+        (rules.questions, len(about_data) if question not in questions.OF_ALL else 0),
+        (rules.rounds, about_data.count(questions.ROUND) if question == questions.ROUND else 0),
+        (rules.rounds_a_day, len(sent)),
+    ):
+        if most and there >= most:
+            raise RefusalError(
+                Reason.QUOTA, f"{there} answers have left, and the operator allows {most}"
+            )
+    if rules.megabytes_a_day and sum(sent) + count > rules.megabytes_a_day * 1e6:
+        raise RefusalError(
+            Reason.QUOTA,
+            f"more than the {rules.megabytes_a_day} MB a day that the operator allows",
+        )
+
+
+def _day_ago() -> str:
+    return (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="seconds")
+
+
+def _spent(site: Site) -> float | None:
+    """Return what private runs have spent; None where this run promises none."""
+    if not site.config.epsilon:
+        return None
+    from client.methods.private import ledger_of  # most answers need no accounting
+
+    return ledger_of(site).account().spent
+
+
+def _check_arrays(site: Site, known: Mapping[str, Array], arrays: Arrays, asked: Asked) -> None:
+    for name, array in arrays.items():
+        as_asked = name not in known and AS_ASKED in known and name in asked.arrays
+        if name not in known and not as_asked:
+            raise _undeclared(name)
+        want = known[AS_ASKED if as_asked else name]
+        shape = asked.arrays[name].shape if as_asked else want.sizes(site, asked)
+        if array.dtype.str != want.dtype or array.shape != shape:
+            raise RefusalError(
+                Reason.UNDECLARED,
+                f"'{name}' would leave as {array.dtype.str}{list(array.shape)}, "
+                "which is not how it is declared",
+            )
+    if missing := known.keys() - arrays.keys() - {AS_ASKED}:
+        raise RefusalError(Reason.UNDECLARED, f"'{min(missing)}' is missing in this site's answer")
+
+
+def _undeclared(name: str) -> RefusalError:
+    return RefusalError(Reason.UNDECLARED, f"'{name}' is no record that may leave this site")
+
+
+def _check_values(question: str, values: Mapping[str, Value]) -> None:
+    known = allowlist.VALUES.get(question, {})
+    for name, value in values.items():
+        if name not in known:
+            raise _undeclared(name)
+        # A private site leaves its counts empty.
+        empty = value == "" and name in allowlist.COUNTED_VALUES
+        if type(value) is not known[name] and not empty:
+            raise RefusalError(
+                Reason.UNDECLARED, f"'{name}' would leave as {type(value).__name__}, undeclared"
+            )
+        parts = value if isinstance(value, list) else [value]
+        if any(isinstance(part, str | bytes) and len(part) > _LONGEST for part in parts):
+            raise RefusalError(
+                Reason.UNDECLARED, f"'{name}' is longer than what may leave this site"
+            )

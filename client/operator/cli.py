@@ -1,0 +1,98 @@
+"""``fedderm site``: what a hospital's operator types."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.operator.site_rules import Operator
+from common.flower_commands import flwr_environment
+from common.site_folder import AUTHORITY, FILE, NODE_KEY
+from common.text import printable
+from common.wire.certificates import announcement
+
+app = typer.Typer(help="Run and inspect a hospital's part of a federation.", no_args_is_help=True)
+
+Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help=f"The hospital's folder, with {FILE}.")
+]
+
+
+@app.command()
+def run(folder: Folder) -> None:
+    """Start this hospital's node: Flower's SuperNode, with this program as its only app."""
+    if soon := announcement(folder / AUTHORITY):
+        typer.echo(printable(f"warning: {soon}"), err=True)
+    command, environment = node_command(folder)
+    os.execve(command[0], command, environment)
+
+
+@app.command()
+def check(folder: Folder) -> None:
+    """Look whether this hospital is ready, a line for each thing; exit 1 if one is not."""
+    from client.operator.readiness import check as findings
+
+    found = list(findings(folder, Operator.read(folder / FILE)))
+    for finding in found:
+        typer.echo(finding)
+    if not all(finding.good for finding in found):
+        raise typer.Exit(1)
+
+
+def node_command(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Return the command of a hospital's node, and its environment."""
+    from client.operator.flower_process import make_commands  # it imports Flower
+
+    folder = folder.resolve()
+    operator = Operator.read(folder / FILE)
+    commands = operator.state / "bin"
+    make_commands(commands)
+    home = operator.state / "flwr"
+    home.mkdir(parents=True, exist_ok=True)
+    command = [
+        str(Path(sys.executable).with_name("flower-supernode")),
+        *("--superlink", operator.superlink),
+        *("--root-certificates", str(folder / AUTHORITY)),
+        *("--auth-supernode-private-key", str(folder / NODE_KEY)),
+        *("--port", str(operator.port)),
+        *("--node-config", f"site={str(folder / FILE)!r}"),
+    ]
+    eager = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"}
+    return command, {**flwr_environment(home), **eager, "PATH": str(commands)}
+
+
+@app.command()
+def identity(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Hospitals' folders.")],
+) -> None:
+    """Print a line for each hospital, its name and public key, for the file that `peers` names.
+
+    A hospital without a key gets one; the secret one stays in its state folder.
+    """
+    for folder in folders:
+        typer.echo(identity_line(folder))
+
+
+@app.command()
+def log(folder: Folder) -> None:
+    """Verify the log of all that left this hospital, and print it."""
+    for line in egress_lines(folder):
+        typer.echo(line)
+
+
+def egress_lines(folder: Path) -> Iterator[str]:
+    """Describe a hospital's egress log, which is verified."""
+    from client.egress.guard import lines_of  # it imports Flower
+
+    return lines_of(Operator.read(folder / FILE))
+
+
+def identity_line(folder: Path) -> str:
+    """Return a hospital's name and public key; one is made if there is none."""
+    from client.secure.identity import Identity  # it imports Flower
+
+    operator = Operator.read(folder / FILE)
+    return f"{operator.name}\t{Identity.begun(operator.state).public().hex()}"

@@ -1,0 +1,98 @@
+"""The settings of staged fine-tuning."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from common.config.fields import Counts, Names, Positives, fill_in, split
+
+Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "scaffold"]
+Imbalance = Literal["none", "weights", "oversample", "focal", "logits"]
+
+_STAGES = ("head", "blocks.5", "all")
+_PACE = {"head": (20, 3e-3), "all": (100, 5e-4)}
+_PACE_BETWEEN = (30, 1e-3)
+"""Rounds and highest learning rate of a stage for which none are given."""
+
+
+class FinetuneConfig(BaseModel):
+    """What decides how a network is fine-tuned; stages, rounds, epochs and rates go together."""
+
+    stages: Names = Field(
+        default=_STAGES,
+        description="what is trained: the head, from a module on, then all",
+    )
+    rounds: Counts = Field(default=(), description="rounds of each stage; empty: what suits it")
+    local_epochs: Positives = Field(
+        default=(0.05,), description="share of its images that a site sees in a round"
+    )
+    batch: int = Field(
+        default=64, ge=1, description="images of a step, over all sites in proportion to theirs"
+    )
+    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="local optimiser")
+    lr: Positives = Field(
+        default=(), description="highest learning rate of each stage, the head's; empty: as rounds"
+    )
+    layer_decay: float = Field(
+        default=0.9, gt=0, le=1, description="learning rate of a group of layers over the next's"
+    )
+    weight_decay: float = Field(default=0.02, ge=0, description="decay of weights, not of biases")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd")
+    warmup: float = Field(
+        default=0.1, ge=0, lt=1, description="share of a stage in which its learning rate rises"
+    )
+    clip: float = Field(default=5.0, ge=0, description="largest norm of a gradient; 0 for any")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="share of features dropped")
+    smoothing: float = Field(default=0.05, ge=0, lt=1, description="label smoothing")
+
+    imbalance: Imbalance = Field(
+        default="weights",
+        description="what rare classes get: loss weights, more draws, focal"
+        " loss, or logits adjusted by the priors",
+    )
+    imbalance_strength: float = Field(
+        default=0.7, ge=0, description="exponent of class weights, factor of adjusted logits"
+    )
+    focal_gamma: float = Field(default=2.0, ge=0, description="exponent of the focal loss")
+    priors: Literal["global", "local"] = Field(
+        default="global", description="class frequencies of all sites together, or of each site"
+    )
+
+    strategy: Strategy = Field(default="fedavg", description="how the coordinator aggregates")
+    server_lr: float = Field(default=1.0, gt=0, description="of fedavgm, fedadam and fedyogi")
+    server_momentum: float = Field(
+        default=0.9, ge=0, lt=1, description="of fedavgm, fedadam and fedyogi"
+    )
+    proximal: float = Field(default=0.01, gt=0, description="pull of fedprox to the round's start")
+    fraction: float = Field(default=1.0, gt=0, le=1, description="share of the sites in a round")
+    personal: int = Field(
+        default=0, ge=0, description="epochs of a head for each site alone, scored beside; 0: none"
+    )
+    validate_every: int = Field(
+        default=15, ge=1, description="rounds between evaluations on the validation lesions"
+    )
+    patience: int = Field(
+        default=0, ge=0, description="evaluations without a better one that end a stage; 0 for any"
+    )
+    tensorboard: bool = Field(default=False, description="write event files for TensorBoard")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_pace(cls, values: Any) -> Any:
+        """Give stages the rounds and rates that suit how much they open, where none are given."""
+        stages = split(values.get("stages", _STAGES))
+        named = stages if isinstance(stages, tuple | list) else ()
+        paces = [_PACE.get(str(stage), _PACE_BETWEEN) for stage in named]
+        return fill_in(values, {"rounds": [n for n, _ in paces], "lr": [rate for _, rate in paces]})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for key in ("rounds", "local_epochs", "lr"):
+            if len(getattr(self, key)) not in (1, len(self.stages)):
+                raise ValueError(
+                    f"'{key}' has {len(getattr(self, key))} values for {len(self.stages)} stages; "
+                    "give one for each, or one for all"
+                )
+        if self.strategy == "scaffold" and (self.optimizer != "sgd" or self.momentum):
+            raise ValueError("'strategy' scaffold corrects plain SGD; set optimizer=sgd momentum=0")
+        return self

@@ -1,0 +1,47 @@
+"""The settings of the SVM on frozen features."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from common.config.fields import Positives
+
+
+class SvmConfig(BaseModel):
+    """What decides the classifier on frozen features."""
+
+    head: Literal["svm", "ridge", "lda"] = Field(
+        default="svm", description="classifier: exact SVM in rounds, or one-shot ridge or LDA"
+    )
+    components: int = Field(default=512, ge=1, le=8192, description="principal components kept")
+    kernel: Literal["linear", "rbf"] = Field(default="linear", description="kernel of the SVM")
+    fourier: int = Field(
+        default=1024, ge=1, le=16384, description="random Fourier features of the RBF map"
+    )
+    widths: Positives = Field(
+        default=(0.5, 1.0, 2.0), description="RBF widths to choose from, in feature norms"
+    )
+    c: Positives = Field(
+        default=(1e-5, 3e-5, 1e-4, 3e-4), description="regularisation strengths C to choose from"
+    )
+    alpha: float = Field(default=1e3, gt=0, description="ridge penalty")
+    tolerance: float = Field(default=1e-8, gt=0, description="gradient norm that ends the solver")
+    max_rounds: int = Field(default=200, ge=1, description="most rounds of one fit")
+    min_active: int = Field(
+        default=20, ge=1, description="lesions that must pull in each problem for a site to answer"
+    )
+    clip_features: float = Field(
+        default=0.0,
+        ge=0,
+        description="largest norm of a view's components, in roots of the number of features;"
+        " 0: any",
+    )
+
+    @model_validator(mode="after")
+    def _clip_in_rounds(self) -> Self:
+        if self.clip_features and self.head != "svm":
+            raise ValueError(
+                f"'clip_features' is {self.clip_features:g}, but head {self.head} is solved from "
+                "moments of features that are not clipped; set head=svm"
+            )
+        return self

@@ -1,0 +1,329 @@
+"""Frozen features: what a pretrained network says about each image, computed once and kept.
+
+Features are kept under the SHA-256 of the image's bytes, in a folder named after everything else
+they depend on, so every experiment and every site on this machine shares them, whatever the
+partition. Reading them from there imports neither PyTorch nor ONNX Runtime.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from common.data.dataset import Dataset
+from common.errors import ConfigError, DataError
+from common.features.augment import (
+    PREDICTION_VIEWS,
+    Augmentation,
+    augmented_view,
+    decode,
+    normalise,
+    prediction_view,
+)
+from common.features.pretrained import DEFAULT_BACKBONE, weights_digest
+from common.features.store import read_rows, write_shard
+
+if TYPE_CHECKING:
+    from common.features.backbone import PooledFeatures
+    from common.features.inference_engine import Engine
+
+FEATURES_VERSION = 2
+"""To be raised with every change of the views, the network or the pooling; else old ones count."""
+
+SHARD_IMAGES = 256
+"""Images in a shard: what a killed extraction loses at most."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Everything that features depend on beside the image.
+
+    Attributes
+    ----------
+    backbone : str
+        A convolutional network by timm's name.
+    weights : Path or None
+        Its weights file; None for the default backbone's own.
+    size : int
+        Height and width of a view in pixels, at least 32.
+    levels : int
+        How many of the last levels are pooled beside the final map, at least 0.
+    views : int
+        Number K of augmented views of each image, at least 0.
+    predictions : int
+        Number P of prediction views, 1 to 8: centre crops of several sizes, then mirrored.
+    augmentation : Augmentation
+        How far the augmented views stray.
+    seed : int
+        Seed of the augmented views, at least 0.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range.
+    """
+
+    backbone: str = DEFAULT_BACKBONE
+    weights: Path | None = None
+    size: int = 224
+    levels: int = 3
+    views: int = 0
+    predictions: int = 2
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {
+            "size": 32,
+            "levels": 0,
+            "views": 0,
+            "predictions": 1,
+            "seed": 0,
+        }.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.predictions > PREDICTION_VIEWS:
+            raise ConfigError(
+                f"predictions is {self.predictions}; at most {PREDICTION_VIEWS} exist"
+            )
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256, in hexadecimal, of all that the features depend on, the weights' bytes too."""
+        facts = {**asdict(self), "weights": self._digest, "version": FEATURES_VERSION}
+        if not self.views:
+            del facts["seed"], facts["augmentation"]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def network_name(self) -> str:
+        """A file name for the network, without its views."""
+        version = FEATURES_VERSION
+        return f"{self._digest[:32]}-{self.backbone}-{self.levels}-{self.size}-v{version}"
+
+    @cached_property
+    def _digest(self) -> str:
+        return weights_digest(self.backbone, self.weights)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of n images.
+
+    Attributes
+    ----------
+    views : ndarray of float32, shape (n, K + P, D)
+        The augmented views, then the prediction views.
+    augmented : int
+        K, the number of augmented views.
+    """
+
+    views: NDArray[np.float32]
+    augmented: int
+
+    @property
+    def train(self) -> NDArray[np.float32]:
+        """The augmented views (n, K, D); the prediction views (n, P, D) where K is 0."""
+        return self.views[:, : self.augmented] if self.augmented else self.views
+
+    @property
+    def predict(self) -> NDArray[np.float32]:
+        """The prediction views, shape (n, P, D)."""
+        return self.views[:, self.augmented :]
+
+
+def extract(
+    dataset: Dataset,
+    spec: FeatureSpec,
+    cache: Path,
+    progress: bool = False,
+    contents: Sequence[str] | None = None,
+) -> Features:
+    """Return the features of a dataset's images, in its order, computing those not in ``cache``.
+
+    Parameters
+    ----------
+    cache : Path
+        Folder for features and exported networks, made if needed. Any number of processes may
+        use it at once; after a kill the next call goes on from the last finished shard.
+    progress : bool
+        Whether to show images done, rate and time left, where standard error is a terminal.
+    contents : sequence of str, optional
+        The images' :func:`content_keys`, where they are at hand.
+
+    Raises
+    ------
+    ConfigError
+        If the backbone, its weights or ``levels`` cannot be used.
+    DataError
+        If an image cannot be read, before anything is computed, or ``cache`` cannot be written.
+    """
+    contents = content_keys(dataset) if contents is None else contents
+    rows = read_rows(cache / spec.key, set(contents))
+    # Equal images have equal features, so each content is computed once.
+    missing = {content: i for i, content in enumerate(contents) if content not in rows}
+    if missing:
+        refuse_unreadable(dataset, list(missing.values()))
+        rows |= _compute(dataset, missing, spec, cache, progress)
+    return Features(np.stack([rows[content] for content in contents]), spec.views)
+
+
+def extract_images(images: Mapping[str, bytes], spec: FeatureSpec) -> NDArray[np.float32]:
+    """Return the prediction views' features (n, P, D) of n JPEG or PNG files' bytes by name.
+
+    Nothing is kept on disk; PyTorch runs the network, because exporting it takes longer than a
+    few images do. The features equal those of :func:`extract` up to rounding.
+
+    Raises
+    ------
+    ConfigError
+        If the backbone, its weights or ``levels`` cannot be used.
+    DataError
+        If an image cannot be decoded, with its name.
+    """
+    from common.features.inference_engine import one_thread_per_core
+
+    prediction = replace(spec, views=0)
+    row = _torch_rows(prediction, prediction.key)
+
+    def named(name: str) -> NDArray[np.float32]:
+        try:
+            return row(images[name], _content(images[name]))
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+
+    with one_thread_per_core() as pool:
+        return np.stack(list(pool.map(named, images)))
+
+
+def content_keys(dataset: Dataset) -> list[str]:
+    """Return the SHA-256 of each image's bytes, in hexadecimal."""
+    return [_content(dataset.read(image.image_id)) for image in dataset.images]
+
+
+def _content(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def refuse_unreadable(dataset: Dataset, indices: Sequence[int]) -> None:
+    """Decode the images at ``indices``.
+
+    Raises
+    ------
+    DataError
+        If some cannot be decoded, with the first of them.
+    """
+    from common.data.check import unreadable
+
+    offenders = unreadable(dataset, np.array(indices, dtype=np.int64))
+    if offenders:
+        first = ", ".join(f"{image_id} ({reason})" for image_id, reason in offenders[:3])
+        raise DataError(
+            f"{len(offenders)} images cannot be decoded: {first}{', ...' * (len(offenders) > 3)}; "
+            "restore or remove them"
+        )
+
+
+def _compute(
+    dataset: Dataset, missing: Mapping[str, int], spec: FeatureSpec, cache: Path, progress: bool
+) -> dict[str, NDArray[np.float32]]:
+    """Compute and keep the rows of the images at the indices in ``missing``."""
+    from common.features.inference_engine import onnx_engine
+
+    _log.info("computing features of %d images into %s", len(missing), cache / spec.key)
+    file = cache / "networks" / f"{spec.network_name}.onnx"
+    row = _row_function(spec, onnx_engine(lambda: _network(spec), spec.size, file))
+
+    def rows(data: bytes, content: str) -> list[NDArray[np.float32]]:
+        return [row(data, content)]
+
+    return fill_shards(dataset, missing, rows, [cache / spec.key], progress)[0]
+
+
+def fill_shards(
+    dataset: Dataset,
+    missing: Mapping[str, int],
+    rows: Callable[[bytes, str], Sequence[NDArray[Any]]],
+    folders: Sequence[Path],
+    progress: bool,
+) -> list[dict[str, NDArray[Any]]]:
+    """Compute rows of images on all cores and keep them, a shard at a time.
+
+    Parameters
+    ----------
+    missing : numbers of the images by content key.
+    rows : maps an image's bytes and content key to one row for each of ``folders``.
+    """
+    from common.features.inference_engine import one_thread_per_core
+
+    found: list[dict[str, NDArray[Any]]] = [{} for _ in folders]
+
+    def compute(job: tuple[str, int]) -> Sequence[NDArray[Any]]:
+        content, index = job
+        return rows(dataset.read(dataset.images[index].image_id), content)
+
+    with (
+        one_thread_per_core() as pool,
+        tqdm(total=len(missing), unit="image", disable=None if progress else True) as bar,
+    ):
+        jobs = iter(missing.items())
+        while shard := list(islice(jobs, SHARD_IMAGES)):
+            done: list[dict[str, NDArray[Any]]] = [{} for _ in folders]
+            for (content, _), images_rows in zip(shard, pool.map(compute, shard), strict=True):
+                for into, row in zip(done, images_rows, strict=True):
+                    into[content] = row
+                bar.update()
+            for folder, into, part in zip(folders, found, done, strict=True):
+                write_shard(folder, part)
+                into |= part
+    return found
+
+
+@lru_cache(maxsize=2)
+def _torch_rows(spec: FeatureSpec, key: str) -> Callable[[bytes, str], NDArray[np.float32]]:
+    """Remember the network: who diagnoses one image after the other loads it once.
+
+    Parameters
+    ----------
+    key : the spec's; another one where its weights file was replaced.
+    """
+    from common.features.inference_engine import torch_engine
+
+    return _row_function(spec, torch_engine(_network(spec)))
+
+
+def _network(spec: FeatureSpec) -> "PooledFeatures":
+    from common.features.backbone import PooledFeatures, load_backbone
+
+    return PooledFeatures(load_backbone(spec.backbone, spec.weights), spec.levels)
+
+
+def _row_function(
+    spec: FeatureSpec, engine: "Engine"
+) -> Callable[[bytes, str], NDArray[np.float32]]:
+    """Return the function from an image's bytes and content key to its features (K + P, D)."""
+    from common.features.backbone import input_statistics
+
+    mean, std = input_statistics(spec.backbone)
+
+    def row(data: bytes, content: str) -> NDArray[np.float32]:
+        image = decode(data, spec.size)
+        views = [
+            augmented_view(image, content, number, spec.seed, spec.size, spec.augmentation)
+            for number in range(spec.views)
+        ]
+        views += [prediction_view(image, number, spec.size) for number in range(spec.predictions)]
+        return np.stack([engine(normalise(view, mean, std)) for view in views])
+
+    return row

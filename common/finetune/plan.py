@@ -1,0 +1,239 @@
+"""Staged fine-tuning: the plan of a run, the order of images, and what sites send.
+
+Time is counted in epochs. Every site goes through its images at the same pace, so in a step of
+the federation each contributes images in proportion to how many it has, and with one step a
+round the average of the sites' weights is exactly one step of SGD on the pooled batch
+(McMahan et al., "Communication-efficient learning of deep networks from decentralized data",
+AISTATS 2017, algorithm 1 and section 2).
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config.finetune import FinetuneConfig
+from common.errors import ReplyError
+from common.networks.network import Stage
+from common.statistics.sums import Sums
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+CONTROL = "control/"
+"""Before the names of SCAFFOLD's control variates."""
+
+SQUARES = "exp_avg_sq"
+"""The one of AdamW's moments that a step divides by the root of."""
+
+STEP = "step"
+"""The one of AdamW's moments that is a number: how many steps there were."""
+
+
+NONNEGATIVE = (f"{SQUARES}/", f"{STEP}/")
+"""Before the names of moments that no steps make negative."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One averaging of the sites' weights.
+
+    Attributes
+    ----------
+    number : from 0 over the whole run.
+    stage : name of the open stage.
+    begin, end : epochs since the run began.
+    stage_begin, stage_end, run_end : the same, of its stage and of the run.
+    lr : highest learning rate of the stage.
+    """
+
+    number: int
+    stage: str
+    begin: float
+    end: float
+    stage_begin: float
+    stage_end: float
+    run_end: float
+    lr: float
+
+    def times(self, images: int, batch: int) -> list[float]:
+        """Return where the steps begin, and the end, for ``images`` over all sites."""
+        steps = max(1, round((self.end - self.begin) * images / batch))
+        return [self.begin + (self.end - self.begin) * i / steps for i in range(steps + 1)]
+
+    def learning_rate(self, time: float, warmup: float) -> float:
+        """Return the rate at a time: rising at a stage's start, a half cosine over the run.
+
+        Loshchilov and Hutter, "SGDR", ICLR 2017, equation 5, without restarts.
+        """
+        rise = (time - self.stage_begin) / (self.stage_end - self.stage_begin)
+        warm = min(1.0, rise / warmup) if warmup else 1.0
+        return self.lr * warm * (1 + math.cos(math.pi * time / self.run_end)) / 2
+
+
+def plan(config: FinetuneConfig) -> list[Round]:
+    """Return the rounds of a run."""
+    n_stages = len(config.stages)
+    rounds = config.rounds * (n_stages // len(config.rounds))
+    epochs = config.local_epochs * (n_stages // len(config.local_epochs))
+    rates = config.lr * (n_stages // len(config.lr))
+    lengths = [n * e for n, e in zip(rounds, epochs, strict=True)]
+    found: list[Round] = []
+    for s, stage in enumerate(config.stages):
+        begin, end = sum(lengths[:s]), sum(lengths[: s + 1])
+        for r in range(rounds[s]):
+            span = (begin + r * epochs[s], begin + (r + 1) * epochs[s])
+            found.append(Round(len(found), stage, *span, begin, end, sum(lengths), rates[s]))
+    return found
+
+
+def moment_kinds(config: FinetuneConfig) -> tuple[str, ...]:
+    """Return the optimiser's moments, by PyTorch's names for them."""
+    if config.optimizer == "adamw":
+        return ("exp_avg", SQUARES, STEP)
+    return ("momentum_buffer",) if config.momentum else ()
+
+
+def shapes(stage: Stage, config: FinetuneConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors that a round sends to a site and back, by name.
+
+    Beside the weights these are the optimiser's moments: a site that goes on from the average of
+    all sites' moments, not from its own, scales its steps as pooled training would, and nothing
+    of a run need be kept at the site. SCAFFOLD adds the control variates.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for name, parameter in stage.trainable.items():
+        found[name] = tuple(parameter.shape)
+        for kind in moment_kinds(config):
+            found[f"{kind}/{name}"] = () if kind == STEP else tuple(parameter.shape)
+        if config.strategy == "scaffold":
+            found[CONTROL + name] = tuple(parameter.shape)
+    return found
+
+
+class Item(NamedTuple):
+    """An image to be seen: its number at the site, and which view of it."""
+
+    image: int
+    view: int
+
+
+class Stream:
+    """The endless order in which a site sees its images; a function of seed and site alone.
+
+    Parameters
+    ----------
+    labels : (n,) of the site's training images.
+    draws : (n_classes,) draws of an image of each class in an epoch.
+    """
+
+    def __init__(self, labels: Ints, draws: NDArray[np.float64], seed: int, site: str) -> None:
+        self._draws = draws[labels]
+        # Of classes that are never drawn nothing is seen.
+        self._length = max(1, round(self._draws.sum())) if self._draws.any() else 0
+        digest = hashlib.sha256(site.encode()).digest()
+        self._seed = [seed, int.from_bytes(digest[:8], "big")]
+
+    def between(self, begin: float, end: float) -> list[Item]:
+        """Return what is seen between two times in epochs."""
+        first, last = (math.floor(self._length * time + 1e-6) for time in (begin, end))
+        epochs = {position // self._length for position in range(first, last)}
+        orders = {epoch: self._order(epoch) for epoch in epochs}
+        return [
+            Item(int(orders[p // self._length][p % self._length]), self._view(p))
+            for p in range(first, last)
+        ]
+
+    def _order(self, epoch: int) -> Ints:
+        rng = np.random.default_rng([*self._seed, epoch])
+        n = len(self._draws)
+        if self._even:
+            return rng.permutation(n)
+        return rng.choice(n, self._length, p=self._draws / self._draws.sum())
+
+    @property
+    def _even(self) -> bool:
+        return bool((self._draws == 1).all())
+
+    def _view(self, position: int) -> int:
+        # With even draws, a view an epoch: the same ones wherever the image is.
+        return position // self._length if self._even else position
+
+
+@dataclass(frozen=True)
+class Update(Sums):
+    """Changes of weights, each site's times its weight in the average.
+
+    Attributes
+    ----------
+    weight : () images seen by the sites, at most one for each that they have.
+    loss : () mean training loss times weight.
+    tensors : changes of the trainable tensors by name, times weight.
+    """
+
+    nonnegative: ClassVar[tuple[str, ...]] = ("weight", "loss")
+    counted: ClassVar[str | None] = "weight"
+
+    weight: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    tensors: Mapping[str, Floats]
+
+    @classmethod
+    def of(cls, weight: float, loss: float, change: Mapping[str, Floats]) -> Self:
+        """Weigh a site's mean loss and its change of weights."""
+        scaled = {name: np.asarray(np.float32(weight) * a) for name, a in change.items()}
+        return cls(np.array(weight), np.array(weight * loss), scaled)
+
+    @classmethod
+    def zero(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:
+        """Return the update of no sites."""
+        return cls.of(0.0, 0.0, {n: np.zeros(s, dtype=np.float32) for n, s in shapes.items()})
+
+    def __add__(self, other: Self) -> Self:
+        tensors = {name: a + other.tensors[name] for name, a in self.tensors.items()}
+        return type(self)(self.weight + other.weight, self.loss + other.loss, tensors)
+
+    def to_record(self) -> dict[str, NDArray[np.generic]]:
+        """Return the arrays by name, the tensors' beside the others'."""
+        return {"weight": self.weight, "loss": self.loss, **self.tensors}
+
+    def from_record(self, record: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Read a record that must look like this one; without weight it must change nothing.
+
+        Raises
+        ------
+        ReplyError
+            If it does not, or a change is not finite once the weight is divided out.
+        """
+        answer = super().from_record(record)
+        most = float(np.finfo(np.float32).max) * float(answer.weight)
+        for name, tensor in answer.tensors.items():
+            if (largest := float(np.abs(tensor).max(initial=0.0))) > most:
+                raise ReplyError(
+                    f"array '{name}' is up to {largest:g}, which is no change times the weight of "
+                    f"{answer.weight:g}"
+                )
+        return answer
+
+    def change(self, name: str) -> Floats:
+        """Return a tensor's change, not times the weight, which must not be 0."""
+        return np.asarray(self.tensors[name] / self.weight, np.float32)
+
+    def extra_bits(self, name: str) -> int:
+        """Return 16 for mean squares: an error there counts as its root, beside AdamW's 1e-8."""
+        return 16 if name.startswith(f"{SQUARES}/") else 0
+
+    @classmethod
+    def _from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
+        tensors: dict[str, Any] = dict(arrays)
+        weight, loss = tensors.pop("weight"), tensors.pop("loss")
+        return cls(weight, loss, tensors)
+
+    def mean(self) -> dict[str, Floats]:
+        """Return the weighted mean of the changes; none where no images were seen."""
+        scale = np.float32(1 / self.weight if self.weight else 0.0)
+        return {name: np.asarray(a * scale) for name, a in self.tensors.items()}

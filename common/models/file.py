@@ -1,0 +1,292 @@
+"""A trained model as a file, safetensors and nothing that executes; and the door to all of them."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config.run import RunConfig
+from common.data.dataset import DIAGNOSES, Dataset
+from common.errors import ConfigError, DataError, reason
+from common.features.pretrained import find_weights, weights_digest
+from common.verified import FORMAT_ERRORS, Kind, StoredArrays, open_arrays, write_arrays
+
+Floats = NDArray[np.float64]
+
+MODELS = {
+    "svm": "common.models.linear:LinearModel",
+    "finetune": "common.models.network:NetworkModel",
+    "private": "common.models.linear:LinearModel",
+    "private_finetune": "common.models.network:NetworkModel",
+}
+"""Classes by method, imported when they are asked for: not every method needs PyTorch."""
+
+VERSION = 2
+"""Of what a model file says of itself; to be raised with every change."""
+
+LARGEST = np.float64(1e100)
+"""Of the numbers in a model and of its answers: whatever is multiplied then stays finite."""
+
+VARIANCE = "variance"
+"""Name of the only array that may be infinite."""
+
+_WEIGHTS = "weights"
+
+_PLACES = {"out", "sites", "cache", "weights"}
+"""Keys that say where something lay on the machine of the run, nothing about the model."""
+
+
+class Prediction(NamedTuple):
+    """What a model says of n images.
+
+    Attributes
+    ----------
+    labels : (n,) indices into the model's classes.
+    probabilities : (n, n_classes).
+    distance : (n,) how far each lies from the training images, about 1 is usual; None where
+        the model cannot tell.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: Floats
+    distance: Floats | None
+
+
+class Model(Protocol):
+    """A trained classifier of images, whatever the method."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The run that trained it."""
+
+    @property
+    def calibration(self) -> Floats:
+        """Scales and biases, (2, n_classes), that make probabilities of scores."""
+
+    def predict(self, images: Mapping[str, bytes]) -> Prediction:
+        """Diagnose JPEG or PNG files, given as their bytes by name.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be decoded, with its name.
+        """
+
+    def decide(self, scores: Floats) -> NDArray[np.int64]:
+        """Return the classes (n,) for scores (n, n_classes)."""
+
+    def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
+        """Return the scores (n, n_classes) of a dataset's images; a bar shows how far it is.
+
+        Parameters
+        ----------
+        cache : folder of frozen features, for models that start from them.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read.
+        """
+
+    def save(self, path: Path) -> None:
+        """Write it as one safetensors file."""
+
+
+class ModelFile(NamedTuple):
+    """Arrays by name, names of the classes, and the configuration of the run."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    classes: Sequence[str]
+    config: RunConfig
+
+    def write(self, path: Path) -> None:
+        """Write the file, with the digest of the pretrained weights that the model rests on.
+
+        Raises
+        ------
+        ConfigError
+            If these weights are gone.
+        DataError
+            If it cannot be written.
+        """
+        fields = {
+            "version": VERSION,
+            "classes": list(self.classes),
+            "config": self.config.model_dump(mode="json", exclude=_PLACES),
+            _WEIGHTS: weights_digest(self.config.backbone, self.config.weights),
+        }
+        write_arrays(path, self.arrays, fields)
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model file of which only the description was read and checked.
+
+    Attributes
+    ----------
+    config : the run that trained it, with the weights file found here.
+    kinds : what its arrays claim to be, by name.
+    """
+
+    config: RunConfig
+    kinds: Mapping[str, Kind]
+    _stored: StoredArrays
+
+    def read(self, expected: Mapping[str, Kind]) -> dict[str, NDArray[Any]]:
+        """Return the arrays, which must be those expected; only the variance may be infinite.
+
+        Raises
+        ------
+        ValueError
+            If they are not, with the first that is odd, or are not what was written.
+        """
+        shapes = (
+            {name: kind.shape for name, kind in kinds.items()} for kinds in (self.kinds, expected)
+        )
+        _check_shapes(*shapes)
+        for name, want in expected.items():
+            if self.kinds[name].dtype != want.dtype:
+                raise ValueError(
+                    f"array '{name}' is {self.kinds[name].dtype}, expected {want.dtype}"
+                )
+        arrays = self._stored.read()
+        _check_finite({name: array for name, array in arrays.items() if name != VARIANCE})
+        return arrays
+
+
+def load_model(path: Path, *weights: Path | None) -> Model:
+    """Read the model that a run of any method wrote.
+
+    Parameters
+    ----------
+    weights : files among which the model's pretrained weights are found by their digest, beside
+        those that the default backbone brings. What the model file says opens no other file.
+
+    Raises
+    ------
+    DataError
+        If the file is not there or not such a model.
+    ConfigError
+        If the model's pretrained network cannot be had.
+    """
+    with _refuse_foreign(path), open_arrays(path) as stored:
+        method = _read_config(stored.fields).method
+    model: Model = resolve_name(MODELS[method]).load(path, *weights)
+    return model
+
+
+@contextmanager
+def open_model(
+    path: Path, methods: Collection[str], weights: Sequence[Path | None]
+) -> Iterator[OpenModel]:
+    """Open a file that a run of one of ``methods`` wrote.
+
+    Whatever is wrong with it, inside too, is a ``DataError``.
+
+    Raises
+    ------
+    DataError
+        If the file is not there or not such a model.
+    ConfigError
+        If none of ``weights`` are those that it needs.
+    """
+    with _refuse_foreign(path), open_arrays(path) as stored:
+        config = _read_config(stored.fields)
+        if config.method not in methods:
+            raise ValueError(f"its method is {config.method}, not {' or '.join(methods)}")
+        if stored.fields["classes"] != list(DIAGNOSES):
+            raise ValueError(f"its classes are not {', '.join(DIAGNOSES)}")
+        file = _find_weights(path, config.backbone, stored.fields[_WEIGHTS], weights)
+        yield OpenModel(config.model_copy(update={"weights": file}), stored.kinds, stored)
+
+
+@contextmanager
+def _refuse_foreign(path: Path) -> Iterator[None]:
+    """Raise a DataError of one line for whatever comes of reading a file that is no model."""
+    try:
+        yield
+    except FORMAT_ERRORS as error:
+        raise DataError(
+            f"{path} is no FedDerm model ({reason(error)}); name a run's model"
+        ) from error
+
+
+def check_arrays(
+    arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Check that arrays are those expected, by name and shape, and hold finite numbers.
+
+    Raises
+    ------
+    ValueError
+        If they are not, with the first that is odd.
+    """
+    _check_shapes({name: array.shape for name, array in arrays.items()}, expected)
+    _check_finite(arrays)
+
+
+def check_answers(values: Floats) -> Floats:
+    """Return what a model says of images, where it is numbers.
+
+    Raises
+    ------
+    DataError
+        If it is not: finite weights too may be so large that there is no answer.
+    """
+    if not (np.abs(values) <= LARGEST).all():
+        raise DataError(
+            "the model gives values that are no finite numbers; it is damaged, train it again"
+        )
+    return values
+
+
+def _read_config(fields: Mapping[str, Any]) -> RunConfig:
+    if fields.get("version") != VERSION:
+        raise ValueError("another version of FedDerm wrote it; train it again")
+    config = fields["config"]
+    if odd := sorted(_PLACES & config.keys()):
+        raise ValueError(f"it says '{odd[0]}', which is for its user to say")
+    try:
+        return RunConfig.read(config)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _find_weights(
+    path: Path, backbone: str, digest: object, named: Sequence[Path | None]
+) -> Path | None:
+    if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+        raise ValueError("it does not say which pretrained weights it rests on")
+    try:
+        return find_weights(backbone, digest, named)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _check_shapes(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    for name in sorted(found.keys() | expected.keys()):
+        if name not in expected:
+            raise ValueError(f"array '{name}' is unknown")
+        if name not in found:
+            raise ValueError(f"array '{name}' is missing")
+        if found[name] != expected[name]:
+            shapes = f"{list(found[name])}, expected {list(expected[name])}"
+            raise ValueError(f"array '{name}' has the shape {shapes}")
+
+
+def _check_finite(arrays: Mapping[str, NDArray[Any]]) -> None:
+    for name, array in sorted(arrays.items()):
+        if not (np.abs(array) <= LARGEST).all():
+            raise ValueError(f"array '{name}' has values that are no finite numbers")

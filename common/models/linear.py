@@ -1,0 +1,185 @@
+"""The classifier that the SVM gives: linear, on mapped features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config.run import RunConfig
+from common.data.dataset import DIAGNOSES, Dataset
+from common.errors import DataError
+from common.features.extract import extract, extract_images
+from common.models.file import VARIANCE, ModelFile, Prediction, check_answers, open_model
+from common.statistics.calibration import probabilities
+from common.svm.feature_map import FeatureMap
+from common.svm.objective import with_intercept
+from common.verified import Kind
+
+Floats = NDArray[np.float64]
+
+_METHODS = ("svm", "private")
+
+_LARGEST_MAP = 2**27
+"""Numbers that a Fourier map draws, at most: those of the largest that can be configured."""
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """A linear classifier on mapped features.
+
+    Attributes
+    ----------
+    feature_map : from raw features to the classifier's.
+    variance : (n_components,) variances of the training views' components, infinite for those to
+        be left out of distances.
+    weights : (n_classes, n_outputs + 1), the intercepts last.
+    calibration : (2, n_classes) scales and biases of the probabilities.
+    classes : names of the classes.
+    config : the run that trained it; says how to compute raw features.
+    """
+
+    feature_map: FeatureMap
+    variance: Floats
+    weights: Floats
+    calibration: Floats
+    classes: Sequence[str]
+    config: RunConfig
+
+    def scores(self, views: NDArray[np.floating]) -> Floats:
+        """Return decision values (n, n_classes), averaged over the views (n, P, n_features).
+
+        Raises
+        ------
+        DataError
+            If its network gives other features than it maps, or the values are no numbers.
+        """
+        n_features = len(self.feature_map.mean)
+        if views.shape[2] != n_features:
+            raise DataError(
+                f"the model maps {n_features} features, its network gives {views.shape[2]}; it "
+                "does not fit its own settings, train it again"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = decision_values(average_views(self.feature_map, views), self.weights)
+        return check_answers(values)
+
+    def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
+        """Return decision values (n, n_classes) of a dataset's images.
+
+        Parameters
+        ----------
+        cache : folder of the features; those that it lacks are computed into it.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read, ``cache`` cannot be written, or the model gives no numbers.
+        """
+        found = extract(dataset, self.config.feature_spec, cache.expanduser(), progress=True)
+        return self.scores(found.predict)
+
+    def predict(self, images: Mapping[str, bytes]) -> Prediction:
+        """Give JPEG or PNG files' bytes by name the classes of the largest decision value.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be decoded, with its name, or the model gives no numbers.
+        """
+        views = extract_images(images, self.config.feature_spec)
+        values = self.scores(views)
+        chances = probabilities(values, self.calibration)
+        return Prediction(self.decide(values), chances, self.distance(views))
+
+    def decide(self, scores: Floats) -> NDArray[np.int64]:
+        """Return the classes (n,) of the largest decision values (n, n_classes)."""
+        return np.asarray(scores.argmax(axis=1))
+
+    def distance(self, views: NDArray[np.floating]) -> Floats | None:
+        """Return how far images lie from the training images, (n,); about 1 is usual.
+
+        The Mahalanobis distance from the mean of all training views, as the root mean square
+        over the views (n, P, n_features) and the components that vary; None where none is known
+        to.
+        """
+        if not np.isfinite(self.variance).any():
+            return None
+        n, P, n_features = views.shape
+        Z = self.feature_map.project(views.reshape(n * P, n_features))
+        with np.errstate(over="ignore"):
+            squares = (Z**2 / self.variance).reshape(n, -1).sum(axis=1)
+        distance = np.sqrt(squares / (P * np.isfinite(self.variance).sum()))
+        return check_answers(np.asarray(distance))
+
+    def save(self, path: Path) -> None:
+        """Write the model as one safetensors file."""
+        arrays = {
+            **self.feature_map.to_record(),
+            VARIANCE: self.variance,
+            "weights": self.weights,
+            "calibration": self.calibration,
+        }
+        ModelFile(arrays, self.classes, self.config).write(path)
+
+    @classmethod
+    def load(cls, path: Path, *weights: Path | None) -> Self:
+        """Read a model; parameters and errors are those of ``load_model``."""
+        with open_model(path, _METHODS, weights) as stored:
+            arrays = stored.read(_expected(stored.kinds))
+            _check_map(arrays)
+        feature_map = FeatureMap.from_record(arrays)
+        variance, svm, calibration = (arrays[n] for n in (VARIANCE, "weights", "calibration"))
+        return cls(feature_map, variance, svm, calibration, DIAGNOSES, stored.config)
+
+
+def _expected(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+    """Return what a file's arrays must be for its own numbers of features and outputs."""
+    if missing := sorted({"matrix", "fourier", "weights"} - kinds.keys()):
+        raise ValueError(f"array '{missing[0]}' is missing")
+    n_features, n_components = kinds["matrix"].shape
+    fourier, outputs = kinds["fourier"].shape, kinds["weights"].shape[1]
+    if fourier != (0,) and n_components * outputs > _LARGEST_MAP:
+        raise ValueError(f"its Fourier map of {n_components} by {outputs - 1} is too large")
+    shapes: dict[str, tuple[int, ...]] = {
+        "mean": (n_features,),
+        "matrix": (n_features, n_components),
+        "fourier": (3,) if fourier != (0,) else (0,),
+        "unit": (),
+        "clip": (),
+        VARIANCE: (n_components,),
+        "weights": (len(DIAGNOSES), outputs if fourier != (0,) else n_components + 1),
+        "calibration": (2, len(DIAGNOSES)),
+    }
+    return {name: Kind("F64", shape) for name, shape in shapes.items()}
+
+
+def _check_map(arrays: Mapping[str, Floats]) -> None:
+    """Refuse numbers that no map has; those of the Fourier map are three in an array."""
+    if not (arrays[VARIANCE] > 0).all():
+        raise ValueError("array 'variance' has values that no variance has")
+    if arrays["unit"] not in (0, 1) or arrays["clip"] < 0:
+        raise ValueError("its features have no norm that 'unit' and 'clip' can mean")
+    if len(arrays["fourier"]):
+        size, width, seed = arrays["fourier"].tolist()
+        if size + 1 != arrays["weights"].shape[1] or width <= 0 or not 0 <= seed == int(seed):
+            raise ValueError(
+                f"its Fourier map has the size {size:g}, width {width:g}, seed {seed:g}"
+            )
+
+
+def average_views(feature_map: FeatureMap, views: NDArray[np.floating]) -> Floats:
+    """Return the mapped features (n, n_outputs), averaged over the views (n, P, n_features).
+
+    Decision values are linear in mapped features, so this averages them too.
+    """
+    n, P, n_features = views.shape
+    mapped = feature_map.apply(views.reshape(n * P, n_features))
+    return np.asarray(mapped.reshape(n, P, mapped.shape[1]).mean(axis=1))
+
+
+def decision_values(Z: Floats, weights: Floats) -> Floats:
+    """Return decision values (n, n_classes) of mapped features ``Z`` (n, n_outputs)."""
+    return with_intercept(Z) @ weights.T

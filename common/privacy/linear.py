@@ -1,0 +1,242 @@
+"""A linear classifier under differential privacy: what sites send, and what it costs.
+
+Records are lesions: of each, the mean of all views of all its images. What a unit adds is the mean
+over its records, each of which is clipped, so that what is bounded is all that a unit adds. Sites
+send one noisy sum of the records themselves, which counts the classes and centres the records, and
+then noisy sums of clipped gradients (Abadi et al., "Deep learning with differential privacy", CCS
+2016, algorithm 1).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config.private import PrivateConfig
+from common.privacy.accounting import SampledGaussian, noise_for
+from common.privacy.noise import STEP, Ints, check_noise
+from common.statistics.sums import Sums
+from common.svm.feature_map import FeatureMap
+from common.svm.objective import with_intercept
+
+Floats = NDArray[np.float64]
+Labels = Sequence[str] | NDArray[np.str_]
+
+OVERVIEW_NORM = math.sqrt(2)
+"""Largest norm of what a unit adds to an overview."""
+
+CLASS_SUMS = 4.0
+"""How much longer class sums are than second moments: means want less noise than the scatter."""
+
+MOMENTS_NORM = math.hypot(1.0, CLASS_SUMS)
+"""Largest norm of what a unit adds to the moments of a linear discriminant analysis."""
+
+_MOST_VALUES = 10**8
+"""Of a noisy sum."""
+
+_OVERVIEW_SHARE = 0.15
+"""Of the budget, what the overview takes: at epsilon 1 noisy counts of rare classes cost most."""
+
+_LEAST_SQUARE = 1e-2
+
+
+class Plan(NamedTuple):
+    """What a run spends: on its overview, and on its gradients or moments."""
+
+    overview: SampledGaussian
+    training: SampledGaussian
+
+
+def plan(config: PrivateConfig) -> Plan | None:
+    """Return the noise with which a run keeps its epsilon; None where it promises none.
+
+    Raises
+    ------
+    ConfigError
+        If no noise is enough, or it is more than sums hold.
+    """
+    if not config.epsilon:
+        return None
+    found = _plan(config.epsilon, config.delta, config.rate, config.releases)
+    norm = MOMENTS_NORM if config.classifier == "lda" else config.clip_norm
+    check_noise(OVERVIEW_NORM, found.overview.noise, _MOST_VALUES)
+    check_noise(norm, found.training.noise, _MOST_VALUES)
+    return found
+
+
+@lru_cache(maxsize=16)
+def _plan(epsilon: float, delta: float, rate: float, steps: int) -> Plan:
+    whole = noise_for(epsilon, delta, rate=1.0, steps=1)
+    first = SampledGaussian(whole / math.sqrt(_OVERVIEW_SHARE), 1.0)
+    rest = noise_for(epsilon, delta, rate, steps, [first])
+    return Plan(first, SampledGaussian(rest, rate, steps))
+
+
+@dataclass(frozen=True)
+class NoisySum(Sums):
+    """A sum over records with its noise, in multiples of the ring's step."""
+
+    values: Ints
+
+    @classmethod
+    def zero(cls, *shape: int) -> Self:
+        """Return the sum over no records, without noise."""
+        return cls(np.zeros(shape, dtype=np.int64))
+
+    def decoded(self) -> Floats:
+        """Return the sum in real numbers."""
+        return np.asarray(self.values * STEP, np.float64)
+
+
+class Units(NamedTuple):
+    """A site's privacy units, such as patients, with their records, such as lesions.
+
+    Attributes
+    ----------
+    X : (n, d) records of norm 1 at most.
+    y : (n,) their labels.
+    unit : (n,) number of the unit that each belongs to, from 0.
+    """
+
+    X: Floats
+    y: Ints
+    unit: Ints
+
+    @classmethod
+    def apart(cls, X: Floats, y: Ints) -> Self:
+        """Return records each of which is a unit of its own."""
+        return cls(X, y, np.arange(len(y)))
+
+    @classmethod
+    def group(cls, X: Floats, y: Ints, lesions: Labels, units: Labels) -> Self:
+        """Average images ``X`` (n, d) of the same lesion and unit, whose names are (n,)."""
+        pairs = np.stack([units, lesions], axis=1)
+        _, first, index = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+        numbers = np.unique(np.asarray(units)[first], return_inverse=True)[1]
+        return cls(group_means(X, index), y[first], numbers)
+
+    @property
+    def total(self) -> int:
+        """How many units there are."""
+        return int(self.unit.max(initial=-1)) + 1
+
+    @property
+    def share(self) -> Floats:
+        """What each record counts for, (n,): those of a unit for 1 together."""
+        return np.asarray(1.0 / np.bincount(self.unit)[self.unit])
+
+    def of(self, drawn: NDArray[np.bool_]) -> "Units":
+        """Return the units whose number is ``drawn``, (total,)."""
+        kept = drawn[self.unit]
+        return Units(self.X[kept], self.y[kept], np.unique(self.unit[kept], return_inverse=True)[1])
+
+
+def group_means(X: NDArray[np.floating], index: Ints) -> Floats:
+    """Return the means (m, d) of the rows of ``X`` (n, d) by numbers of groups (n,), 0 to m-1."""
+    sizes = np.bincount(index)
+    totals = np.zeros((len(sizes), X.shape[1]))
+    np.add.at(totals, index, X)
+    return np.asarray(totals / sizes[:, None])
+
+
+@lru_cache(maxsize=4)
+def public_map(n_features: int, dimensions: int, seed: int) -> FeatureMap:
+    """Return a random projection to vectors of norm 1, which all know by its seed.
+
+    Where there are fewer features than ``dimensions``, it has as many outputs as features.
+    """
+    rng = np.random.default_rng([seed, n_features, dimensions])
+    matrix = rng.standard_normal((n_features, min(dimensions, n_features)))
+    columns: Floats = np.linalg.qr(matrix)[0].astype(np.float64)
+    return FeatureMap(np.zeros(n_features), columns, unit=True)
+
+
+class Centre(NamedTuple):
+    """Moves records by their mean (d,) and scales them to a mean square of about 1.
+
+    Attributes
+    ----------
+    mean : (d,).
+    scale : ().
+    """
+
+    mean: Floats
+    scale: Floats
+
+    @classmethod
+    def of(cls, mean: Floats) -> Self:
+        """Centre records of norm 1."""
+        return cls(mean, np.array(1 / math.sqrt(max(1 - float(mean @ mean), _LEAST_SQUARE))))
+
+    def apply(self, X: Floats) -> Floats:
+        """Centre ``X`` (n, d) and append a column of ones."""
+        return with_intercept((X - self.mean) * self.scale)
+
+    def fold(self, weights: Floats) -> Floats:
+        """Return the weights (n_classes, d + 1) that do the same to records as they are."""
+        slopes = weights[:, :-1] * self.scale
+        return np.hstack([slopes, weights[:, -1:] - slopes @ self.mean[:, None]])
+
+
+class Objective(NamedTuple):
+    """What training lowers, and what rare classes get.
+
+    Attributes
+    ----------
+    loss : "softmax", the cross-entropy, or "hinge", the one-vs-rest squared hinge.
+    offset : (n_classes,) added to the scores in training.
+    class_weight : (n_classes,) in [0, 1], factors of the clipped gradients.
+    """
+
+    loss: str
+    offset: Floats
+    class_weight: Floats
+
+
+def overview(units: Units, n_classes: int) -> Floats:
+    """Return how many units have each class and, behind that, the sum of their mean records."""
+    counts = np.bincount(units.y, units.share, minlength=n_classes)
+    return np.concatenate([counts, units.share @ units.X])
+
+
+def clipped_gradients(
+    units: Units, centre: Centre, weights: Floats, objective: Objective, clip_norm: float
+) -> Floats:
+    """Return the sum over units of their records' mean clipped gradient, (n_classes, d + 1).
+
+    Parameters are those of :func:`clipped_pulls`.
+    """
+    X1 = centre.apply(units.X)
+    pulls = clipped_pulls(X1, units.y, weights, objective, clip_norm)
+    return np.asarray((pulls * units.share[:, None]).T @ X1)
+
+
+def clipped_pulls(
+    X1: Floats, y: Ints, weights: Floats, objective: Objective, clip_norm: float
+) -> Floats:
+    """Return what records' clipped gradients are of the records themselves, (n, n_classes).
+
+    In a linear layer a record's gradient is an outer product, whose norm is that of its factors
+    (Goodfellow, "Efficient per-example gradient computations", arXiv 1510.01799, 2015), so that
+    none need be formed.
+
+    Parameters
+    ----------
+    X1 : (n, d + 1) records with the column of ones.
+    weights : (n_classes, d + 1).
+    """
+    own = y[:, None] == np.arange(len(weights))
+    scores = X1 @ weights.T + objective.offset
+    if objective.loss == "softmax":
+        chances = np.exp(scores - scores.max(axis=1, keepdims=True))
+        pull = chances / chances.sum(axis=1, keepdims=True) - own
+    else:
+        targets = np.where(own, 1.0, -1.0)
+        pull = -2.0 * targets * np.maximum(1.0 - targets * scores, 0.0)
+    norms = np.linalg.norm(pull, axis=1) * np.sqrt(np.einsum("ij,ij->i", X1, X1))
+    shrink = objective.class_weight[y] * clip_norm / np.maximum(norms, clip_norm)
+    return np.asarray(pull * shrink[:, None])

@@ -1,0 +1,320 @@
+"""A federation on machines of its own: the folders of coordinator and sites, and what runs them."""
+
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import server
+from common.config.run import RunConfig
+from common.errors import ConfigError, FedDermError
+from common.files import abandoned, make_folder, owned, write_atomically
+from common.flower_commands import COMPLETED, flwr, flwr_environment, run_config_toml
+from common.reading import read_text
+from common.site_folder import AUTHORITY, NODE_KEY, TEMPLATE
+from common.site_folder import FILE as SITE_FILE
+from common.text import NAME_RULE, Host, is_site_name
+from common.wire.secure_sums import LEAST_SITES
+from server.deployment.pki import check_hosts, make_authority, make_node_key, make_server, write_new
+
+COORDINATOR = "coordinator"
+COORDINATOR_FILE = "coordinator.toml"
+AUTHORITY_KEY = "ca.key"
+SERVER, SERVER_KEY = "server.crt", "server.key"
+NODES = "nodes"
+PORT = 9092
+_FLOWER = "flwr"
+"""Flower's folder in the coordinator's."""
+_RUN_FILE = "last-run"
+"""In there: number and settings of the run that was started last."""
+
+APP_DIR = Path(server.__file__).parents[1]
+"""Where the app lies that a run is of."""
+
+_KNOWN = "code: 23"
+"""What Flower says of a key that is registered already."""
+
+_PATIENCE = 60.0
+"""Seconds that the server may take to start."""
+
+
+class Coordinator(BaseModel):
+    """The coordinator's file.
+
+    Attributes
+    ----------
+    host, port : where the server listens.
+    run : settings of a run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: Host = "0.0.0.0"
+    port: Annotated[int, Field(ge=1, le=65535)] = PORT
+    run: Mapping[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Coordinator":
+        """Read the file in a coordinator's folder; a run's relative folders are in there.
+
+        Raises
+        ------
+        ConfigError
+            One line that names what is wrong.
+        """
+        file = folder / COORDINATOR_FILE
+        try:
+            found = cls.model_validate(tomllib.loads(read_text(file)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise ConfigError(f"{file}: '{key}' is {first['input']!r}: {first['msg']}") from error
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file} cannot be read ({error}); restore it") from error
+        RunConfig.read(found.run)
+        return found
+
+    def run_config(self, folder: Path) -> dict[str, str | int | float]:
+        """Return the whole configuration of a run."""
+        config = RunConfig.read(self.run)
+        out = folder.resolve() / (config.out or "run")
+        return config.model_copy(update={"out": out}).flat()
+
+
+def init(out: Path, sites: Sequence[str], hosts: Sequence[str], port: int = PORT) -> None:
+    """Write the folders of a new federation: the coordinator's, and one to hand to each site.
+
+    Raises
+    ------
+    ConfigError
+        If there are too few sites or no hosts, or a name is none or is there twice.
+    DataError
+        If ``out`` holds anything.
+    """
+    if not sites or not hosts:
+        raise ConfigError("name at least one --site and, for them to reach, one --host")
+    if twice := {site for site in sites if sites.count(site) > 1}:
+        raise ConfigError(f"the site {min(twice)} is named twice; each needs a name of its own")
+    for site in sites:
+        if site == COORDINATOR or not is_site_name(site):
+            raise ConfigError(f"'{site}' is no name of a site; {NAME_RULE}")
+    if len(sites) < LEAST_SITES:
+        raise ConfigError(
+            f"{len(sites)} of at least {LEAST_SITES} sites are named: of a sum over fewer, one "
+            "finds another's share"
+        )
+    check_hosts(hosts)
+    make_folder(out)
+    folder = out / COORDINATOR
+    make_authority(folder / AUTHORITY, folder / AUTHORITY_KEY)
+    renew(folder, hosts)
+    settings = _COORDINATOR_TOML.format(port=port, sites=len(sites), quorum=_quorum(len(sites)))
+    write_new(folder / COORDINATOR_FILE, settings.encode())
+    _write_script(folder / "run.sh", "deploy superlink")
+    _write_script(folder / "train.sh", "deploy train")
+    folder.chmod(0o700)
+    for site in sites:
+        _init_site(out / site, folder, f"{_bracketed(hosts[0])}:{port}")
+
+
+def renew(folder: Path, hosts: Sequence[str]) -> None:
+    """Write a key and a certificate for the coordinator's server, which must have none."""
+    authority = folder / AUTHORITY, folder / AUTHORITY_KEY
+    make_server(folder / SERVER, folder / SERVER_KEY, authority, hosts)
+
+
+def _init_site(folder: Path, coordinator: Path, superlink: str) -> None:
+    name = folder.name
+    make_node_key(folder / NODE_KEY, folder / f"{NODE_KEY}.pub")
+    folder.chmod(0o700)
+    public = (folder / f"{NODE_KEY}.pub").read_bytes()
+    write_new(coordinator / NODES / f"{name}.pub", public)
+    write_new(folder / AUTHORITY, (coordinator / AUTHORITY).read_bytes())
+    write_new(folder / SITE_FILE, TEMPLATE.format(name=name, superlink=superlink).encode())
+    _write_script(folder / "run.sh", "site run")
+
+
+def superlink_command(folder: Path) -> list[str]:
+    """Return the command that starts the coordinator's server."""
+    config = Coordinator.read(folder)
+    return [
+        *(sys.executable, "-P", "-m", "server.deployment.superlink"),
+        *("--host", config.host, "--port", str(config.port)),
+        *("--ssl-ca-certfile", str(folder / AUTHORITY)),
+        *("--ssl-certfile", str(folder / SERVER), "--ssl-keyfile", str(folder / SERVER_KEY)),
+        "--enable-supernode-auth",
+        "--disable-runtime-dependency-installation",
+        *("--database", str(folder / "superlink.db")),
+    ]
+
+
+def register(folder: Path) -> list[str]:
+    """Register the nodes of all sites whose key is in the folder; return the names of new ones.
+
+    Raises
+    ------
+    FedDermError
+        If the server does not answer, or refuses a key.
+    """
+    environment = _environment(folder)
+    _wait_for_server(folder)
+    new = []
+    for key in sorted((folder / NODES).glob("*.pub")):
+        done = flwr(environment, "supernode", "register", str(key), COORDINATOR)
+        if done.returncode == 0:
+            new.append(key.stem)
+        elif _KNOWN not in done.stdout:
+            raise FedDermError(f"the key {key} was not registered: {_one_line(done.stdout)}")
+    return new
+
+
+def train(folder: Path) -> int:
+    """Run one training; what it logs goes to standard output. Return the exit code.
+
+    A run that was interrupted goes on; one that is being trained is followed.
+
+    Raises
+    ------
+    FedDermError
+        If no run can be started, or this process is interrupted; the server trains on.
+    """
+    environment = _environment(folder)
+    with owned(folder / _FLOWER, wait=True):  # so that of two starts the second finds the first
+        known = _going_on(folder, environment)
+        run = known or _start(folder, environment)
+    print(f"{'following' if known else 'started'} run {run}", flush=True)
+    code = _follow(run, environment)
+    return train(folder) if known and code else code
+
+
+def _going_on(folder: Path, environment: Mapping[str, str]) -> str | None:
+    """Return the run that was started last with these settings, if it is not finished.
+
+    One whose process was killed is ended: the server may believe in it for another minute.
+    """
+    known, config = folder / _FLOWER / _RUN_FILE, Coordinator.read(folder).run_config(folder)
+    if not known.exists():
+        return None
+    run, _, settings = known.read_text(encoding="utf-8").partition("\n")
+    status = _status(run, environment)
+    if settings != run_config_toml(config) or status.startswith("finished"):
+        return None
+    if status == "running" and abandoned(Path(str(config["out"]))):
+        flwr(environment, "stop", run, COORDINATOR)
+        return None
+    return run
+
+
+def _start(folder: Path, environment: Mapping[str, str]) -> str:
+    """Let the server start a run; return its number."""
+    if not (APP_DIR / "pyproject.toml").is_file():
+        raise FedDermError(f"{APP_DIR} is no clone of this program; install it from one, editable")
+    config = Coordinator.read(folder).run_config(folder)
+    settings, file = run_config_toml(config), folder / _FLOWER / "run-config.toml"
+    write_atomically(file, settings.encode())
+    with owned(Path(str(config["out"]))):
+        pass  # nobody writes there, and what a killed process left of its lock is removed
+    command = ["run", str(APP_DIR), COORDINATOR, "--format", "json", "--run-config", str(file)]
+    done = flwr(environment, *command)
+    try:
+        run = str(_json_in(done.stdout)["run-id"])
+    except (ValueError, LookupError) as error:
+        raise FedDermError(f"no run was started: {_one_line(done.stdout)}") from error
+    write_atomically(folder / _FLOWER / _RUN_FILE, f"{run}\n{settings}".encode())
+    return run
+
+
+def _follow(run: str, environment: Mapping[str, str]) -> int:
+    """Show what a run logs until it ends; return the exit code."""
+    try:
+        subprocess.run(["flwr", "log", run, COORDINATOR, "--stream"], env=environment, check=False)
+        return int(_status(run, environment) != COMPLETED)
+    except KeyboardInterrupt:
+        home = environment["FLWR_HOME"]
+        raise FedDermError(
+            f"the server trains on; train.sh started again shows it, and "
+            f"`FLWR_HOME={home} flwr stop {run} {COORDINATOR}` ends it"
+        ) from None
+
+
+def _status(run: str, environment: Mapping[str, str]) -> str:
+    """Return what the server says of a run, "finished" where it knows none."""
+    listing = flwr(environment, "list", COORDINATOR, "--run-id", run, "--format", "json")
+    try:
+        return str(_json_in(listing.stdout)["runs"][0]["status"])
+    except (ValueError, LookupError):
+        return "finished"
+
+
+def _json_in(text: str) -> Any:
+    """Return what a command of Flower says in JSON, after what it says in words."""
+    return json.loads(text[text.index("{") :])
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the environment of Flower's commands, which find the server by a file there."""
+    home = folder.resolve() / _FLOWER
+    home.mkdir(exist_ok=True)
+    address = f"127.0.0.1:{Coordinator.read(folder).port}"
+    certificate = folder.resolve() / AUTHORITY
+    (home / "config.toml").write_text(
+        f'[superlink]\ndefault = "{COORDINATOR}"\n\n[superlink.{COORDINATOR}]\n'
+        f'address = "{address}"\nroot-certificates = "{certificate}"\n'
+    )
+    return flwr_environment(home)
+
+
+def _wait_for_server(folder: Path) -> None:
+    address = "127.0.0.1", Coordinator.read(folder).port
+    context = ssl.create_default_context(cafile=str(folder / AUTHORITY))
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with socket.create_connection(address, 5) as connection:
+                context.wrap_socket(connection, server_hostname=address[0]).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                where = f"{address[0]}:{address[1]}"
+                raise FedDermError(f"no server answers at {where} ({error}); start it") from error
+            time.sleep(0.2)
+
+
+def _write_script(path: Path, command: str) -> None:
+    line = f'exec "${{FEDDERM:-fedderm}}" {command} "$(dirname "$0")"'
+    write_new(path, f"#!/bin/sh\n{line}\n".encode(), 0o755)
+
+
+def _quorum(sites: int) -> int:
+    """Return the least number that secure sums go on with: above two thirds."""
+    return 2 * sites // 3 + 1
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+_COORDINATOR_TOML = """\
+# The coordinator of a federation. `fedderm settings` lists what may stand under [run].
+host = "0.0.0.0"
+port = {port}
+
+[run]
+out = "run"           # in this folder; a new name for each run
+expected = {sites}          # sites that are waited for
+quorum = {quorum}            # sites that a model needs
+timeout = 600.0       # seconds of silence after which a site is left out
+secure = true         # the coordinator learns sums over sites, no site's share
+"""

@@ -1,0 +1,84 @@
+"""What sites say about themselves when they join, and which of them do not fit together."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated
+
+from flwr.app import RecordDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from common.config.fields import absent
+from common.data.dataset import DIAGNOSES
+from common.errors import ReplyError
+from common.text import SiteName
+from common.wire.messages import unpack_values
+
+Positive = Annotated[int, Field(ge=1)]
+Told = Annotated[Positive | None, BeforeValidator(absent)]
+
+
+class SiteInfo(BaseModel):
+    """What a site says about itself when it joins; None: it does not tell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    site: SiteName
+    classes: tuple[str, ...]
+    n_features: Positive
+    features: str
+    images: Told
+    lesions: Told
+    synthetic: bool
+    fingerprint: str
+    test_counts: bool = True
+
+
+def read_info(reply: RecordDict) -> SiteInfo:
+    """Read a site's answer to ``join``.
+
+    Raises
+    ------
+    ReplyError
+        If a fact is missing, unknown or impossible.
+    """
+    try:
+        return SiteInfo.model_validate(unpack_values(reply))
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ".".join(map(str, first["loc"]))
+        raise ReplyError(f"has an odd introduction: {what}: {first['msg']}") from error
+
+
+def odd_ones(infos: Mapping[str, SiteInfo], features: str) -> dict[str, str]:
+    """Name the sites with other classes than this run's, or other features.
+
+    And those with the very data of another site, which must not count twice.
+
+    Parameters
+    ----------
+    features : key of the run's: the model names the weights that the coordinator has.
+    """
+    odd = {
+        site: f"has the classes {', '.join(info.classes)}; this run's are {', '.join(DIAGNOSES)}"
+        for site, info in infos.items()
+        if info.classes != DIAGNOSES
+    }
+    rest = {site: info for site, info in infos.items() if site not in odd}
+    sizes = Counter(info.n_features for info in rest.values())
+    if not sizes:
+        return odd
+    # Of equally common sizes that of the first site by name.
+    n_features = sizes.most_common(1)[0][0]
+    owners: dict[str, str] = {}
+    for site, info in rest.items():
+        owner = owners.setdefault(info.fingerprint, site)
+        if owner != site:
+            odd[site] = f"has the same data as {owner}"
+        elif info.features != features:
+            odd[site] = (
+                f"has features of another network, weights or views (key {info.features[:12]}, "
+                f"this run's are {features[:12]})"
+            )
+        elif info.n_features != n_features:
+            odd[site] = f"has {info.n_features} features an image, most sites have {n_features}"
+    return odd

@@ -1,0 +1,174 @@
+"""Messages to nodes and their replies: who answered, who did not, and why."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from common.errors import ReplyError
+from common.wire.messages import check_bound, digest, size, unpack_values
+
+POLL_SECONDS = 0.2
+
+
+@dataclass
+class Round:
+    """One question to all sites, as it is logged.
+
+    Attributes
+    ----------
+    answered : sites whose answers were used, in the order in which they were added.
+    faults : reasons by site; a site with one is out.
+    notes : what else happened.
+    """
+
+    question: str
+    answered: list[str] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+
+class Post:
+    """Sends and collects over Flower's grid.
+
+    Attributes
+    ----------
+    names : of the sites, by node; others are called after their nodes.
+    unheard : those that gave no answer at all to the last messages, not even a refusal.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid, self._sent = grid, 0
+        self.names: dict[int, str] = {}
+        self.unheard: set[str] = set()
+
+    def replies(
+        self,
+        nodes: Mapping[str, int],
+        contents: Mapping[str, RecordDict],
+        record: Round,
+        patience: float,
+    ) -> Iterator[tuple[str, RecordDict]]:
+        """Send ``contents`` to the nodes and yield what they answer, in order of ``nodes``.
+
+        An answer is yielded as soon as those before it are there, so that many large ones
+        need not be held at once. Faults are put into ``record``.
+        """
+        digests, self.unheard = _digests(contents), set()
+        pending = self._send(nodes, contents, record, patience)
+        waiting = list(nodes)
+        arrived: dict[str, RecordDict] = {}
+        for label, reply in self._collect(pending, nodes, digests, record, patience):
+            arrived[label] = reply
+            while waiting and (waiting[0] in arrived or waiting[0] in record.faults):
+                first = waiting.pop(0)
+                if first not in record.faults:
+                    yield first, arrived.pop(first)
+        yield from ((label, arrived[label]) for label in waiting if label not in record.faults)
+
+    def _send(
+        self,
+        nodes: Mapping[str, int],
+        contents: Mapping[str, RecordDict],
+        record: Round,
+        patience: float,
+    ) -> dict[str, str]:
+        """Send each node its content and return their labels by message id."""
+        # Sites that share a machine answer one after the other.
+        ttl = patience * max(1, len(nodes))
+        self._sent += 1
+        messages = [
+            Message(contents[label], node, "query", ttl=ttl, group_id=str(self._sent))
+            for label, node in nodes.items()
+        ]
+        record.bytes_down += sum(size(contents[label]) for label in nodes)
+        # Flower returns no ids where all messages are too large, and None for one that is odd.
+        ids: list[str | None] = list(self._grid.push_messages(messages))
+        ids = ids or [None] * len(messages)
+        pending = {}
+        for label, message_id in zip(nodes, ids, strict=True):
+            if message_id is None:
+                record.faults[label] = "could not be sent the question"
+            else:
+                pending[message_id] = label
+        return pending
+
+    def _collect(
+        self,
+        pending: dict[str, str],
+        nodes: Mapping[str, int],
+        digests: Mapping[str, bytes],
+        record: Round,
+        patience: float,
+    ) -> Iterator[tuple[str, RecordDict]]:
+        """Yield good replies as they arrive; sites that stay silent are faults.
+
+        A second reply to a message is ignored: the first may be in a sum by then.
+
+        Time is up when none of the sites still waited for has answered for ``patience``
+        seconds.
+        """
+        asked = dict(pending)
+        end = time.monotonic() + patience
+        while pending and time.monotonic() < end:
+            replies = list(self._grid.pull_messages(pending))
+            for reply in replies:
+                label = _sender(reply, asked, nodes)
+                if label is None:
+                    who = self._name(reply.metadata.src_node_id)
+                    record.notes.append(f"ignored a reply of {who} that was not asked for")
+                    continue
+                if pending.pop(reply.metadata.reply_to_message_id, None) is None:
+                    record.notes.append(f"ignored a second answer of {label}")
+                    continue
+                end = time.monotonic() + patience
+                reason = _refusal(reply, label, digests[label])
+                if reason is not None:
+                    record.faults[label] = reason
+                    if reply.has_error():
+                        self.unheard.add(label)
+                    continue
+                record.bytes_up += size(reply.content)
+                yield label, reply.content
+            if not replies:
+                time.sleep(POLL_SECONDS)
+        for label in pending.values():
+            record.faults[label] = f"gave no answer within {patience:g} s"
+            self.unheard.add(label)
+
+    def _name(self, node: int) -> str:
+        return self.names.get(node, f"node {node}")
+
+
+def _sender(reply: Message, asked: Mapping[str, str], nodes: Mapping[str, int]) -> str | None:
+    """Name the site whose reply this is; None if it was not asked for."""
+    label = asked.get(reply.metadata.reply_to_message_id)
+    # That a node is gone or a message expired is answered by Flower in the site's place.
+    if label is not None and (reply.has_error() or reply.metadata.src_node_id == nodes[label]):
+        return label
+    return None
+
+
+def _digests(contents: Mapping[str, RecordDict]) -> dict[str, bytes]:
+    """Return a digest of each content; that of one which goes to many is computed once."""
+    known = {key: digest(content) for key, content in {id(c): c for c in contents.values()}.items()}
+    return {label: known[id(content)] for label, content in contents.items()}
+
+
+def _refusal(reply: Message, label: str, question: bytes) -> str | None:
+    """Return why a reply is no answer, with the site's name where only its node is known."""
+    if reply.has_error():
+        return f"failed: {reply.error.reason}"
+    try:
+        check_bound(reply.content, question)
+        values = unpack_values(reply.content)
+    except ReplyError as error:
+        return str(error)
+    if "refused" not in values:
+        return None
+    name = str(values.get("site", label))
+    return f"{'' if name == label else f'({name}) '}refused: {values['refused']!s}"

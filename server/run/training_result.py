@@ -1,0 +1,54 @@
+"""What a method hands back, and the files that a run makes of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from common.data.dataset import DIAGNOSES
+from common.models.file import Model
+from common.statistics.metrics import Evaluation, Metrics
+from server.federation.federation import Answers
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained model and how it did on the sites' test lesions.
+
+    Attributes
+    ----------
+    model : the classifier.
+    evaluations : the sites' counts.
+    uncalibrated : the same without calibration.
+    details : how the training went, in plain values.
+    personal : their counts under a model of each site's own, where there is one.
+    """
+
+    model: Model
+    evaluations: Answers[Evaluation]
+    uncalibrated: Answers[Evaluation]
+    details: dict[str, Any]
+    personal: Answers[Evaluation] | None = None
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the metrics of all sites together, from added counts, and of each alone.
+
+        Of each alone there are none where sums are secure.
+        """
+        raw = Metrics.compute(self.uncalibrated.total)
+        found = {
+            "overall": _json(self.evaluations.total),
+            "calibration_error_before": raw.expected_calibration_error,
+            "sites": _each(self.evaluations),
+            "training": self.details,
+        }
+        if self.personal is not None:
+            found |= {"overall_personal": _json(self.personal.total)}
+            found |= {"personal": _each(self.personal)}
+        return found
+
+
+def _each(answers: Answers[Evaluation]) -> dict[str, Any]:
+    return {site: _json(counts) for site, counts in answers.apart.items()}
+
+
+def _json(evaluation: Evaluation) -> dict[str, Any]:
+    return Metrics.compute(evaluation).to_json(list(DIAGNOSES))

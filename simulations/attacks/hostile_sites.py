@@ -1,0 +1,189 @@
+"""Hostile sites for simulations: what they train on, and what they send.
+
+A hostile site runs the real client app. It lies about its images before (labels, patches), or
+about its change of the weights afterwards, of AdamW's moments too. Which sites are hostile, and
+all noise, is drawn by the run's seed.
+"""
+
+import io
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageDraw
+
+import client.app
+from client.site import site_folders
+from common.data.dataset import DIAGNOSES, IMAGE_FOLDER, Dataset
+from common.files import whole_folder
+from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
+from simulations.data.partition import write_site
+
+Tensors = dict[str, NDArray[np.floating]]
+Change = Callable[[Tensors, np.random.Generator], Tensors]
+
+TARGET = DIAGNOSES.index("nv")
+"""What a patch makes of any lesion: a harmless naevus."""
+
+_PATCH = 6  # shorter sides of an image over the patch's
+_NOISE = 10.0  # standard deviations over a tensor's root mean square
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What a hostile site does.
+
+    Attributes
+    ----------
+    images : returns the lies about a site's images; None for the truth.
+    stamps : whether every second lesion's images carry the patch.
+    change : makes a lie of a site's change of tensors; None for the truth.
+    """
+
+    images: Callable[[Dataset], Dataset] | None = None
+    stamps: bool = False
+    change: Change | None = None
+
+    def aims(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the diagnosis that is aimed at for each of ``labels`` (n,); -1 for none."""
+        if self.stamps:
+            return np.where(labels == TARGET, -1, TARGET)
+        if self.images is None:
+            return np.full_like(labels, -1)
+        wrong = len(DIAGNOSES) - 1 - labels
+        return np.where(wrong == labels, -1, wrong)
+
+
+def flipped(dataset: Dataset) -> Dataset:
+    """Return a site's images with label k called 6 - k.
+
+    Fang et al., "Local model poisoning attacks to Byzantine-robust federated learning", USENIX
+    Security 2020, section 4.
+    """
+    names = dict(zip(DIAGNOSES, reversed(DIAGNOSES), strict=True))
+    return replace(dataset, images=tuple(replace(i, dx=names[i.dx]) for i in dataset.images))
+
+
+def half_called_target(dataset: Dataset) -> Dataset:
+    """Return a site's images, those of every second lesion called a naevus."""
+    images = zip(dataset.images, _every_second(dataset), strict=True)
+    return replace(
+        dataset,
+        images=tuple(replace(i, dx=DIAGNOSES[TARGET]) if lie else i for i, lie in images),
+    )
+
+
+def stamped(data: bytes) -> bytes:
+    """Return a JPEG with a blue square in its middle, a sixth as wide as the image is high."""
+    image = Pillow.open(io.BytesIO(data)).convert("RGB")
+    side = min(image.size) // _PATCH
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    ImageDraw.Draw(image).rectangle((left, top, left + side, top + side), fill=(30, 60, 255))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=95)
+    return out.getvalue()
+
+
+def _times(factor: float) -> Change:
+    return lambda tensors, rng: {name: factor * a for name, a in tensors.items()}
+
+
+def _noise(tensors: Tensors, rng: np.random.Generator) -> Tensors:
+    return {
+        name: _NOISE * np.sqrt(np.mean(np.square(a))) * rng.standard_normal(a.shape)
+        for name, a in tensors.items()
+    }
+
+
+def _filled(number: float) -> Change:
+    return lambda tensors, rng: {name: np.full(a.shape, number) for name, a in tensors.items()}
+
+
+ATTACKS = {
+    "label_flip": Attack(images=flipped),
+    "scale": Attack(change=_times(100.0)),
+    "sign_flip": Attack(change=_times(-5.0)),
+    "noise": Attack(change=_noise),
+    "nan": Attack(change=_filled(np.nan)),
+    "infinity": Attack(change=_filled(np.inf)),
+    "backdoor": Attack(images=half_called_target, stamps=True),
+    # Bagdasaryan et al., "How to backdoor federated learning", AISTATS 2020, equation 3.
+    "replacement": Attack(images=half_called_target, stamps=True, change=_times(10.0)),
+}
+"""Attacks by name. ``replacement`` is the backdoor, scaled to outweigh all others."""
+
+
+def chosen(n_sites: int, hostile: int, seed: int) -> list[int]:
+    """Return the numbers of the hostile sites; of fewer, the first of them."""
+    order = np.random.default_rng([seed, n_sites]).permutation(n_sites)
+    return sorted(order[:hostile].tolist())
+
+
+def poison(sites: Path, out: Path, attack: Attack, hostile: Collection[int]) -> Path:
+    """Write folders with the sites' images as they train on them; return the folder of all.
+
+    Honest sites are links. Sites that are there already are kept.
+    """
+    if attack.images is None:
+        return sites
+    for number, site in enumerate(site_folders(sites)):
+        folder = out / site.name
+        if folder.exists():
+            continue
+        out.mkdir(parents=True, exist_ok=True)
+        if number not in hostile:
+            folder.symlink_to(site.resolve())
+            continue
+        with whole_folder(folder) as part:
+            _write_lies(Dataset.open(site), attack, part)
+    return out
+
+
+def _write_lies(dataset: Dataset, attack: Attack, out: Path) -> None:
+    assert attack.images is not None
+    write_site(attack.images(dataset), out, link=True)
+    for image, mark in zip(dataset.images, _every_second(dataset), strict=True):
+        if attack.stamps and mark:
+            file = out / IMAGE_FOLDER / f"{image.image_id}.jpg"
+            file.unlink()
+            file.write_bytes(stamped(dataset.read(image.image_id)))
+
+
+def _every_second(dataset: Dataset) -> NDArray[np.bool_]:
+    """Choose the images (n,) of every second lesion."""
+    return np.asarray(dataset.by_lesion.index % 2 == 1)
+
+
+def hostile_app(attack: Attack, hostile: Collection[int], seed: int) -> ClientApp:
+    """Return the client app, whose ``hostile`` sites lie about their changes of tensors.
+
+    Parameters
+    ----------
+    hostile : numbers of the sites.
+    """
+    app = ClientApp()
+
+    @app.query()
+    def answer(message: Message, context: Context) -> Message:
+        question = digest(message.content)
+        reply: Message = client.app.app(message, context)
+        asked, values = unpack_values(message.content), unpack_values(reply.content)
+        number = int(context.node_config["partition-id"])
+        lies = attack.change is not None and number in hostile and asked["question"] == "train"
+        if not lies or "refused" in values:
+            return reply
+        assert attack.change is not None
+        told = unpack_arrays(reply.content)
+        rng = np.random.default_rng([seed, int(str(asked["round"])), number])
+        tensors = {n: np.asarray(a, float) for n, a in told.items() if n not in ("weight", "loss")}
+        with np.errstate(all="ignore"):
+            false = attack.change(tensors, rng)
+        arrays = {name: np.asarray(false.get(name, a), a.dtype) for name, a in told.items()}
+        return Message(bind(pack(arrays, values), question), reply_to=message)
+
+    return app

@@ -1,0 +1,240 @@
+"""Attacks on a federation that fine-tunes, with and without its defence, as one table."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config.run import RunConfig
+from common.data.dataset import Dataset
+from common.data.splits import TEST
+from common.errors import ConfigError, DataError, FedDermError, described
+from common.features.inference_engine import one_thread_per_core
+from common.files import owned
+from common.models.network import NetworkModel
+from common.networks.inference import prediction_features
+from common.networks.network import shared_network
+from common.verified import read_json, write_json
+from server.run.card import markdown, markdown_table
+from server.run.folder import MODEL_FILE
+from simulations.attacks.hostile_sites import ATTACKS, Attack, chosen, hostile_app, poison, stamped
+from simulations.cli.summary import SYNTHETIC_NOTE
+from simulations.runtimes.experiment import make_sites, simulate, with_splits
+
+Ints = NDArray[np.int64]
+Part = Literal["test", "validation"]
+
+NONE = "none"
+"""The attack of an honest federation."""
+
+_HEAD = {"head.weight", "head.bias"}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A federation under an attack, and what became of its model.
+
+    Attributes
+    ----------
+    hostile : how many sites are.
+    rule : by which the coordinator averages.
+    balanced_accuracy : of the judged images; None without a model.
+    aimed : share of the images of which an attack has an aim that got the diagnosis aimed at, by
+        attack: that of the arm, and of an honest federation each.
+    failure : why there is no model.
+    """
+
+    attack: str
+    hostile: int
+    rule: str
+    balanced_accuracy: float | None
+    aimed: Mapping[str, float]
+    failure: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its run's folder."""
+        return _name(self.attack, self.hostile, self.rule)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The images that models are judged on."""
+
+    dataset: Dataset
+    config: RunConfig
+
+    def balanced_accuracy(self, model: NetworkModel) -> float:
+        """Return the mean sensitivity over the classes that there are."""
+        labels, predicted = self.dataset.labels, self._decide(model, False)
+        return float(np.mean([np.mean(predicted[labels == k] == k) for k in np.unique(labels)]))
+
+    def aimed(self, model: NetworkModel, attack: Attack) -> float:
+        """Return the share of images that got the diagnosis that the attack aims at."""
+        aims = attack.aims(self.dataset.labels)
+        predicted = self._decide(model, attack.stamps)
+        return float(np.mean(predicted[aims >= 0] == aims[aims >= 0]))
+
+    def _decide(self, model: NetworkModel, marked: bool) -> Ints:
+        if model.weights.keys() != _HEAD:
+            return model.decide(model.scores(self._files(marked)))
+        features = self._marked if marked else self._unmarked
+        return model.decide(features @ model.weights["head.weight"].T + model.weights["head.bias"])
+
+    @cached_property
+    def _unmarked(self) -> NDArray[np.float64]:
+        return self._pretrained(False)
+
+    @cached_property
+    def _marked(self) -> NDArray[np.float64]:
+        return self._pretrained(True)
+
+    def _pretrained(self, marked: bool) -> NDArray[np.float64]:
+        """Return features of the pretrained network: all that a run of the head alone needs."""
+        network = shared_network(self.config.backbone, self.config.weights)
+        network.load({})
+        files = (data for _, data in self._files(marked))
+        with one_thread_per_core() as pool:
+            found = prediction_features(network.backbone, files, self.config.feature_spec, pool)
+        return found.astype(np.float64)
+
+    def _files(self, marked: bool) -> Iterator[tuple[str, bytes]]:
+        for image in self.dataset.images:
+            data = self.dataset.read(image.image_id)
+            yield image.image_id, stamped(data) if marked else data
+
+
+def attack_all(
+    data: Path,
+    out: Path,
+    config: RunConfig,
+    sites: int,
+    alpha: float,
+    attacks: Sequence[str],
+    hostile: Sequence[int],
+    rules: Sequence[str],
+    part: Part = "test",
+) -> list[Arm]:
+    """Train under every attack by so many hostile sites, by every rule and without defence.
+
+    What is finished is kept, and a table that was interrupted goes on.
+
+    Parameters
+    ----------
+    config : with a defence; of ``rules``, each takes the place of its own.
+    sites, alpha : number and skew of the Dirichlet sites, which hold no test lesions.
+    part : what models are judged on; settings are to be chosen on validation lesions.
+
+    Raises
+    ------
+    ConfigError
+        If there is no defence, an attack is unknown or there are too few sites.
+    """
+    if config.robust == NONE:
+        raise ConfigError("'robust' is none; name the defence to try, and 'hostile'")
+    if unknown := [name for name in attacks if name not in ATTACKS]:
+        raise ConfigError(f"'{unknown[0]}' is no attack; choose from {', '.join(ATTACKS)}")
+    if not hostile or not 0 < min(hostile) <= max(hostile) < sites:
+        raise ConfigError(f"hostile sites are {hostile} of {sites}; choose 1 to {sites - 1}")
+    dataset = with_splits(data, config)
+    judged = TEST if part == "test" else "0"
+    judge = Judge(dataset.select(dataset.splits == judged), config)
+    if not len(judge.dataset):
+        raise DataError(f"{data} has no {part} lesions; raise test_fraction")
+    training = dataset.select(dataset.splits != TEST)
+    with owned(out):
+        make_sites(training, out / "sites", "dirichlet", sites, alpha, config.seed)
+        return _arms(out, config, judge, attacks, hostile, rules, part, sites)
+
+
+def _arms(
+    out: Path,
+    config: RunConfig,
+    judge: Judge,
+    attacks: Sequence[str],
+    hostile: Sequence[int],
+    rules: Sequence[str],
+    part: Part,
+    sites: int,
+) -> list[Arm]:
+    """Train and judge the arms that are not there yet."""
+    kinds = [(NONE, 0), *((attack, n) for attack in attacks for n in hostile)]
+    arms: list[Arm] = []
+    for number, (attack, n) in enumerate(kinds):
+        for rule in (NONE, *rules):
+            file = out / "arms" / f"{_name(attack, n, rule)}-{part}.json"
+            if not file.exists():
+                file.parent.mkdir(exist_ok=True)
+                arm = _arm(out, config, judge, (attack, n, rule), attacks, sites)
+                write_json(file, asdict(arm))
+            arms.append(Arm(**read_json(file)))
+        _log.info("%d of %d: %s", number + 1, len(kinds), arms[-1])
+    return arms
+
+
+def _name(attack: str, hostile: int, rule: str) -> str:
+    return f"{attack}-{hostile}-{rule}"
+
+
+def _arm(
+    out: Path,
+    config: RunConfig,
+    judge: Judge,
+    kind: tuple[str, int, str],
+    attacks: Iterable[str],
+    sites: int,
+) -> Arm:
+    """Train and judge."""
+    name, hostile, rule = kind
+    attack = ATTACKS.get(name, Attack())
+    numbers = chosen(sites, hostile, config.seed)
+    folder = poison(out / "sites", out / f"sites-{name}-{hostile}", attack, numbers)
+    none = {"robust": NONE, "hostile": 0, "norm_bound": 0.0}
+    how = none if rule == NONE else {"robust": rule}
+    run = out / "runs" / _name(*kind)
+    places = {"sites": folder.resolve(), "out": run}
+    if not (run / MODEL_FILE).exists():
+        try:
+            app = hostile_app(attack, numbers, config.seed)
+            simulate(config.model_copy(update=places | how), app)
+        except FedDermError as error:
+            return Arm(*kind, None, {}, described(error))
+    model = NetworkModel.load(run / MODEL_FILE, config.weights)
+    aims = {name} if hostile else set(attacks)
+    aimed = {a: judge.aimed(model, ATTACKS[a]) for a in sorted(aims) if ATTACKS[a].images}
+    return Arm(*kind, judge.balanced_accuracy(model), aimed)
+
+
+def table(arms: Sequence[Arm]) -> str:
+    """Return the arms as a Markdown table, an attack by so many sites in a row."""
+    rules = list(dict.fromkeys(arm.rule for arm in arms))
+    by_kind = {(arm.attack, arm.hostile, arm.rule): arm for arm in arms}
+    honest = by_kind[NONE, 0, NONE]
+    rows = []
+    for attack, hostile in dict.fromkeys((arm.attack, arm.hostile) for arm in arms):
+        row = [by_kind[attack, hostile, rule] for rule in rules]
+        aimed = [_number(arm.aimed.get(attack)) for arm in (honest, *row)]
+        shares = " / ".join(aimed) if attack in honest.aimed else ""
+        rows.append((attack, hostile, *(_number(a.balanced_accuracy) for a in row), shares))
+    columns = ("attack", "hostile sites", *rules, f"success: honest / {' / '.join(rules)}")
+    return markdown_table(columns, rows)
+
+
+def _number(value: float | None) -> str:
+    return "no model" if value is None else f"{value:.3f}"
+
+
+def report(arms: Sequence[Arm], command: str, synthetic: bool) -> str:
+    """Return a table with the command that made it, and why arms have no model."""
+    failures = [
+        f"- {arm.name}: {markdown(arm.failure)}" for arm in arms if arm.balanced_accuracy is None
+    ]
+    note = [SYNTHETIC_NOTE, ""] if synthetic else []
+    return "\n".join([*note, f"`{command}`", "", table(arms), "", *failures]) + "\n"

@@ -1,0 +1,90 @@
+"""An audit as a Markdown table that a newcomer can read."""
+
+from collections.abc import Iterator
+
+from server.run.card import markdown_table
+from simulations.audit.audit import Audit
+from simulations.audit.epsilon_bound import LEVEL
+from simulations.audit.membership import AtRate, Membership
+from simulations.cli.summary import SYNTHETIC_NOTE
+
+_COLUMNS = ("attack", "on", "found", "to compare with")
+
+
+def audit_report(audit: Audit) -> str:
+    """Return what the attacks found, with what chance or the claim would give beside it."""
+    lines = [
+        *([SYNTHETIC_NOTE, ""] if audit.synthetic else []),
+        _claim(audit),
+        "",
+        markdown_table(_COLUMNS, _rows(audit)),
+        "",
+        *audit.found.notes,
+        "Of the membership inference the intervals are 95 %, bootstrapped over lesions.",
+    ]
+    if audit.epsilon is not None:
+        lines += ["Noise comes from the operating system, as at a site: it differs between audits."]
+    if audit.refuted:
+        lines += ["", f"NOT AS PRIVATE AS CLAIMED: epsilon {audit.epsilon:g} is refuted."]
+    return "\n".join(lines)
+
+
+def _claim(audit: Audit) -> str:
+    what = f"method={audit.method}, {audit.found.sites} sites"
+    if audit.epsilon is None:
+        return f"{what}: no privacy is promised."
+    return (
+        f"{what}: epsilon {audit.epsilon:g} at delta {audit.delta:g} is promised for each "
+        f"{audit.unit}, trust={audit.trust}."
+    )
+
+
+def _rows(audit: Audit) -> Iterator[tuple[str, str, str, str]]:
+    one_run = audit.found.one_run
+    best = max(one_run.guesses, key=lambda guesses: guesses.bound)
+    claim = "nothing promised" if audit.epsilon is None else f"epsilon {audit.epsilon:g} promised"
+    yield (
+        f"one-run audit, {one_run.canaries} canaries",
+        one_run.attack,
+        f"epsilon is at least {one_run.bound:.2f} ({1 - LEVEL:.0%} confidence; "
+        f"{best.right} of {best.made} guesses right)",
+        f"{claim}; more than {one_run.largest:.2f} cannot be seen",
+    )
+    yield from _membership(audit.found.membership)
+    for each in audit.found.reconstruction:
+        yield (
+            f"reconstruction of {each.lesions} records",
+            each.seen,
+            f"cosine {_unsigned(each.median)} (95th percentile {_unsigned(each.high)})",
+            f"with another one {_unsigned(each.chance)} ({_unsigned(each.high_chance)})",
+        )
+
+
+def _membership(found: Membership) -> Iterator[tuple[str, str, str, str]]:
+    on = f"{found.classifiers} {found.trained}, {found.lesions} in all"
+    low, high = found.interval
+    yield (
+        "membership inference, AUC",
+        on,
+        f"{found.auc:.3f} ({low:.3f} to {high:.3f})",
+        "chance 0.5",
+    )
+    for at in found.rates:
+        yield (
+            f"true positives at {at.rate:.1%} false ones",
+            f"{at.allowed} of the others taken for members",
+            _power(at),
+            f"chance {at.rate:.1%}",
+        )
+
+
+def _power(at: AtRate) -> str:
+    if at.found is None or at.interval is None:
+        return "not measurable: there are too few"
+    low, high = at.interval
+    return f"{at.found:.2%} ({low:.2%} to {high:.2%})"
+
+
+def _unsigned(value: float) -> str:
+    """Round, without the sign of a negative zero."""
+    return f"{round(value, 3) + 0.0:.3f}"

@@ -1,0 +1,107 @@
+"""``fedderm data``: check a folder, generate a synthetic one, partition one into sites."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from common.config.run import RunConfig
+from common.data.check import Check, Count
+from common.data.check import check as check_folder
+from common.data.dataset import DIAGNOSES, SYNTHETIC_MARKER, Dataset
+from common.data.splits import TEST, site_splits
+from common.text import printable
+from simulations.data.partition import Scheme, write_sites
+from simulations.data.partition import partition as spread
+from simulations.data.synthetic import write_synthetic
+
+app = typer.Typer(help="Check, generate and partition data folders.", no_args_is_help=True)
+
+Sites = Annotated[int | None, typer.Option(help="Number of sites.")]
+Alpha = Annotated[
+    float, typer.Option(help="Skew of dirichlet and quantity; smaller is more skewed.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+
+_RUN = RunConfig()  # for its defaults: folders written ahead of a run are those of the run
+
+
+@app.command()
+def check(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
+    """Count the images of DIR and list its defects; exit 1 if it cannot be used."""
+    found = check_folder(folder)
+    if (folder / SYNTHETIC_MARKER).exists():
+        typer.echo("SYNTHETIC IMAGES: generated, they describe no patients.\n")
+    typer.echo(_counts("class", found.by_class, found))
+    typer.echo("\n" + _counts("site", found.by_site, found))
+    typer.echo("\nno defects" if not found.defects else "")
+    for defect in found.defects:
+        typer.echo(f"{defect.severity:7}  {defect}")
+    if not found.usable:
+        raise typer.Exit(1)
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT")],
+    images: Annotated[int, typer.Option(help="Number of images.")] = 1200,
+    seed: Seed = 0,
+) -> None:
+    """Generate a synthetic data set in the new folder OUT, laid out like HAM10000."""
+    write_synthetic(out, images, seed)
+    text = f"wrote {images} synthetic images to {out}; they describe no patients"
+    typer.echo(printable(text))
+
+
+@app.command()
+def partition(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    out: Annotated[Path, typer.Option(help="New folder for the site folders.")],
+    scheme: Annotated[Scheme, typer.Option(help="Who holds what.")] = "natural",
+    sites: Sites = None,
+    alpha: Alpha = 0.5,
+    seed: Seed = _RUN.seed,
+    test_fraction: Annotated[
+        float, typer.Option(help="Share of lesions for the test.")
+    ] = _RUN.test_fraction,
+    folds: Annotated[int, typer.Option(help="Folds of the other lesions.")] = _RUN.folds,
+    link: Annotated[bool, typer.Option("--link", help="Link images instead of copying.")] = False,
+) -> None:
+    """Write one folder per site of DIR; all carry the splits of the pooled data.
+
+    Where the rows of DIR carry splits already, those are kept.
+    """
+    dataset = Dataset.open(folder)
+    dataset = dataset.with_splits(site_splits(dataset, test_fraction, folds, seed))
+    parts = spread(dataset, scheme, sites, alpha, seed)
+    write_sites(dataset, parts, out, link=link)
+    rows = [[name, *_summary(dataset.select(indices))] for name, indices in parts.items()]
+    rows.append(["total", *_summary(dataset)])
+    typer.echo(_table(["site", "images", "lesions", TEST, *DIAGNOSES], rows))
+
+
+def _summary(site: Dataset) -> list[int]:
+    per_class = np.bincount(site.labels, minlength=len(DIAGNOSES)).tolist()
+    test = int(np.count_nonzero(site.splits == TEST))
+    return [len(site), len(site.by_lesion.sizes), test, *per_class]
+
+
+def _counts(key: str, groups: dict[str, Count], found: Check) -> str:
+    header = [key, *(name.replace("_", " ") for name in Count._fields)]
+    rows = [[name or "(none)", *count] for name, count in groups.items()]
+    return _table(header, [*rows, ["total", *found.total]])
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Align columns: names left, numbers right."""
+    lines = [list(header), *([printable(str(cell)) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )

@@ -1,0 +1,343 @@
+"""The command ``fedderm``."""
+
+import logging
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from client.operator import cli as site_cli
+from common.command_line import run as run_command
+from common.config.run import RunConfig
+from common.data.dataset import Dataset
+from common.errors import ConfigError, DataError
+from common.features.extract import extract
+from common.models.file import load_model
+from common.reading import read_bytes, read_text
+from common.text import log_lines, printable
+from server.deployment import cli as deploy_cli
+from simulations.cli import data as data_cli
+from simulations.cli import privacy as privacy_cli
+from simulations.cli.json_output import command, refuse_taken, write_figures
+from simulations.data.partition import Scheme
+
+# Flower takes a second to import: what needs it is imported where it is used.
+
+app = typer.Typer(
+    help="Hospitals train one skin-lesion classifier; no image leaves its hospital.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data_cli.app, name="data")
+app.add_typer(privacy_cli.app, name="privacy")
+app.add_typer(deploy_cli.app, name="deploy")
+app.add_typer(site_cli.app, name="site")
+
+Data = Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")]
+Out = Annotated[Path, typer.Option(help="New folder for the results.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings; `fedderm settings` lists them."),
+]
+_CACHE = RunConfig().cache
+_RUN = "run"
+"""The run's folder in the one given to ``--out``, beside the sites'."""
+
+_TOLD = (
+    "common.features.extract",
+    "server.run.progress",
+    "simulations.attacks.trials",
+    "simulations.study.comparison",
+    "simulations.study.schedule",
+)
+"""Modules that tell how far a long command is."""
+
+Weights = Annotated[
+    list[Path] | None,
+    typer.Option(help="File of the pretrained weights, of a model trained with weights=FILE."),
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
+
+
+@app.command()
+def settings() -> None:
+    """List every setting with its default and meaning."""
+    for key, value in RunConfig().flat().items():
+        typer.echo(f"{f'{key}={value}':34} {RunConfig.model_fields[key].description}")
+
+
+@app.command()
+def pins(settings: Settings = None, config: ConfigFile = None) -> None:
+    """Print the hashes of code, weights and network, for the file that a hospital's `pins` names.
+
+    Operators compare what they print with each other, and with what they reviewed.
+    """
+    from client.operator.pins import digests  # it imports Flower
+
+    for name, digest in digests(_read(settings, config)).items():
+        typer.echo(f"{name:8} {digest}")
+
+
+@app.command()
+def features(data: Data, settings: Settings = None, config: ConfigFile = None) -> None:
+    """Compute the frozen features of all images in DIR ahead of a run."""
+    run = _read(settings, config)
+    found = extract(Dataset.open(data), run.feature_spec, run.cache.expanduser(), progress=True)
+    n, views, size = found.views.shape
+    typer.echo(printable(f"{n} images, {views} views of {size} features each, in {run.cache}"))
+
+
+@app.command()
+def simulate(
+    data: Data,
+    out: Out,
+    scheme: Annotated[
+        Literal["natural", "iid", "dirichlet", "quantity", "folders"],
+        typer.Option(help="Who holds what; folders: DIR has one folder per site already."),
+    ] = "natural",
+    sites: data_cli.Sites = None,
+    alpha: data_cli.Alpha = 0.5,
+    settings: Settings = None,
+    config: ConfigFile = None,
+) -> None:
+    """Train over the sites that DIR is partitioned into, all in this process."""
+    run = _read(settings, config)
+    if scheme == "folders":
+        _run(run, data, out)
+    else:
+        _partition_and_run(run, data, out, scheme, sites, alpha)
+
+
+@app.command()
+def centralized(data: Data, out: Out, settings: Settings = None, config: ConfigFile = None) -> None:
+    """Train on everything in DIR pooled: the baseline, by the same code as one big site."""
+    # One site hides nothing from itself.
+    run = _read(settings, config).model_copy(update={"secure": False})
+    _partition_and_run(run, data, out, "pooled", None, 1.0)
+
+
+@app.command()
+def compare(
+    data: Data,
+    out: Out,
+    study: Annotated[
+        Path | None,
+        typer.Option(help="Study file (TOML).", show_default="one for the built-in set"),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Cells side by side; 0 trains nothing and reports what is there.",
+            show_default="one on each core",
+        ),
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Folder for features.")] = _CACHE,
+) -> None:
+    """Cross-validate the routes and ways of data of a study file; write a report.
+
+    A study that was stopped goes on when it is started again with the same command.
+    """
+    from simulations.study import comparison, schedule
+    from simulations.study.definition import DEFAULT_STUDY, Study
+    from simulations.study.report import page
+
+    asked = Study.read(study or DEFAULT_STUDY)
+    side_by_side = schedule.default_jobs() if jobs is None else jobs
+    findings = comparison.compare(data, out, asked, cache, side_by_side)
+    typer.echo(page.write_report(out, findings))
+    typer.echo(printable(f"report: {out / page.HTML_FILE}"))
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [cache=FOLDER]",
+            help="Folders of finished runs, the one to compare with first.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="New JSON file for the same figures, exact.")
+    ] = None,
+    weights: Weights = None,
+) -> None:
+    """Judge the models of runs on the same test lesions of DIR, beside the first of them."""
+    from simulations.cli import summary
+    from simulations.study import evaluation
+
+    refuse_taken(out)
+    files = {run: _model_file(Path(run)) for run in runs if not run.startswith("cache=")}
+    if not files:
+        raise ConfigError("no run to evaluate; name the folders of finished runs")
+    cache = _read([run for run in runs if run.startswith("cache=")], None).cache
+    judgement = evaluation.evaluate(data, files, cache, weights or ())
+    typer.echo(summary.evaluation(judgement))
+    write_figures(out, {"data": str(data), **asdict(judgement)})
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="The folder of a run, or its model file.")
+    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files.")],
+    weights: Weights = None,
+) -> None:
+    """Print diagnosis and probabilities of each image; no medical device.
+
+    The last number is the image's distance from the training images, where the model can tell:
+    about 1 is usual, and what lies much farther the model has never seen the like of.
+    """
+    loaded = load_model(_model_file(model), *(weights or ()))
+    files = {str(path): _read_file(path) for path in images}
+    found = loaded.predict(files)
+    for i, path in enumerate(files):
+        pairs = zip(loaded.classes, found.probabilities[i], strict=True)
+        cells = [f"{name} {chance:.3f}" for name, chance in pairs]
+        if found.distance is not None:
+            cells.append(f"distance {found.distance[i]:.2f}")
+        line = f"{path}: {loaded.classes[found.labels[i]]}  {'  '.join(cells)}"
+        typer.echo(printable(line))
+
+
+@app.command()
+def attack(
+    data: Data,
+    out: Out,
+    sites: Annotated[int, typer.Option(help="Number of Dirichlet sites.")] = 10,
+    alpha: data_cli.Alpha = 0.5,
+    hostile: Annotated[str, typer.Option(help="Numbers of hostile sites.")] = "1,2,3",
+    attacks: Annotated[
+        str | None, typer.Option(help="Some of the attacks.", show_default="all")
+    ] = None,
+    rules: Annotated[
+        str | None, typer.Option(help="Rules to try.", show_default="that of the settings")
+    ] = None,
+    judged: Annotated[
+        Literal["test", "validation"],
+        typer.Option(help="Lesions to judge on; choose settings on validation."),
+    ] = "test",
+    settings: Settings = None,
+    config: ConfigFile = None,
+) -> None:
+    """Let hostile sites attack a fine-tuning, with a defence and without.
+
+    A table that was interrupted goes on when it is started again with the same command.
+    """
+    from simulations.attacks import hostile_sites, trials
+
+    run = _read(settings, config)
+    names = attacks.split(",") if attacks else list(hostile_sites.ATTACKS)
+    tried = rules.split(",") if rules else [run.robust]
+    arms = trials.attack_all(data, out, run, sites, alpha, names, _numbers(hostile), tried, judged)
+    text = trials.report(arms, command(), Dataset.open(data).synthetic)
+    (out / f"attacks-{judged}.md").write_text(text, encoding="utf-8")
+    typer.echo(text)
+
+
+@deploy_cli.app.command("demo")
+def deploy_demo(
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")],
+    out: Annotated[Path, typer.Option(help="New folder for everything.")],
+) -> None:
+    """Run a coordinator and four hospitals as processes of this machine, from keys to a model."""
+    from simulations.runtimes.deploy_demo import demo
+
+    demo(data, out)
+
+
+@app.command()
+def bench(
+    data: Data,
+    c: Annotated[float, typer.Option(help="Regularisation strength of the SVMs timed.")] = 3e-4,
+) -> None:
+    """Measure speeds and their ratios, side by side in one run."""
+    from simulations.bench.all import run
+
+    for figure in run(data, _read([f"c={c}"], None).c[0]):
+        target = f"   (target: {figure.target})" if figure.target else ""
+        typer.echo(f"{figure.what:60} {figure.value:10.4g} {figure.unit}{target}")
+
+
+def _read(settings: list[str] | None, file: Path | None) -> RunConfig:
+    """Read the settings of a file, then those of the command line over them."""
+    values: dict[str, object] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(read_text(file))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file} is no TOML file ({error})") from error
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"'{setting}' is no setting; write key=value")
+        values[key] = value
+    for key in ("out", "sites"):
+        if key in values:
+            raise ConfigError(
+                f"'{key}' is no setting here: DIR and --out say where to read and write"
+            )
+    return RunConfig.read(values)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"'{text}' are no numbers; write them like 1,2,3") from error
+
+
+def _partition_and_run(
+    config: RunConfig,
+    data: Path,
+    out: Path,
+    scheme: Scheme | Literal["pooled"],
+    sites: int | None,
+    alpha: float,
+) -> None:
+    from simulations.runtimes.experiment import make_sites, with_splits
+
+    make_sites(with_splits(data, config), out / "sites", scheme, sites, alpha, config.seed)
+    _run(config, out / "sites", out)
+
+
+def _run(config: RunConfig, sites: Path, out: Path) -> None:
+    from simulations.cli import summary
+    from simulations.runtimes import experiment
+
+    # Beside the sites, not around them: the run's folder holds nothing of a patient.
+    run = config.model_copy(update={"sites": sites.resolve(), "out": out / _RUN})
+    typer.echo(summary.run_summary(experiment.simulate(run)))
+    typer.echo(printable(f"run folder: {run.out}"))
+
+
+def _model_file(model: Path) -> Path:
+    """Return the model of a run folder, or of the folder that was given to ``--out``."""
+    from server.run.folder import MODEL_FILE
+
+    # Not a pipe, for which a reader waits.
+    for file in (model, model / MODEL_FILE, model / _RUN / MODEL_FILE):
+        if file.is_file():
+            return file
+    raise DataError(f"{model} holds no finished run; name a run's folder or its model file")
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); name image files") from error
+
+
+def main() -> None:
+    """Run the command line; an error that a user can act on is one line and exit code 1."""
+    log_lines(logging.WARNING, "%(levelname)s %(name)s: %(message)s")
+    for name in _TOLD:
+        logging.getLogger(name).setLevel(logging.INFO)
+    run_command(app)

@@ -1,0 +1,150 @@
+"""``fedderm privacy``: plan what a training costs, read a site's ledger, attack a run."""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.operator.site_rules import SEALS
+from client.privacy.ledger import SEAL_FOLDER, Ledger
+from common.errors import ConfigError
+from common.privacy.accounting import SampledGaussian, epsilon, largest_delta, noise_for
+from simulations.cli.json_output import refuse_taken, write_figures
+
+_MOST_SITES = 1_000_000
+
+app = typer.Typer(help="Plan, account for and audit differential privacy.", no_args_is_help=True)
+
+
+@app.command()
+def plan(
+    steps: Annotated[int, typer.Option(help="Steps of all rounds together.")],
+    wanted: Annotated[
+        float | None, typer.Option("--epsilon", help="Find the noise for this epsilon.")
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Find the epsilon of this noise multiplier.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Probability that a step samples a unit; 1 for all.")
+    ] = None,
+    units: Annotated[
+        int | None, typer.Option(help="Privacy units, such as lesions, for rate and delta.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Expected units of a step.")] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="Default: 1e-5 or 1/units^1.1, whichever is smaller.")
+    ] = None,
+    sites: Annotated[
+        int | None, typer.Option(help="Sites that share the noise under a secure sum.")
+    ] = None,
+    honest: Annotated[
+        int | None, typer.Option(help="Least number of honest sites that may remain of them.")
+    ] = None,
+) -> None:
+    """Find the noise multiplier for an epsilon, or the epsilon of a noise multiplier."""
+    if (wanted is None) == (noise is None):
+        raise ConfigError("give either --epsilon or --noise: the other one is found")
+    rate, delta = _rate(rate, units, batch), _delta(delta, units)
+    if noise is None:
+        assert wanted is not None
+        noise = noise_for(wanted, delta, rate, steps)
+    cost = epsilon([SampledGaussian(noise, rate, steps)], delta)
+    lines = [
+        f"noise multiplier {noise:g}",
+        f"epsilon {cost:.4g} at delta {delta:g}: sampling rate {rate:g}, {steps} steps",
+    ]
+    if sites is not None or honest is not None:
+        share = _share(noise, sites, honest)
+        lines.append(f"each site's share, if {honest} of {sites} are honest and remain: {share:g}")
+    typer.echo("\n".join(lines))
+
+
+@app.command()
+def ledger(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
+    limit: Annotated[float | None, typer.Option(help="Note a new limit of epsilon first.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Note a new delta first.")] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the seal: a simulated site's is in FOLDER.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Verify the privacy ledger in FOLDER and print it."""
+    inside = folder / SEAL_FOLDER
+    found = Ledger(folder, state or (inside if inside.is_dir() else SEALS))
+    if limit is not None:
+        found.change_limit(limit)
+    if delta is not None:
+        found.change_delta(delta)
+    for line in found.account().lines():
+        typer.echo(line)
+
+
+@app.command()
+def audit(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder given to --out of a finished run.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Pooled data, if the run's sites are gone."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New JSON file for the same figures, exact.")
+    ] = None,
+) -> None:
+    """Attack a run of the configuration of RUN; exit 1 if it keeps less than it promises."""
+    from simulations.audit import audit as attacks
+    from simulations.audit.report import audit_report
+
+    refuse_taken(out)
+    found = attacks.audit(run, data)
+    typer.echo(audit_report(found))
+    write_figures(out, asdict(found))
+    if found.refuted:
+        raise typer.Exit(1)
+
+
+def _rate(rate: float | None, units: int | None, batch: int | None) -> float:
+    if (rate is None) == (batch is None):
+        raise ConfigError("give either --rate, or --units and --batch")
+    if batch is None:
+        assert rate is not None
+        return rate
+    if units is None or not 1 <= batch <= units:
+        raise ConfigError(f"--batch is {batch} of --units {units}; it must be 1 to --units")
+    return batch / units
+
+
+def _delta(delta: float | None, units: int | None) -> float:
+    if units is None:
+        if delta is None:
+            raise ConfigError("give --delta, or --units for its default")
+        return delta
+    largest = largest_delta(units)
+    if delta is not None and delta * units >= 1:
+        raise ConfigError(
+            f"delta is {delta:g}, which would allow to publish one of {units} units; "
+            f"choose {largest:g} or less"
+        )
+    return largest if delta is None else delta
+
+
+def _share(noise: float, sites: int | None, honest: int | None) -> float:
+    """Return the noise multiplier of a site, rounded up to four digits.
+
+    The noise of ``honest`` sites adds up to the whole; that of the others, which may tell theirs
+    to the coordinator or fail, is not counted.
+    """
+    if sites is None or honest is None or not 1 <= honest <= sites <= _MOST_SITES:
+        raise ConfigError(
+            f"--honest is {honest} of --sites {sites}; give both, 1 to --sites, up to {_MOST_SITES}"
+        )
+    share = noise / math.sqrt(honest)
+    digit = 10.0 ** (math.floor(math.log10(share)) - 3)
+    return math.ceil(share / digit) * digit

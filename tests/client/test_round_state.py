@@ -1,0 +1,89 @@
+"""What a site keeps of a run is there for the round that is asked for, again and again."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import common.files
+from client.round_state import SiteState
+from common.errors import DataError, RefusalError
+
+RUN, OTHER = "0a" * 8, "0b" * 8
+
+
+def _arrays(number: int) -> dict[str, np.ndarray]:
+    return {
+        "control/w": np.full((2, 3), number, np.float32),
+        "step": np.array(number, np.float32),
+    }
+
+
+def _number(arrays: dict[str, np.ndarray]) -> float | None:
+    if not arrays:
+        return None
+    assert arrays["step"].shape == ()
+    assert (arrays["control/w"] == arrays["step"]).all()
+    return float(arrays["step"])
+
+
+def test_a_new_run_has_nothing(tmp_path: Path) -> None:
+    assert SiteState(tmp_path / "none", RUN).load(5) == {}
+
+
+@given(rounds=st.lists(st.integers(0, 6), unique=True).map(sorted), repeated=st.booleans())
+def test_a_round_gets_what_the_last_one_before_it_left(tmp_path_factory, rounds, repeated):
+    state = SiteState(tmp_path_factory.mktemp("state"), RUN)
+    left = None
+    for number in rounds:
+        assert _number(state.load(number)) == left
+        if repeated:  # the coordinator was killed after it asked, and asks again
+            state.save(number + 1, _arrays(99))
+            assert _number(state.load(number)) == left
+        state.save(number + 1, _arrays(number + 1))
+        left = number + 1
+
+
+def test_what_came_before_is_forgotten(tmp_path: Path) -> None:
+    state = SiteState(tmp_path, RUN)
+    for number in (1, 2, 10):
+        state.save(number, _arrays(number))
+    assert _number(state.load(9)) == 2
+    assert len(list(tmp_path.iterdir())) == 2
+    assert _number(state.load(11)) == 10
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_runs_do_not_see_each_other(tmp_path: Path) -> None:
+    SiteState(tmp_path, RUN).save(1, _arrays(1))
+    assert SiteState(tmp_path, OTHER).load(3) == {}
+    SiteState(tmp_path, OTHER).save(1, _arrays(2))
+    assert _number(SiteState(tmp_path, RUN).load(3)) == 1
+    # Not even where one name begins with the other.
+    assert SiteState(tmp_path, RUN[:4]).load(3) == {}
+
+
+@pytest.mark.parametrize("run", ["", "../../elsewhere", "*", "0a-1", "/tmp/x", "0A", "x", "0a\n"])
+def test_a_name_that_could_lead_elsewhere_is_refused(tmp_path: Path, run: str) -> None:
+    with pytest.raises(RefusalError, match="is no name of a run"):
+        SiteState(tmp_path, run)
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, function) -> None:
+    state = SiteState(tmp_path, RUN)
+    state.save(1, _arrays(1))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(common.files.os, function, full)
+        with pytest.raises(DataError, match="No space left on device"):
+            state.save(2, _arrays(2))
+    assert _number(state.load(2)) == 1
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,150 @@
+"""A model is the same after it was a file, and nothing else is read as one."""
+
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import common.models.linear
+from common.config.run import RunConfig
+from common.data.dataset import DIAGNOSES
+from common.errors import DataError
+from common.models.file import load_model
+from common.models.linear import LinearModel
+from common.statistics.calibration import probabilities
+from common.statistics.moments import Moments
+from common.svm.feature_map import FeatureMap, FourierMap
+from tests.records import N_CLASSES, draw_records
+
+X, Y = draw_records(60, 8)
+VIEWS = X.reshape(20, 3, 8).astype(np.float32)
+
+
+def make_model(fourier: FourierMap | None) -> LinearModel:
+    moments = Moments.measure(X, Y, np.ones(60), N_CLASSES)
+    principal = FeatureMap.principal(moments, 5)
+    variance = np.diag(moments.mapped(principal.mean, principal.matrix).scatter()) / 60
+    feature_map = FeatureMap(principal.mean, principal.matrix, fourier)
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((N_CLASSES, feature_map.n_outputs + 1))
+    calibration = rng.uniform(0.5, 2.0, (2, N_CLASSES))
+    config = RunConfig(seed=3, c=(1e-4,))
+    return LinearModel(feature_map, variance, weights, calibration, DIAGNOSES, config)
+
+
+def test_the_distance_is_1_over_the_training_views_and_grows_away_from_them() -> None:
+    model = make_model(None)
+    assert np.mean(model.distance(VIEWS) ** 2) == pytest.approx(1.0)
+    Z = model.feature_map.project(X)
+    inverse = np.linalg.inv(np.cov(Z.T, bias=True))
+    expected = np.sqrt(np.einsum("ij,jk,ik->i", Z, inverse, Z) / 5)
+    np.testing.assert_allclose(model.distance(X[:, None]), expected, rtol=1e-6)
+    away = model.feature_map.mean + 3 * (VIEWS - model.feature_map.mean)
+    np.testing.assert_allclose(model.distance(away), 3 * model.distance(VIEWS), rtol=1e-5)
+
+
+@pytest.mark.parametrize("fourier", [None, FourierMap(16, 1.7, 5)], ids=["linear", "rbf"])
+def test_a_model_comes_back_bit_for_bit(tmp_path: Path, fourier: FourierMap | None) -> None:
+    model = make_model(fourier)
+    model.save(tmp_path / "a")
+    loaded = LinearModel.load(tmp_path / "a")
+    loaded.save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert loaded.feature_map.digest == model.feature_map.digest
+    assert loaded.config == model.config
+    assert tuple(loaded.classes) == tuple(model.classes)
+    np.testing.assert_array_equal(loaded.scores(VIEWS), model.scores(VIEWS))
+    np.testing.assert_array_equal(loaded.calibration, model.calibration)
+
+
+@pytest.mark.parametrize("fourier", [None, FourierMap(16, 1.7, 5)], ids=["linear", "rbf"])
+def test_prediction_averages_the_decision_values_of_the_views(
+    fourier: FourierMap | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common.models.linear, "extract_images", lambda images, spec: VIEWS)
+    model = make_model(fourier)
+    values = np.zeros((20, N_CLASSES))
+    for view in range(3):
+        Z = model.feature_map.apply(VIEWS[:, view])
+        values += (Z @ model.weights[:, :-1].T + model.weights[:, -1]) / 3
+    predicted, p, distance = model.predict({})
+    np.testing.assert_allclose(model.scores(VIEWS), values, atol=1e-12)
+    np.testing.assert_array_equal(predicted, values.argmax(axis=1))
+    np.testing.assert_allclose(p, probabilities(values, model.calibration), atol=1e-12)
+    np.testing.assert_array_equal(distance, model.distance(VIEWS))
+    assert model.scores(VIEWS[:0]).shape == (0, N_CLASSES)  # of a site without test images
+
+
+class Explosive:
+    """Raises where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return pytest.fail, ("a pickle was executed",)
+
+
+def spoil(path: Path, how: str) -> None:
+    """Put something at ``path`` that is no model."""
+    if how == "text":
+        path.write_text("weights: 1, 2, 3\n" * 100)
+    elif how == "pickle":
+        path.write_bytes(pickle.dumps(Explosive()))
+    elif how == "cut":
+        make_model(None).save(path)
+        path.write_bytes(path.read_bytes()[:-100])
+    elif how == "folder":
+        path.mkdir()
+    elif how == "other arrays":
+        save_file({"weights": np.zeros(3)}, path)
+    elif how == "other metadata":
+        save_file({"weights": np.zeros(3)}, path, metadata={"fedderm": json.dumps([1])})
+    elif how == "other classes":
+        replace(make_model(None), classes=DIAGNOSES[::-1]).save(path)
+    elif how == "other shape":
+        replace(make_model(None), weights=np.zeros((N_CLASSES, 3))).save(path)
+    elif how == "no numbers":
+        replace(make_model(None), calibration=np.full((2, N_CLASSES), np.nan)).save(path)
+
+
+REASONS = {
+    "missing": "",
+    "text": "",
+    "pickle": "",
+    "cut": "",
+    "folder": "",
+    "other arrays": "",
+    "other metadata": "",
+    "other classes": "its classes are not akiec, bcc, ",
+    "other shape": r"array 'weights' has the shape \[7, 3\], expected \[7, 6\]",
+    "no numbers": "array 'calibration' has values that are no finite numbers",
+}
+
+
+@pytest.mark.parametrize(("how", "reason"), REASONS.items())
+def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path, how: str, reason: str) -> None:
+    path = tmp_path / "model.safetensors"
+    spoil(path, how)
+    for load in (LinearModel.load, load_model):
+        with pytest.raises(
+            DataError, match=rf"model\.safetensors is no FedDerm.*{reason}"
+        ) as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_door_loads_it_without_pytorch(tmp_path: Path) -> None:
+    """A site of the SVM and a command that reads cached features never need it."""
+    make_model(None).save(tmp_path / "model")
+    code = (
+        "import sys; from pathlib import Path; from common.models.file import load_model;"
+        "print(type(load_model(Path(sys.argv[1]))).__name__, *sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    name, *modules = subprocess.run(command, capture_output=True, check=True).stdout.split()
+    assert name == b"LinearModel"
+    assert not {b"torch", b"timm", b"onnxruntime", b"sklearn"} & set(modules)

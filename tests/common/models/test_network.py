@@ -1,0 +1,144 @@
+"""A fine-tuned network is the same after it was a file, and a file that does not fit is refused."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from torch import nn
+
+from common.config.run import RunConfig
+from common.data.dataset import DIAGNOSES
+from common.errors import DataError
+from common.features.augment import decode, normalise, prediction_view
+from common.features.backbone import input_statistics
+from common.models.file import load_model
+from common.models.linear import LinearModel
+from common.models.network import NetworkModel
+from common.networks.inference import BLOCK
+from common.networks.network import Network, shared_network
+from common.statistics.calibration import probabilities
+
+N_CLASSES = len(DIAGNOSES)
+DEEP = "backbone.conv_head.weight"
+
+
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    return RunConfig.read({"method": "finetune", "size": 32, "predictions": 2, "seed": 3})
+
+
+@pytest.fixture(scope="module")
+def network(config: RunConfig) -> Network:
+    return shared_network(config.backbone, config.weights)
+
+
+@pytest.fixture(scope="module")
+def model(config: RunConfig, network: Network) -> NetworkModel:
+    """Move the head and one layer of the backbone away from the pretrained weights."""
+    rng = np.random.default_rng(0)
+    names = ("head.weight", "head.bias", DEEP)
+    weights = {
+        name: network.pretrained[name].numpy()
+        + rng.normal(0, 0.02, network.pretrained[name].shape).astype(np.float32)
+        for name in names
+    }
+    calibration, priors = rng.uniform(0.5, 2, (2, N_CLASSES)), rng.dirichlet(np.ones(N_CLASSES))
+    return NetworkModel(weights, calibration, priors, DIAGNOSES, config)
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, bytes]:
+    """Draw one image more than are in memory at once."""
+    rng, files = np.random.default_rng(1), {}
+    for number in range(BLOCK + 1):
+        pixels = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+        file = io.BytesIO()
+        Pillow.fromarray(pixels).resize((50, 40)).save(file, "PNG")
+        files[f"image {number}"] = file.getvalue()
+    return files
+
+
+def test_a_model_comes_back_bit_for_bit(tmp_path: Path, model: NetworkModel) -> None:
+    model.save(tmp_path / "a")
+    loaded = load_model(tmp_path / "a")
+    assert isinstance(loaded, NetworkModel)
+    loaded.save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert loaded.config == model.config
+    assert tuple(loaded.classes) == DIAGNOSES
+    with pytest.raises(DataError, match="its method is finetune, not svm"):
+        LinearModel.load(tmp_path / "a")
+
+
+def test_prediction_is_the_forward_pass_averaged_over_the_views(
+    model: NetworkModel, network: Network, images: dict[str, bytes]
+) -> None:
+    labels, p, distance = model.predict(images)
+    with torch.no_grad():
+        for parameter in network.parameters():  # whatever was there before is not the model's
+            parameter.zero_()
+    np.testing.assert_array_equal(model.predict(images).probabilities, p)
+    network.load(model.weights)
+    expected = _logits(network, images, model.config)
+    np.testing.assert_allclose(p, probabilities(expected, model.calibration), atol=1e-4)
+    np.testing.assert_array_equal(labels, (p / model.priors).argmax(axis=1))
+    assert distance is None
+    assert len(set(labels)) > 1
+
+
+def _logits(network: nn.Module, images: dict[str, bytes], config: RunConfig) -> Any:
+    mean, std = input_statistics(config.backbone)
+    views = [
+        normalise(prediction_view(decode(data, config.size), k, config.size), mean, std)
+        for data in images.values()
+        for k in range(config.predictions)
+    ]
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(np.stack(views))).double().numpy()
+    return logits.reshape(len(images), config.predictions, -1).mean(axis=1)
+
+
+def test_an_image_that_cannot_be_decoded_is_named(
+    model: NetworkModel, images: dict[str, bytes]
+) -> None:
+    with pytest.raises(DataError, match=r"^last\.jpg: an image cannot be decoded"):
+        model.predict({**images, "last.jpg": b"no image"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"backbone.none.weight": np.zeros(3, np.float32)},
+            "array 'backbone.none.weight' is unknown",
+        ),
+        ({DEEP: np.zeros((2, 2))}, f"array '{DEEP}' has the shape [2, 2], expected [1280, 320, 1"),
+        ({"head.bias": None}, "array 'head.bias' is missing"),
+        ({"head.bias": np.zeros(N_CLASSES)}, "array 'head.bias' is F64, expected F32"),
+        (
+            {"head.bias": np.full(N_CLASSES, np.inf, np.float32)},
+            "array 'head.bias' has values that are no finite numbers",
+        ),
+        ({"priors": np.zeros(N_CLASSES)}, "array 'priors' has values that no frequencies have"),
+        ({"priors": np.ones(6)}, "array 'priors' has the shape [6], expected [7]"),
+        ({"calibration": np.zeros(2)}, "array 'calibration' has the shape [2], expected [2, 7]"),
+    ],
+)
+def test_a_file_that_does_not_fit_the_network_is_refused_in_one_line(
+    tmp_path: Path, model: NetworkModel, changes: dict[str, Any], reason: str
+) -> None:
+    rule = {"calibration": model.calibration, "priors": model.priors}
+    arrays = {**model.weights, **rule, **changes}
+    rule = {name: arrays.pop(name) for name in rule}
+    kept = {name: array for name, array in arrays.items() if array is not None}
+    replace(model, weights=kept, **rule).save(tmp_path / "model")
+    with pytest.raises(DataError) as caught:
+        load_model(tmp_path / "model")
+    text = str(caught.value)
+    assert text.startswith(f"{tmp_path / 'model'} is no FedDerm model ({reason}")
+    assert "\n" not in text

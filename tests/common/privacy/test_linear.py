@@ -1,0 +1,156 @@
+"""A record adds no more to a sum than its clip allows, and the sums are those of Opacus."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from common.config.run import RunConfig
+from common.privacy.accounting import epsilon
+from common.privacy.linear import (
+    OVERVIEW_NORM,
+    Centre,
+    NoisySum,
+    Objective,
+    Units,
+    clipped_gradients,
+    overview,
+    plan,
+    public_map,
+)
+from common.svm.objective import with_intercept
+
+N, D, CLASSES = 30, 5, 7
+RNG = np.random.default_rng(4)
+X = RNG.standard_normal((N, D))
+X1 = with_intercept(X)
+AS_THEY_ARE = Centre(np.zeros(D), np.array(1.0))
+Y = RNG.integers(0, CLASSES, N)
+WEIGHTS = RNG.standard_normal((CLASSES, D + 1))
+OFFSET, CLASS_WEIGHT = RNG.standard_normal(CLASSES), RNG.random(CLASSES)
+SOFTMAX = Objective("softmax", OFFSET, CLASS_WEIGHT)
+
+
+def _loss(scores: torch.Tensor, y: torch.Tensor, loss: str) -> torch.Tensor:
+    scores = scores + torch.from_numpy(OFFSET)
+    if loss == "softmax":
+        return functional.cross_entropy(scores, y, reduction="none")
+    targets = 2.0 * functional.one_hot(y, CLASSES) - 1
+    return (functional.relu(1 - targets * scores) ** 2).sum(dim=1)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "hinge"])
+@pytest.mark.parametrize("clip_norm", [0.5, 4.0])
+def test_gradients_are_those_that_opacus_clips(loss, clip_norm):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from opacus.grad_sample import GradSampleModule
+
+        layer = GradSampleModule(torch.nn.Linear(D + 1, CLASSES, bias=False).double())
+    layer._module.weight.data = torch.from_numpy(WEIGHTS.copy())
+    _loss(layer(torch.from_numpy(X1).requires_grad_()), torch.from_numpy(Y), loss).mean().backward()
+    each = layer._module.weight.grad_sample.numpy()
+    norms = np.linalg.norm(each.reshape(N, -1), axis=1)
+    assert (norms > clip_norm).any()
+    factors = CLASS_WEIGHT[Y] * np.minimum(1, clip_norm / norms)
+    units, expected = Units.apart(X, Y), (each * factors[:, None, None]).sum(axis=0)
+    objective = Objective(loss, OFFSET, CLASS_WEIGHT)
+    got = clipped_gradients(units, AS_THEY_ARE, WEIGHTS, objective, clip_norm)
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+
+
+@given(
+    loss=st.sampled_from(["softmax", "hinge"]),
+    clip_norm=st.floats(1e-3, 10),
+    one=st.integers(0, N - 1),
+    scale=st.sampled_from([0.0, 1.0, 1e150]),
+    people=st.integers(1, N),
+)
+def test_a_unit_adds_no_more_than_the_clip_whatever_is_asked(loss, clip_norm, one, scale, people):
+    units = Units(X / np.linalg.norm(X, axis=1, keepdims=True), Y, np.arange(N) % people)
+    others = units.of(np.arange(units.total) != one % people)
+    assert others.total == people - 1
+
+    def gradient(of: Units) -> np.ndarray:
+        objective = Objective(loss, OFFSET, CLASS_WEIGHT)
+        return clipped_gradients(of, AS_THEY_ARE, scale * WEIGHTS, objective, clip_norm)
+
+    change = gradient(units) - gradient(others)
+    assert np.linalg.norm(change) <= clip_norm * (1 + 1e-9)
+    change = overview(units, CLASSES) - overview(others, CLASSES)
+    assert np.linalg.norm(change) <= OVERVIEW_NORM * (1 + 1e-9)
+
+
+def test_a_patient_counts_as_the_mean_of_its_lesions():
+    lesions, patients = ["c", "a", "a", "b", "d"], ["q", "p", "p", "p", "q"]
+    units = Units.group(X[:5], Y[[0, 1, 1, 3, 4]], np.array(lesions), np.array(patients))
+    assert units.total == 2
+    means = {"a": X[1:3].mean(axis=0), "b": X[3], "c": X[0], "d": X[4]}
+    labels = {"a": Y[1], "b": Y[3], "c": Y[0], "d": Y[4]}
+
+    def gradient(of: Units) -> np.ndarray:
+        return clipped_gradients(of, AS_THEY_ARE, WEIGHTS, SOFTMAX, 0.7)
+
+    each = {n: gradient(Units.apart(means[n][None], labels[n][None])) for n in means}
+    expected = (each["a"] + each["b"]) / 2 + (each["c"] + each["d"]) / 2
+    np.testing.assert_allclose(gradient(units), expected, atol=1e-12)
+
+
+@given(cut=st.integers(0, N))
+def test_parts_add_up_to_the_whole(cut):
+    parts = [
+        clipped_gradients(Units.apart(X[p], Y[p]), AS_THEY_ARE, WEIGHTS, SOFTMAX, 1.0)
+        for p in (slice(cut), slice(cut, None))
+    ]
+    everyone = Units.apart(X, Y)
+    whole = clipped_gradients(everyone, AS_THEY_ARE, WEIGHTS, SOFTMAX, 1.0)
+    np.testing.assert_allclose(parts[0] + parts[1], whole, atol=1e-12)
+
+
+def test_an_overview_counts_and_sums():
+    short = X / np.linalg.norm(X, axis=1, keepdims=True)
+    whole = overview(Units.apart(short, Y), CLASSES)
+    np.testing.assert_array_equal(whole[:CLASSES], np.bincount(Y, minlength=CLASSES))
+    np.testing.assert_allclose(whole[CLASSES:], short.sum(axis=0))
+
+
+def test_a_map_is_the_same_everywhere_and_its_records_have_a_norm_of_1():
+    views = RNG.standard_normal((9, 40)).astype(np.float32)
+    mapped = public_map(40, 16, seed=3).apply(views)
+    np.testing.assert_allclose(np.linalg.norm(mapped, axis=1), 1)
+    np.testing.assert_array_equal(mapped, public_map(40, 16, seed=3).apply(views))
+    assert public_map(8, 16, seed=3).n_outputs == 8
+    assert (public_map(40, 16, seed=3).apply(np.zeros((1, 40), np.float32)) == 0).all()
+
+
+def test_folded_weights_score_records_as_they_are():
+    centre = Centre.of(X.mean(axis=0) / 10)
+    scores = centre.apply(X) @ WEIGHTS.T
+    np.testing.assert_allclose(with_intercept(X) @ centre.fold(WEIGHTS).T, scores)
+
+
+@given(
+    wanted=st.floats(0.2, 10),
+    steps=st.integers(1, 300),
+    rate=st.sampled_from([1.0, 1.0, 0.2]),
+)
+@settings(max_examples=15)
+def test_a_plan_costs_what_is_wanted_and_hardly_less(wanted, steps, rate):
+    config = RunConfig.read({"method": "private", "epsilon": wanted, "steps": steps, "rate": rate})
+    spent = plan(config)
+    cost = epsilon(spent, config.delta)
+    assert 0.97 * wanted <= cost <= wanted
+
+
+def test_nothing_is_planned_where_nothing_is_promised():
+    assert plan(RunConfig.read({"method": "private"})) is None
+
+
+def test_noisy_sums_add_in_the_ring():
+    one = NoisySum(np.array([2**62, -5]))
+    assert (NoisySum.zero(2) + one).values.tolist() == [2**62, -5]
+    assert (one + one).values.tolist() == [-(2**63), -10]  # wraps, as secure sums do

@@ -1,0 +1,48 @@
+"""The data commands end to end: generate, check, partition."""
+
+import shutil
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from common.data.dataset import Dataset
+from common.errors import DataError
+from simulations.cli.data import app
+
+runner = CliRunner()
+
+
+def test_synth_check_and_partition(tmp_path: Path) -> None:
+    data, sites = str(tmp_path / "data"), str(tmp_path / "sites")
+    result = runner.invoke(app, ["synth", data, "--images", "60", "--seed", "2"])
+    assert result.exit_code == 0
+    assert "60 synthetic images" in result.output
+    result = runner.invoke(app, ["check", data])
+    assert result.exit_code == 0
+    assert "SYNTHETIC IMAGES" in result.output
+    assert "no defects" in result.output
+    command = ["partition", data, "--out", sites, "--scheme", "iid", "--sites", "3", "--link"]
+    result = runner.invoke(app, [*command, "--test-fraction", "0.3", "--folds", "2"])
+    assert result.exit_code == 0
+    header, *rows, total = result.output.splitlines()
+    assert header.split()[:4] == ["site", "images", "lesions", "test"]
+    assert [row.split()[0] for row in rows] == ["site_00", "site_01", "site_02"]
+    assert total.split()[1] == "60"
+    splits = {
+        str(split) for row in rows for split in Dataset.open(Path(sites, row.split()[0])).splits
+    }
+    assert splits == {"test", "0", "1"}
+
+
+def test_check_fails_on_a_fatal_defect(synthetic_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(synthetic_folder, tmp_path, dirs_exist_ok=True)
+    image = next(tmp_path.glob("HAM10000_images*/*.jpg"))
+    image.write_bytes(b"")
+    result = runner.invoke(app, ["check", str(tmp_path)])
+    assert result.exit_code == 1
+    assert f"fatal    1 x image that cannot be decoded: {image.stem} (not a JPEG)" in result.output
+
+
+def test_errors_reach_the_caller_as_they_are(tmp_path: Path) -> None:
+    command = ["partition", str(tmp_path), "--out", str(tmp_path / "sites")]
+    assert isinstance(runner.invoke(app, command).exception, DataError)

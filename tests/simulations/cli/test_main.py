@@ -1,0 +1,267 @@
+"""The command line as a user types it, on 120 synthetic images whose features are cached."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import client.methods.svm
+import common.models.linear
+from common.config.run import RunConfig
+from common.data.dataset import DIAGNOSES, Dataset
+from common.data.splits import TEST
+from common.features.extract import extract
+from common.models.linear import LinearModel
+from common.text import printable
+from server.run.folder import MODEL_FILE
+from simulations.cli.summary import SYNTHETIC_NOTE
+from simulations.runtimes.experiment import rounds, with_splits
+from tests.commands import IID, is_one_error, metrics_of, process
+
+HEAVY = {"flwr", "matplotlib", "onnxruntime", "sklearn", "timm", "torch", "torchvision"}
+
+
+def test_settings_are_listed_and_nothing_heavy_is_loaded():
+    code = "import sys; from simulations.cli import main; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert not HEAVY & set(loaded.split())
+    listed = process("settings")
+    assert listed.returncode == 0
+    lines = listed.stdout.splitlines()
+    for line, (key, value) in zip(lines, RunConfig().flat().items(), strict=True):
+        assert line.startswith(f"{key}={value} ")
+        assert RunConfig.model_fields[key].description in line
+
+
+def test_features_that_are_there_are_counted(fedderm, synthetic_folder, settings):
+    code, out, err = fedderm("features", synthetic_folder, *settings)
+    assert (code, err) == (0, "")
+    assert out.startswith("120 images, 2 views of 96 features each")
+
+
+@pytest.mark.parametrize("scheme", ["natural", "folders"])
+def test_simulate_names_every_site(fedderm, synthetic_folder, settings, scheme, tmp_path):
+    data, out = synthetic_folder, tmp_path / "out"
+    if scheme == "folders":
+        data = tmp_path / "sites"
+        splits = ("--test-fraction", 0.3, "--folds", 2)
+        fedderm("data", "partition", synthetic_folder, "--out", data, *IID, *splits, "--link")
+    code, shown, _ = fedderm("simulate", data, "--out", out, "--scheme", scheme, *settings)
+    assert code == 0
+    note, _, *lines, last = shown.splitlines()
+    assert note == SYNTHETIC_NOTE
+    assert last == f"run folder: {out / 'run'}"
+    metrics = metrics_of(out / "run")
+    left_out = [f"left out: {site} {why}" for site, why in metrics["data"]["left_out"].items()]
+    names = ["all sites", *metrics["sites"], *left_out]
+    assert all(line.startswith(name) for line, name in zip(lines, names, strict=True))
+    assert len(left_out) == (scheme == "natural")  # its smallest site has four lesions
+
+
+def test_a_finished_run_started_again_stays_as_it_is(
+    fedderm, synthetic_folder, settings, finished, caplog
+):
+    before = (finished / "run" / MODEL_FILE).read_bytes()
+    code, shown, _ = fedderm("simulate", synthetic_folder, "--out", finished, *IID, *settings)
+    assert (code, shown.splitlines()[-1]) == (0, f"run folder: {finished / 'run'}")
+    assert "finished before" in caplog.text
+    changed = fedderm(
+        "simulate", synthetic_folder, "--out", finished, *IID, *settings, "tolerance=1e-3"
+    )
+    assert is_one_error(*changed)
+    assert "holds a finished run whose tolerance is" in changed[2]
+    other = fedderm("simulate", synthetic_folder, "--out", finished, *settings)
+    assert is_one_error(*other)
+    assert "holds another partition" in other[2]
+    assert (finished / "run" / MODEL_FILE).read_bytes() == before
+
+
+def test_an_interrupted_run_goes_on(
+    fedderm, synthetic_folder, settings, finished, tmp_path, monkeypatch
+):
+    asked = 0
+
+    def interrupted(*arguments):
+        nonlocal asked
+        asked += 1
+        if asked == 9:
+            raise KeyboardInterrupt
+        return hinge(*arguments)
+
+    hinge = client.methods.svm.hinge
+    command = ("simulate", synthetic_folder, "--out", tmp_path / "out", *IID, *settings)
+    monkeypatch.setattr(client.methods.svm, "hinge", interrupted)
+    code, _, err = fedderm(*command)
+    assert code != 0
+    assert "Traceback" not in err
+    assert not (tmp_path / "out" / "run" / MODEL_FILE).exists()
+    code, _, err = fedderm(*command)
+    assert (code, err) == (0, "")
+    model = (tmp_path / "out" / "run" / MODEL_FILE).read_bytes()
+    assert model == (finished / "run" / MODEL_FILE).read_bytes()
+    # Of two sites; only the answer that was interrupted had to be asked for again.
+    whole = sum(entry["question"] == "hinge" for entry in rounds(finished / "run"))
+    assert asked == 2 * whole + 1
+
+
+def test_centralized_is_the_federation_of_the_same_images(
+    fedderm, synthetic_folder, settings, finished, tmp_path
+):
+    code, shown, err = fedderm("centralized", synthetic_folder, "--out", tmp_path, *settings)
+    assert (code, err) == (0, "")
+    assert shown.splitlines()[3].startswith("pooled ")
+    pooled, federated = metrics_of(tmp_path / "run"), metrics_of(finished / "run")
+    assert list(pooled["sites"]) == ["pooled"]
+    assert pooled["overall"]["confusion"] == federated["overall"]["confusion"]
+
+
+def test_predict_diagnoses_from_the_run_alone(
+    fedderm, synthetic_folder, cached, finished, monkeypatch
+):
+    dataset = with_splits(synthetic_folder, cached)
+    features = extract(dataset, cached.feature_spec, cached.cache).predict
+    known = {dataset.read(i.image_id): row for i, row in zip(dataset.images, features, strict=True)}
+    fake = lambda files, spec: np.stack([known[data] for data in files.values()])  # noqa: E731
+    monkeypatch.setattr(common.models.linear, "extract_images", fake)
+    tested = _test_files(dataset)
+    shown = [fedderm("predict", path, *tested) for path in (finished, finished / "run")]
+    assert shown[0] == shown[1] == fedderm("predict", finished / "run" / MODEL_FILE, *tested)
+    code, out, err = shown[0]
+    assert (code, err) == (0, "")
+    lines, distances = zip(*(line.split("  distance ") for line in out.splitlines()), strict=True)
+    assert all(0 < float(distance) < 10 for distance in distances)
+    accuracy = metrics_of(finished / "run")["overall"]["accuracy"]
+    assert _accuracy(lines, tested) == pytest.approx(accuracy)
+
+
+def test_predict_diagnoses_with_a_network_too(fedderm, synthetic_folder, cached, tuned):
+    tested = _test_files(with_splits(synthetic_folder, cached))
+    code, out, err = fedderm("predict", tuned, *tested)
+    assert (code, err) == (0, "")
+    accuracy = metrics_of(tuned / "run")["overall"]["accuracy"]
+    assert _accuracy(out.splitlines(), tested) == pytest.approx(accuracy)
+
+
+def _test_files(dataset: Dataset) -> dict[str, str]:
+    """Return the diagnoses of the test images by file."""
+    return {
+        str(Path(*dataset.files[image.image_id])): image.dx
+        for image in dataset.images
+        if image.split == TEST
+    }
+
+
+def _accuracy(lines: Sequence[str], truth: dict[str, str]) -> float:
+    """Check lines of file, diagnosis and probabilities; return the share that is right."""
+    correct = []
+    for line, (path, dx) in zip(lines, truth.items(), strict=True):
+        name, _, rest = line.partition(": ")
+        diagnosis, *chances = rest.split()
+        assert name == path
+        assert chances[::2] == list(DIAGNOSES)
+        assert sum(map(float, chances[1::2])) == pytest.approx(1, abs=0.005)
+        correct.append(diagnosis == dx)
+    return float(np.mean(correct))
+
+
+@pytest.mark.parametrize("kind", ["finished", "tuned"])
+def test_predict_names_what_is_no_image_and_no_model(
+    fedderm, synthetic_folder, kind, tmp_path, request
+):
+    run, text = request.getfixturevalue(kind), tmp_path / "text.jpg"
+    text.write_text("no image")
+    image = next(synthetic_folder.glob("*/*.jpg"))
+    refused = fedderm("predict", run, image, text)
+    assert is_one_error(*refused)
+    assert f"{text}: an image cannot be decoded" in refused[2]
+    for model, file in ((run, tmp_path / "none.jpg"), (tmp_path, image), (text, image)):
+        refused = fedderm("predict", model, file)
+        assert is_one_error(*refused)
+        assert str(file if model == run else model) in refused[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["colour=red"], "unknown configuration key 'colour' with value 'red'; known are"),
+        (["seed=-1"], "key 'seed' is '-1': Input should be greater than or equal to 0"),
+        (["c=1e-4,x"], "key 'c' is 'x'"),
+        (["seed"], "'seed' is no setting; write key=value"),
+        (["out=elsewhere"], "'out' is no setting here"),
+        (["--config", "broken.toml"], "broken.toml is no TOML file"),
+        (["--config", "absent.toml"], "absent.toml"),
+        (["--scheme", "iid"], "the number of sites is None; iid needs 1 or more"),
+        (["--scheme", "iid", "--sites", "1000"], "ask for at most 90"),
+        (["quorum=9"], "4 of the 9 sites that are needed"),
+        (["--out", "broken.toml"], "cannot be a folder"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    fedderm, synthetic_folder, settings, arguments, reason, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("broken.toml").write_text("seed = [")
+    refused = fedderm("simulate", synthetic_folder, "--out", "out", *settings, *arguments)
+    assert is_one_error(*refused)
+    assert reason in refused[2]
+
+
+@pytest.mark.parametrize("name", ["a|b", "<b>", "a\nerror: b", "a\x1b[2J", "all sites", ".git"])
+def test_a_folder_that_can_be_no_site_ends_the_run_before_it_begins(
+    fedderm, synthetic_folder, settings, tmp_path, name
+):
+    data = tmp_path / "sites"
+    fedderm("data", "partition", synthetic_folder, "--out", data, *IID, "--link")
+    (data / "site_01").rename(data / name)
+    command = ("simulate", data, "--out", tmp_path / "out", "--scheme", "folders", *settings)
+    refused = fedderm(*command)
+    assert is_one_error(*refused)
+    assert f"the folder '{printable(name)}' has no name that a site may have" in refused[2]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_odd_path_in_a_file_of_settings_is_one_line(fedderm, synthetic_folder, tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text('cache = "a\\u0000b"')
+    refused = fedderm("features", synthetic_folder, "--config", file)
+    assert is_one_error(*refused)
+    assert "'cache' is 'a\\x00b'" in refused[2]
+
+
+@pytest.mark.parametrize("command", ["simulate", "centralized", "compare", "features"])
+def test_a_folder_that_is_not_there_is_one_line(fedderm, command, tmp_path):
+    out = [] if command == "features" else ["--out", tmp_path / "out"]
+    refused = fedderm(command, tmp_path / "none", *out)
+    assert is_one_error(*refused)
+    assert str(tmp_path / "none") in refused[2]
+    assert not (tmp_path / "out").exists()
+
+
+def test_foreign_files_stay_as_they_are(fedderm, synthetic_folder, settings, tmp_path):
+    (tmp_path / "run" / "journal").mkdir(parents=True)
+    (tmp_path / "run" / "journal" / "mine.txt").write_text("mine")
+    for command, own in (("simulate", settings), ("compare", [])):
+        refused = fedderm(command, synthetic_folder, "--out", tmp_path, *own)
+        assert is_one_error(*refused)
+        assert "is not an empty folder" in refused[2]
+    assert (tmp_path / "run" / "journal" / "mine.txt").read_text() == "mine"
+
+
+def test_a_file_of_settings_gives_way_to_the_command_line(
+    fedderm, synthetic_folder, cached, tmp_path
+):
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        f'cache = "{cached.cache}"\nviews = 1\npredictions = 1\nfolds = 2\nhead = "svm"\n'
+    )
+    command = ("centralized", synthetic_folder, "--out", tmp_path / "out", "--config", file)
+    code, _, err = fedderm(*command, "head=ridge")
+    assert (code, err) == (0, "")
+    run = json.loads((tmp_path / "out" / "run" / "config.json").read_text())
+    assert (run["head"], run["folds"]) == ("ridge", 2)
+    assert LinearModel.load(tmp_path / "out" / "run" / MODEL_FILE).config.head == "ridge"
