@@ -4,7 +4,7 @@ PYTHON ?= python3
 DATA ?= data/synthetic
 BIN := .venv/bin
 
-.PHONY: demo deploy-demo test test-deep bench clean
+.PHONY: demo deploy-demo test test-deep flower-defaults bench clean
 
 # On real data a study goes on if it was stopped; STUDY names another one.
 ifeq ($(DATA),data/synthetic)
@@ -34,6 +34,10 @@ test: .venv/ready
 # Attacks and damage by the hundred, for about an hour.
 test-deep: .venv/ready
 	$(BIN)/pytest --hypothesis-profile deep tests/client/egress/test_adversary.py tests/common/models/test_hostile_model.py
+
+# Flower refuses settings that it does not know from pyproject.toml.
+flower-defaults: .venv/ready
+	$(BIN)/python -m simulations.cli.settings
 
 bench: .venv/ready $(BUILT_IN)
 	$(BIN)/fedderm bench $(DATA)

@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from client.egress.activity_gate import Gated
+from client.egress.allowlist import allowlist_of
 from client.egress.guard import (
     REFUSED,
     check_sums,
@@ -120,7 +121,7 @@ def _answer(
     if operator is not None and asked.question != CLOSE:
         _obey(site.config, operator, asked.question)
     method = _method(site)
-    check_question(site, asked)
+    check_question(site, asked, allowlist_of(site.config.method).QUESTIONS)
     if asked.question == CLOSE:
         site.close(context.run_id, bool(asked.values["finished"]))
         return pack({}, {})

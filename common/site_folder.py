@@ -1,12 +1,27 @@
 """The folder of a hospital, as the coordinator hands it out and the hospital's program reads it."""
 
+import json
+
+from common.methods import METHODS
+
 FILE = "site.toml"
 """Name of the operator's file."""
 
 AUTHORITY, NODE_KEY = "ca.crt", "node"
 """Beside it: by whose certificate the server is known, and by which key this site's node is."""
 
-TEMPLATE = """\
+
+def first_file(name: str, superlink: str) -> str:
+    """Return the operator's file before the operator changes it.
+
+    Parameters
+    ----------
+    superlink : host and port of the coordinator.
+    """
+    return _TEMPLATE.format(name=name, superlink=superlink, methods=json.dumps(list(METHODS)))
+
+
+_TEMPLATE = """\
 # The file of this hospital's operator. It is read anew for every question: what is changed here
 # holds from the next one on. Relative names are in this folder.
 name = "{name}"
@@ -18,7 +33,7 @@ state = "state"             # must not be lost: privacy ledger, identity, egress
 seals = "~/.local/state/fedderm"   # tell when an older copy of these is put back
 
 [rules]                     # what may leave, whatever the coordinator asks; 0: no such rule
-methods = ["svm", "finetune", "private", "private_finetune"]
+methods = {methods}
 epsilon = 0                 # what all private runs together may spend; 0: there are none
 delta = 1e-5                # largest chance that it does not hold
 expected_lesions = 10000    # that this site may come to have; 1 / delta must be more
@@ -35,4 +50,3 @@ rounds_a_day = 5000         # answers in 24 hours
 megabytes_a_day = 20000     # sent in 24 hours
 peers = "peers"             # public keys of the sites that may be in a sum, one a line
 """
-"""The operator's file before the operator changes it."""

@@ -9,6 +9,8 @@ import ipaddress
 import logging
 import re
 import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -60,6 +62,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean '...'?" for the known word that is most like one; else nothing."""
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def log_lines(level: int, layout: str) -> None:

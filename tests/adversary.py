@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from client.app import app
 from client.egress.guard import REFUSED
 from client.site import SITE
-from common.config.run import RunConfig
+from common.config.run import RunConfig, flat
 from common.data.dataset import DIAGNOSES
 from common.errors import Reason
 from common.svm.feature_map import FeatureMap, FourierMap
@@ -195,9 +195,12 @@ def distinguish(attack: Attack, hospitals: Sequence[Hospital], exact: bool) -> s
     return None
 
 
+_USUAL = {key: flat(value) for key, value in RunConfig()}
+
+
 def sent_config(settings: Mapping[str, Any]) -> Values:
     """Return a run's configuration as a coordinator sends it, valid or not."""
-    plain = {key: value for key, value in RunConfig().flat().items() if key not in settings}
+    plain = {key: value for key, value in _USUAL.items() if key not in settings}
     chosen = {key: str(v) if isinstance(v, Path) else v for key, v in settings.items()}
     # What a method chooses for itself is left to it.
     return {**plain, "rounds": "", "lr": "", "imbalance": "", "imbalance_strength": "", **chosen}
@@ -441,7 +444,7 @@ def attacks(draw: Any, method: str, fixed: Values, counts: Sequence[int]) -> Att
         if name == "delta" and draw(st.booleans()):
             settings[name] = 1 / (draw(sizes) + 0.5)
     if method in ("svm", "private"):  # their questions fit whatever the settings are
-        asks = draw(_ASKS[method]({**RunConfig().flat(), **settings}))
+        asks = draw(_ASKS[method]({**_USUAL, **settings}))
     rules = {name: draw(_RULES[name]) for name in sorted(_RULES)}
     rules["least_sites"] = draw(st.sampled_from([0, 3] if settings["secure"] else [0, 0, 0, 3]))
     for odd in draw(st.lists(st.integers(0, len(asks) - 1), max_size=2, unique=True)):

@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.config.run import RunConfig
+from common.config.run import RunConfig, settings_of
 from common.data.dataset import DIAGNOSES, Dataset
 from common.data.splits import site_splits
 from common.features.store import write_shard
+from common.methods import METHODS
 from common.site_folder import FILE
 from simulations.data.partition import partition, write_sites
 
@@ -67,3 +68,10 @@ def hospital_file(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE).write_text("\n".join(lines))
     return folder / FILE
+
+
+def with_changes(base: RunConfig, values: Mapping[str, object]) -> RunConfig:
+    """Change settings; of another method, what it does not use is left out."""
+    method = METHODS[str(values.get("method", base.method))]
+    kept = {key: value for key, value in base.flat().items() if key in settings_of(method)}
+    return RunConfig.read({**kept, **values})

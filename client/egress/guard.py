@@ -1,6 +1,6 @@
 """The way out of a site: everything that leaves it passes :func:`release`, and is logged first.
 
-What is not declared in ``client/egress/allowlist.py`` does not leave, nor an array of another
+What is not declared in ``client/egress/allowlist`` does not leave, nor an array of another
 length than settings and question make it; at a hospital, nor what its operator's rules forbid. A
 hospital's log is chained by hashes (``client/sealed_log.py``), and written before its node gets
 the message.
@@ -15,9 +15,10 @@ import numpy as np
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
-from client.egress import allowlist, questions
-from client.egress.allowlist import AS_ASKED, MASKED, Array
+from client.egress import questions, records
+from client.egress.allowlist import allowlist_of
 from client.egress.questions import Asked
+from client.egress.records import AS_ASKED, MASKED, Array
 from client.operator.site_rules import Operator
 from client.sealed_log import Line, SealedLog
 from client.site import Site
@@ -54,7 +55,7 @@ def release(site: Site, asked: Asked, content: RecordDict, hidden: Arrays) -> Re
         raise _undeclared(min(undeclared))
     arrays, values = unpack_arrays(content), unpack_values(content)
     if hidden:
-        _check_arrays(site, allowlist.masks(masked_length(hidden)), arrays, asked)
+        _check_arrays(site, records.masks(masked_length(hidden)), arrays, asked)
         _check_values(MASKED, values)
     else:
         check_sums(site, asked, arrays, hidden=False)
@@ -92,7 +93,7 @@ def check_sums(site: Site, asked: Asked, arrays: Arrays, hidden: bool) -> None:
     RefusalError
         If they are not those that are declared for the question, or a count is too small.
     """
-    known = allowlist.SUMS.get(site.config.method, {}).get(asked.question, {})
+    known = allowlist_of(site.config.method).SUMS.get(asked.question, {})
     _check_arrays(site, known, arrays, asked)
     if not hidden:
         for name, array in arrays.items():
@@ -101,7 +102,7 @@ def check_sums(site: Site, asked: Asked, arrays: Arrays, hidden: bool) -> None:
 
 
 def _check_counts(site: Site, values: Mapping[str, Value]) -> None:
-    for name in allowlist.COUNTED_VALUES:
+    for name in records.COUNTED_VALUES:
         if isinstance(value := values.get(name), int):
             _refuse_small(site, name, np.array(value))
 
@@ -256,12 +257,12 @@ def _undeclared(name: str) -> RefusalError:
 
 
 def _check_values(question: str, values: Mapping[str, Value]) -> None:
-    known = allowlist.VALUES.get(question, {})
+    known = records.VALUES.get(question, {})
     for name, value in values.items():
         if name not in known:
             raise _undeclared(name)
         # A private site leaves its counts empty.
-        empty = value == "" and name in allowlist.COUNTED_VALUES
+        empty = value == "" and name in records.COUNTED_VALUES
         if type(value) is not known[name] and not empty:
             raise RefusalError(
                 Reason.UNDECLARED, f"'{name}' would leave as {type(value).__name__}, undeclared"

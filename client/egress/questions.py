@@ -6,8 +6,7 @@ overflows double precision.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -18,7 +17,6 @@ from pydantic import Field, TypeAdapter, ValidationError
 from client.site import Site
 from common.data.dataset import DIAGNOSES
 from common.errors import Reason, RefusalError, ReplyError
-from common.features.augment import PREDICTION_VIEWS
 from common.wire.messages import Arrays, Value, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, RECORD, UNMASK
 
@@ -29,13 +27,9 @@ LARGEST_MAP = 1e15
 """Of a feature map's, such as one over the deviation of a feature that hardly varies; and of a
 calibration, whose solver may try anything."""
 
-LARGEST_PRIVATE = 1e6
-"""Of those that a private method's does."""
+K = len(DIAGNOSES)
+"""Number of diagnoses."""
 
-LARGEST_TENSOR = 1e6
-"""Of a network's weights and an optimiser's moments."""
-
-_K = len(DIAGNOSES)
 _RECORDS = {"arrays", "values", RECORD}
 
 
@@ -65,7 +59,30 @@ class Form:
         return bool(((self.low <= array) & (array <= self.high)).all())
 
 
-_CALIBRATION = Form((2, _K), -LARGEST_MAP, LARGEST_MAP)
+Type = Any
+"""Of a plain value: what pydantic makes a :class:`TypeAdapter` of."""
+
+
+def text(pattern: str) -> Type:
+    """Return the type of a text that a regular expression matches."""
+    return Annotated[str, Field(strict=True, pattern=pattern)]
+
+
+def whole(low: int, high: int) -> Type:
+    """Return the type of a whole number from ``low`` to ``high``."""
+    return Annotated[int, Field(strict=True, ge=low, le=high)]
+
+
+def sequence(item: Type, least: int, most: int) -> Type:
+    """Return the type of a list with so many items."""
+    return Annotated[list[item], Field(min_length=least, max_length=most)]
+
+
+def _bytes(size: int) -> Type:
+    return Annotated[bytes, Field(strict=True, min_length=1, max_length=size)]
+
+
+CALIBRATION_FORM = Form((2, K), -LARGEST_MAP, LARGEST_MAP)
 
 Forms = Mapping[str, Form]
 Values = Mapping[str, Value]
@@ -77,150 +94,25 @@ class Question:
 
     Attributes
     ----------
-    values : names of its plain values, beside its own name.
+    values : types of its plain values, by name, beside its own name.
     arrays : returns their forms, at a site and for such values.
     optional : whether single arrays may be missing.
     """
 
-    values: tuple[str, ...] = ()
+    values: Mapping[str, Type] = field(default_factory=dict)
     arrays: Callable[[Site, Values], Forms] = lambda site, values: {}
     optional: bool = False
 
 
-def _text(pattern: str) -> Any:
-    return Annotated[str, Field(strict=True, pattern=pattern)]
+FLAG = Annotated[bool, Field(strict=True)]
+DIGEST = text("^[0-9a-f]{64}$")
+RUN = text("^[0-9a-f]{1,64}$")
+NUMBER = whole(0, 1 << 31)
+"""Of a round, or of a step."""
 
-
-def _whole(low: int, high: int) -> Any:
-    return Annotated[int, Field(strict=True, ge=low, le=high)]
-
-
-def _bytes(size: int) -> Any:
-    return Annotated[bytes, Field(strict=True, min_length=1, max_length=size)]
-
-
-def _list(item: Any, least: int, most: int) -> Any:
-    return Annotated[list[item], Field(min_length=least, max_length=most)]
-
-
+_NAME = text(r"^[\w.]{1,100}$")
 _MOST_SITES = 10_000
 _LONGEST_ENVELOPE = 1 << 16
-
-_VALUES: Mapping[str, Any] = {
-    "question": _text(r"^[\w.]{1,100}$"),
-    "finished": Annotated[bool, Field(strict=True)],
-    "map": _text("^[0-9a-f]{64}$"),
-    "scores": _text("^[0-9a-f]{64}$"),
-    "run": _text("^[0-9a-f]{1,64}$"),
-    "step": _whole(0, 1 << 31),
-    "round": _whole(0, 1 << 31),
-    "counts": _list(_whole(0, 10**7), _K, _K),
-    "subset": Literal["validation", "test"],
-    "views": _whole(1, PREDICTION_VIEWS),
-    "personal": Annotated[bool, Field(strict=True)],
-    "names": _list(_text(r"^.{1,100}$"), 0, _MOST_SITES),
-    "keys": _list(_bytes(32), 0, _MOST_SITES),
-    "signatures": _list(_bytes(64), 0, _MOST_SITES),
-    "envelopes": _list(_bytes(_LONGEST_ENVELOPE), 0, _MOST_SITES),
-}
-"""Types of plain values, by name: a name means the same in all questions."""
-
-
-@cache
-def _adapter(name: str) -> TypeAdapter[Any]:
-    return TypeAdapter(_VALUES[name])
-
-
-def _feature_map(site: Site, _: Values) -> Forms:
-    config, rbf = site.config, site.config.kernel == "rbf"
-    return {
-        "mean": Form((site.n_features,), -LARGEST_MAP, LARGEST_MAP),
-        "matrix": Form((site.n_features, site.n_components), -LARGEST_MAP, LARGEST_MAP),
-        "fourier": Form((3,) if rbf else (0,), 0, LARGEST_MAP),
-        "unit": Form((), 0, 0),
-        "clip": Form((), 0, LARGEST if config.clip_features else 0),
-        "class_weights": Form((_K,), 0),
-    }
-
-
-def _fits(site: Site, _: Values) -> Forms:
-    return {"weights": Form((None, _K, None))}
-
-
-def _scored(site: Site, values: Values) -> Forms:
-    return {**_fits(site, values), "calibration": _CALIBRATION}
-
-
-def _private(
-    size: Callable[[Site], tuple[int, ...]], *names: str
-) -> Callable[[Site, Values], Forms]:
-    """Return the forms of a private method's arrays, of whose weights ``size`` is the shape."""
-
-    def forms(site: Site, _: Values) -> Forms:
-        low, high = -LARGEST_PRIVATE, LARGEST_PRIVATE
-        shapes: Mapping[str, tuple[int, ...]] = {
-            "weights": size(site),
-            "mean": (size(site)[-1] - 1,),
-            "scale": (),
-            "offset": (_K,),
-            "calibration": (2, _K),
-        }
-        # A weight above 1 would make a clipped gradient longer than what is paid for.
-        bounded = {"class_weight": Form((_K,), 0, 1), "priors": Form((_K,), 0, high)}
-        return {n: bounded.get(n) or Form(shapes[n], low, high) for n in names}
-
-    return forms
-
-
-def _linear(site: Site) -> tuple[int, ...]:
-    return (_K, min(site.config.projection, site.n_features) + 1)
-
-
-def _opened(site: Site) -> tuple[int, ...]:
-    from common.privacy.network import open_part  # imports PyTorch
-
-    config = site.config
-    return open_part(config.backbone, config.weights, config.opens).pretrained.shape
-
-
-def _trained(site: Site, values: Values) -> Forms:
-    """Return the forms of what a round of fine-tuning starts from."""
-    from common.finetune.plan import NONNEGATIVE, plan, shapes
-    from common.networks.network import open_stage, shared_network
-
-    config, rounds = site.config, plan(site.config)
-    number = int(str(values["round"]))
-    if number >= len(rounds):
-        raise RefusalError(Reason.FORM, f"there is no round {number}; this run has {len(rounds)}")
-    stage = open_stage(shared_network(config.backbone, config.weights), rounds[number].stage)
-    return {
-        name: _tensor(shape, 0 if name.startswith(NONNEGATIVE) else -LARGEST_TENSOR)
-        for name, shape in shapes(stage, config).items()
-    }
-
-
-def _whole_network(site: Site, _: Values) -> Forms:
-    """Return the forms of a network's weights; those that are as pretrained need not come."""
-    from common.networks.network import shared_network
-
-    network = shared_network(site.config.backbone, site.config.weights)
-    return {name: _tensor(tuple(p.shape)) for name, p in network.named_parameters()}
-
-
-def _scored_network(site: Site, values: Values) -> Forms:
-    rule = {"calibration": _CALIBRATION, "priors": Form((_K,), 0)}
-    return {**_whole_network(site, values), **rule}
-
-
-def _tensor(shape: tuple[int, ...], low: float = -LARGEST_TENSOR) -> Form:
-    return Form(shape, low, LARGEST_TENSOR, "<f4")
-
-
-_MAPPED = ("map",)
-_STEP = ("run", "step")
-_SCORES = ("scores", "subset", "views", "personal")
-_CENTRE = ("mean", "scale")
-_OBJECTIVE = ("offset", "class_weight")
 
 JOIN, CLOSE = "join", "close"
 ROUND = "hinge"
@@ -228,40 +120,25 @@ ROUND = "hinge"
 
 OF_ALL: Mapping[str, Question] = {
     JOIN: Question(),
-    CLOSE: Question(("finished",)),
-    KEY: Question(("run",)),
-    PEERS: Question(("run", "names", "keys", "signatures")),
-    UNMASK: Question(("run", "round", "envelopes")),
+    CLOSE: Question({"finished": FLAG}),
+    KEY: Question({"run": RUN}),
+    PEERS: Question(
+        {
+            "run": RUN,
+            "names": sequence(text(r"^.{1,100}$"), 0, _MOST_SITES),
+            "keys": sequence(_bytes(32), 0, _MOST_SITES),
+            "signatures": sequence(_bytes(64), 0, _MOST_SITES),
+        }
+    ),
+    UNMASK: Question(
+        {
+            "run": RUN,
+            "round": NUMBER,
+            "envelopes": sequence(_bytes(_LONGEST_ENVELOPE), 0, _MOST_SITES),
+        }
+    ),
 }
 """Questions of every method, which tell nothing of single images."""
-
-_OF_METHODS: Mapping[str, Mapping[str, Question]] = {
-    "svm": {
-        "moments": Question(),
-        "prepare": Question(_MAPPED, _feature_map),
-        "mapped_moments": Question(_MAPPED),
-        ROUND: Question(_MAPPED, _fits),
-        "calibrate": Question(_MAPPED, _scored),
-        "evaluate": Question(_MAPPED, _scored),
-    },
-    "finetune": {
-        "counts": Question(),
-        "train": Question(("round", "run", "counts"), _trained),
-        "calibrate": Question(_SCORES, _scored_network, optional=True),
-        "evaluate": Question(_SCORES, _scored_network, optional=True),
-    },
-    "private": {
-        "overview": Question(_STEP),
-        "gradient": Question(_STEP, _private(_linear, "weights", *_CENTRE, *_OBJECTIVE)),
-        "moments": Question(_STEP, _private(_linear, *_CENTRE)),
-        "evaluate": Question((), _private(_linear, "weights", "calibration")),
-    },
-    "private_finetune": {
-        "overview": Question(_STEP),
-        "gradient": Question(_STEP, _private(_opened, "weights", *_OBJECTIVE)),
-        "evaluate": Question((), _private(_opened, "weights", "calibration", "priors")),
-    },
-}
 
 
 class Asked(NamedTuple):
@@ -296,14 +173,18 @@ class Asked(NamedTuple):
         if unknown := content.keys() - _RECORDS:
             raise RefusalError(Reason.FORM, f"a question has no record '{min(unknown)}'")
         try:
-            question = _adapter("question").validate_python(values.get("question"))
+            question = TypeAdapter(_NAME).validate_python(values.get("question"))
         except ValidationError as error:
             raise RefusalError(Reason.FORM, "the message does not say what it asks") from error
         return self._replace(question=question, arrays=arrays, values=values)
 
 
-def check(site: Site, asked: Asked) -> None:
+def check(site: Site, asked: Asked, questions: Mapping[str, Question]) -> None:
     """Check all that comes with a question; of the site's data nothing is looked at.
+
+    Parameters
+    ----------
+    questions : those of the run's method, by name.
 
     Raises
     ------
@@ -311,14 +192,14 @@ def check(site: Site, asked: Asked) -> None:
         If the run's method has no such question, or something is missing, unknown, in another
         form or out of range.
     """
-    known = {**OF_ALL, **_OF_METHODS[site.config.method]}
+    known = {**OF_ALL, **questions}
     if asked.question not in known:
         raise _bad(f"no question '{asked.question}' in method {site.config.method}")
     question = known[asked.question]
     _check_names(asked.values.keys() - {"question"}, set(question.values), set(question.values))
-    for name, value in asked.values.items():
+    for name, type_ in question.values.items():
         try:
-            _adapter(name).validate_python(value)
+            TypeAdapter(type_).validate_python(asked.values[name])
         except ValidationError as error:
             raise _bad(f"value '{name}' is {error.errors()[0]['msg']}") from error
     forms = question.arrays(site, asked.values)

@@ -17,6 +17,7 @@ from client.site import Site
 from common.config.run import RunConfig
 from common.errors import ConfigError, Reason, RefusalError
 from common.features.pretrained import weights_digest
+from common.methods import METHODS
 from common.reading import read_text
 
 CODE, WEIGHTS, NETWORK = "code", "weights", "network"
@@ -58,7 +59,7 @@ def check(site: Site) -> None:
         return
     pinned, config = _read(site.rules.pins), site.config
     found = {CODE: code_digest(), WEIGHTS: weights_digest(config.backbone, config.weights)}
-    if config.method.endswith("finetune"):
+    if METHODS[config.method].trains_network:
         found[NETWORK] = network_digest(config)
     for name, digest in found.items():
         if digest != pinned[name]:

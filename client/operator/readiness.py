@@ -27,6 +27,7 @@ from common.config.run import RunConfig
 from common.data.check import check as check_data
 from common.data.dataset import Dataset
 from common.errors import FedDermError, described
+from common.methods import METHODS
 from common.reading import read_bytes
 from common.site_folder import AUTHORITY, NODE_KEY
 from common.text import printable
@@ -146,7 +147,7 @@ def _rules(operator: Operator) -> Finding:
     rules = operator.rules
     if not rules.methods:
         return Finding("rules", False, "no method is allowed; name one in 'methods'")
-    private = [method for method in rules.methods if method.startswith("private")]
+    private = [method for method in rules.methods if METHODS[method].private]
     if not rules.epsilon and len(private) == len(rules.methods):
         says = "only private methods are allowed, and 'epsilon' is 0; set what they may spend"
         return Finding("rules", False, says)

@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -24,13 +24,13 @@ from pydantic.dataclasses import dataclass
 
 from common.config.private import Unit
 from common.errors import ConfigError
+from common.methods import METHODS, MethodName
 from common.reading import read_bytes
 from common.text import SiteName
 
 SEALS = Path("~/.local/state/fedderm")
 """Where seals are kept by default."""
 
-Method = Literal["svm", "finetune", "private", "private_finetune"]
 Count = Annotated[int, Field(ge=0, strict=True)]
 
 
@@ -62,7 +62,7 @@ class Rules:
     pins : file of the hashes of code, weights and network.
     """
 
-    methods: tuple[Method, ...] = ("svm", "finetune", "private", "private_finetune")
+    methods: tuple[MethodName, ...] = tuple(METHODS)
     epsilon: Annotated[float, Field(ge=0)] = 0.0
     delta: Annotated[float, Field(gt=0, lt=1e-2)] = 1e-5
     expected_lesions: Annotated[int, Field(ge=1, strict=True)] = 10_000
@@ -174,4 +174,4 @@ def _explain(error: ValidationError, values: dict[str, Any]) -> str:
         return f"unknown key '{key}' with value {first['input']!r}; known are {', '.join(known)}"
     if first["type"] == "missing":
         return f"the key '{key}' is missing; add it"
-    return f"'{key}' is {first['input']!r}: {first['msg']}"
+    return f"'{key}' is {first['input']!r}: {str(first['msg']).removeprefix('Value error, ')}"

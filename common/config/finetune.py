@@ -2,12 +2,12 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from common.config.fields import Counts, Names, Positives, fill_in, split
+from common.config.imbalance import ImbalanceConfig
 
 Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "scaffold"]
-Imbalance = Literal["none", "weights", "oversample", "focal", "logits"]
 
 _STAGES = ("head", "blocks.5", "all")
 _PACE = {"head": (20, 3e-3), "all": (100, 5e-4)}
@@ -15,7 +15,7 @@ _PACE_BETWEEN = (30, 1e-3)
 """Rounds and highest learning rate of a stage for which none are given."""
 
 
-class FinetuneConfig(BaseModel):
+class FinetuneConfig(ImbalanceConfig):
     """What decides how a network is fine-tuned; stages, rounds, epochs and rates go together."""
 
     stages: Names = Field(
@@ -45,14 +45,6 @@ class FinetuneConfig(BaseModel):
     dropout: float = Field(default=0.2, ge=0, lt=1, description="share of features dropped")
     smoothing: float = Field(default=0.05, ge=0, lt=1, description="label smoothing")
 
-    imbalance: Imbalance = Field(
-        default="weights",
-        description="what rare classes get: loss weights, more draws, focal"
-        " loss, or logits adjusted by the priors",
-    )
-    imbalance_strength: float = Field(
-        default=0.7, ge=0, description="exponent of class weights, factor of adjusted logits"
-    )
     focal_gamma: float = Field(default=2.0, ge=0, description="exponent of the focal loss")
     priors: Literal["global", "local"] = Field(
         default="global", description="class frequencies of all sites together, or of each site"

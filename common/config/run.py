@@ -1,94 +1,28 @@
 """The configuration of a run: read once, at the edge, into one typed frozen object."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from functools import cache
+from types import new_class
+from typing import Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from common.config.fields import FilePath, OptionalPath, absent, fill_in
+from common.config.base import CommonConfig
+from common.config.features import FeaturesConfig
+from common.config.fields import fill_in
 from common.config.finetune import FinetuneConfig
 from common.config.private import PrivateConfig
 from common.config.robust import RobustConfig
 from common.config.svm import SvmConfig
 from common.errors import ConfigError
-from common.features.augment import PREDICTION_VIEWS
 from common.features.extract import FeatureSpec
-from common.features.pretrained import DEFAULT_BACKBONE
-
-_WEIGHTS = {"imbalance": "weights", "imbalance_strength": 0.7}
-_LOGITS = {"imbalance": "logits", "imbalance_strength": 1.0}
-
-METHOD_DEFAULTS: Mapping[str, Mapping[str, object]] = {
-    "svm": {"size": 224, "folds": 3, **_WEIGHTS},
-    "finetune": {"size": 128, "folds": 10, **_WEIGHTS},
-    "private": {"size": 224, "folds": 3, **_LOGITS},
-    "private_finetune": {"size": 128, "folds": 3, **_LOGITS},
-}
-"""Values of keys that are left empty, where the methods want different ones."""
-
-_NOISE = "a private method's noise is made for the sum; each site's alone would drown a vote"
-
-_UNDEFENDED: Mapping[str, str] = {
-    "svm": "an exact SVM is the sum over all sites, of which none can be outvoted",
-    "private": _NOISE,
-    "private_finetune": _NOISE,
-}
-"""Why methods have no defence by vote."""
+from common.methods import METHODS, Method
+from common.text import suggestion
 
 
-class CommonConfig(BaseModel):
-    """The rules a run goes by, and what all methods see of the images."""
-
-    out: OptionalPath = Field(default=None, description="run folder to write")
-    sites: OptionalPath = Field(default=None, description="folder with one folder per site")
-    cache: Annotated[FilePath, BeforeValidator(absent)] = Field(
-        default=Path("~/.cache/fedderm"), description="folder for features, shared by all runs"
-    )
-    seed: int = Field(default=0, ge=0, description="seed of splits, views and random features")
-
-    method: Literal["svm", "finetune", "private", "private_finetune"] = Field(
-        default="svm",
-        description="how the sites train; svm and finetune send exact sums, which may tell of"
-        " single lesions whoever crafts questions: only the private methods' noise hides them",
-    )
-    backbone: str = Field(
-        default=DEFAULT_BACKBONE,
-        pattern=r"^[\w.-]{1,100}$",
-        description="pretrained network, by its name in timm",
-    )
-    weights: OptionalPath = Field(default=None, description="its weights file, if not built in")
-    size: int = Field(
-        default=224, ge=32, le=2048, description="height and width of a view in pixels"
-    )
-    levels: int = Field(default=3, ge=0, le=100, description="depths pooled beside the last one")
-    views: int = Field(default=4, ge=0, le=1000, description="augmented views of a training image")
-    predictions: int = Field(
-        default=4, ge=1, le=PREDICTION_VIEWS, description="views averaged at prediction"
-    )
-
-    folds: int = Field(
-        default=3,
-        ge=2,
-        le=1000,
-        description="folds of the training lesions: C is chosen on each, rounds on the first",
-    )
-    test_fraction: float = Field(
-        default=0.2, ge=0, lt=1, description="share of lesions held out where no split is given"
-    )
-    quorum: int = Field(default=1, ge=1, description="least number of sites that a model needs")
-    expected: int = Field(default=1, ge=1, description="sites waited for before the start")
-    secure: bool = Field(
-        default=False, description="the coordinator learns sums over all sites, no site's share"
-    )
-    timeout: float = Field(
-        default=3600.0,
-        gt=0,
-        description="seconds of silence after which sites that owe an answer are left out",
-    )
-
-
-class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonConfig):
+class RunConfig(
+    RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, FeaturesConfig, CommonConfig
+):
     """Everything that decides a run's model, and the rules it runs under.
 
     Field names are the keys of a configuration file, of ``key=value`` on the command line
@@ -101,31 +35,18 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
         """Give keys that are left empty what their method wants."""
-        return fill_in(values, METHOD_DEFAULTS.get(str(values.get("method", "svm")), {}))
+        name = str(values.get("method", cls.model_fields["method"].default))
+        return fill_in(values, METHODS[name].defaults if name in METHODS else {})
 
     @model_validator(mode="after")
     def _enough_views(self) -> Self:
-        if self.method in ("finetune", "private_finetune") and not self.views:
+        if METHODS[self.method].trains_network and not self.views:
             raise ValueError("'views' is 0; fine-tuning trains on augmented views, at least 1")
         return self
 
     @model_validator(mode="after")
-    def _no_false_promise(self) -> Self:
-        if self.epsilon and not self.method.startswith("private"):
-            private = {"svm": "private classifier=hinge", "finetune": "private_finetune"}
-            raise ValueError(
-                f"'epsilon' is {self.epsilon:g}, but method {self.method} sends sums without "
-                f"noise; set method={private[self.method]}"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _private_can(self) -> Self:
-        if self.method == "private_finetune" and self.classifier != "softmax":
-            raise ValueError(
-                f"'classifier' is {self.classifier}; a network is trained with softmax only"
-            )
-        if self.method.startswith("private") and self.imbalance in ("oversample", "focal"):
+        if METHODS[self.method].private and self.imbalance in ("oversample", "focal"):
             raise ValueError(
                 f"'imbalance' is {self.imbalance}, which no private run offers; "
                 "set none, weights or logits"
@@ -143,14 +64,9 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
 
     @model_validator(mode="after")
     def _defence_possible(self) -> Self:
-        if not self.defended:
+        if not self.defended or "robust" not in METHODS[self.method].settings:
             return self
         key = "norm_bound" if self.robust == "none" else "robust"
-        if self.method != "finetune":
-            raise ValueError(
-                f"'{key}' is {getattr(self, key)}, but {_UNDEFENDED[self.method]}; it is for "
-                "method=finetune"
-            )
         if self.secure:
             raise ValueError(
                 f"'{key}' is {getattr(self, key)}, but under secure sums the coordinator sees no "
@@ -180,14 +96,15 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
             One line that names the first wrong key, its value and what is allowed.
         """
         try:
-            config = cls.model_validate(dict(values))
+            config = complete_class().model_validate(dict(values))
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
+        _refuse_unused(config)
         return config
 
     def flat(self) -> dict[str, str | int | float]:
-        """Return the values as Flower's run configuration holds them."""
-        return {key: _flat(value) for key, value in self}
+        """Return what the run's method uses, as Flower's run configuration holds it."""
+        return {key: flat(getattr(self, key)) for key in settings_of(METHODS[self.method])}
 
     @property
     def feature_spec(self) -> FeatureSpec:
@@ -203,7 +120,43 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
         )
 
 
-def _flat(value: object) -> str | int | float:
+def complete_class() -> type[RunConfig]:
+    """Return the class of configurations that has the settings of all listed methods."""
+    families = (family for method in METHODS.values() for family in method.families)
+    return _with(tuple(dict.fromkeys(f for f in families if not issubclass(RunConfig, f))))
+
+
+def settings_of(method: Method) -> list[str]:
+    """Return the names of the settings that a method uses, those of all methods first."""
+    used = CommonConfig.model_fields.keys() | method.settings
+    return [name for name in complete_class().model_fields if name in used]
+
+
+@cache
+def _with(families: tuple[type[BaseModel], ...]) -> type[RunConfig]:
+    if not families:
+        return RunConfig
+    return new_class("RunConfig", (*families, RunConfig))
+
+
+def _refuse_unused(config: RunConfig) -> None:
+    """Refuse settings that were changed and that the run's method does not use.
+
+    Raises
+    ------
+    ConfigError
+        If there is one.
+    """
+    method = METHODS[config.method]
+    used, usual = settings_of(method), type(config)(method=config.method)
+    odd = [k for k, value in config if k not in used and value != getattr(usual, k)]
+    # First those of which most is to be said.
+    for key in sorted(odd, key=lambda key: key not in method.refused):
+        raise ConfigError(f"'{key}' is {flat(getattr(config, key))}, but {method.refusal(key)}")
+
+
+def flat(value: object) -> str | int | float:
+    """Return a setting's value as Flower's run configuration holds it."""
     if value is None:
         return ""
     if isinstance(value, tuple):
@@ -213,10 +166,12 @@ def _flat(value: object) -> str | int | float:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:  # a rule about several keys
-        return str(first["msg"]).removeprefix("Value error, ")
+        return message
     key = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
-        known = ", ".join(RunConfig.model_fields)
-        return f"unknown configuration key {key!r} with value {first['input']!r}; known are {known}"
-    return f"configuration key '{key}' is {first['input']!r}: {first['msg']}"
+        known = complete_class().model_fields
+        other = suggestion(key, known) or f"; known are {', '.join(known)}"
+        return f"unknown configuration key {key!r} with value {first['input']!r}{other}"
+    return f"configuration key '{key}' is {first['input']!r}: {message}"

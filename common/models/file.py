@@ -1,7 +1,7 @@
 """A trained model as a file, safetensors and nothing that executes; and the door to all of them."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +11,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config.run import RunConfig
+from common.config.run import RunConfig, settings_of
 from common.data.dataset import DIAGNOSES, Dataset
 from common.errors import ConfigError, DataError, reason
 from common.features.pretrained import find_weights, weights_digest
+from common.methods import METHODS
 from common.verified import FORMAT_ERRORS, Kind, StoredArrays, open_arrays, write_arrays
 
 Floats = NDArray[np.float64]
-
-MODELS = {
-    "svm": "common.models.linear:LinearModel",
-    "finetune": "common.models.network:NetworkModel",
-    "private": "common.models.linear:LinearModel",
-    "private_finetune": "common.models.network:NetworkModel",
-}
-"""Classes by method, imported when they are asked for: not every method needs PyTorch."""
 
 VERSION = 2
 """Of what a model file says of itself; to be raised with every change."""
@@ -181,15 +174,15 @@ def load_model(path: Path, *weights: Path | None) -> Model:
     """
     with _refuse_foreign(path), open_arrays(path) as stored:
         method = _read_config(stored.fields).method
-    model: Model = resolve_name(MODELS[method]).load(path, *weights)
+    model: Model = resolve_name(METHODS[method].model).load(path, *weights)
     return model
 
 
 @contextmanager
 def open_model(
-    path: Path, methods: Collection[str], weights: Sequence[Path | None]
+    path: Path, kind: type[Model], weights: Sequence[Path | None]
 ) -> Iterator[OpenModel]:
-    """Open a file that a run of one of ``methods`` wrote.
+    """Open a file that a run of a method wrote whose models are of a kind.
 
     Whatever is wrong with it, inside too, is a ``DataError``.
 
@@ -202,6 +195,8 @@ def open_model(
     """
     with _refuse_foreign(path), open_arrays(path) as stored:
         config = _read_config(stored.fields)
+        name = f"{kind.__module__}:{kind.__qualname__}"  # to import those of others takes long
+        methods = [method.name for method in METHODS.values() if method.model == name]
         if config.method not in methods:
             raise ValueError(f"its method is {config.method}, not {' or '.join(methods)}")
         if stored.fields["classes"] != list(DIAGNOSES):
@@ -257,7 +252,9 @@ def _read_config(fields: Mapping[str, Any]) -> RunConfig:
     if odd := sorted(_PLACES & config.keys()):
         raise ValueError(f"it says '{odd[0]}', which is for its user to say")
     try:
-        return RunConfig.read(config)
+        # What its method does not use says nothing of the model.
+        unused = RunConfig.model_fields.keys() - settings_of(METHODS[config["method"]])
+        return RunConfig.read({k: v for k, v in config.items() if k not in unused})
     except ConfigError as error:
         raise ValueError(str(error)) from error
 

@@ -20,7 +20,6 @@ from common.verified import Kind
 
 Floats = NDArray[np.float64]
 
-_METHODS = ("svm", "private")
 
 _LARGEST_MAP = 2**27
 """Numbers that a Fourier map draws, at most: those of the largest that can be configured."""
@@ -127,7 +126,7 @@ class LinearModel:
     @classmethod
     def load(cls, path: Path, *weights: Path | None) -> Self:
         """Read a model; parameters and errors are those of ``load_model``."""
-        with open_model(path, _METHODS, weights) as stored:
+        with open_model(path, cls, weights) as stored:
             arrays = stored.read(_expected(stored.kinds))
             _check_map(arrays)
         feature_map = FeatureMap.from_record(arrays)

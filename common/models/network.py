@@ -25,7 +25,6 @@ from common.verified import Kind
 
 Floats = NDArray[np.float64]
 
-_METHODS = ("finetune", "private_finetune")
 _RULE = {
     "calibration": Kind("F64", (2, len(DIAGNOSES))),
     "priors": Kind("F64", (len(DIAGNOSES),)),
@@ -109,7 +108,7 @@ class NetworkModel:
     @classmethod
     def load(cls, path: Path, *weights: Path | None) -> Self:
         """Read a model; parameters and errors are those of ``load_model``."""
-        with open_model(path, _METHODS, weights) as stored:
+        with open_model(path, cls, weights) as stored:
             config = stored.config
             network = shared_network(config.backbone, config.weights)
             # Every stage trains the head; tensors that no stage opened are not in the file.

@@ -19,7 +19,7 @@ from common.errors import ConfigError, FedDermError
 from common.files import abandoned, make_folder, owned, write_atomically
 from common.flower_commands import COMPLETED, flwr, flwr_environment, run_config_toml
 from common.reading import read_text
-from common.site_folder import AUTHORITY, NODE_KEY, TEMPLATE
+from common.site_folder import AUTHORITY, NODE_KEY, first_file
 from common.site_folder import FILE as SITE_FILE
 from common.text import NAME_RULE, Host, is_site_name
 from common.wire.secure_sums import LEAST_SITES
@@ -138,7 +138,7 @@ def _init_site(folder: Path, coordinator: Path, superlink: str) -> None:
     public = (folder / f"{NODE_KEY}.pub").read_bytes()
     write_new(coordinator / NODES / f"{name}.pub", public)
     write_new(folder / AUTHORITY, (coordinator / AUTHORITY).read_bytes())
-    write_new(folder / SITE_FILE, TEMPLATE.format(name=name, superlink=superlink).encode())
+    write_new(folder / SITE_FILE, first_file(name, superlink).encode())
     _write_script(folder / "run.sh", "site run")
 
 

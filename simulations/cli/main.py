@@ -14,6 +14,7 @@ from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import ConfigError, DataError
 from common.features.extract import extract
+from common.methods import METHODS
 from common.models.file import load_model
 from common.reading import read_bytes, read_text
 from common.text import log_lines, printable
@@ -21,6 +22,7 @@ from server.deployment import cli as deploy_cli
 from simulations.cli import data as data_cli
 from simulations.cli import privacy as privacy_cli
 from simulations.cli.json_output import command, refuse_taken, write_figures
+from simulations.cli.settings import settings_text
 from simulations.data.partition import Scheme
 
 # Flower takes a second to import: what needs it is imported where it is used.
@@ -62,10 +64,13 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of 
 
 
 @app.command()
-def settings() -> None:
-    """List every setting with its default and meaning."""
-    for key, value in RunConfig().flat().items():
-        typer.echo(f"{f'{key}={value}':34} {RunConfig.model_fields[key].description}")
+def settings(
+    method: Annotated[str | None, typer.Argument(help="Only those that it uses.")] = None,
+) -> None:
+    """List the settings with their defaults, ranges and meanings."""
+    # A wrong name is refused as in a configuration.
+    chosen = None if method is None else METHODS[RunConfig.read({"method": method}).method]
+    typer.echo(settings_text(chosen))
 
 
 @app.command()

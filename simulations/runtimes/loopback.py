@@ -73,7 +73,7 @@ class Loopback:
     def configure(self, config: RunConfig) -> None:
         """Set what the next runs are to do."""
         default = RunConfig().flat()
-        settings = {k: v for k, v in config.flat().items() if v != default[k] and k != "sites"}
+        settings = {k: v for k, v in config.flat().items() if v != default.get(k) and k != "sites"}
         file = self.coordinator / operations.COORDINATOR_FILE
         head = file.read_text().partition("\n[run]\n")[0]
         file.write_text(

@@ -79,7 +79,7 @@ def test_from_image_files_to_a_diagnosis_nothing_leaves(tmp_path):
     write_synthetic(data, images=60, seed=3)
     config = QUICK.model_copy(update={"size": 64, "components": 64, "c": (1e-5,)})
     default = RunConfig().flat()
-    settings = [f"{k}={v}" for k, v in config.flat().items() if v != default[k]]
+    settings = [f"{k}={v}" for k, v in config.flat().items() if v != default.get(k)]
     watch.run(*FEDDERM, "simulate", data, "--out", out, *IID, *settings)
     dataset = with_splits(data, config)
     truth = {

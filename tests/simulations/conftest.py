@@ -38,7 +38,7 @@ def cached(synthetic_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def settings(cached: RunConfig) -> list[str]:
     """Write what that configuration sets as arguments."""
     default = RunConfig().flat()
-    return [f"{k}={v}" for k, v in cached.flat().items() if v != default[k]]
+    return [f"{k}={v}" for k, v in cached.flat().items() if v != default.get(k)]
 
 
 @pytest.fixture(scope="session")

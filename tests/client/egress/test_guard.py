@@ -14,8 +14,9 @@ from flwr.app import ArrayRecord, Message, RecordDict
 
 import client.methods.svm
 from client.app import app
-from client.egress import allowlist
+from client.egress.allowlist import allowlist_of
 from client.egress.guard import FILE, lines_of, log_of
+from client.egress.records import MASKED, VALUES
 from client.operator.site_rules import Operator
 from client.site import SITE
 from common.config.run import RunConfig
@@ -27,7 +28,7 @@ from common.wire.messages import BOUND, pack, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, UNMASK
 from simulations.runtimes.in_process import InProcessGrid
 from tests.documents import listed_records
-from tests.sites import N_FEATURES, hospital_file, make_quick_sites
+from tests.sites import N_FEATURES, hospital_file, make_quick_sites, with_changes
 
 Hospital = Callable[..., "Node"]
 
@@ -73,7 +74,7 @@ def hospital(config: RunConfig, tmp_path: Path) -> Hospital:
     """Make a hospital of given rules, in a run of given settings."""
 
     def make(settings: dict | None = None, **rules: Any) -> Node:
-        run = RunConfig.read({**config.flat(), **(settings or {})})
+        run = with_changes(config, settings or {})
         return Node(run, tmp_path / "hospital", **rules)
 
     return make
@@ -402,9 +403,9 @@ def test_no_name_of_an_image_lesion_or_folder_leaves(hospital, spoil, method):
 
 
 def test_every_record_of_a_private_or_secure_run_is_in_the_table_of_the_document():
-    questions = {**allowlist.SUMS["private"], **allowlist.SUMS["private_finetune"]}
+    questions = {**allowlist_of("private").SUMS, **allowlist_of("private_finetune").SUMS}
     sums = {
         name for question in ("overview", "gradient", "moments") for name in questions[question]
     }
-    values = {name for each in allowlist.VALUES.values() for name in each}
-    assert sums | values | {allowlist.MASKED, BOUND} == listed_records() - questions.keys()
+    values = {name for each in VALUES.values() for name in each}
+    assert sums | values | {MASKED, BOUND} == listed_records() - questions.keys()

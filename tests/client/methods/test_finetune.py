@@ -12,6 +12,7 @@ import torch
 from flwr.app import Context, RecordDict
 
 import client.methods.finetune
+from client.egress.allowlist import allowlist_of
 from client.egress.questions import Asked, check
 from client.methods.finetune import answer
 from client.site import Site
@@ -83,7 +84,8 @@ def _values(site: Site, number: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def _ask(site: Site, question: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
-    check(site, Asked(1, "1", question, arrays, {"question": question, **values}))
+    asked = Asked(1, "1", question, arrays, {"question": question, **values})
+    check(site, asked, allowlist_of(site.config.method).QUESTIONS)
     return answer(site, question, arrays, values, Context(1, 1, {}, RecordDict(), {}))
 
 

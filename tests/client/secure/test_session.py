@@ -20,7 +20,7 @@ from common.wire.messages import pack, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, UNMASK, Asked, combine, statement
 from simulations.runtimes.in_process import InProcessGrid
 from tests.secure import QUESTION, RUN, Attacker, Pair, names
-from tests.sites import hospital_file, make_quick_sites
+from tests.sites import hospital_file, make_quick_sites, with_changes
 
 SIZE = 4
 OTHER = pack({}, {"question": "another"})
@@ -237,7 +237,7 @@ class Coordinator:
 def config(synthetic_folder, tmp_path) -> RunConfig:
     """Configure secure sums over three sites."""
     base = make_quick_sites(synthetic_folder, tmp_path, 3)
-    return RunConfig.read({**base.flat(), "out": tmp_path / "run", "secure": True})
+    return with_changes(base, {"out": tmp_path / "run", "secure": True})
 
 
 def test_keys_must_be_signed_by_pinned_identities(config):

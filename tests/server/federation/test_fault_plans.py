@@ -38,7 +38,7 @@ from server.run.journal import Journal
 from simulations.runtimes.experiment import rounds, simulate
 from tests.faults import Fault, Plan, World, plans, world_of
 from tests.finetuning import dealt, quick, small_dataset, spread
-from tests.sites import make_quick_sites
+from tests.sites import make_quick_sites, with_changes
 
 # A plan is small as it is: what failed is said, not made smaller.
 SOME = settings(max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate])
@@ -255,7 +255,7 @@ def private_config(hospitals: Any, out: Path, secure: bool) -> RunConfig:
         shutil.rmtree(folder / "ledger", ignore_errors=True)
     how = {"secure": True, "trust": "distributed", "honest": 3} if secure else {}
     changes = {"method": "private", "epsilon": 4.0, "steps": 4, "projection": 16}
-    return RunConfig.read({**base.flat(), **changes, **how, "out": out})
+    return with_changes(base, {**changes, **how, "out": out})
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from simulations.runtimes.experiment import simulate
 from simulations.runtimes.in_process import RUN_ID, SERVER_NODE_ID, InProcessGrid
 from tests.documents import listed_records
 from tests.finetuning import SCAFFOLD, changed, dealt, quick, small_dataset, spread
-from tests.sites import N_FEATURES, make_quick_sites
+from tests.sites import N_FEATURES, make_quick_sites, with_changes
 
 VIEWS = np.random.default_rng(0).standard_normal((50, 1, N_FEATURES))
 
@@ -37,7 +37,7 @@ def quick_sites(synthetic_folder, tmp_path_factory) -> RunConfig:
 
 
 def run_of(base: RunConfig, out: Path, **changes: Any) -> RunConfig:
-    return RunConfig.read({**base.flat(), "out": out, **changes})
+    return with_changes(base, {"out": out, **changes})
 
 
 def train(config: RunConfig, app: ClientApp = client.app.app) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from common.models.linear import LinearModel
 from server.run.folder import CARD_FILE, METRICS_FILE, MODEL_FILE
 from simulations.runtimes.experiment import simulate
 from simulations.runtimes.in_process import run_in_process
-from tests.sites import N_FEATURES, hospital_file, make_quick_sites
+from tests.sites import N_FEATURES, hospital_file, make_quick_sites, with_changes
 
 SETTINGS = {"method": "private", "projection": 16, "steps": 8, "imbalance": "logits"}
 MakeRun = Callable[..., RunConfig]
@@ -31,9 +31,7 @@ def make_run(synthetic_folder: Path, tmp_path: Path) -> MakeRun:
 
     def make(name: str, sites: int = 3, **changes: Any) -> RunConfig:
         base = make_quick_sites(synthetic_folder, tmp_path / name, sites)
-        return RunConfig.read(
-            {**base.flat(), "out": tmp_path / name / "run", **SETTINGS, **changes}
-        )
+        return with_changes(base, {"out": tmp_path / name / "run", **SETTINGS, **changes})
 
     return make
 

@@ -21,7 +21,7 @@ from tests.commands import IID, is_one_error
 from tests.disk import room_for, watched
 from tests.faults import Killed
 from tests.simulations.conftest import STUDY
-from tests.sites import QUICK, write_features
+from tests.sites import QUICK, with_changes, write_features
 
 Command = Sequence[object]
 
@@ -39,10 +39,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     """Write the command of a short run, but for where it writes."""
     changes = {"cache": tmp_path_factory.mktemp("cache"), "c": (1e-4,), "head": "lda"}
-    config = RunConfig.read({**QUICK.flat(), **changes})
+    config = with_changes(QUICK, changes)
     write_features(data, config)
     default = RunConfig().flat()
-    settings = [f"{k}={v}" for k, v in config.flat().items() if v != default[k]]
+    settings = [f"{k}={v}" for k, v in config.flat().items() if v != default.get(k)]
     return ["simulate", data, *IID, *settings, "--out"]
 
 

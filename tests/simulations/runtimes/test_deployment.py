@@ -34,7 +34,7 @@ from server.run.folder import MODEL_FILE
 from simulations.runtimes.experiment import rounds, simulate
 from simulations.runtimes.flower_run import free_ports
 from simulations.runtimes.loopback import Loopback, set_keys
-from tests.sites import N_FEATURES, make_quick_sites
+from tests.sites import N_FEATURES, make_quick_sites, with_changes
 
 SITES = 4
 PLAIN = {"least_sites": 0, "least_count": 0, "least_lesions": 0, "min_active": 1}
@@ -49,7 +49,7 @@ def config(synthetic_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """Configure an SVM that is solved in few rounds, over four sites."""
     base = make_quick_sites(synthetic_folder, tmp_path_factory.mktemp("sites"), SITES)
     few = {"c": 1e-5, "tolerance": 1e-3, "components": 16, "expected": SITES, "quorum": SITES}
-    return RunConfig.read({**base.flat(), **few, "timeout": 60})
+    return with_changes(base, {**few, "timeout": 60})
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def federation(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def configured(federation: Loopback, config: RunConfig, out: str, **changes: Any) -> RunConfig:
     """Configure the next run; return its configuration, with where it lies."""
-    federation.configure(RunConfig.read({**config.flat(), **changes, "out": out}))
+    federation.configure(with_changes(config, {**changes, "out": out}))
     return config.model_copy(update={"out": federation.coordinator / out})
 
 
@@ -137,7 +137,7 @@ def test_what_a_site_forbids_or_cannot_read_is_refused_without_a_path(federation
     others.mkdir()
     for name in {*federation.sites} - {broken, strict}:
         (others / name).symlink_to(config.sites / name)
-    here = RunConfig.read({**config.flat(), **QUICK, "expected": 2, "sites": others})
+    here = with_changes(config, {**QUICK, "expected": 2, "sites": others})
     here = here.model_copy(update={"out": tmp_path / "here"})
     simulate(here)
     same_scores(run, here)

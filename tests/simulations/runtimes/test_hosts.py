@@ -11,11 +11,10 @@ import pytest
 
 from client.operator.site_rules import Operator
 from client.site import site_folders
-from common.config.run import RunConfig
 from server.deployment import operations
 from simulations.runtimes.experiment import rounds
 from simulations.runtimes.loopback import Loopback
-from tests.sites import make_quick_sites
+from tests.sites import make_quick_sites, with_changes
 from tests.watch import HIDING, Watch
 
 SITES = 3
@@ -79,7 +78,7 @@ def test_a_host_that_is_cut_off_and_comes_back_in_time_stays_in(
 ) -> None:
     base = make_quick_sites(synthetic_folder, tmp_path, SITES)
     quick = {"head": "ridge", "expected": SITES, "quorum": SITES, "timeout": 120, "out": "run"}
-    config = RunConfig.read({**base.flat(), **quick})
+    config = with_changes(base, quick)
     data = {path.name: path for path in site_folders(base.sites)}
     least = {"least_sites": 0, "least_count": 0, "least_lesions": 0, "min_active": 1}
     rules = {**least, "cache": str(base.cache)}

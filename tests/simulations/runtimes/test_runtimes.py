@@ -18,7 +18,7 @@ from server.run.progress import TRAINING_FILE
 from simulations.runtimes.experiment import rounds, simulate
 from simulations.runtimes.flower_run import flwr_run
 from tests.finetuning import dealt, quick, small_dataset, spread
-from tests.sites import N_FEATURES, make_quick_sites
+from tests.sites import N_FEATURES, make_quick_sites, with_changes
 from tests.watch import Watch
 
 ROOT = Path(__file__).parents[3]
@@ -83,7 +83,7 @@ def test_so_it_does_with_fine_tuning(synthetic_folder, network_file, tmp_path):
 def test_a_private_run_is_paid_for_under_every_runtime(synthetic_folder, tmp_path):
     base = make_quick_sites(synthetic_folder, tmp_path, 2)
     private = {"method": "private", "epsilon": 4.0, "steps": 3, "projection": 16}
-    config = RunConfig.read({**base.flat(), **private, "expected": 2, "quorum": 2})
+    config = with_changes(base, {**private, "expected": 2, "quorum": 2})
     run = flwr_run(ROOT, {**config.flat(), "out": str(tmp_path / "run")}, 2, tmp_path / "home")
     assert run.returncode == 0, run.stdout
     assert LinearModel.load(tmp_path / "run" / MODEL_FILE).config.epsilon == 4
@@ -98,8 +98,7 @@ def test_a_secure_run_has_the_same_sums_under_every_runtime(synthetic_folder, tm
     base = make_quick_sites(synthetic_folder, tmp_path, 3)
     changes = {"head": "ridge", "secure": True, "expected": 3, "quorum": 3}
     here, there = (
-        RunConfig.read({**base.flat(), **changes, "out": tmp_path / name})
-        for name in ("here", "there")
+        with_changes(base, {**changes, "out": tmp_path / name}) for name in ("here", "there")
     )
     simulate(here)
     run = flwr_run(ROOT, there.flat(), sites=3, home=tmp_path / "home")

@@ -1,0 +1,33 @@
+"""All that a site may be asked and may answer, method by method; nothing else leaves.
+
+Each method's part stands here, not beside the method: it is what a hospital reviews, and what the
+guard does not know does not leave. It is made of settings and question alone, so that neither a
+refusal nor the length of an answer depends on a lesion.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Protocol
+
+from client.egress.questions import Question
+from client.egress.records import Arrays
+from common.methods import METHODS
+
+
+class Allowlist(Protocol):
+    """A module that says what a method may be asked and may answer.
+
+    Attributes
+    ----------
+    QUESTIONS : what comes with each of its questions, by name.
+    SUMS : the arrays of each answer, by the question's name.
+    """
+
+    QUESTIONS: Mapping[str, Question]
+    SUMS: Mapping[str, Arrays]
+
+
+def allowlist_of(method: str) -> Allowlist:
+    """Return what a method may be asked and may answer."""
+    module: Allowlist = import_module(METHODS[method].allowlist)
+    return module

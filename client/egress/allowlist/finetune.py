@@ -1,0 +1,83 @@
+"""What a site may be asked and may answer while a network is fine-tuned."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from client.egress.questions import (
+    CALIBRATION_FORM,
+    DIGEST,
+    FLAG,
+    NUMBER,
+    RUN,
+    Form,
+    Forms,
+    K,
+    Question,
+    Values,
+    sequence,
+    whole,
+)
+from client.egress.records import AS_ASKED, CALIBRATION, COUNTS, EVALUATION, Array, Arrays
+from client.site import Site
+from common.errors import Reason, RefusalError
+from common.features.augment import PREDICTION_VIEWS
+
+LARGEST_TENSOR = 1e6
+"""Of a network's weights and an optimiser's moments."""
+
+
+def _trained(site: Site, values: Values) -> Forms:
+    """Return the forms of what a round of fine-tuning starts from."""
+    from common.finetune.plan import NONNEGATIVE, plan, shapes
+    from common.networks.network import open_stage, shared_network
+
+    config, rounds = site.config, plan(site.config)
+    number = int(str(values["round"]))
+    if number >= len(rounds):
+        raise RefusalError(Reason.FORM, f"there is no round {number}; this run has {len(rounds)}")
+    stage = open_stage(shared_network(config.backbone, config.weights), rounds[number].stage)
+    return {
+        name: _tensor(shape, 0 if name.startswith(NONNEGATIVE) else -LARGEST_TENSOR)
+        for name, shape in shapes(stage, config).items()
+    }
+
+
+def _whole_network(site: Site, _: Values) -> Forms:
+    """Return the forms of a network's weights; those that are as pretrained need not come."""
+    from common.networks.network import shared_network
+
+    network = shared_network(site.config.backbone, site.config.weights)
+    return {name: _tensor(tuple(p.shape)) for name, p in network.named_parameters()}
+
+
+def _scored_network(site: Site, values: Values) -> Forms:
+    rule = {"calibration": CALIBRATION_FORM, "priors": Form((K,), 0)}
+    return {**_whole_network(site, values), **rule}
+
+
+def _tensor(shape: tuple[int, ...], low: float = -LARGEST_TENSOR) -> Form:
+    return Form(shape, low, LARGEST_TENSOR, "<f4")
+
+
+_SCORES = {
+    "scores": DIGEST,
+    "subset": Literal["validation", "test"],
+    "views": whole(1, PREDICTION_VIEWS),
+    "personal": FLAG,
+}
+
+QUESTIONS: Mapping[str, Question] = {
+    "counts": Question(),
+    "train": Question(
+        {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), K, K)}, _trained
+    ),
+    "calibrate": Question(_SCORES, _scored_network, optional=True),
+    "evaluate": Question(_SCORES, _scored_network, optional=True),
+}
+
+SUMS: Mapping[str, Arrays] = {
+    "counts": COUNTS,
+    "train": {"weight": Array((), counts=True), "loss": Array(()), AS_ASKED: Array((), "<f4")},
+    "calibrate": CALIBRATION,
+    "evaluate": EVALUATION,
+}

@@ -1,0 +1,44 @@
+"""What a site may be asked and may answer while a linear classifier is trained privately."""
+
+from collections.abc import Mapping
+
+from client.egress.private_forms import STEP, private_forms
+from client.egress.questions import Asked, K, Question
+from client.egress.records import EVALUATION, Arrays, like_weights, noisy
+from client.site import Site
+from common.privacy.lda import moments_size
+
+
+def _dimensions(site: Site) -> int:
+    return min(site.config.projection, site.n_features)
+
+
+def _weights(site: Site) -> tuple[int, ...]:
+    return (K, _dimensions(site) + 1)
+
+
+def _overview(site: Site, _: Asked) -> tuple[int, ...]:
+    return (K + _dimensions(site),)
+
+
+def _moments(site: Site, _: Asked) -> tuple[int, ...]:
+    return (moments_size(_dimensions(site), K),)
+
+
+_CENTRE = ("mean", "scale")
+
+QUESTIONS: Mapping[str, Question] = {
+    "overview": Question(STEP),
+    "gradient": Question(
+        STEP, private_forms(_weights, "weights", *_CENTRE, "offset", "class_weight")
+    ),
+    "moments": Question(STEP, private_forms(_weights, *_CENTRE)),
+    "evaluate": Question({}, private_forms(_weights, "weights", "calibration")),
+}
+
+SUMS: Mapping[str, Arrays] = {
+    "overview": noisy(_overview),
+    "gradient": noisy(like_weights(2)),
+    "moments": noisy(_moments),
+    "evaluate": EVALUATION,
+}

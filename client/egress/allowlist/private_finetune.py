@@ -1,0 +1,28 @@
+"""What a site may be asked and may answer while a network's last layers are trained privately."""
+
+from collections.abc import Mapping
+
+from client.egress.private_forms import STEP, private_forms
+from client.egress.questions import K, Question
+from client.egress.records import EVALUATION, Arrays, like_weights, noisy
+from client.site import Site
+
+
+def _weights(site: Site) -> tuple[int, ...]:
+    from common.privacy.network import open_part  # imports PyTorch
+
+    config = site.config
+    return open_part(config.backbone, config.weights, config.opens).pretrained.shape
+
+
+QUESTIONS: Mapping[str, Question] = {
+    "overview": Question(STEP),
+    "gradient": Question(STEP, private_forms(_weights, "weights", "offset", "class_weight")),
+    "evaluate": Question({}, private_forms(_weights, "weights", "calibration", "priors")),
+}
+
+SUMS: Mapping[str, Arrays] = {
+    "overview": noisy((K,)),
+    "gradient": noisy(like_weights(1)),
+    "evaluate": EVALUATION,
+}

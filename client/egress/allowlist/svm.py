@@ -1,0 +1,80 @@
+"""What a site may be asked and may answer while an SVM is trained."""
+
+from collections.abc import Callable, Mapping
+
+from client.egress.questions import (
+    CALIBRATION_FORM,
+    DIGEST,
+    LARGEST,
+    LARGEST_MAP,
+    ROUND,
+    Asked,
+    Form,
+    Forms,
+    K,
+    Question,
+    Values,
+)
+from client.egress.records import CALIBRATION, EVALUATION, Array, Arrays, Shape, like_weights
+from client.site import Site
+
+
+def _feature_map(site: Site, _: Values) -> Forms:
+    config, rbf = site.config, site.config.kernel == "rbf"
+    return {
+        "mean": Form((site.n_features,), -LARGEST_MAP, LARGEST_MAP),
+        "matrix": Form((site.n_features, site.n_components), -LARGEST_MAP, LARGEST_MAP),
+        "fourier": Form((3,) if rbf else (0,), 0, LARGEST_MAP),
+        "unit": Form((), 0, 0),
+        "clip": Form((), 0, LARGEST if config.clip_features else 0),
+        "class_weights": Form((K,), 0),
+    }
+
+
+def _fits(site: Site, _: Values) -> Forms:
+    return {"weights": Form((None, K, None))}
+
+
+def _scored(site: Site, values: Values) -> Forms:
+    return {**_fits(site, values), "calibration": CALIBRATION_FORM}
+
+
+def _features(site: Site, _: Asked) -> int:
+    return site.n_features
+
+
+def _outputs(site: Site, _: Asked) -> int:
+    return site.config.fourier if site.config.kernel == "rbf" else site.n_components
+
+
+def _sized(size: Callable[[Site, Asked], int], shape: Callable[[int], tuple[int, ...]]) -> Shape:
+    return lambda site, asked: shape(size(site, asked))
+
+
+def _moments(size: Callable[[Site, Asked], int]) -> Arrays:
+    return {
+        "class_weight": Array((K,), counts=True),
+        "class_sum": Array(_sized(size, lambda n: (K, n))),
+        "gram": Array(_sized(size, lambda n: (n * (n + 1) // 2,))),
+    }
+
+
+_MAPPED = {"map": DIGEST}
+
+QUESTIONS: Mapping[str, Question] = {
+    "moments": Question(),
+    "prepare": Question(_MAPPED, _feature_map),
+    "mapped_moments": Question(_MAPPED),
+    ROUND: Question(_MAPPED, _fits),
+    "calibrate": Question(_MAPPED, _scored),
+    "evaluate": Question(_MAPPED, _scored),
+}
+
+SUMS: Mapping[str, Arrays] = {
+    "moments": _moments(_features),
+    "prepare": {},
+    "mapped_moments": _moments(_outputs),
+    ROUND: {"loss": Array(like_weights(2)), "gradient": Array(like_weights(3))},
+    "calibrate": CALIBRATION,
+    "evaluate": EVALUATION,
+}

@@ -1,0 +1,32 @@
+"""The forms of what comes with questions of private methods."""
+
+from collections.abc import Callable, Mapping
+
+from client.egress.questions import NUMBER, RUN, Form, Forms, K, Values
+from client.site import Site
+
+LARGEST_PRIVATE = 1e6
+"""Of the numbers that a question of a private method holds."""
+
+STEP = {"run": RUN, "step": NUMBER}
+
+
+def private_forms(
+    size: Callable[[Site], tuple[int, ...]], *names: str
+) -> Callable[[Site, Values], Forms]:
+    """Return the forms of a private method's arrays, of whose weights ``size`` is the shape."""
+
+    def forms(site: Site, _: Values) -> Forms:
+        low, high = -LARGEST_PRIVATE, LARGEST_PRIVATE
+        shapes: Mapping[str, tuple[int, ...]] = {
+            "weights": size(site),
+            "mean": (size(site)[-1] - 1,),
+            "scale": (),
+            "offset": (K,),
+            "calibration": (2, K),
+        }
+        # A weight above 1 would make a clipped gradient longer than what is paid for.
+        bounded = {"class_weight": Form((K,), 0, 1), "priors": Form((K,), 0, high)}
+        return {n: bounded.get(n) or Form(shapes[n], low, high) for n in names}
+
+    return forms

@@ -1,0 +1,101 @@
+"""The records in which something leaves a site, by name, shape and type.
+
+Those of each method are in :mod:`client.egress.allowlist`. ``docs/privacy.md`` and
+``docs/deployment.md`` say what each tells.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from client.egress.questions import Asked, K
+from client.site import Site
+from common.statistics.metrics import CALIBRATION_BINS, SCORE_BINS
+from common.wire.secure_sums import KEY, PEERS, UNMASK
+
+AS_ASKED = "as asked"
+"""Name of the arrays that have names, shapes and types of the question's."""
+
+MASKED = "masked"
+"""Name of the arrays of which the coordinator can learn only a sum over sites."""
+
+Shape = Callable[[Site, Asked], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Array:
+    """What an array must look like.
+
+    Attributes
+    ----------
+    shape : sizes, or the function that makes them of settings and question alone.
+    dtype : as NumPy writes it.
+    counts : whether it holds numbers of images.
+    """
+
+    shape: tuple[int, ...] | Shape
+    dtype: Literal["<f8", "<f4", "<i8"] = "<f8"
+    counts: bool = False
+
+    def sizes(self, site: Site, asked: Asked) -> tuple[int, ...]:
+        """Return the shape in numbers."""
+        return self.shape(site, asked) if callable(self.shape) else self.shape
+
+
+Arrays = Mapping[str, Array]
+
+
+def like_weights(dimensions: int) -> Shape:
+    """Return the shape of the weights that came with a question, its first ``dimensions``."""
+    return lambda _, asked: asked.arrays["weights"].shape[:dimensions]
+
+
+def noisy(shape: tuple[int, ...] | Shape) -> Arrays:
+    """Return a sum of whole numbers with noise."""
+    return {"values": Array(shape, "<i8")}
+
+
+COUNTS: Arrays = {"images": Array((K,), "<i8", counts=True)}
+CALIBRATION: Arrays = {
+    "count": Array((), "<i8", counts=True),
+    "loss": Array(()),
+    "gradient": Array((2, K)),
+    "curvature": Array((3, K)),
+}
+EVALUATION: Arrays = {
+    "confusion": Array((K, K), "<i8", counts=True),
+    "scores": Array((K, 2, SCORE_BINS), "<i8", counts=True),
+    "calibration": Array((2, CALIBRATION_BINS), "<i8", counts=True),
+    "confidence": Array((CALIBRATION_BINS,)),
+    "brier": Array((1,)),
+    "log_loss": Array((1,)),
+}
+
+
+def masks(length: int) -> Arrays:
+    """Return what leaves in their place in a secure sum."""
+    return {MASKED: Array((length,), "<i8")}
+
+
+VALUES: Mapping[str, Mapping[str, type]] = {
+    "join": {
+        "site": str,
+        "classes": list,
+        "n_features": int,
+        "features": str,
+        "images": int,
+        "lesions": int,
+        "synthetic": bool,
+        "test_counts": bool,
+        "fingerprint": str,
+    },
+    KEY: {"key": bytes, "signature": bytes},
+    PEERS: {"round": int, "members": list, "threshold": int},
+    UNMASK: {"seed": bytes, "parts": list},
+    MASKED: {"envelopes": list, "seal": bytes},
+    "refused": {"refused": str, "site": str},
+}
+"""The plain values of each question; those of any other that is answered are none."""
+
+COUNTED_VALUES = ("images", "lesions")
+"""Plain values that are numbers of images; a private site leaves them empty."""

@@ -1,0 +1,20 @@
+"""The settings of what rare classes get, where a classifier is trained by gradients."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+Imbalance = Literal["none", "weights", "oversample", "focal", "logits"]
+
+
+class ImbalanceConfig(BaseModel):
+    """How rare classes are made up for."""
+
+    imbalance: Imbalance = Field(
+        default="weights",
+        description="what rare classes get: loss weights, more draws, focal"
+        " loss, or logits adjusted by the priors",
+    )
+    imbalance_strength: float = Field(
+        default=0.7, ge=0, description="exponent of class weights, factor of adjusted logits"
+    )

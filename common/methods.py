@@ -1,0 +1,158 @@
+"""The one list of methods: what each is, where its parts lie, and what others must know of it.
+
+Whoever lists or tells apart methods reads this list. Of a method's modules none is imported before
+it is asked for: not every method needs PyTorch. ``docs/extending.md`` says how to add one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel
+
+from common.config.features import FeaturesConfig
+from common.config.finetune import FinetuneConfig
+from common.config.imbalance import ImbalanceConfig
+from common.config.private import PrivateConfig
+from common.config.robust import RobustConfig
+from common.config.svm import SvmConfig
+from common.text import suggestion
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train a classifier over sites.
+
+    Attributes
+    ----------
+    name : value of the setting ``method``.
+    description : one line for a user.
+    client, server : modules, as of :mod:`client.method` and :mod:`server.method`.
+    model : class of its models, as of :class:`common.models.file.Model`, ``module:Class``.
+    allowlist : module of all that a site may be asked and may answer, as of
+        :mod:`client.egress.allowlist`; reviewed apart from the method.
+    audit : function that attacks a finished run, as of :mod:`simulations.audit.methods`,
+        ``module:function``; empty if there is none.
+    families : of its settings, beside those of all methods.
+    defaults : of settings for which methods want different ones.
+    refused : why it has no use for a setting, where more is to be said than that.
+    private : whether noise hides each privacy unit.
+    trains_network : whether weights of the network change; if not, it starts from frozen features.
+    effort : to explain it to a reader, 0 the least; a study's advice takes the simplest route.
+    """
+
+    name: str
+    description: str
+    client: str
+    server: str
+    model: str
+    allowlist: str
+    audit: str = ""
+    families: tuple[type[BaseModel], ...] = ()
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    private: bool = False
+    trains_network: bool = False
+    effort: int = 0
+
+    @property
+    def settings(self) -> set[str]:
+        """Names of the settings that it uses beside those of all methods."""
+        names = {name for family in self.families for name in family.model_fields}
+        return names - self.refused.keys()
+
+    def refusal(self, setting: str) -> str:
+        """Return why this method has no use for a setting."""
+        usual = f"method {self.name} does not use it; `fedderm settings {self.name}` lists its own"
+        return self.refused.get(setting, usual)
+
+
+_WEIGHTS = {"imbalance": "weights", "imbalance_strength": 0.7}
+_LOGITS = {"imbalance": "logits", "imbalance_strength": 1.0}
+
+_VOTE = "a private method's noise is made for the sum; each site's alone would drown a vote"
+_EXACT_SUM = "an exact SVM is the sum over all sites, of which none can be outvoted"
+
+
+def _no_defence(why: str) -> dict[str, str]:
+    return dict.fromkeys(("robust", "norm_bound"), f"{why}; it is for method=finetune")
+
+
+def _no_noise(name: str, private: str) -> dict[str, str]:
+    return {"epsilon": f"method {name} sends sums without noise; set method={private}"}
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            name="svm",
+            description="an SVM on frozen features, exactly that of the pooled data; or ridge, LDA",
+            client="client.methods.svm",
+            server="server.methods.svm",
+            model="common.models.linear:LinearModel",
+            allowlist="client.egress.allowlist.svm",
+            audit="simulations.audit.methods:svm",
+            families=(FeaturesConfig, SvmConfig),
+            defaults={"size": 224, "folds": 3, **_WEIGHTS},
+            refused={**_no_noise("svm", "private classifier=hinge"), **_no_defence(_EXACT_SUM)},
+        ),
+        Method(
+            name="finetune",
+            description="a network, opened stage by stage; sites' changes are averaged",
+            client="client.methods.finetune",
+            server="server.methods.finetune",
+            model="common.models.network:NetworkModel",
+            allowlist="client.egress.allowlist.finetune",
+            audit="simulations.audit.methods:finetune",
+            families=(ImbalanceConfig, FinetuneConfig, RobustConfig),
+            defaults={"size": 128, "folds": 10, **_WEIGHTS},
+            refused=_no_noise("finetune", "private_finetune"),
+            trains_network=True,
+            effort=2,
+        ),
+        Method(
+            name="private",
+            description="a linear classifier on frozen features, with differential privacy",
+            client="client.methods.private",
+            server="server.methods.private",
+            model="common.models.linear:LinearModel",
+            allowlist="client.egress.allowlist.private",
+            audit="simulations.audit.methods:private",
+            families=(FeaturesConfig, ImbalanceConfig, PrivateConfig),
+            defaults={"size": 224, "folds": 3, **_LOGITS},
+            refused={"opens": "no network is trained by it", **_no_defence(_VOTE)},
+            private=True,
+        ),
+        Method(
+            name="private_finetune",
+            description="the last layers of a network, with differential privacy",
+            client="client.methods.private_finetune",
+            server="server.methods.private_finetune",
+            model="common.models.network:NetworkModel",
+            allowlist="client.egress.allowlist.private_finetune",
+            audit="simulations.audit.methods:private_finetune",
+            families=(ImbalanceConfig, PrivateConfig),
+            defaults={"size": 128, "folds": 3, **_LOGITS},
+            refused={
+                "classifier": "a network is trained with softmax only",
+                "projection": "a network's features are not projected",
+                **_no_defence(_VOTE),
+            },
+            private=True,
+            trains_network=True,
+            effort=2,
+        ),
+    )
+}
+"""All methods by name, in the order in which users read them."""
+
+
+def _listed(name: str) -> str:
+    if name not in METHODS:
+        raise ValueError(f"the methods are {', '.join(METHODS)}{suggestion(name, METHODS)}")
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(_listed)]
+"""Of a method in the list, for pydantic."""
