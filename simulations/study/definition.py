@@ -16,6 +16,7 @@ from pydantic import (
 
 from common.config.run import RunConfig
 from common.errors import ConfigError
+from common.methods import METHODS
 from common.reading import read_text
 
 POOLED: Final = "pooled"
@@ -163,7 +164,8 @@ class Study(_Frozen):
         values = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in own.items()}
         same: dict[str, object] = {"seed": self.seed, "views": self.views}
         # A private gradient is clipped, whatever its weight: there the default shifts logits.
-        if not str(own.get("method", "")).startswith("private"):
+        method = METHODS.get(str(own.get("method", RunConfig().method)))
+        if method and not method.private and BALANCED.keys() <= method.settings:
             same |= BALANCED
         try:
             return RunConfig.read({**same, **values})
