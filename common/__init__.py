@@ -1,1 +1,3 @@
+"""What hospitals and coordinator agree on."""
+
 import common.calls_home  # noqa: F401  (before any library)

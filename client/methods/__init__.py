@@ -1,0 +1,1 @@
+"""How a site answers, method by method; only the list of methods imports them."""

@@ -1,0 +1,1 @@
+"""The privacy ledger, and whatever is paid for by it."""

@@ -1,0 +1,1 @@
+"""A site's part in secure sums, and its keys."""

@@ -1,0 +1,1 @@
+"""The configuration of a run, a module for each family of settings."""

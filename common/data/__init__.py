@@ -1,0 +1,1 @@
+"""Images and their table, as people have them; splits by lesion."""

@@ -1,0 +1,1 @@
+"""From an image to views, and to frozen features that are kept on disk."""

@@ -1,0 +1,1 @@
+"""The mathematics of differential privacy: accounting, noise, clipped sums."""

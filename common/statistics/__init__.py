@@ -1,0 +1,1 @@
+"""Values that add over sites, and what is computed from the sums."""

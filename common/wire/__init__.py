@@ -1,0 +1,1 @@
+"""What crosses the wire, and the form in which it adds."""

@@ -1,0 +1,1 @@
+"""What the coordinator's operator types: certificates, server, runs."""

@@ -1,0 +1,1 @@
+"""How the coordinator trains, method by method; only the list of methods imports them."""

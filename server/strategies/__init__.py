@@ -1,0 +1,1 @@
+"""From the changes of the sites to the next weights."""

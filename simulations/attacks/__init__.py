@@ -1,0 +1,1 @@
+"""Hostile sites, and what a defence makes of them."""

@@ -1,0 +1,1 @@
+"""Benchmarks: every ratio from one run, side by side."""

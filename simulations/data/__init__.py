@@ -1,0 +1,1 @@
+"""Generated images, and how images are spread over sites."""

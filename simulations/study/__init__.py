@@ -1,0 +1,1 @@
+"""Studies: routes and ways of data, cross-validated and compared."""

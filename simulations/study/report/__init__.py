@@ -1,0 +1,1 @@
+"""A study's report: page, tables, charts."""
