@@ -26,7 +26,8 @@ import client.round_state
 import client.secure.session
 import client.site
 import server.app
-import server.federation.federation
+import server.federation.members
+import server.federation.rounds
 import server.federation.transport
 from client.site import site_folders
 from common.config.run import RunConfig
@@ -315,8 +316,8 @@ def world_of(config: RunConfig, plan: Plan) -> Iterator[World]:
     world = World(config, plan)
     client.site._site.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (server.federation.transport, server.federation.federation):
-            patch.setattr(module, "time", world)
+        for name in ("transport", "rounds", "members"):
+            patch.setattr(getattr(server.federation, name), "time", world)
         for owner, name in _MIDWAY:
             patch.setattr(owner, name, _around(getattr(owner, name), world.midway))
         for owner, name in ((Journal, "keep"), (Checkpoint, "save")):

@@ -30,6 +30,7 @@ from common.wire.secure_sums import (
     seal,
     self_mask,
 )
+from server.federation.question import LossPolicy, Question
 
 T = TypeVar("T")
 
@@ -95,13 +96,12 @@ class SecureSums:
         known = set.intersection(*(state.members for state in states.values()))
         self.members = sorted(known & states.keys())
 
-    def sum(self, question: str, zero: S, content: RecordDict, again: bool) -> tuple[S, list[str]]:
+    def sum(self, question: Question[S], on_loss: LossPolicy) -> tuple[S, list[str]]:
         """Return the sum over the sites and their names, none if sites are missing.
 
         Parameters
         ----------
-        content : the question.
-        again : whether to ask the others again where sites do not answer.
+        on_loss : where sites do not answer, CONTINUE asks the others again, RESTART does not.
 
         Raises
         ------
@@ -110,26 +110,23 @@ class SecureSums:
         ReplyError
             If the sum is none that records can give.
         """
+        content, zero = question.content(), question.zero
         while True:
-            asked = self._ask(content)
-            shares, total = {}, np.zeros(length(zero), np.uint64)
-            contents = dict.fromkeys(asked.members, content)
-            reader = _ShareReader(len(total), len(asked.members))
-            for site, share in self._exchange(question, contents, reader):
-                total += share.vector
-                shares[site] = share._replace(vector=total[:0])
+            asked = self._begin_round(content)
+            total = np.zeros(length(zero), np.uint64)
+            shares = self._add_shares(question.name, asked.members, content, total)
             if len(shares) == len(asked.members):
                 break
             self.members = sorted(shares)
-            if not again:
+            if on_loss is LossPolicy.RESTART:
                 return zero, []
         keys = [self._keys[name] for name in asked.members]
         bound_to = context(asked, keys, question_digest(content), schema(zero))
         self._open(asked, shares, bound_to, total)
         return decode(total, zero), asked.members
 
-    def _ask(self, content: RecordDict) -> Asked:
-        """Begin a round over the sites that are left."""
+    def _begin_round(self, content: RecordDict) -> Asked:
+        """Begin a round over the sites that are left, and say so in the question's content."""
         if len(self.members) < self._threshold:
             raise QuorumError(
                 f"{len(self.members)} sites are left for secure sums, {self._threshold} must be in "
@@ -139,6 +136,17 @@ class SecureSums:
         asked = Asked(self._run, self._number, self.members)
         asked.put_into(content)
         return asked
+
+    def _add_shares(
+        self, question: str, members: list[str], content: RecordDict, total: Ring
+    ) -> dict[str, "_Share"]:
+        """Ask for masked shares and add them to a total, in place; return what else came."""
+        shares: dict[str, _Share] = {}
+        reader = _ShareReader(len(total), len(members))
+        for site, share in self._exchange(question, dict.fromkeys(members, content), reader):
+            total += share.vector
+            shares[site] = share._replace(vector=total[:0])
+        return shares
 
     def _open(
         self, asked: Asked, shares: Mapping[str, "_Share"], bound_to: bytes, total: Ring

@@ -14,7 +14,7 @@ POLL_SECONDS = 0.2
 
 
 @dataclass
-class Round:
+class RoundRecord:
     """One question to all sites, as it is logged.
 
     Attributes
@@ -32,8 +32,8 @@ class Round:
     bytes_up: int = 0
 
 
-class Post:
-    """Sends and collects over Flower's grid.
+class Transport:
+    """Sends messages and collects replies over Flower's grid.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Post:
         self,
         nodes: Mapping[str, int],
         contents: Mapping[str, RecordDict],
-        record: Round,
+        record: RoundRecord,
         patience: float,
     ) -> Iterator[tuple[str, RecordDict]]:
         """Send ``contents`` to the nodes and yield what they answer, in order of ``nodes``.
@@ -74,7 +74,7 @@ class Post:
         self,
         nodes: Mapping[str, int],
         contents: Mapping[str, RecordDict],
-        record: Round,
+        record: RoundRecord,
         patience: float,
     ) -> dict[str, str]:
         """Send each node its content and return their labels by message id."""
@@ -102,7 +102,7 @@ class Post:
         pending: dict[str, str],
         nodes: Mapping[str, int],
         digests: Mapping[str, bytes],
-        record: Round,
+        record: RoundRecord,
         patience: float,
     ) -> Iterator[tuple[str, RecordDict]]:
         """Yield good replies as they arrive; sites that stay silent are faults.
@@ -117,28 +117,46 @@ class Post:
         while pending and time.monotonic() < end:
             replies = list(self._grid.pull_messages(pending))
             for reply in replies:
-                label = _sender(reply, asked, nodes)
+                label = self._first_reply_of(reply, asked, pending, nodes, record)
                 if label is None:
-                    who = self._name(reply.metadata.src_node_id)
-                    record.notes.append(f"ignored a reply of {who} that was not asked for")
-                    continue
-                if pending.pop(reply.metadata.reply_to_message_id, None) is None:
-                    record.notes.append(f"ignored a second answer of {label}")
                     continue
                 end = time.monotonic() + patience
-                reason = _refusal(reply, label, digests[label])
-                if reason is not None:
-                    record.faults[label] = reason
-                    if reply.has_error():
-                        self.unheard.add(label)
-                    continue
-                record.bytes_up += size(reply.content)
-                yield label, reply.content
+                if self._is_answer(reply, label, digests[label], record):
+                    record.bytes_up += size(reply.content)
+                    yield label, reply.content
             if not replies:
                 time.sleep(POLL_SECONDS)
         for label in pending.values():
             record.faults[label] = f"gave no answer within {patience:g} s"
             self.unheard.add(label)
+
+    def _first_reply_of(
+        self,
+        reply: Message,
+        asked: Mapping[str, str],
+        pending: dict[str, str],
+        nodes: Mapping[str, int],
+        record: RoundRecord,
+    ) -> str | None:
+        """Return the label whose first reply this is, no longer pending; None if it is none."""
+        label = _sender(reply, asked, nodes)
+        if label is None:
+            who = self._name(reply.metadata.src_node_id)
+            record.notes.append(f"ignored a reply of {who} that was not asked for")
+        elif pending.pop(reply.metadata.reply_to_message_id, None) is None:
+            record.notes.append(f"ignored a second answer of {label}")
+            return None
+        return label
+
+    def _is_answer(self, reply: Message, label: str, question: bytes, record: RoundRecord) -> bool:
+        """Tell if a reply is an answer to a question; if not, that is its sender's fault."""
+        reason = _refusal(reply, label, question)
+        if reason is None:
+            return True
+        record.faults[label] = reason
+        if reply.has_error():
+            self.unheard.add(label)
+        return False
 
     def _name(self, node: int) -> str:
         return self.names.get(node, f"node {node}")

@@ -23,7 +23,8 @@ from common.statistics import calibration
 from common.statistics.metrics import Evaluation, Metrics
 from common.statistics.sums import S
 from common.wire.messages import Value
-from server.federation.federation import Answers, Federation
+from server.federation.federation import Federation
+from server.federation.question import Answers, LossPolicy, Question
 from server.run.checkpoint import Checkpoint, Tensors
 from server.run.folder import CHECKPOINT_FILE, RunFolder
 from server.run.progress import Progress
@@ -115,8 +116,7 @@ class _Training:
             state = Checkpoint.load(self._file, self._settings)
             self._aggregation.restore(state.aggregation)
             return state
-        answers = self._federation.remaining("counts", ClassCounts.zero())
-        counts = self._defence.counts(answers)
+        counts = self._defence.counts(self._answers(Question("counts", ClassCounts.zero())))
         if not counts.sum():
             raise DataError("no site has training images; lower test_fraction or add sites")
         state = Checkpoint(secrets.token_hex(8), self._settings, counts=counts.tolist())
@@ -133,8 +133,8 @@ class _Training:
         needed = shapes(stage, config)
         arrays = {n: known.get(n, np.zeros(s, dtype=np.float32)) for n, s in needed.items()}
         values: dict[str, Value] = {"round": this.number, "run": state.run, "counts": state.counts}
-        zero = Update.zero(needed)
-        updates = self._federation.remaining("train", zero, arrays, values, self._sample(this))
+        zero, sites = Update.zero(needed), self._sample(this)
+        updates = self._answers(Question("train", zero, arrays, values, sites=sites))
         total, n_sites = updates.total, len(updates.sites)
         mean = self._defence.mean(updates)
         weights = {name: arrays[name] for name in stage.trainable}
@@ -237,7 +237,10 @@ class _Training:
             "views": scores.views,
             "personal": scores.personal,
         }
-        return self._federation.remaining(question, zero, arrays, values)
+        return self._answers(Question(question, zero, arrays, values))
+
+    def _answers(self, question: Question[S]) -> Answers[S]:
+        return self._federation.answers(question, LossPolicy.CONTINUE)
 
 
 def _open_stages(network: Network, names: Sequence[str]) -> dict[str, Stage]:

@@ -4,7 +4,7 @@ What is made of noisy sums costs no more privacy: sizes of steps, averages, scal
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -19,9 +19,9 @@ from common.privacy.linear import Centre, NoisySum, plan, public_map
 from common.statistics.calibration import uncalibrated
 from common.statistics.metrics import Evaluation
 from common.wire.messages import Value
-from server.federation.federation import Answers, Federation
+from server.federation.federation import Federation
+from server.federation.question import Answers, LossPolicy, Question
 from server.run.folder import RunFolder
-from server.run.journal import question_key
 from server.run.training_result import Result
 
 Floats = NDArray[np.float64]
@@ -158,20 +158,17 @@ class Sites:
 
     def sum(self, question: str, step: int, shape: tuple[int, ...], arrays: Arrays) -> Floats:
         """Return the sum over the sites that are left, in real numbers."""
-        values: dict[str, Value] = {"run": self._folder.name, "step": step}
-        zero, key = NoisySum.zero(*shape), question_key(question, {}, arrays, values)
-        total = self._folder.journal.recall(key, zero)
-        if total is None:
-            self._federation.take_back()
-            answers = self._federation.remaining(question, zero, arrays, values)
-            if len(answers.sites) < self._config.honest:
+
+        def check_noise(sites: Collection[str]) -> None:
+            if len(sites) < self._config.honest:
                 raise QuorumError(
-                    f"{len(answers.sites)} sites added noise in step {step}, "
-                    f"{self._config.honest} must"
+                    f"{len(sites)} sites added noise in step {step}, {self._config.honest} must"
                 )
-            total = answers.total
-            self._folder.journal.keep(key, total)
-        return total.decoded()
+
+        values: dict[str, Value] = {"run": self._folder.name, "step": step}
+        zero = NoisySum.zero(*shape)
+        noisy = Question(question, zero, arrays, values, check_sites=check_noise)
+        return self._federation.total(noisy, LossPolicy.CONTINUE).decoded()
 
     def evaluate(self, **arrays: Floats) -> Answers[Evaluation]:
         """Return the counts on test lesions of the sites that give them.
@@ -180,12 +177,12 @@ class Sites:
         """
         sites, zero = self._federation.sites, Evaluation.zero(N_CLASSES)
         giving = [name for name, info in sites.items() if info.test_counts]
-        if len(giving) == len(sites):
-            return self._federation.remaining("evaluate", zero, arrays)
-        _log.warning("hospitals give no counts on test lesions; figures are without theirs")
-        if self._config.secure or not giving:
-            return Answers(zero, [], {})
-        return self._federation.remaining("evaluate", zero, arrays, sites=giving)
+        if len(giving) < len(sites):
+            _log.warning("hospitals give no counts on test lesions; figures are without theirs")
+            if self._config.secure or not giving:
+                return Answers(zero, [], {})
+        question = Question("evaluate", zero, arrays, sites=giving)
+        return self._federation.answers(question, LossPolicy.CONTINUE)
 
 
 def descend(

@@ -17,8 +17,9 @@ from common.statistics.moments import Moments, lda, ridge
 from common.statistics.sums import Nothing
 from common.svm import objective as svm
 from common.svm.feature_map import FeatureMap, FourierMap
-from server.federation.federation import Answers, Federation, SitesLostError
+from server.federation.federation import Federation, SitesLostError
 from server.federation.plausibility import HingeLimits, check_moments
+from server.federation.question import Answers, LossPolicy, Question
 from server.run.folder import RunFolder
 from server.run.training_result import Result
 
@@ -59,25 +60,28 @@ class MappedSites:
         self._federation = federation
         self._values = {"map": feature_map.digest}
         arrays = {**feature_map.to_record(), "class_weights": class_weights}
-        federation.ask("prepare", Nothing(), arrays, self._values)
+        prepare = Question("prepare", Nothing(), arrays, self._values)
+        federation.total(prepare, LossPolicy.RESTART)
         self.moments = moments
         if feature_map.fourier or feature_map.clip:  # else they follow from the raw features'
             zero = Moments.zero(N_CLASSES, feature_map.n_outputs)
-            self.moments = federation.ask(
-                "mapped_moments", zero, values=self._values, check=check_moments
+            mapped = Question(
+                "mapped_moments", zero, values=self._values, check_answer=check_moments
             )
+            self.moments = federation.total(mapped, LossPolicy.RESTART)
         self._limits = HingeLimits(self.moments, class_weights, feature_map.longest)
 
     def hinge(self, weights: Floats) -> svm.HingeSums:
         """Return losses and gradients at ``weights``."""
         zero = svm.HingeSums.zero(weights.shape)
-        return self._federation.ask(
+        question = Question(
             "hinge",
             zero,
             {"weights": weights},
             self._values,
             lambda sums, images: self._limits.check(sums, weights, images),
         )
+        return self._federation.total(question, LossPolicy.RESTART)
 
     def calibrate(self, weights: Floats) -> Floats:
         """Return the calibration (2, n_classes) of decision values that no fit has seen."""
@@ -85,7 +89,8 @@ class MappedSites:
         def ask(parameters: Floats) -> calibration.CalibrationSums:
             zero = calibration.CalibrationSums.zero(N_CLASSES)
             arrays = {"weights": weights, "calibration": parameters}
-            return self._federation.ask("calibrate", zero, arrays, self._values)
+            question = Question("calibrate", zero, arrays, self._values)
+            return self._federation.total(question, LossPolicy.RESTART)
 
         return calibration.fit(ask, N_CLASSES)
 
@@ -93,7 +98,8 @@ class MappedSites:
         """Return the sites' counts on lesions that no fit has seen."""
         zero = Evaluation.zero(N_CLASSES)
         arrays = {"weights": weights, "calibration": parameters}
-        return self._federation.answers("evaluate", zero, arrays, self._values)
+        question = Question("evaluate", zero, arrays, self._values)
+        return self._federation.answers(question, LossPolicy.RESTART)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,8 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Resul
 def _train(federation: Federation, config: RunConfig) -> Result:
     n_features = next(iter(federation.sites.values())).n_features
     zero = Moments.zero(N_CLASSES, n_features)
-    moments = federation.ask("moments", zero, check=check_moments)
+    question = Question("moments", zero, check_answer=check_moments)
+    moments = federation.total(question, LossPolicy.RESTART)
     class_weights = svm.balanced_weights(moments.class_weight)
     feature_map = FeatureMap.principal(moments, config.components)
     # A standardised view's norm is the root of the number of features, on average.

@@ -19,7 +19,7 @@ from common.verified import read_verified, write_verified
 from server.run.journal import Journal
 
 if TYPE_CHECKING:
-    from server.federation.transport import Round
+    from server.federation.transport import RoundRecord
 
 CARD_FILE = "MODEL_CARD.md"
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -93,7 +93,7 @@ class RunFolder:
         """Whether there is a model."""
         return (self.path / MODEL_FILE).exists()
 
-    def log_round(self, record: "Round", seconds: float) -> None:
+    def log_round(self, record: "RoundRecord", seconds: float) -> None:
         """Append one line for a round: who answered, who failed and why, seconds and bytes."""
         line = {"round": self._rounds + 1, **vars(record), "seconds": round(seconds, 4)}
         self.append(ROUNDS_FILE, line)

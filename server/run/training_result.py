@@ -6,7 +6,7 @@ from typing import Any
 from common.data.dataset import DIAGNOSES
 from common.models.file import Model
 from common.statistics.metrics import Evaluation, Metrics
-from server.federation.federation import Answers
+from server.federation.question import Answers
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Result:
 
 
 def _each(answers: Answers[Evaluation]) -> dict[str, Any]:
-    return {site: _json(counts) for site, counts in answers.apart.items()}
+    return {site: _json(counts) for site, counts in answers.by_site.items()}
 
 
 def _json(evaluation: Evaluation) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from common.config.robust import RobustConfig
 from common.errors import QuorumError
 from common.finetune.imbalance import ClassCounts
 from common.finetune.plan import Update
-from server.federation.federation import Answers
+from server.federation.question import Answers
 from server.strategies.aggregation import only_warnings, reply
 
 Floats = NDArray[np.float64]
@@ -60,7 +60,7 @@ class Defence:
         """
         if not self._config.defended or not updates.total.weight:
             return updates.total.mean()
-        trained = [update for update in updates.apart.values() if update.weight > 0]
+        trained = [update for update in updates.by_site.values() if update.weight > 0]
         self.check(len(trained))
         weights = self._capped(np.array([float(update.weight) for update in trained]))
         found: Tensors = {}
@@ -82,8 +82,8 @@ class Defence:
         """
         if not self._config.hostile:
             return answers.total.images
-        self.check(len(answers.apart))
-        each = np.stack([answer.images for answer in answers.apart.values()])
+        self.check(len(answers.by_site))
+        each = np.stack([answer.images for answer in answers.by_site.values()])
         classes = self._truncated(each).sum(axis=0)
         images = self._truncated(each.sum(axis=1)).sum()
         return np.asarray(np.rint(classes * (images / max(classes.sum(), 1))), np.int64)

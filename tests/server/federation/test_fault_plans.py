@@ -30,7 +30,8 @@ from common.networks.network import HEAD
 from common.privacy.linear import plan as privacy_plan
 from common.statistics.sums import Sums
 from common.wire.fixed_point import decode, encode
-from server.federation.federation import Answers, Federation
+from server.federation.federation import Federation
+from server.federation.question import Answers, LossPolicy, Question
 from server.federation.site_info import SiteInfo
 from server.run.checkpoint import Checkpoint
 from server.run.folder import METRICS_FILE, MODEL_FILE, RunFolder
@@ -85,14 +86,15 @@ class Diary:
     @contextmanager
     def written(cls) -> Iterator["Diary"]:
         diary = cls()
-        remaining = Federation.remaining
+        ask = Federation._ask
 
-        def wrapped(self: Federation, question: str, *args: Any, **named: Any) -> Any:
+        def wrapped(self: Federation, question: Question[Any], *args: Any) -> Any:
             before = dict(self.sites)
-            found = remaining(self, question, *args, **named)
-            values = args[2] if len(args) > 2 else {}
-            number = values.get("round", values.get("step"))
-            diary.asked.append(Asked(question, number, found.sites, before, dict(self.sites)))
+            found = ask(self, question, *args)
+            after = dict(self.sites)
+            diary.asked.append(
+                Asked(question.name, number_of(question), found.sites, before, after)
+            )
             return found
 
         def keeping(function: Callable[..., None]) -> Callable[..., None]:
@@ -103,10 +105,14 @@ class Diary:
             return keep
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Federation, "remaining", wrapped)
+            patch.setattr(Federation, "_ask", wrapped)
             for owner, name in ((Journal, "keep"), (Checkpoint, "save"), (RunFolder, "finish")):
                 patch.setattr(owner, name, keeping(getattr(owner, name)))
             yield diary
+
+
+def number_of(question: Question[Any]) -> Any:
+    return question.values.get("round", question.values.get("step"))
 
 
 class Again:
@@ -120,15 +126,17 @@ class Again:
     def take_back(self) -> bool:
         return False
 
-    def remaining(
-        self, question: str, zero: Any, arrays: Any = None, values: Any = None, sites: Any = None
-    ) -> Answers[Any]:
-        asked, values = next(self._left), dict(values or {})
-        number = values.get("round", values.get("step"))
-        assert (asked.question, asked.number) == (question, number)
+    def total(self, question: Question[Any], on_loss: LossPolicy) -> Any:
+        return self.answers(question, on_loss).total
+
+    def answers(self, question: Question[Any], on_loss: LossPolicy) -> Answers[Any]:
+        asked, zero = next(self._left), question.zero
+        assert (asked.question, asked.number) == (question.name, number_of(question))
         self.sites = asked.after
         answers = {
-            name: self._ask(self._sites[name], question, dict(arrays or {}), values)
+            name: self._ask(
+                self._sites[name], question.name, dict(question.arrays), dict(question.values)
+            )
             for name in sorted(asked.sites)
         }
         if self._config.secure:

@@ -21,6 +21,7 @@ from common.models.linear import LinearModel
 from common.statistics.sums import Sums
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
 from server.federation.federation import Federation
+from server.federation.question import LossPolicy, Question
 from server.run.card import markdown
 from server.run.folder import MODEL_FILE, RunFolder
 from simulations.runtimes.experiment import rounds, simulate
@@ -296,6 +297,6 @@ def test_few_answers_are_alive_at_once(config, tmp_path):
     grid = InProcessGrid(large, [{} for _ in range(20)], {})
     federation = Federation(grid, run, RunFolder(run))
     federation.join()
-    total = federation.ask("x", Ten(np.zeros(10)))
+    total = federation.total(Question("x", Ten(np.zeros(10))), LossPolicy.RESTART)
     assert (total.x == 20).all()
     assert most <= 2

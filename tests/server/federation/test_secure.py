@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from common.errors import QuorumError, ReplyError
 from common.wire.fixed_point import FRACTION_BITS
-from common.wire.messages import pack
 from common.wire.secure_sums import threshold
+from server.federation.question import LossPolicy, Question
 from tests.secure import Crowd, Pair, names
 
 
@@ -26,9 +26,11 @@ def oracle(shares: Mapping[str, Pair], members: list[str]) -> Pair:
     return Pair(np.array(steps) * 2.0**-FRACTION_BITS, np.array(whole))
 
 
-def ask(crowd: Crowd, sums, question: str = "x", again: bool = True) -> tuple[Pair, list[str]]:
+def ask(
+    crowd: Crowd, sums, question: str = "x", on_loss=LossPolicy.CONTINUE
+) -> tuple[Pair, list[str]]:
     size = len(next(iter(crowd.shares.values())).real)
-    return sums.sum(question, Pair.zero(size), pack({}, {"question": question}), again)
+    return sums.sum(Question(question, Pair.zero(size)), on_loss)
 
 
 def random_shares(count: int, size: int, seed: int) -> dict[str, Pair]:
@@ -83,10 +85,10 @@ def test_where_sums_must_be_exact_nobody_is_asked_again(tmp_path):
     crowd = Crowd.of(tmp_path, random_shares(4, 2, 0))
     sums = crowd.begun()
     crowd.silent[1] = {"site_02"}
-    assert ask(crowd, sums, again=False)[1] == []
+    assert ask(crowd, sums, on_loss=LossPolicy.RESTART)[1] == []
     # It was away for a moment: the same run, started again, goes on with all.
     crowd.gone.clear()
-    total, members = ask(crowd, crowd.begun(), again=False)
+    total, members = ask(crowd, crowd.begun(), on_loss=LossPolicy.RESTART)
     assert members == names(4)
     np.testing.assert_array_equal(total.whole, oracle(crowd.shares, members).whole)
 

@@ -14,7 +14,7 @@ from common.config.robust import RobustConfig
 from common.errors import QuorumError, ReplyError
 from common.finetune.imbalance import ClassCounts
 from common.finetune.plan import CONTROL, Update
-from server.federation.federation import Answers
+from server.federation.question import Answers
 from server.strategies.robust import Defence, bound_norms, least_sites, mixing
 from simulations.runtimes.in_process import InProcessGrid
 
