@@ -12,9 +12,9 @@ from flwr.serverapp import Grid, ServerApp
 from common.config.run import RunConfig
 from common.errors import DataError, QuorumError
 from server.federation.federation import Federation
+from server.method import ServerMethod
 from server.run.card import model_card
 from server.run.folder import CARD_FILE, METRICS_FILE, RunFolder
-from server.run.training_result import Result
 
 METHODS = {
     "svm": "server.methods.svm",
@@ -61,8 +61,8 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _train(federation: Federation, config: RunConfig, folder: RunFolder) -> None:
-    train = importlib.import_module(METHODS[config.method]).train
-    result: Result = train(federation, config, folder)
+    method: ServerMethod = importlib.import_module(METHODS[config.method])
+    result = method.train(federation, config, folder)
     if config.feature_spec.key != folder.features:
         raise DataError(
             "the file of the pretrained weights was replaced while the run went on; put the "

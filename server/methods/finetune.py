@@ -28,7 +28,7 @@ from server.federation.question import Answers, LossPolicy, Question
 from server.run.checkpoint import Checkpoint, Tensors
 from server.run.folder import CHECKPOINT_FILE, RunFolder
 from server.run.progress import Progress
-from server.run.training_result import Result
+from server.run.training_result import TrainingResult
 from server.strategies.aggregation import Aggregation
 from server.strategies.robust import Defence
 
@@ -41,7 +41,7 @@ EVEN = np.full(N_CLASSES, 1 / N_CLASSES)
 _ROUNDING = 1e-9
 
 
-def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Result:
+def train(federation: Federation, config: RunConfig, folder: RunFolder) -> TrainingResult:
     """Train stage by stage; a site that fails is left out from then on.
 
     After each round everything is on disk, so that a run that was killed goes on from there.
@@ -97,7 +97,7 @@ class _Training:
         self._folder = folder
         self._settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
 
-    def run(self) -> Result:
+    def run(self) -> TrainingResult:
         state = self._begin()
         shown = (len(self._rounds), self._config.tensorboard, state.next_round)
         with Progress(self._folder, *shown) as progress:
@@ -190,7 +190,7 @@ class _Training:
             state.waited = 0
         return follow
 
-    def _result(self, state: Checkpoint) -> Result:
+    def _result(self, state: Checkpoint) -> TrainingResult:
         weights, views = state.best or state.weights, self._config.predictions
         validation = _Scores(weights, "validation", views)
         test, own = _Scores(weights, "test", views), _Scores(weights, "test", views, personal=True)
@@ -200,7 +200,7 @@ class _Training:
             priors = left_to_weigh(self._config, priors)
         else:
             parameters = calibration.fit(lambda p: self._calibrate(validation, p), N_CLASSES)
-        return Result(
+        return TrainingResult(
             NetworkModel(weights, parameters, priors, DIAGNOSES, self._config),
             self._evaluate(test, parameters, priors),
             self._evaluate(test, PLAIN, EVEN),

@@ -10,16 +10,17 @@ from common.models.network import NetworkModel
 from common.privacy.network import OpenPart, open_part
 from common.statistics.calibration import uncalibrated
 from server.federation.federation import Federation
-from server.methods.private import N_CLASSES, Learned, Remedy, Sites, Total, descend, details
+from server.privacy.descent import N_CLASSES, Learned, Remedy, Total, descend
+from server.privacy.noisy_sites import NoisySites, details
 from server.run.folder import RunFolder
-from server.run.training_result import Result
+from server.run.training_result import TrainingResult
 
 _HEAD_RATE: Final = 5.0
 _BACKBONE_RATE: Final = 0.1
 """Learning rates of clipped gradients; of those tried on HAM10000's first fold the best."""
 
 
-def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Result:
+def train(federation: Federation, config: RunConfig, folder: RunFolder) -> TrainingResult:
     """Train a head and what is opened before it; a site that fails is left out from then on.
 
     Raises
@@ -27,13 +28,13 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Resul
     QuorumError
         If too few sites are left, or too few that add noise.
     """
-    sites = Sites(federation, config, folder)
+    sites = NoisySites(federation, config, folder)
     part = open_part(config.backbone, config.weights, config.opens)
     learned = learn(sites.sum, part, config)
     weights, priors = learned.weights, learned.counts / learned.counts.sum()
     calibration = np.stack([np.ones(N_CLASSES), learned.offset])
     even = np.full(N_CLASSES, 1 / N_CLASSES)
-    return Result(
+    return TrainingResult(
         NetworkModel(part.tensors(weights), calibration, priors, DIAGNOSES, config),
         sites.evaluate(weights=weights, calibration=calibration, priors=priors),
         sites.evaluate(weights=weights, calibration=uncalibrated(N_CLASSES), priors=even),
@@ -46,7 +47,7 @@ def learn(total: Total, part: OpenPart, config: RunConfig) -> Learned:
 
     Parameters
     ----------
-    total : returns the sum over all sites, as for :func:`server.methods.private.learn`.
+    total : asks the sites for a sum.
     """
     rates = np.concatenate(
         [

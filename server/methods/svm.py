@@ -1,9 +1,8 @@
 """Training an SVM over a federation: the statistics once, then rounds of sums."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from server.federation.federation import Federation, SitesLostError
 from server.federation.plausibility import HingeLimits, check_moments
 from server.federation.question import Answers, LossPolicy, Question
 from server.run.folder import RunFolder
-from server.run.training_result import Result
+from server.run.training_result import Json, TrainingResult
 
 Floats = NDArray[np.float64]
 
@@ -126,10 +125,10 @@ class Fitted:
     sites: MappedSites
     weights: Floats
     calibration: Floats
-    details: dict[str, Any]
+    details: Mapping[str, Json]
 
 
-def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Result:
+def train(federation: Federation, config: RunConfig, folder: RunFolder) -> TrainingResult:
     """Train over the sites; where some fail and the quorum stands, again over those left.
 
     So the model is always exactly that of the sites which took part to the end.
@@ -146,7 +145,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Resul
             _log.warning("%s; starting again over %s", lost, ", ".join(federation.sites))
 
 
-def _train(federation: Federation, config: RunConfig) -> Result:
+def _train(federation: Federation, config: RunConfig) -> TrainingResult:
     n_features = next(iter(federation.sites.values())).n_features
     zero = Moments.zero(N_CLASSES, n_features)
     question = Question("moments", zero, check_answer=check_moments)
@@ -165,7 +164,7 @@ def _train(federation: Federation, config: RunConfig) -> Result:
     variance = np.diag(mapped.scatter()) / mapped.weight
     # A component without variance, where records are fewer than components, tells no distance.
     variance = np.where(variance > 1e-9 * variance.max(), variance, np.inf)
-    return Result(
+    return TrainingResult(
         LinearModel(
             fitted.sites.feature_map, variance, weights[0], fitted.calibration, DIAGNOSES, config
         ),
@@ -209,7 +208,7 @@ def _svm(
     reached = float(solution.gradient_norm.max())
     if reached > config.tolerance:
         _log.warning("stopped after %d rounds at a gradient of %.1e", solution.rounds, reached)
-    details = {
+    details: dict[str, Json] = {
         "choice": [candidate.describe() for candidate in candidates],
         "chosen": best.describe(),
         "rounds": solution.rounds,

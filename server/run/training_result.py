@@ -1,16 +1,20 @@
-"""What a method hands back, and the files that a run makes of it."""
+"""What a method hands back, and the metrics of its run."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 from common.data.dataset import DIAGNOSES
 from common.models.file import Model
 from common.statistics.metrics import Evaluation, Metrics
 from server.federation.question import Answers
 
+Json: TypeAlias = "bool | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""What JSON can say; an integer counts as a float here."""
+
 
 @dataclass(frozen=True)
-class Result:
+class TrainingResult:
     """A trained model and how it did on the sites' test lesions.
 
     Attributes
@@ -18,23 +22,23 @@ class Result:
     model : the classifier.
     evaluations : the sites' counts.
     uncalibrated : the same without calibration.
-    details : how the training went, in plain values.
+    details : how the training went, by name.
     personal : their counts under a model of each site's own, where there is one.
     """
 
     model: Model
     evaluations: Answers[Evaluation]
     uncalibrated: Answers[Evaluation]
-    details: dict[str, Any]
+    details: Mapping[str, Json]
     personal: Answers[Evaluation] | None = None
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Json]:
         """Return the metrics of all sites together, from added counts, and of each alone.
 
         Of each alone there are none where sums are secure.
         """
         raw = Metrics.compute(self.uncalibrated.total)
-        found = {
+        found: dict[str, Json] = {
             "overall": _json(self.evaluations.total),
             "calibration_error_before": raw.expected_calibration_error,
             "sites": _each(self.evaluations),
@@ -46,9 +50,9 @@ class Result:
         return found
 
 
-def _each(answers: Answers[Evaluation]) -> dict[str, Any]:
+def _each(answers: Answers[Evaluation]) -> dict[str, Json]:
     return {site: _json(counts) for site, counts in answers.by_site.items()}
 
 
-def _json(evaluation: Evaluation) -> dict[str, Any]:
+def _json(evaluation: Evaluation) -> Json:
     return Metrics.compute(evaluation).to_json(list(DIAGNOSES))

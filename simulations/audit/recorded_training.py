@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from client.methods.private import clipped
 from common.config.run import RunConfig
 from common.privacy.linear import NoisySum, Units
-from server.methods.private import Arrays, Learned, learn
+from server.methods.private import learn
+from server.privacy.descent import Arrays, Learned
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
