@@ -139,14 +139,14 @@ class Federation:
         opened = secure is not None and secure.opened
         if secure and question.zero.to_record():
             # Before a sum was opened, one over fewer sites tells nobody's share.
-            found = self._ask_secure(secure, question, on_loss if opened else LossPolicy.CONTINUE)
+            answers = self._ask_secure(secure, question, on_loss if opened else LossPolicy.CONTINUE)
         else:
-            found = gather(question.zero, self._each(question))
+            answers = gather(question.zero, self._each(question))
         if lost := self._members.lost(before):
-            self._deal_with(lost, on_loss, opened or bool(lost.keys() & set(found.sites)))
+            self._deal_with(lost, on_loss, opened or bool(lost.keys() & set(answers.sites)))
         if question.check_sites:
-            question.check_sites(found.sites)
-        return found
+            question.check_sites(answers.sites)
+        return answers
 
     def _each(self, question: Question[S]) -> Iterator[tuple[str, S]]:
         """Ask each site; yield its name and checked answer as soon as those before it are there."""
@@ -154,8 +154,8 @@ class Federation:
         def read(site: str, reply: RecordDict) -> S:
             return question.read(reply, self.sites[site].images)
 
-        asked = [s for s in self.sites if question.sites is None or s in question.sites]
-        contents = dict.fromkeys(asked, question.content())
+        sites = [s for s in self.sites if question.sites is None or s in question.sites]
+        contents = dict.fromkeys(sites, question.content())
         return self._members.exchange(question.name, contents, read)
 
     def _ask_secure(

@@ -179,7 +179,7 @@ class Members:
         for site in record.answered:
             self.sites[site] = self._away.pop(site)
             del self.faults[site], self._invited[site]
-        for site in record.faults.keys() - self._rounds.unheard:
+        for site in record.faults.keys() - self._rounds.silent:
             del self._away[site]
         self.faults |= record.faults
         self.sites = dict(sorted(self.sites.items()))
@@ -187,7 +187,7 @@ class Members:
     def _drop_failed(self, record: RoundRecord) -> None:
         """Drop the sites that failed in a round and check the quorum."""
         self.faults |= record.faults
-        lost = record.faults.keys() & self._rounds.unheard
+        lost = record.faults.keys() & self._rounds.silent
         self._away |= {site: info for site, info in self.sites.items() if site in lost}
         self.sites = {s: info for s, info in self.sites.items() if s not in record.faults}
         if len(self.sites) < self._config.quorum:

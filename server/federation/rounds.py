@@ -29,9 +29,9 @@ class Rounds:
         self._transport = Transport(grid)
 
     @property
-    def unheard(self) -> set[str]:
+    def silent(self) -> set[str]:
         """Labels of those that gave no answer at all in the last round, not even a refusal."""
-        return self._transport.unheard
+        return self._transport.silent
 
     def connected(self) -> list[int]:
         """Return the nodes that are connected now."""

@@ -14,7 +14,7 @@ from common.text import SiteName
 from common.wire.messages import unpack_values
 
 Positive = Annotated[int, Field(ge=1)]
-Told = Annotated[Positive | None, BeforeValidator(absent)]
+Disclosed = Annotated[Positive | None, BeforeValidator(absent)]
 
 
 class SiteInfo(BaseModel):
@@ -26,8 +26,8 @@ class SiteInfo(BaseModel):
     classes: tuple[str, ...]
     n_features: Positive
     features: str
-    images: Told
-    lesions: Told
+    images: Disclosed
+    lesions: Disclosed
     synthetic: bool
     fingerprint: str
     test_counts: bool = True
@@ -74,11 +74,18 @@ def odd_ones(infos: Mapping[str, SiteInfo], features: str) -> dict[str, str]:
         owner = owners.setdefault(info.fingerprint, site)
         if owner != site:
             odd[site] = f"has the same data as {owner}"
-        elif info.features != features:
-            odd[site] = (
-                f"has features of another network, weights or views (key {info.features[:12]}, "
-                f"this run's are {features[:12]})"
-            )
-        elif info.n_features != n_features:
-            odd[site] = f"has {info.n_features} features an image, most sites have {n_features}"
+        elif reason := _misfit(info, features, n_features):
+            odd[site] = reason
     return odd
+
+
+def _misfit(info: SiteInfo, features: str, n_features: int) -> str:
+    """Return why a site's features are not those of the run; "" if they are."""
+    if info.features != features:
+        return (
+            f"has features of another network, weights or views (key {info.features[:12]}, "
+            f"this run's are {features[:12]})"
+        )
+    if info.n_features != n_features:
+        return f"has {info.n_features} features an image, most sites have {n_features}"
+    return ""

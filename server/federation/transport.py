@@ -38,13 +38,13 @@ class Transport:
     Attributes
     ----------
     names : of the sites, by node; others are called after their nodes.
-    unheard : those that gave no answer at all to the last messages, not even a refusal.
+    silent : those that gave no answer at all to the last messages, not even a refusal.
     """
 
     def __init__(self, grid: Grid) -> None:
         self._grid, self._sent = grid, 0
         self.names: dict[int, str] = {}
-        self.unheard: set[str] = set()
+        self.silent: set[str] = set()
 
     def replies(
         self,
@@ -58,7 +58,7 @@ class Transport:
         An answer is yielded as soon as those before it are there, so that many large ones
         need not be held at once. Faults are put into ``record``.
         """
-        digests, self.unheard = _digests(contents), set()
+        digests, self.silent = _digests(contents), set()
         pending = self._send(nodes, contents, record, patience)
         waiting = list(nodes)
         arrived: dict[str, RecordDict] = {}
@@ -112,12 +112,12 @@ class Transport:
         Time is up when none of the sites still waited for has answered for ``patience``
         seconds.
         """
-        asked = dict(pending)
+        labels = dict(pending)
         end = time.monotonic() + patience
         while pending and time.monotonic() < end:
             replies = list(self._grid.pull_messages(pending))
             for reply in replies:
-                label = self._first_reply_of(reply, asked, pending, nodes, record)
+                label = self._first_reply_of(reply, labels, pending, nodes, record)
                 if label is None:
                     continue
                 end = time.monotonic() + patience
@@ -128,18 +128,18 @@ class Transport:
                 time.sleep(POLL_SECONDS)
         for label in pending.values():
             record.faults[label] = f"gave no answer within {patience:g} s"
-            self.unheard.add(label)
+            self.silent.add(label)
 
     def _first_reply_of(
         self,
         reply: Message,
-        asked: Mapping[str, str],
+        labels: Mapping[str, str],
         pending: dict[str, str],
         nodes: Mapping[str, int],
         record: RoundRecord,
     ) -> str | None:
         """Return the label whose first reply this is, no longer pending; None if it is none."""
-        label = _sender(reply, asked, nodes)
+        label = _sender(reply, labels, nodes)
         if label is None:
             who = self._name(reply.metadata.src_node_id)
             record.notes.append(f"ignored a reply of {who} that was not asked for")
@@ -155,16 +155,16 @@ class Transport:
             return True
         record.faults[label] = reason
         if reply.has_error():
-            self.unheard.add(label)
+            self.silent.add(label)
         return False
 
     def _name(self, node: int) -> str:
         return self.names.get(node, f"node {node}")
 
 
-def _sender(reply: Message, asked: Mapping[str, str], nodes: Mapping[str, int]) -> str | None:
+def _sender(reply: Message, labels: Mapping[str, str], nodes: Mapping[str, int]) -> str | None:
     """Name the site whose reply this is; None if it was not asked for."""
-    label = asked.get(reply.metadata.reply_to_message_id)
+    label = labels.get(reply.metadata.reply_to_message_id)
     # That a node is gone or a message expired is answered by Flower in the site's place.
     if label is not None and (reply.has_error() or reply.metadata.src_node_id == nodes[label]):
         return label
