@@ -12,10 +12,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.statistics.confusion import (
+    ConfusionMetrics,
+    FloatArray,
+    IntArray,
+    confusion_matrix,
+    count,
+    mean_defined,
+    ratio,
+)
 from common.statistics.sums import Sums
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 SCORE_BINS = 1024
 CALIBRATION_BINS = 15
@@ -127,21 +133,20 @@ class Evaluation(Sums):
         p = probabilities.astype(np.float64)
         n_classes = p.shape[1]
         own = labels[:, None] == np.arange(n_classes)
-        confidence = np.take_along_axis(p, predicted[:, None], axis=1)[:, 0]
-        bins = _calibration_bins(confidence)
+        confidence, bins = confidences(p, predicted)
         # A probability of zero would cost infinitely much; this is scikit-learn's floor.
         likelihood = np.maximum(p[own], np.finfo(np.float64).eps)
         return cls(
-            confusion=_counts((n_classes, n_classes), labels, predicted),
+            confusion=confusion_matrix(labels, predicted, n_classes),
             scores=_score_histograms(own, p),
             calibration=np.stack(
                 [
-                    _counts((CALIBRATION_BINS,), bins),
-                    _counts((CALIBRATION_BINS,), bins[labels == predicted]),
+                    count((CALIBRATION_BINS,), bins),
+                    count((CALIBRATION_BINS,), bins[labels == predicted]),
                 ]
             ),
             confidence=_sums(bins, confidence),
-            brier=np.array([np.sum((p - own) ** 2)]),
+            brier=np.array([squared_errors(own, p).sum()]),
             log_loss=np.array([-np.sum(np.log(likelihood))]),
         )
 
@@ -184,35 +189,26 @@ class Metrics:
 
     @classmethod
     def compute(cls, evaluation: Evaluation) -> Self:
-        """Compute every metric from added counts.
-
-        References
-        ----------
-        Guo et al. (2017), "On calibration of modern neural networks", equation 3: the
-        expected calibration error over bins of equal width.
-        """
-        confusion = evaluation.confusion
-        hits, positives, calls = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-        n = confusion.sum()
-        sensitivity = _ratio(hits, positives)
-        f1 = _ratio(2 * hits, positives + calls)
-        auc = area_under_curve(evaluation.scores)
-        gaps = np.abs(evaluation.calibration[1] - evaluation.confidence)
+        """Compute every metric from added counts."""
+        n = evaluation.confusion.sum()
+        auc = area_under_curve(evaluation.scores[:, 0], evaluation.scores[:, 1])
+        surplus = evaluation.calibration[1] - evaluation.confidence
+        counted = ConfusionMetrics.compute(evaluation.confusion)
         return cls(
             n=int(n),
-            accuracy=float(_ratio(hits.sum(), n)),
-            balanced_accuracy=_mean(sensitivity),
-            macro_f1=_mean(f1),
-            macro_auc=_mean(auc),
-            expected_calibration_error=float(_ratio(gaps.sum(), n)),
-            brier=float(_ratio(evaluation.brier[0], n)),
-            log_loss=float(_ratio(evaluation.log_loss[0], n)),
-            sensitivity=sensitivity,
-            specificity=_ratio(n - positives - calls + hits, n - positives),
-            precision=_ratio(hits, calls),
-            f1=f1,
+            accuracy=float(counted.accuracy),
+            balanced_accuracy=float(counted.balanced_accuracy),
+            macro_f1=float(counted.macro_f1),
+            macro_auc=float(mean_defined(auc)),
+            expected_calibration_error=float(calibration_error(surplus, n)),
+            brier=float(ratio(evaluation.brier[0], n)),
+            log_loss=float(ratio(evaluation.log_loss[0], n)),
+            sensitivity=counted.sensitivity,
+            specificity=counted.specificity,
+            precision=counted.precision,
+            f1=counted.f1,
             auc=auc,
-            confusion=confusion,
+            confusion=evaluation.confusion,
         )
 
     def to_json(self, class_names: list[str]) -> dict[str, Any]:
@@ -247,29 +243,81 @@ class Metrics:
         }
 
 
-def area_under_curve(scores: IntArray) -> FloatArray:
-    """Return each class's area under the ROC curve from score histograms.
+def area_under_curve(others: IntArray | FloatArray, own: IntArray | FloatArray) -> FloatArray:
+    """Return areas under ROC curves from histograms over ascending scores.
 
     Parameters
     ----------
-    scores : int64 ndarray of shape (n_classes, 2, bins)
-        Histograms over ascending scores, of the other classes (0) and of the class (1).
+    others, own : int64 or float64 ndarray of shape (..., bins)
+        Number or weight of the other classes' records, and of the class's own.
 
     Returns
     -------
-    float64 ndarray of shape (n_classes,)
+    float64 ndarray of shape (...)
         In [0, 1]; nan where either histogram is empty. Off the exact area by at most half
-        the share of (own, other) pairs that fall into one bin.
+        the share of (own, other) pairs that fall into one bin: not at all where a bin holds
+        one score.
 
     References
     ----------
     Hanley and McNeil (1982), "The meaning and use of the area under a receiver operating
     characteristic (ROC) curve": the Mann-Whitney statistic, ties counting one half.
     """
-    others, own = scores[:, 0], scores[:, 1]
-    lower = np.cumsum(others, axis=1) - others
-    wins = (own * (2 * lower + others)).sum(axis=1)
-    return _ratio(wins, 2 * own.sum(axis=1) * others.sum(axis=1))
+    lower = np.cumsum(others, axis=-1) - others
+    wins = (own * (2 * lower + others)).sum(axis=-1)
+    return ratio(wins, 2 * own.sum(axis=-1) * others.sum(axis=-1))
+
+
+def confidences(
+    probabilities: FloatArray, predicted: NDArray[np.integer]
+) -> tuple[FloatArray, IntArray]:
+    """Return the probability given to each predicted class, and its calibration bin.
+
+    Parameters
+    ----------
+    probabilities : float64 ndarray of shape (n, n_classes)
+    predicted : integer ndarray of shape (n,)
+
+    Returns
+    -------
+    float64 ndarray of shape (n,)
+    int64 ndarray of shape (n,)
+        In [0, CALIBRATION_BINS); bins are closed above, as in Guo et al. (2017).
+    """
+    index = predicted[:, None].astype(np.int64)
+    confidence = np.take_along_axis(probabilities, index, axis=1)[:, 0]
+    bins = np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1
+    return confidence, np.maximum(bins, 0)  # a confidence of exactly 0 belongs to the first
+
+
+def calibration_error(surplus: FloatArray, n: NDArray[Any]) -> FloatArray:
+    """Return expected calibration errors (...), in [0, 1].
+
+    Parameters
+    ----------
+    surplus : float64 ndarray of shape (..., CALIBRATION_BINS)
+        Number or weight of a bin's records that are right, minus the sum of their confidences.
+    n : ndarray of shape (...)
+        Number or weight of all records.
+
+    References
+    ----------
+    Guo et al. (2017), "On calibration of modern neural networks", equation 3: the
+    expected calibration error over bins of equal width.
+    """
+    return ratio(np.abs(surplus).sum(axis=-1), n)
+
+
+def squared_errors(own: NDArray[np.bool_], probabilities: FloatArray) -> FloatArray:
+    """Return the errors whose sum over the classes is a record's Brier score.
+
+    Parameters
+    ----------
+    own : bool ndarray of shape (n, n_classes)
+        Whether the class is the record's.
+    probabilities : float64 ndarray of shape (n, n_classes)
+    """
+    return np.asarray((probabilities - own) ** 2)
 
 
 def _check(
@@ -291,12 +339,6 @@ def _check(
         raise ValueError("every row of probabilities must sum to 1")
 
 
-def _counts(shape: tuple[int, ...], *indices: NDArray[np.integer]) -> IntArray:
-    """Count how often each cell of an array of the given shape is indexed."""
-    flat = np.ravel_multi_index(indices, shape)
-    return np.bincount(flat, minlength=int(np.prod(shape))).astype(np.int64).reshape(shape)
-
-
 def _sums(bins: IntArray, values: FloatArray) -> FloatArray:
     """Sum the values in each calibration bin."""
     return np.bincount(bins, weights=values, minlength=CALIBRATION_BINS).astype(np.float64)
@@ -308,26 +350,9 @@ def _score_histograms(own: NDArray[np.bool_], p: FloatArray) -> IntArray:
     # same bin whatever batch it comes in.
     bins = np.searchsorted(score_edges(n_classes), p, side="right")
     classes = np.broadcast_to(np.arange(n_classes), p.shape)
-    return _counts(
+    return count(
         (n_classes, 2, SCORE_BINS), classes.ravel(), own.ravel().astype(np.int64), bins.ravel()
     )
-
-
-def _calibration_bins(confidence: FloatArray) -> IntArray:
-    """Return the bin of each confidence; bins are closed above, as in Guo et al. (2017)."""
-    bins = np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1
-    return np.maximum(bins, 0)  # a confidence of exactly 0 belongs to the first
-
-
-def _ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> FloatArray:
-    result = np.full(np.shape(denominator), np.nan)
-    np.divide(numerator, denominator, out=result, where=denominator > 0)
-    return result
-
-
-def _mean(values: FloatArray) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else float("nan")
 
 
 def _plain(value: int | float) -> int | float | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config.run import RunConfig
-from common.data.dataset import Dataset
+from common.data.dataset import DIAGNOSES, Dataset
 from common.data.splits import TEST
 from common.errors import ConfigError, DataError, FedDermError, described
 from common.features.inference_engine import one_thread_per_core
@@ -19,6 +19,7 @@ from common.files import owned
 from common.models.network import NetworkModel
 from common.networks.inference import prediction_features
 from common.networks.network import shared_network
+from common.statistics.confusion import ConfusionMetrics, confusion_matrix
 from common.verified import read_json, write_json
 from server.run.card import markdown, markdown_table
 from server.run.folder import MODEL_FILE
@@ -73,8 +74,9 @@ class Judge:
 
     def balanced_accuracy(self, model: NetworkModel) -> float:
         """Return the mean sensitivity over the classes that there are."""
-        labels, predicted = self.dataset.labels, self._decide(model, False)
-        return float(np.mean([np.mean(predicted[labels == k] == k) for k in np.unique(labels)]))
+        predicted = self._decide(model, False)
+        confusion = confusion_matrix(self.dataset.labels, predicted, len(DIAGNOSES))
+        return float(ConfusionMetrics.compute(confusion).balanced_accuracy)
 
     def aimed(self, model: NetworkModel, attack: Attack) -> float:
         """Return the share of images that got the diagnosis that the attack aims at."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations.study.intervals import Interval
-from simulations.study.measures import weighted_auc
+from simulations.study.intervals import Interval, interval
+from simulations.study.measures import RocCurve
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -122,38 +122,20 @@ def measure(members: Bools, ratios: Floats, trained: str, seed: int) -> Membersh
     rng = np.random.default_rng([seed, 3])
     # The first row is the lesions as they are.
     weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=_REPEATS)])
-    pairs = list(zip(members, ratios, strict=True))
-    areas = np.mean([weighted_auc(*pair, weights) for pair in pairs], axis=0)
+    measured = []
+    for pair in zip(members, ratios, strict=True):
+        curve = RocCurve.of(*pair, weights)
+        measured.append([curve.area(), *(curve.sensitivity(rate) for rate in RATES)])
+    areas, *powers = np.mean(measured, axis=0)
     fewest = int((~members).sum(axis=1).min())
-    rates = []
-    for rate in RATES:
-        allowed, found, interval = int(rate * fewest + _ROUNDING), None, None
-        if allowed:
-            powers = np.mean([true_positives(*pair, weights, rate) for pair in pairs], axis=0)
-            found, interval = float(powers[0]), _interval(powers[1:])
-        rates.append(AtRate(rate, allowed, found, interval))
-    return Membership(count, trained, n, float(areas[0]), _interval(areas[1:]), rates)
+    rates = [
+        _at_rate(rate, int(rate * fewest + _ROUNDING), power)
+        for rate, power in zip(RATES, powers, strict=True)
+    ]
+    return Membership(count, trained, n, float(areas[0]), interval(areas[1:]), rates)
 
 
-def true_positives(member: Bools, scores: Floats, weights: Floats, rate: float) -> Floats:
-    """Return the largest true-positive rates (repeats,) at false-positive rates up to ``rate``.
-
-    Parameters
-    ----------
-    member : (n,) bool; some of either kind.
-    scores : (n,) higher for members. Lesions of equal scores are told alike.
-    weights : (repeats, n) how often each lesion counts.
-    """
-    order = np.argsort(-scores, kind="stable")
-    inside, sorted_scores, weight = member[order], scores[order], weights[:, order]
-    wrong, right = (np.cumsum(weight * which, axis=1) for which in (~inside, inside))
-    # A threshold may only lie where the score changes.
-    last = np.append(sorted_scores[1:] != sorted_scores[:-1], True)
-    fit = last & (wrong <= rate * wrong[:, -1:] + _ROUNDING)
-    best = np.where(fit, right, 0).max(axis=1)
-    return np.asarray(best / np.maximum(right[:, -1], 1))
-
-
-def _interval(values: Floats) -> Interval:
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
+def _at_rate(rate: float, allowed: int, powers: Floats) -> AtRate:
+    if not allowed:
+        return AtRate(rate, allowed, None, None)
+    return AtRate(rate, allowed, float(powers[0]), interval(powers[1:]))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.data.dataset import DIAGNOSES
+from common.statistics.confusion import balanced_shares
 from common.statistics.metrics import Evaluation
 from common.verified import read_verified, write_verified
 from simulations.study.cells import Arm
@@ -380,10 +381,8 @@ def _parts(first: Predictions, second: Predictions) -> Floats:
     """Return what each lesion of a fold adds to the difference in balanced accuracy."""
     labels = first.label
     gain = (first.predicted == labels).astype(np.float64) - (second.predicted == labels)
-    classes, counts = np.unique(labels, return_counts=True)
-    share = gain / counts[np.searchsorted(classes, labels)] / len(classes)
     _, lesion = np.unique(first.lesion, return_inverse=True)
-    return np.bincount(lesion, weights=share).astype(np.float64)
+    return np.bincount(lesion, weights=gain * balanced_shares(labels)).astype(np.float64)
 
 
 def by_site(judge: Judge, found: Predictions) -> Iterator[tuple[str, SiteQuality]]:

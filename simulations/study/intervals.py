@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simulations.study.measures import recalls, weighted_auc
+from common.statistics.confusion import ConfusionMetrics
+from simulations.study.measures import RocCurve, weighted_confusion
 
 FloatArray = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -152,13 +153,13 @@ def _metrics(
 ) -> dict[str, FloatArray]:
     """Return each metric (repeats,) under each row of weights (repeats, n)."""
     predicted, probabilities = predictions
-    classes = np.unique(labels)
-    hits = weights @ (predicted == labels).astype(np.float64)
-    areas = [weighted_auc(labels == c, probabilities[:, c], weights) for c in classes]
+    confusion = weighted_confusion(labels, predicted, probabilities.shape[1], weights)
+    counted = ConfusionMetrics.compute(confusion)
+    curves = (RocCurve.of(labels == c, probabilities[:, c], weights) for c in np.unique(labels))
     return {
-        "accuracy": hits / weights.sum(axis=1),
-        "balanced_accuracy": recalls(labels, predicted, weights, classes).mean(axis=1),
-        "macro_auc": np.mean(areas, axis=0),
+        "accuracy": counted.accuracy,
+        "balanced_accuracy": counted.balanced_accuracy,
+        "macro_auc": np.mean([curve.area() for curve in curves], axis=0),
     }
 
 

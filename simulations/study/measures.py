@@ -4,11 +4,21 @@ A bootstrap wants each metric a thousand times; weights of one give the metric i
 hold all of it to scikit-learn's, whatever the weights.
 """
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
 from common.data.dataset import DIAGNOSES
-from common.statistics.metrics import CALIBRATION_BINS
+from common.statistics.confusion import ConfusionMetrics, mean_defined, ratio
+from common.statistics.metrics import (
+    CALIBRATION_BINS,
+    area_under_curve,
+    calibration_error,
+    confidences,
+    squared_errors,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
@@ -62,66 +72,95 @@ def measure(
     Guo et al. (2017), equation 3 (calibration error); Brier (1950), equation 2; Hanley and McNeil
     (1982), the area as a probability; average precision as scikit-learn's, without interpolation.
     """
-    found = _from_counts(labels, predicted, weights)
-    found |= _from_ranks(labels, probabilities, weights)
-    found |= _from_chances(labels, predicted, probabilities, weights)
-    return found
+    return (
+        _from_counts(labels, predicted, weights)
+        | _from_ranks(labels, probabilities, weights)
+        | _from_chances(labels, predicted, probabilities, weights)
+    )
 
 
-def weighted_auc(
-    positive: NDArray[np.bool_], scores: NDArray[np.floating], weights: Floats
-) -> Floats:
-    """Return the exact area under the ROC curve for many weightings of the same records.
+def weighted_confusion(labels: Ints, predicted: Ints, n_classes: int, weights: Floats) -> Floats:
+    """Return confusion matrices (repeats, n_classes, n_classes) by [true, predicted] class.
 
     Parameters
     ----------
-    positive : bool ndarray of shape (n,)
-        Whether a record belongs to the class.
-    scores : floating ndarray of shape (n,)
-        Score of each record, higher for the class.
-    weights : float64 ndarray of shape (repeats, n)
-        Non-negative; positives and negatives must each have some weight in every row.
-
-    Returns
-    -------
-    float64 ndarray of shape (repeats,)
-        In [0, 1]: weight of the pairs in which the positive scores higher, ties counting
-        one half, over the weight of all pairs (Hanley and McNeil 1982).
+    labels, predicted : (n,) true and predicted classes.
+    weights : (repeats, n) non-negative.
     """
-    negatives = np.flatnonzero(~positive)
-    negatives = negatives[np.argsort(scores[negatives])]
-    ranked, own = scores[negatives], scores[positive]
-    cumulative = np.pad(np.cumsum(weights[:, negatives], axis=1), ((0, 0), (1, 0)))
-    below = cumulative[:, np.searchsorted(ranked, own, side="left")]
-    up_to = cumulative[:, np.searchsorted(ranked, own, side="right")]
-    own_weights = weights[:, positive]
-    wins = (own_weights * (below + up_to)).sum(axis=1) / 2
-    return np.asarray(wins / (own_weights.sum(axis=1) * cumulative[:, -1]))
+    cells = np.eye(n_classes**2)[labels * n_classes + predicted]
+    return np.asarray((weights @ cells).reshape(-1, n_classes, n_classes))
 
 
-def recalls(labels: Ints, predicted: Ints, weights: Floats, classes: Ints) -> Floats:
-    """Return the sensitivity (repeats, k) for each of the classes (k,), all of which occur."""
-    members = (labels[:, None] == classes).astype(np.float64)
-    return np.asarray((weights @ (members * (predicted == labels)[:, None])) / (weights @ members))
+@dataclass(frozen=True)
+class RocCurve:
+    """The ROC curve of a class under many weightings of the same records.
+
+    Attributes
+    ----------
+    own, others : float64 ndarray of shape (repeats, scores)
+        Weight of the class's records, and of the others', at or above each score that occurs,
+        the highest first.
+    """
+
+    own: Floats
+    others: Floats
+
+    @classmethod
+    def of(cls, positive: NDArray[np.bool_], scores: NDArray[np.floating], weights: Floats) -> Self:
+        """Rank records.
+
+        Parameters
+        ----------
+        positive : bool ndarray of shape (n,)
+            Whether a record belongs to the class.
+        scores : floating ndarray of shape (n,)
+            Score of each record, higher for the class.
+        weights : float64 ndarray of shape (repeats, n)
+            Non-negative; positives and negatives must each have some weight in every row.
+        """
+        order = np.argsort(-scores, kind="stable")
+        # A threshold may only lie where the score changes.
+        last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+        ranked = weights[:, order]
+        return cls(
+            own=np.cumsum(ranked * positive[order], axis=1)[:, last],
+            others=np.cumsum(ranked * ~positive[order], axis=1)[:, last],
+        )
+
+    def area(self) -> Floats:
+        """Return the exact areas (repeats,) under the curves, in [0, 1]; ties count one half."""
+        own, others = (
+            np.diff(up_to, axis=1, prepend=0.0)[:, ::-1] for up_to in (self.own, self.others)
+        )
+        return area_under_curve(others, own)
+
+    def average_precision(self) -> Floats:
+        """Return scikit-learn's average precisions (repeats,), in [0, 1]."""
+        # No weight at or above: no step either.
+        precision = np.nan_to_num(ratio(self.own, self.own + self.others))
+        steps = np.diff(self.own, axis=1, prepend=0.0) / self.own[:, -1:]
+        return np.asarray((steps * precision).sum(axis=1))
+
+    def sensitivity(self, false_positive_rate: float) -> Floats:
+        """Return the highest sensitivities (repeats,) at false-positive rates up to this one."""
+        # A rounding error must not move the threshold by a record.
+        allowed = self.others <= (false_positive_rate + 1e-12) * self.others[:, -1:]
+        return ratio(np.where(allowed, self.own, 0.0).max(axis=1), self.own[:, -1])
 
 
 def _from_counts(labels: Ints, predicted: Ints, weights: Floats) -> dict[str, Floats]:
     """Return what follows from the confusion matrix."""
-    classes = np.arange(len(DIAGNOSES))
-    own = (labels[:, None] == classes).astype(np.float64)
-    called = (predicted[:, None] == classes).astype(np.float64)
-    positives, calls, hits = weights @ own, weights @ called, weights @ (own * called)
-    total = weights.sum(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sensitivity = hits / positives
-        specificity = (total - positives - calls + hits) / (total - positives)
-        f1 = np.where(positives > 0, 2 * hits / (positives + calls), np.nan)
+    counted = ConfusionMetrics.compute(
+        weighted_confusion(labels, predicted, len(DIAGNOSES), weights)
+    )
+    # Here means are over the classes present, also where an absent one is predicted.
+    f1 = np.where(np.isnan(counted.sensitivity), np.nan, counted.f1)
     return {
-        "accuracy": hits.sum(axis=1) / total[:, 0],
-        "balanced_accuracy": np.nanmean(sensitivity, axis=1),
-        "macro_f1": np.nanmean(f1, axis=1),
-        **_named("sensitivity", sensitivity),
-        **_named("specificity", specificity),
+        "accuracy": counted.accuracy,
+        "balanced_accuracy": counted.balanced_accuracy,
+        "macro_f1": mean_defined(f1),
+        **_named("sensitivity", counted.sensitivity),
+        **_named("specificity", counted.specificity),
         **_named("f1", f1),
     }
 
@@ -134,17 +173,16 @@ def _from_ranks(
     auc, precision = np.full(shape, np.nan), np.full(shape, np.nan)
     sensitivity = np.full(len(weights), np.nan)
     for c in np.unique(labels):
-        positive, scores = labels == c, probabilities[:, c]
+        positive = labels == c
         if positive.all():
             continue
-        auc[:, c] = weighted_auc(positive, scores, weights)
-        true, false = _curve(positive, scores, weights)
-        precision[:, c] = _average_precision(true, false)
+        curve = RocCurve.of(positive, probabilities[:, c], weights)
+        auc[:, c], precision[:, c] = curve.area(), curve.average_precision()
         if c == MELANOMA:
-            sensitivity = _sensitivity(true, false)
+            sensitivity = curve.sensitivity(1 - SPECIFICITY)
     return {
-        "macro_auc": _mean(auc),
-        "macro_average_precision": _mean(precision),
+        "macro_auc": mean_defined(auc),
+        "macro_average_precision": mean_defined(precision),
         "melanoma_sensitivity": sensitivity,
         **_named("auc", auc),
         **_named("average_precision", precision),
@@ -156,47 +194,14 @@ def _from_chances(
 ) -> dict[str, Floats]:
     """Return how far the probabilities are from what happens."""
     p = probabilities.astype(np.float64)
-    confidence = np.take_along_axis(p, predicted[:, None].astype(np.int64), axis=1)[:, 0]
-    # Closed above, as in common.statistics.metrics.
-    number = np.maximum(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0)
-    surplus = ((predicted == labels) - confidence)[:, None] * np.eye(CALIBRATION_BINS)[number]
+    confidence, bins = confidences(p, predicted)
+    surplus = ((predicted == labels) - confidence)[:, None] * np.eye(CALIBRATION_BINS)[bins]
     own = labels[:, None] == np.arange(p.shape[1])
     total = weights.sum(axis=1)
     return {
-        "calibration_error": np.abs(weights @ surplus).sum(axis=1) / total,
-        "brier": weights @ ((p - own) ** 2).sum(axis=1) / total,
+        "calibration_error": calibration_error(weights @ surplus, total),
+        "brier": weights @ squared_errors(own, p).sum(axis=1) / total,
     }
-
-
-def _curve(
-    positive: NDArray[np.bool_], scores: NDArray[np.floating], weights: Floats
-) -> tuple[Floats, Floats]:
-    """Return the weight of own and other records at or above each score, the highest first."""
-    order = np.argsort(-scores, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    ranked = weights[:, order]
-    true = np.cumsum(ranked * positive[order], axis=1)[:, last]
-    false = np.cumsum(ranked * ~positive[order], axis=1)[:, last]
-    return true, false
-
-
-def _average_precision(true: Floats, false: Floats) -> Floats:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.nan_to_num(true / (true + false))  # no weight at or above: no step either
-    steps = np.diff(true, axis=1, prepend=0.0) / true[:, -1:]
-    return np.asarray((steps * precision).sum(axis=1))
-
-
-def _sensitivity(true: Floats, false: Floats) -> Floats:
-    """Return the highest sensitivity at which the specificity is still as asked."""
-    # A rounding error must not move the threshold by a record.
-    allowed = false / false[:, -1:] <= 1 - SPECIFICITY + 1e-12
-    return np.asarray(np.where(allowed, true / true[:, -1:], 0.0).max(axis=1))
-
-
-def _mean(values: Floats) -> Floats:
-    known = values[:, ~np.isnan(values[0])]
-    return np.asarray(known.mean(axis=1) if known.size else values[:, 0])
 
 
 def _named(metric: str, values: Floats) -> dict[str, Floats]:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from simulations.audit.membership import Fit, attack, halves, log_odds, measure, true_positives
+from simulations.audit.membership import Fit, attack, halves, log_odds, measure
+from simulations.study.measures import RocCurve
 
 N, CLASSES = 300, 7
 RNG = np.random.default_rng(0)
@@ -63,7 +64,7 @@ def test_true_positives_are_scikit_learns(decimals, rate):
     member = RNG.random(N) < 0.5
     scores = np.round(member + RNG.standard_normal(N), decimals)
     weights = np.vstack([np.ones(N), RNG.integers(0, 3, (5, N))])
-    got = true_positives(member, scores, weights, rate)
+    got = RocCurve.of(member, scores, weights).sensitivity(rate)
     for value, weight in zip(got, weights, strict=True):
         wrong, right, _ = roc_curve(member, scores, sample_weight=weight, drop_intermediate=False)
         assert value == pytest.approx(right[wrong <= rate + 1e-9].max())

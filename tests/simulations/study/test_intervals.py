@@ -7,7 +7,7 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from simulations.study.intervals import bootstrap, paired_difference, resample
-from simulations.study.measures import weighted_auc
+from simulations.study.measures import RocCurve
 
 Records = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]
 
@@ -31,7 +31,7 @@ def test_weighted_auc_is_scikit_learns() -> None:
     scores = np.round(rng.normal(size=200) + positive, 1)  # rounded: many ties
     weights = rng.integers(0, 4, size=(5, 200)).astype(np.float64)
     want = [roc_auc_score(positive, scores, sample_weight=w) for w in weights]
-    np.testing.assert_allclose(weighted_auc(positive, scores, weights), want, rtol=1e-12)
+    np.testing.assert_allclose(RocCurve.of(positive, scores, weights).area(), want, rtol=1e-12)
 
 
 def test_bootstrap_is_that_of_a_loop_over_resamples() -> None:

@@ -1,0 +1,107 @@
+"""What follows from confusion matrices: accuracy, sensitivity, F1, of many at once.
+
+The only implementation of each: the added counts of a federation, one model's predictions and all
+resamples of a bootstrap are judged by the same code.
+"""
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+class ConfusionMetrics(NamedTuple):
+    """Metrics of confusion matrices, in [0, 1]; each class against the rest.
+
+    A ratio with denominator zero is nan, and means leave it out: a class without records has no
+    sensitivity, a class never predicted no precision.
+
+    Attributes
+    ----------
+    accuracy, balanced_accuracy, macro_f1 : float64 ndarray of shape (...)
+        The last two are means over classes of sensitivity and F1.
+    sensitivity, specificity, precision, f1 : float64 ndarray of shape (..., n_classes)
+    """
+
+    accuracy: FloatArray
+    balanced_accuracy: FloatArray
+    macro_f1: FloatArray
+    sensitivity: FloatArray
+    specificity: FloatArray
+    precision: FloatArray
+    f1: FloatArray
+
+    @classmethod
+    def compute(cls, confusion: IntArray | FloatArray) -> Self:
+        """Compute all of them.
+
+        Parameters
+        ----------
+        confusion : int64 or float64 ndarray of shape (..., n_classes, n_classes)
+            Number or weight of records by [true, predicted] class.
+        """
+        hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+        positives, calls = confusion.sum(axis=-1), confusion.sum(axis=-2)
+        n = confusion.sum(axis=(-2, -1))
+        others = n[..., None] - positives
+        sensitivity, f1 = ratio(hits, positives), ratio(2 * hits, positives + calls)
+        return cls(
+            accuracy=ratio(hits.sum(axis=-1), n),
+            balanced_accuracy=mean_defined(sensitivity),
+            macro_f1=mean_defined(f1),
+            sensitivity=sensitivity,
+            specificity=ratio(others - calls + hits, others),
+            precision=ratio(hits, calls),
+            f1=f1,
+        )
+
+
+def confusion_matrix(
+    labels: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int
+) -> IntArray:
+    """Return the number of records by [true, predicted] class, (n_classes, n_classes).
+
+    Parameters
+    ----------
+    labels, predicted : integer ndarray of shape (n,)
+        In [0, n_classes).
+    """
+    return count((n_classes, n_classes), labels, predicted)
+
+
+def balanced_shares(labels: NDArray[np.integer]) -> FloatArray:
+    """Return what each record adds to balanced accuracy if it is right.
+
+    Parameters
+    ----------
+    labels : integer ndarray of shape (n,)
+
+    Returns
+    -------
+    float64 ndarray of shape (n,)
+        They sum to 1; the records of a class have equal shares, and classes have.
+    """
+    classes, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return np.asarray(1 / counts[index] / len(classes))
+
+
+def count(shape: tuple[int, ...], *indices: NDArray[np.integer]) -> IntArray:
+    """Count how often each cell of an array of the given shape is indexed."""
+    flat = np.ravel_multi_index(indices, shape)
+    return np.bincount(flat, minlength=int(np.prod(shape))).astype(np.int64).reshape(shape)
+
+
+def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> FloatArray:
+    """Divide element by element; nan where the denominator is zero."""
+    result = np.full_like(denominator, np.nan, dtype=np.float64)
+    np.divide(numerator, denominator, out=result, where=denominator > 0)
+    return result
+
+
+def mean_defined(values: FloatArray) -> FloatArray:
+    """Return the means (...) over the last axis of values (..., k), nan left out."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
