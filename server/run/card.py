@@ -3,14 +3,11 @@
 After Mitchell et al., "Model cards for model reporting", FAT* (2019).
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from common.config.run import RunConfig
-from common.text import printable
-
-_MARKUP = re.compile(r"[\\`*\[\]<>|]")
+from common.formats import markdown, markdown_table, rounded
 
 _NAMES = {
     "akiec": "actinic keratosis or Bowen's disease",
@@ -153,7 +150,7 @@ def _scores(groups: Mapping[str, Mapping[str, Any]]) -> str:
         "expected_calibration_error",
     )
     rows = [
-        (group, values["n"], *(_number(values[name]) for name in names))
+        (group, values["n"], *(rounded(values[name], missing="n/a") for name in names))
         for group, values in groups.items()
     ]
     return markdown_table(
@@ -164,22 +161,7 @@ def _scores(groups: Mapping[str, Mapping[str, Any]]) -> str:
 def _per_class(overall: Mapping[str, Any]) -> str:
     names = ("sensitivity", "specificity", "f1", "auc")
     rows = [
-        (f"{dx}, {_NAMES[dx]}", *(_number(values[name]) for name in names))
+        (f"{dx}, {_NAMES[dx]}", *(rounded(values[name], missing="n/a") for name in names))
         for dx, values in overall["per_class"].items()
     ]
     return markdown_table(("diagnosis", *names), rows)
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
-
-
-def markdown(text: str) -> str:
-    """Return a text as it stands, on one line of Markdown: it may be a site's own words."""
-    return _MARKUP.sub(r"\\\g<0>", printable(text))
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table in Markdown; what the cells hold is shown as it stands."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(markdown(str(cell)) for cell in line)} |" for line in lines)

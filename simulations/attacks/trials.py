@@ -16,16 +16,16 @@ from common.data.splits import TEST
 from common.errors import ConfigError, DataError, FedDermError, described
 from common.features.inference_engine import one_thread_per_core
 from common.files import owned
+from common.formats import markdown, markdown_table, rounded
 from common.models.network import NetworkModel
 from common.networks.inference import prediction_features
 from common.networks.network import shared_network
 from common.statistics.confusion import ConfusionMetrics, confusion_matrix
 from common.verified import read_json, write_json
-from server.run.card import markdown, markdown_table
 from server.run.folder import MODEL_FILE
 from simulations.attacks.hostile_sites import ATTACKS, Attack, chosen, hostile_app, poison, stamped
-from simulations.cli.summary import SYNTHETIC_NOTE
 from simulations.runtimes.experiment import make_sites, simulate, with_splits
+from simulations.synthetic_note import synthetic_note
 
 Ints = NDArray[np.int64]
 Part = Literal["test", "validation"]
@@ -222,15 +222,15 @@ def table(arms: Sequence[Arm]) -> str:
     rows = []
     for attack, hostile in dict.fromkeys((arm.attack, arm.hostile) for arm in arms):
         row = [by_kind[attack, hostile, rule] for rule in rules]
-        aimed = [_number(arm.aimed.get(attack)) for arm in (honest, *row)]
+        aimed = [_share(arm.aimed.get(attack)) for arm in (honest, *row)]
         shares = " / ".join(aimed) if attack in honest.aimed else ""
-        rows.append((attack, hostile, *(_number(a.balanced_accuracy) for a in row), shares))
+        rows.append((attack, hostile, *(_share(a.balanced_accuracy) for a in row), shares))
     columns = ("attack", "hostile sites", *rules, f"success: honest / {' / '.join(rules)}")
     return markdown_table(columns, rows)
 
 
-def _number(value: float | None) -> str:
-    return "no model" if value is None else f"{value:.3f}"
+def _share(value: float | None) -> str:
+    return rounded(value, missing="no model")
 
 
 def report(arms: Sequence[Arm], command: str, synthetic: bool) -> str:
@@ -238,5 +238,5 @@ def report(arms: Sequence[Arm], command: str, synthetic: bool) -> str:
     failures = [
         f"- {arm.name}: {markdown(arm.failure)}" for arm in arms if arm.balanced_accuracy is None
     ]
-    note = [SYNTHETIC_NOTE, ""] if synthetic else []
-    return "\n".join([*note, f"`{command}`", "", table(arms), "", *failures]) + "\n"
+    lines = [*synthetic_note(synthetic), f"`{command}`", "", table(arms), "", *failures]
+    return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 """What an attacker learns from a run: three attacks on its method, settings and lesions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,8 @@ from server.run.folder import MODEL_FILE
 from simulations.audit import canaries, membership, reconstruction
 from simulations.audit.audited_run import AuditedRun, open_run
 from simulations.audit.epsilon_bound import OneRun
-from simulations.audit.membership import Membership
-from simulations.audit.reconstruction import Reconstruction
 from simulations.audit.recorded_training import AllSites
+from simulations.audit.results import Audit, Found
 from simulations.audit.shadows import private_fit, svm_fit
 
 HEAD_STAND_IN = (
@@ -30,42 +29,6 @@ SAMPLED = (
     "The auditor does not know which canaries were in the sample of a step, and so sees less than "
     "the claim allows."
 )
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the attacks found at so many sites, and what a reader must know of them."""
-
-    one_run: OneRun
-    membership: Membership
-    reconstruction: list[Reconstruction]
-    sites: int
-    notes: list[str]
-
-
-@dataclass(frozen=True)
-class Audit:
-    """Attacks on a run of a finished run's configuration.
-
-    Attributes
-    ----------
-    epsilon : what the run claims; None where it promises nothing.
-    unit : what is private, or what the attacks are on where nothing is.
-    """
-
-    run: str
-    method: str
-    epsilon: float | None
-    delta: float
-    trust: str
-    unit: str
-    synthetic: bool
-    found: Found
-
-    @property
-    def refuted(self) -> bool:
-        """Whether the run is shown to keep less than it claims."""
-        return self.epsilon is not None and self.found.one_run.bound > self.epsilon
 
 
 def audit(path: Path, data: Path | None = None) -> Audit:

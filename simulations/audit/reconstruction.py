@@ -7,7 +7,6 @@ that under noise he takes the direction that fits best.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,31 +17,12 @@ from common.privacy.lda import shortened, unpacked
 from common.privacy.linear import Centre, Objective, clipped_pulls
 from common.statistics.moments import Moments
 from simulations.audit.recorded_training import AllSites, ask
+from simulations.audit.results import Reconstruction
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 LESIONS = 100
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """Cosine similarities of reconstructions and lesions, features centred.
-
-    Attributes
-    ----------
-    seen : from what, in words.
-    lesions : how many were tried.
-    median, high : median and 95th percentile over the lesions.
-    chance, high_chance : the same of a reconstruction and another lesion.
-    """
-
-    seen: str
-    lesions: int
-    median: float
-    high: float
-    chance: float
-    high_chance: float
 
 
 def from_noisy_sums(config: RunConfig, units: AllSites) -> list[Reconstruction]:

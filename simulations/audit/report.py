@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from server.run.card import markdown_table
-from simulations.audit.audit import Audit
+from common.formats import estimate, markdown_table
 from simulations.audit.epsilon_bound import LEVEL
 from simulations.audit.membership import AtRate, Membership
-from simulations.cli.summary import SYNTHETIC_NOTE
+from simulations.audit.results import Audit
+from simulations.synthetic_note import synthetic_note
 
 _COLUMNS = ("attack", "on", "found", "to compare with")
 
@@ -14,7 +14,7 @@ _COLUMNS = ("attack", "on", "found", "to compare with")
 def audit_report(audit: Audit) -> str:
     """Return what the attacks found, with what chance or the claim would give beside it."""
     lines = [
-        *([SYNTHETIC_NOTE, ""] if audit.synthetic else []),
+        *synthetic_note(audit.synthetic),
         _claim(audit),
         "",
         markdown_table(_COLUMNS, _rows(audit)),
@@ -62,13 +62,7 @@ def _rows(audit: Audit) -> Iterator[tuple[str, str, str, str]]:
 
 def _membership(found: Membership) -> Iterator[tuple[str, str, str, str]]:
     on = f"{found.classifiers} {found.trained}, {found.lesions} in all"
-    low, high = found.interval
-    yield (
-        "membership inference, AUC",
-        on,
-        f"{found.auc:.3f} ({low:.3f} to {high:.3f})",
-        "chance 0.5",
-    )
+    yield "membership inference, AUC", on, estimate(found.auc, found.interval), "chance 0.5"
     for at in found.rates:
         yield (
             f"true positives at {at.rate:.1%} false ones",
@@ -81,8 +75,7 @@ def _membership(found: Membership) -> Iterator[tuple[str, str, str, str]]:
 def _power(at: AtRate) -> str:
     if at.found is None or at.interval is None:
         return "not measurable: there are too few"
-    low, high = at.interval
-    return f"{at.found:.2%} ({low:.2%} to {high:.2%})"
+    return estimate(at.found, at.interval, ".2%")
 
 
 def _unsigned(value: float) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from simulations.study.analysis import ArmResult, Comparison, points
-from simulations.study.comparison import FEDERATION, ROUTES, Findings
-from simulations.study.cost import arm_cost
-from simulations.study.definition import ALONE, POOLED
+from common.formats import between
+from simulations.study.definition import ALONE, NATURAL, POOLED
+from simulations.study.findings import FEDERATION, ROUTES, Findings
+from simulations.study.paired_tests import Comparison, points
+from simulations.study.results import ArmResult
 
 _SIMPLICITY = {"svm": 0, "private": 0, "finetune": 2, "private_finetune": 2}
 
@@ -51,16 +52,16 @@ def _data_scale(findings: Findings) -> Iterator[Advice]:
     routes = [_first(findings, "svm"), _first(findings, "finetune")]
     leads: dict[float, tuple[float, bool]] = {}
     for scale in findings.study.scales:
-        arms = {r.arm.route: r for r in _pooled(findings) if r.arm.scale == scale}
+        arms = {r.arm.route: r for r in findings.pooled if r.arm.scale == scale}
         if all(route in arms for route in routes):
             svm, tuned = (arms[str(route)] for route in routes)
             gap = _between(findings, tuned, svm)
             if gap is not None:
-                sign = 1 if gap.first == tuned.arm.name else -1
-                leads[scale] = sign * gap.difference, gap.different
+                lead, _ = gap.seen_from(tuned.arm.name)
+                leads[scale] = lead, gap.different
     if len(leads) < 2:
         return
-    told = [
+    shares = [
         f"{scale:.0%}: {lead * 100:+.1f} points{'' if shown else ' (not shown)'}"
         for scale, (lead, shown) in leads.items()
     ]
@@ -76,7 +77,7 @@ def _data_scale(findings: Findings) -> Iterator[Advice]:
     yield Advice(
         "Does the SVM win on little data and fine-tuning on much?",
         f"{holds} {routes[1]} minus {routes[0]} in balanced accuracy, by share of the training "
-        f"lesions: {'; '.join(told)}.",
+        f"lesions: {'; '.join(shares)}.",
         "The study's first SVM and its first fine-tuning on pooled data of each size; a side wins "
         "where the paired test, corrected by Holm, is below 5 %.",
     )
@@ -135,8 +136,7 @@ def _interpretability(findings: Findings) -> Iterator[Advice]:
         answer = f"{route}: it is the simplest and the best."
     else:
         gap = _between(findings, simple, best)
-        sign = 1 if gap is not None and gap.first == simple.arm.name else -1
-        low = None if gap is None else min(sign * bound for bound in gap.interval)
+        low = None if gap is None else gap.seen_from(simple.arm.name)[1][0]
         worst = "" if low is None else f" ({low * 100:+.1f} at worst)"
         if low is not None and low > -findings.study.margin:
             answer = f"{route}: it loses less than {_points(findings)}{worst}."
@@ -155,7 +155,7 @@ def _interpretability(findings: Findings) -> Iterator[Advice]:
 
 
 def _federation(findings: Findings) -> Iterator[Advice]:
-    schemes = {name: spread.scheme for name, spread in findings.study.spreads.items()}
+    spreads = findings.study.spreads
     by_name = {r.arm.name: r.arm for r in findings.arms}
     for route in findings.study.routes:
         gaps = [
@@ -164,7 +164,7 @@ def _federation(findings: Findings) -> Iterator[Advice]:
             if c.family == FEDERATION
             and (arm := by_name[c.first]).route == route
             and arm.scale == 1
-            and schemes[arm.spread] not in (ALONE, POOLED)
+            and spreads[arm.spread].scheme not in (ALONE, POOLED)
         ]
         if gaps:
             texts = (f"{by_name[c.first].data} {_against(c, c.first)}" for c in gaps)
@@ -178,11 +178,11 @@ def _federation(findings: Findings) -> Iterator[Advice]:
 
 
 def _alone(findings: Findings) -> Iterator[Advice]:
-    schemes = {name: spread.scheme for name, spread in findings.study.spreads.items()}
-    full = [r for r in findings.arms if r.resampled and r.arm.scale == 1]
+    spreads = findings.study.spreads
     for route in findings.study.routes:
-        own = [r for r in full if r.arm.route == route and r.arm.site]
-        together = [r for r in full if r.arm.route == route and schemes[r.arm.spread] == "natural"]
+        arms = [r for r in findings.full if r.arm.route == route]
+        own = [r for r in arms if r.arm.site]
+        together = [r for r in arms if spreads[r.arm.spread].scheme == NATURAL]
         if own and together:
             best = max(own, key=_balanced)
             gain = (_balanced(together[0]) - _balanced(best)) * 100
@@ -197,11 +197,7 @@ def _alone(findings: Findings) -> Iterator[Advice]:
 
 def _privacy(findings: Findings) -> Iterator[Advice]:
     study = findings.study
-    private = [
-        r
-        for r in findings.arms
-        if r.resampled and r.arm.scale == 1 and study.config(r.arm.route).epsilon > 0
-    ]
+    private = [r for r in findings.full if study.config(r.arm.route).epsilon > 0]
     rule = "Best balanced accuracy among the arms with an epsilon."
     if not private:
         answer = "No arm of this study promises differential privacy."
@@ -218,7 +214,7 @@ def _privacy(findings: Findings) -> Iterator[Advice]:
 
 
 def _seconds(result: ArmResult, findings: Findings) -> float | None:
-    cost = arm_cost(result, findings.costs)
+    cost = findings.cost(result)
     return None if cost is None else cost.computing
 
 
@@ -228,15 +224,10 @@ def _first(findings: Findings, method: str) -> str | None:
     return next((route for route in study.routes if study.config(route).method == method), None)
 
 
-def _pooled(findings: Findings) -> list[ArmResult]:
-    schemes = {name: spread.scheme for name, spread in findings.study.spreads.items()}
-    return [r for r in findings.arms if r.resampled and schemes[r.arm.spread] == POOLED]
-
-
 def _ranked(findings: Findings) -> list[ArmResult]:
     """Return the routes on all pooled data, the best first."""
-    full = [r for r in _pooled(findings) if r.arm.scale == 1]
-    return sorted(full, key=_balanced, reverse=True)
+    whole = [r for r in findings.pooled if r.arm.scale == 1]
+    return sorted(whole, key=_balanced, reverse=True)
 
 
 def _balanced(result: ArmResult) -> float:
@@ -256,22 +247,22 @@ def _between(findings: Findings, first: ArmResult, second: ArmResult) -> Compari
 
 def _against(gap: Comparison, name: str) -> str:
     """Say how an arm of a comparison stands against the other one."""
-    sign = 1 if gap.first == name else -1
-    low, high = sorted(sign * bound * 100 for bound in gap.interval)
+    lead, interval = gap.seen_from(name)
+    bounds = [bound * 100 for bound in interval]
     value = (
-        f"{sign * gap.difference * 100:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, "
+        f"{lead * 100:+.1f} points (95 % interval {between(bounds, '+.1f')}, "
         f"corrected p {gap.p_adjusted:.3f})"
     )
     if gap.equivalent:
         return f"is equal within the margin: {value}"
     if gap.different:
-        return f"is {'better' if sign * gap.difference > 0 else 'worse'}: {value}"
+        return f"is {'better' if lead > 0 else 'worse'}: {value}"
     return f"is neither shown to be equal nor different: {value}"
 
 
 def _shown(result: ArmResult) -> str:
     value = result.metrics["balanced_accuracy"]
-    return f"{result.arm.name} ({value.mean:.3f}, {value.low:.3f} to {value.high:.3f})"
+    return f"{result.arm.name} ({value.mean:.3f}, {between((value.low, value.high))})"
 
 
 def _points(findings: Findings) -> str:

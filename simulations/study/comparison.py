@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,15 @@ from common.errors import ConfigError, DataError
 from common.files import make_folder, owned, write_atomically
 from common.verified import read_json, write_json
 from server.run.folder import MODEL_FILE
-from simulations.study.analysis import (
-    ArmResult,
-    Comparison,
-    Judge,
-    Predictions,
-    by_site,
-    compare_pairs,
-)
 from simulations.study.cells import Cell, arms, fingerprint, plan
-from simulations.study.cost import RouteCost, measure_route, warm_up
+from simulations.study.cost import RouteCost
 from simulations.study.definition import POOLED, Study
+from simulations.study.findings import FEDERATION, ROUTES, Findings
+from simulations.study.judge import Judge, by_site
+from simulations.study.measure_cost import measure_route, warm_up
+from simulations.study.paired_tests import Comparison, compare_pairs
+from simulations.study.predictions import Predictions
+from simulations.study.results import ArmResult
 from simulations.study.schedule import failure, finished, run_cells
 from simulations.study.train_cell import PREDICTIONS_FILE, RESULT_FILE
 
@@ -34,32 +32,9 @@ STATE_FILE = "study.json"
 COST_FILE = "cost.json"
 CELLS_FOLDER = "cells"
 
-FEDERATION = "against pooled data"
-ROUTES = "between routes"
-
 _PACKAGES = ("fedderm", "flwr", "numpy", "onnxruntime", "scikit-learn", "scipy", "torch")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Findings:
-    """Everything that a report tells.
-
-    Attributes
-    ----------
-    about : data, fingerprint, versions and machine.
-    arms : in the order of the study file.
-    comparisons : of each arm with pooled data by the same route, and of the routes with each
-        other where the data lie alike.
-    costs : by route.
-    """
-
-    study: Study
-    about: Mapping[str, Any]
-    arms: Sequence[ArmResult]
-    comparisons: Sequence[Comparison]
-    costs: Mapping[str, RouteCost]
 
 
 def compare(data: Path, out: Path, study: Study, cache: Path, jobs: int) -> Findings:

@@ -21,45 +21,16 @@ from common.statistics.metrics import Evaluation, Metrics
 from server.run.folder import CONFIG_FILE
 from simulations.runtimes.experiment import with_splits
 from simulations.study.intervals import (
-    Interval,
-    Predictions,
+    Predicted,
     bootstrap,
     paired_difference,
     point_estimates,
 )
+from simulations.study.judgement import Gap, Judged, Judgement, Quality
 
 Floats = NDArray[np.float64]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How good a model is; intervals are 95 % over lesions, all in [0, 1].
-
-    Attributes
-    ----------
-    calibration_error, calibration_error_before : expected calibration error of the
-        probabilities, and of what they would be without calibration.
-    """
-
-    balanced_accuracy: float
-    balanced_accuracy_interval: Interval
-    macro_auc: float
-    macro_auc_interval: Interval
-    accuracy: float
-    calibration_error: float
-    calibration_error_before: float
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A model's metrics minus another's; intervals are 95 %, paired over lesions."""
-
-    balanced_accuracy: float
-    balanced_accuracy_interval: Interval
-    macro_auc: float
-    macro_auc_interval: Interval
 
 
 @dataclass(frozen=True)
@@ -78,12 +49,12 @@ class Answers:
     calibration: Floats
 
     @cached_property
-    def predictions(self) -> Predictions:
+    def predictions(self) -> Predicted:
         """Predicted classes (n,) and probabilities (n, n_classes)."""
         return self.labels, probabilities(self.scores, self.calibration)
 
     @property
-    def uncalibrated(self) -> Predictions:
+    def uncalibrated(self) -> Predicted:
         """The classes of the largest scores, and probabilities without calibration."""
         plain = uncalibrated(self.scores.shape[1])
         return self.scores.argmax(axis=1), probabilities(self.scores, plain)
@@ -152,26 +123,6 @@ class HeldOut:
             macro_auc=ours["macro_auc"] - theirs["macro_auc"],
             macro_auc_interval=intervals["macro_auc"],
         )
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One run's model on the test images; ``gap`` is to the first run, which has none."""
-
-    run: str
-    method: str
-    quality: Quality
-    gap: Gap | None
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """Several runs' models on the same test images."""
-
-    synthetic: bool
-    images: int
-    lesions: int
-    runs: list[Judged]
 
 
 def evaluate(
@@ -243,5 +194,5 @@ def _refuse_trained_on(test: Dataset, name: str, run: Path, config: RunConfig) -
         )
 
 
-def _calibration_error(labels: NDArray[np.int64], predictions: Predictions) -> float:
+def _calibration_error(labels: NDArray[np.int64], predictions: Predicted) -> float:
     return Metrics.compute(Evaluation.measure(labels, *predictions)).expected_calibration_error

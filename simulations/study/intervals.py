@@ -10,7 +10,7 @@ from simulations.study.measures import RocCurve, weighted_confusion
 
 FloatArray = NDArray[np.float64]
 Interval = tuple[float, float]
-Predictions = tuple[NDArray[np.integer], NDArray[np.floating]]
+Predicted = tuple[NDArray[np.integer], NDArray[np.floating]]
 """Predicted classes (n,) and probabilities (n, n_classes) of one model."""
 
 
@@ -80,8 +80,8 @@ def point_estimates(
 
 def paired_difference(
     labels: NDArray[np.integer],
-    first: Predictions,
-    second: Predictions,
+    first: Predicted,
+    second: Predicted,
     lesions: ArrayLike,
     *,
     seed: int,
@@ -149,7 +149,7 @@ def resample(
 
 
 def _metrics(
-    labels: NDArray[np.integer], predictions: Predictions, weights: FloatArray
+    labels: NDArray[np.integer], predictions: Predicted, weights: FloatArray
 ) -> dict[str, FloatArray]:
     """Return each metric (repeats,) under each row of weights (repeats, n)."""
     predicted, probabilities = predictions

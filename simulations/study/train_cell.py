@@ -30,9 +30,9 @@ from common.wire.messages import unpack_values
 from server.run.folder import METRICS_FILE, MODEL_FILE
 from simulations.data.partition import check_sites, write_sites
 from simulations.runtimes.experiment import rounds, simulate
-from simulations.study.analysis import Predictions
 from simulations.study.cells import Arm, Cell, cut
 from simulations.study.definition import Study
+from simulations.study.predictions import Predictions
 
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"

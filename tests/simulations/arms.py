@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 
 from common.data.dataset import DIAGNOSES
-from simulations.study.analysis import ArmResult, Judge, Predictions
 from simulations.study.cells import Arm
+from simulations.study.judge import Judge
+from simulations.study.predictions import Predictions
+from simulations.study.results import ArmResult
 
 N_CLASSES = len(DIAGNOSES)
 

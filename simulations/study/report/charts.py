@@ -9,9 +9,9 @@ from statistics import fmean
 from typing import Any
 
 from common.data.dataset import DIAGNOSES
-from simulations.study.analysis import FALSE_POSITIVE_RATES, ArmResult
-from simulations.study.comparison import Findings
-from simulations.study.cost import arm_cost
+from common.formats import estimate
+from simulations.study.findings import Findings
+from simulations.study.results import FALSE_POSITIVE_RATES, ArmResult
 
 _INK, _GRID = "#00000a", "#00000b"
 SERIES = 6
@@ -45,13 +45,8 @@ def draw(findings: Findings) -> list[Chart]:
         return [chart for chart in (make(findings) for make in charts) if chart is not None]
 
 
-def full(findings: Findings) -> list[ArmResult]:
-    """Return the arms with a model on all lesions."""
-    return [r for r in findings.arms if r.resampled and r.arm.scale == 1]
-
-
 def _accuracy(findings: Findings) -> Chart | None:
-    arms = full(findings)
+    arms = findings.full
     figure, axes = _figure(0.26 * len(arms) + 0.9)
     for y, result in enumerate(reversed(arms)):
         value = result.metrics["balanced_accuracy"]
@@ -152,7 +147,7 @@ def _reliability(findings: Findings) -> Chart | None:
 
 
 def _cost(findings: Findings) -> Chart | None:
-    costs = ((r, arm_cost(r, findings.costs)) for r in full(findings))
+    costs = ((r, findings.cost(r)) for r in findings.full)
     known = [(r, cost.computing) for r, cost in costs if cost is not None]
     if not known:
         return None
@@ -212,7 +207,7 @@ def _forest(findings: Findings) -> Chart | None:
 
 def _focus(findings: Findings) -> list[ArmResult]:
     """Return the arms with sites or data in one place, of whom not each site is alone."""
-    return [r for r in full(findings) if not r.arm.site]
+    return [r for r in findings.full if not r.arm.site]
 
 
 def _grouped(
@@ -224,12 +219,12 @@ def _grouped(
 
 def _interval(result: ArmResult) -> str:
     value = result.metrics["balanced_accuracy"]
-    return f"{value.mean:.3f} ({value.low:.3f} to {value.high:.3f})"
+    return estimate(value.mean, (value.low, value.high))
 
 
 def _at(result: ArmResult, site: str) -> str:
-    value, low, high = result.sites[site].metrics["balanced_accuracy"]
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+    value, *bounds = result.sites[site].metrics["balanced_accuracy"]
+    return estimate(value, bounds)
 
 
 def _colour(findings: Findings, result: ArmResult) -> str:

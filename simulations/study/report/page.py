@@ -12,13 +12,13 @@ from typing import Any
 from common.data.dataset import DIAGNOSES
 from common.files import write_atomically
 from simulations.cli.json_output import command
-from simulations.cli.summary import SYNTHETIC_NOTE
 from simulations.study.advice import Advice, advise
-from simulations.study.analysis import FALSE_POSITIVE_RATES, ArmResult, SiteQuality
-from simulations.study.comparison import Findings
-from simulations.study.cost import arm_cost
-from simulations.study.report.charts import draw, full
-from simulations.study.report.tables import TIDY, Table, tables, tidy
+from simulations.study.findings import Findings
+from simulations.study.report.charts import draw
+from simulations.study.report.tables import Table, tables
+from simulations.study.report.tidy import COLUMNS, tidy
+from simulations.study.results import FALSE_POSITIVE_RATES, ArmResult, SiteQuality
+from simulations.synthetic_note import SYNTHETIC_NOTE
 
 HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 JSON_FILE, CSV_FILE = "report.json", "report.csv"
@@ -60,7 +60,7 @@ def _html(
         unfinished=_unfinished(findings),
         advices=advices,
         charts=draw(findings),
-        confusions=[(r.arm.name, r.counts.confusion.tolist()) for r in full(findings)],
+        confusions=[(r.arm.name, r.counts.confusion.tolist()) for r in findings.full],
         diagnoses=DIAGNOSES,
         tables=found,
     )
@@ -113,7 +113,7 @@ def _arm(result: ArmResult, findings: Findings) -> dict[str, Any]:
     }
     if not result.resampled:
         return told
-    counts, cost = result.counts, arm_cost(result, findings.costs)
+    counts, cost = result.counts, findings.cost(result)
     return {
         **told,
         "metrics": {name: asdict(value) for name, value in result.metrics.items()},
@@ -146,7 +146,7 @@ def _site(quality: SiteQuality) -> dict[str, Any]:
 def _csv(findings: Findings) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(TIDY)
+    writer.writerow(COLUMNS)
     writer.writerows(_plain(list(tidy(findings))))
     return out.getvalue()
 

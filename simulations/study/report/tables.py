@@ -1,23 +1,18 @@
-"""The tables of a study: for people, and every number in one tidy list."""
+"""The tables of a study, for people."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from common.data.dataset import DIAGNOSES
+from common.formats import between, estimate, markdown_table, rounded
 from common.text import printable
-from server.run.card import markdown_table
-from simulations.study.analysis import ArmResult, Comparison, Ints, points
-from simulations.study.comparison import FEDERATION, ROUTES, Findings
-from simulations.study.cost import ArmCost, arm_cost
+from simulations.study.cost import ArmCost
+from simulations.study.findings import FEDERATION, ROUTES, Findings
 from simulations.study.measures import PER_CLASS, SCALARS
-from simulations.study.report.charts import full
+from simulations.study.paired_tests import Comparison, points
+from simulations.study.results import ArmResult
 
 Row = Sequence[str]
-
-TIDY = ("kind", "name", "metric", "statistic", "value")
-"""Columns of the list of every number."""
 
 
 @dataclass(frozen=True)
@@ -52,54 +47,11 @@ def tables(findings: Findings) -> list[Table]:
     return [table for table in found if table.rows]
 
 
-def tidy(findings: Findings) -> Iterator[tuple[str, str, str, str, Any]]:
-    """Yield every number once, in the columns ``TIDY``."""
-    for result in findings.arms:
-        name = result.arm.name
-        for metric, value in result.metrics.items():
-            for statistic in ("mean", "sd", "low", "high"):
-                yield "arm", name, metric, statistic, getattr(value, statistic)
-            for fold, single in zip(result.resampled, value.folds, strict=True):
-                yield "arm", name, metric, f"fold {fold}", single
-        if result.resampled:
-            yield from _confusion("confusion", name, result.counts.confusion)
-        for site, quality in result.sites.items():
-            place = f"{name} at {site}"
-            yield "site", place, "test images", "", quality.images
-            yield "site", place, "test lesions", "", quality.lesions
-            for metric, bounded in quality.metrics.items():
-                for statistic, number in bounded._asdict().items():
-                    yield "site", place, metric, statistic, number
-            yield from _confusion("site confusion", place, quality.confusion)
-        cost = arm_cost(result, findings.costs)
-        for metric, number in ({} if cost is None else asdict(cost)).items():
-            yield "cost", name, metric, "mean over folds", number
-    for comparison in findings.comparisons:
-        name = f"{comparison.first} minus {comparison.second}"
-        for metric, number in asdict(comparison).items():
-            if isinstance(number, tuple):
-                for bound, end in zip(number, ("low", "high"), strict=True):
-                    yield "difference", name, metric, end, bound
-            elif isinstance(number, float | int):
-                yield "difference", name, metric, "", number
-    for route, measured in findings.costs.items():
-        for metric, number in asdict(measured).items():
-            pairs = number.items() if isinstance(number, dict) else [("", number)]
-            for statistic, single in pairs:
-                yield "route", route, metric, str(statistic), single
-
-
-def _confusion(kind: str, name: str, counts: Ints) -> Iterator[tuple[str, str, str, str, Any]]:
-    for true, row in zip(DIAGNOSES, counts.tolist(), strict=True):
-        for called, count in zip(DIAGNOSES, row, strict=True):
-            yield kind, name, f"{true} called {called}", "images", count
-
-
 def _quality(findings: Findings) -> Table:
     return Table(
         "Quality",
         ("arm", *SCALARS.values()),
-        [(r.arm.name, *(_estimate(r, metric) for metric in SCALARS)) for r in full(findings)],
+        [(r.arm.name, *(_estimate(r, metric) for metric in SCALARS)) for r in findings.full],
         "Mean over folds, in brackets the 95 % interval of a bootstrap over lesions, within class "
         "and fold; the calibration error of a resample is larger on average than that of the data. "
         "Brier scores are sums over the classes, in [0, 2].",
@@ -111,8 +63,8 @@ def _spread_over_folds(findings: Findings) -> Table:
         "Standard deviation over folds",
         ("arm", "folds", *SCALARS.values()),
         [
-            (r.arm.name, str(len(r.resampled)), *(_number(r.metrics[m].sd) for m in SCALARS))
-            for r in full(findings)
+            (r.arm.name, str(len(r.resampled)), *(rounded(r.metrics[m].sd) for m in SCALARS))
+            for r in findings.full
         ],
     )
 
@@ -121,7 +73,7 @@ def _per_class(findings: Findings) -> Iterator[Table]:
     for metric, title in PER_CLASS.items():
         rows = [
             (r.arm.name, *(_estimate(r, f"{metric}/{dx}") for dx in DIAGNOSES))
-            for r in full(findings)
+            for r in findings.full
         ]
         yield Table(f"{title} by diagnosis", ("arm", *DIAGNOSES), rows)
 
@@ -151,22 +103,21 @@ def _differences(findings: Findings, family: str, title: str) -> Table:
 
 
 def _difference(c: Comparison) -> Row:
-    inner = f"{c.inner[0]:+.3f} to {c.inner[1]:+.3f}"
     return (
         c.first,
         c.second,
-        _signed(c.difference, c.interval),
-        inner,
+        estimate(c.difference, c.interval, "+.3f"),
+        between(c.inner, "+.3f"),
         f"{c.p:.4f}",
         f"{c.p_adjusted:.4f}",
         f"{c.p_equivalent_adjusted:.4f}",
-        _signed(c.auc, c.auc_interval),
+        estimate(c.auc, c.auc_interval, "+.3f"),
         c.verdict,
     )
 
 
 def _sites(findings: Findings) -> Iterator[Table]:
-    arms = [r for r in full(findings) if r.sites]
+    arms = [r for r in findings.full if r.sites]
     sites = {site: quality for r in arms for site, quality in r.sites.items()}
     for metric in ("balanced_accuracy", "macro_auc", "accuracy"):
         yield Table(
@@ -181,14 +132,14 @@ def _sites(findings: Findings) -> Iterator[Table]:
 def _site(result: ArmResult, site: str, metric: str) -> str:
     if site not in result.sites:
         return "-"
-    value, low, high = map(_number, result.sites[site].metrics[metric])
-    return f"{value} ({low} to {high})"
+    value, *bounds = result.sites[site].metrics[metric]
+    return estimate(value, bounds)
 
 
 def _arm_costs(findings: Findings) -> Table:
     rows, cores = [], set()
-    for result in full(findings):
-        cost, cell = arm_cost(result, findings.costs), next(iter(result.cells.values()))
+    for result in findings.full:
+        cost, cell = findings.cost(result), next(iter(result.cells.values()))
         told = ["-"] * 8 if cost is None else _told(cost)
         rows.append((result.arm.name, str(cell["sites"]), *told))
         cores |= {cell["cores"] for cell in result.cells.values()}
@@ -303,12 +254,4 @@ def _by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _estimate(result: ArmResult, metric: str) -> str:
     value = result.metrics[metric]
-    return f"{_number(value.mean)} ({_number(value.low)} to {_number(value.high)})"
-
-
-def _signed(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:+.3f} ({interval[0]:+.3f} to {interval[1]:+.3f})"
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+    return estimate(value.mean, (value.low, value.high))

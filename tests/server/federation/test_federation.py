@@ -17,12 +17,12 @@ import server.app
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES, METADATA_FILE
 from common.errors import QuorumError
+from common.formats import markdown
 from common.models.linear import LinearModel
 from common.statistics.sums import Sums
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
 from server.federation.federation import Federation
 from server.federation.question import LossPolicy, Question
-from server.run.card import markdown
 from server.run.folder import MODEL_FILE, RunFolder
 from simulations.runtimes.experiment import rounds, simulate
 from simulations.runtimes.in_process import RUN_ID, SERVER_NODE_ID, InProcessGrid

@@ -10,7 +10,7 @@ import client.methods.private
 from server.run.folder import CONFIG_FILE
 from simulations.audit.audit import HEAD_STAND_IN, STAND_IN
 from simulations.audit.audited_run import open_run
-from simulations.cli.summary import SYNTHETIC_NOTE
+from simulations.synthetic_note import SYNTHETIC_NOTE
 from tests.commands import IID, Type, is_one_error
 
 PRIVATE = ("method=private", "epsilon=2", "steps=6", "projection=64")

@@ -17,8 +17,8 @@ from common.features.extract import extract
 from common.models.linear import LinearModel
 from common.text import printable
 from server.run.folder import MODEL_FILE
-from simulations.cli.summary import SYNTHETIC_NOTE
 from simulations.runtimes.experiment import rounds, with_splits
+from simulations.synthetic_note import SYNTHETIC_NOTE
 from tests.commands import IID, is_one_error, metrics_of
 
 HEAVY = {"flwr", "matplotlib", "onnxruntime", "sklearn", "timm", "torch", "torchvision"}

@@ -3,10 +3,11 @@
 import pytest
 
 from simulations.study.advice import advise
-from simulations.study.analysis import ArmResult, compare_pairs
-from simulations.study.comparison import FEDERATION, ROUTES, Findings
 from simulations.study.cost import RouteCost
 from simulations.study.definition import Study
+from simulations.study.findings import FEDERATION, ROUTES, Findings
+from simulations.study.paired_tests import compare_pairs
+from simulations.study.results import ArmResult
 from tests.simulations.arms import make_arm
 
 STUDY = {

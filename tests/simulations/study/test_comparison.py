@@ -17,10 +17,10 @@ import pytest
 from sklearn import metrics
 
 from common.data.dataset import DIAGNOSES, Dataset
-from simulations.cli.summary import SYNTHETIC_NOTE
 from simulations.study.cells import arms, cut, plan
 from simulations.study.definition import Study
 from simulations.study.schedule import FAILURE_FILE, failure
+from simulations.synthetic_note import SYNTHETIC_NOTE
 from tests.commands import is_one_error
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from simulations.study.analysis import ArmResult, Predictions, compare_pairs, holm
+from simulations.study.paired_tests import compare_pairs, holm
+from simulations.study.predictions import Predictions
+from simulations.study.results import ArmResult
 from tests.simulations.arms import make_arm
 
 

@@ -1,0 +1,51 @@
+"""Everything that a study found, for reports and advice to read.
+
+Like the values it is made of, it needs neither Flower nor PyTorch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simulations.study.cost import ArmCost, RouteCost, arm_cost
+from simulations.study.definition import POOLED, Study
+from simulations.study.paired_tests import Comparison
+from simulations.study.results import ArmResult
+
+FEDERATION = "against pooled data"
+ROUTES = "between routes"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that a report tells.
+
+    Attributes
+    ----------
+    about : data, fingerprint, versions and machine.
+    arms : in the order of the study file.
+    comparisons : of each arm with pooled data by the same route, and of the routes with each
+        other where the data lie alike.
+    costs : by route.
+    """
+
+    study: Study
+    about: Mapping[str, Any]
+    arms: Sequence[ArmResult]
+    comparisons: Sequence[Comparison]
+    costs: Mapping[str, RouteCost]
+
+    @property
+    def full(self) -> list[ArmResult]:
+        """The arms with a model on all lesions."""
+        return [r for r in self.arms if r.resampled and r.arm.scale == 1]
+
+    @property
+    def pooled(self) -> list[ArmResult]:
+        """The arms with a model on pooled data, of every scale."""
+        spreads = self.study.spreads
+        return [r for r in self.arms if r.resampled and spreads[r.arm.spread].scheme == POOLED]
+
+    def cost(self, result: ArmResult) -> ArmCost | None:
+        """Return the cost of an arm; None where nothing was measured."""
+        return arm_cost(result, self.costs)

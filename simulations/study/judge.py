@@ -1,0 +1,62 @@
+"""Judging predictions: every metric as it is, and under resamples that all arms share.
+
+All arms see the same resamples, so that differences between two are paired.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.statistics.confusion import confusion_matrix
+from simulations.study.intervals import interval, resample
+from simulations.study.measures import measure
+from simulations.study.predictions import Predictions
+from simulations.study.results import Bounded, SiteQuality
+
+Floats = NDArray[np.float64]
+
+
+class Judge:
+    """Resamples that all arms share.
+
+    Parameters
+    ----------
+    seed, repeats : of the resamples.
+    """
+
+    def __init__(self, seed: int, repeats: int) -> None:
+        self._seed, self._repeats = seed, repeats
+        self._weights: dict[int, Floats] = {}
+
+    def measure(self, fold: int, found: Predictions) -> dict[str, Floats]:
+        """Return each metric (1 + repeats,) of a fold: as it is, then of every resample."""
+        if fold not in self._weights:
+            self._weights[fold] = self._resampled(found, [self._seed, 4, fold])
+        return measure(found.label, found.predicted, found.probabilities, self._weights[fold])
+
+    def site(self, found: Predictions) -> SiteQuality:
+        """Judge what was said of the images of one source."""
+        weights = np.ones((1, len(found.label)))
+        if len(np.unique(found.label)) > 1:
+            weights = self._resampled(found, [self._seed, 5])
+        values = measure(found.label, found.predicted, found.probabilities, weights)
+        metrics = {
+            name: Bounded(float(v[0]), *(interval(v[1:]) if len(v) > 1 else (np.nan, np.nan)))
+            for name, v in values.items()
+        }
+        confusion = confusion_matrix(found.label, found.predicted, found.probabilities.shape[1])
+        lesions = len(np.unique(found.lesion))
+        return SiteQuality(len(found.label), lesions, metrics, confusion)
+
+    def _resampled(self, found: Predictions, seed: list[int]) -> Floats:
+        """Return weights (1 + repeats, n): the images as they are, then of every resample."""
+        drawn = resample(found.label, found.lesion, seed=seed, repeats=self._repeats)
+        return np.vstack([np.ones(len(found.label)), drawn])
+
+
+def by_site(judge: Judge, found: Predictions) -> Iterator[tuple[str, SiteQuality]]:
+    """Judge an arm on the test images of each source, where the table names sources."""
+    for source in np.unique(found.source):
+        if source:
+            yield str(source), judge.site(found.select(found.source == source))

@@ -1,0 +1,84 @@
+"""Measuring what a route costs outside training, on this machine."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from common.config.run import RunConfig
+from common.data.dataset import Dataset
+from common.features.extract import content_keys, extract
+from common.features.pretrained import weights_file
+from common.models.file import Model, load_model
+from simulations.study.cost import BATCHES, RouteCost
+
+_SAMPLE = 48
+"""Images that the time for features is measured on."""
+
+_REPEATS = {1: 20, 32: 3}
+_WARM_UP = 2
+
+
+def warm_up(dataset: Dataset, config: RunConfig) -> None:
+    """Compute what the runs of a route keep of the images, so that cells only read it."""
+    _features(dataset, config, config.cache.expanduser())
+
+
+def measure_route(dataset: Dataset, config: RunConfig, model_file: Path) -> RouteCost:
+    """Measure a route; the machine should do nothing else meanwhile.
+
+    Parameters
+    ----------
+    dataset : whose first images are taken.
+    model_file : of one of its runs.
+    """
+    sample = dataset.select(np.arange(min(_SAMPLE, len(dataset))))
+    model = load_model(model_file, config.weights)
+    return RouteCost(
+        _feature_seconds(sample, config),
+        {batch: _latency(model, sample, batch) for batch in BATCHES},
+        model_file.stat().st_size,
+        weights_file(config.backbone, config.weights).stat().st_size,
+    )
+
+
+def _features(dataset: Dataset, config: RunConfig, cache: Path) -> None:
+    if config.method == "finetune":
+        from common.networks.activations import activations
+        from common.networks.network import ALL, shared_network
+
+        network = shared_network(config.backbone, config.weights)
+        frozen = [stage for stage in config.stages if stage != ALL]
+        if frozen:
+            activations(network, frozen, dataset, content_keys(dataset), config.feature_spec, cache)
+    elif config.method != "private_finetune":  # whose cells compute their own
+        extract(dataset, config.feature_spec, cache, progress=True)
+
+
+def _feature_seconds(sample: Dataset, config: RunConfig) -> float:
+    """Return seconds an image, without what is done once for a network."""
+    with tempfile.TemporaryDirectory() as folder:
+        networks = config.cache.expanduser().resolve() / "networks"
+        if networks.exists():  # exported before
+            (Path(folder) / networks.name).symlink_to(networks)
+        _features(sample.select(np.arange(1)), config, Path(folder))
+        others = sample.select(np.arange(1, len(sample)))
+        return _seconds(lambda: _features(others, config, Path(folder))) / len(others)
+
+
+def _latency(model: Model, sample: Dataset, batch: int) -> float:
+    images = [sample.read(image.image_id) for image in sample.images[:batch]]
+    # A set of fewer images than a batch is taken again.
+    files = {str(number): images[number % len(images)] for number in range(batch)}
+    for _ in range(_WARM_UP):
+        model.predict(files)
+    return median(_seconds(lambda: model.predict(files)) for _ in range(_REPEATS[batch]))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

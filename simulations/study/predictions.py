@@ -1,0 +1,68 @@
+"""What a cell said of its test images, and how it is kept."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.verified import read_verified, write_verified
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a cell said of its fold's test images; arrays of n rows.
+
+    Attributes
+    ----------
+    image, lesion, source : names.
+    label, predicted : classes.
+    probabilities : (n, n_classes).
+    """
+
+    image: NDArray[np.str_]
+    lesion: NDArray[np.str_]
+    source: NDArray[np.str_]
+    label: Ints
+    predicted: Ints
+    probabilities: Floats
+
+    def save(self, file: Path) -> None:
+        """Write them.
+
+        Raises
+        ------
+        DataError
+            If they cannot be written.
+        """
+        content = io.BytesIO()
+        np.savez(content, **vars(self))
+        write_verified(file, content.getvalue())
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read what a cell kept.
+
+        Raises
+        ------
+        DamagedError
+            If it is not what was written.
+        """
+        with np.load(io.BytesIO(read_verified(file)), allow_pickle=False) as arrays:
+            return cls(**arrays)
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of all folds."""
+        names = vars(parts[0])
+        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
+
+    def select(self, rows: NDArray[np.bool_]) -> Self:
+        """Return some of the rows."""
+        return type(self)(**{name: array[rows] for name, array in vars(self).items()})

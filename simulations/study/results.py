@@ -1,0 +1,130 @@
+"""What an arm of a study reached: plain values that a report reads.
+
+A metric of an arm is the mean of its folds'. Its interval resamples lesions within class and fold,
+and takes the mean of the folds again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.data.dataset import DIAGNOSES
+from common.statistics.metrics import Evaluation
+from simulations.study.cells import Arm
+from simulations.study.intervals import interval
+from simulations.study.predictions import Predictions
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)
+"""At which the mean ROC curve is given."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric of an arm: mean and standard deviation over folds, 95 % interval, each fold's."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    folds: tuple[float, ...]
+
+
+class Bounded(NamedTuple):
+    """A value with its 95 % interval, which is nan where nothing can be resampled."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SiteQuality:
+    """How an arm does on the test images of one source, all folds together.
+
+    Attributes
+    ----------
+    metrics : by name; means are over the diagnoses that the source has.
+    confusion : number of images by [true, predicted] class.
+    """
+
+    images: int
+    lesions: int
+    metrics: Mapping[str, Bounded]
+    confusion: Ints
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """An arm with the folds that it finished.
+
+    Attributes
+    ----------
+    cells : by fold, what the cell kept of itself (``result.json``).
+    predictions : by fold.
+    resampled : by fold, each metric (1 + repeats,).
+    failures : reasons by fold.
+    missing : folds that were not trained yet.
+    """
+
+    arm: Arm
+    cells: Mapping[int, Mapping[str, Any]]
+    predictions: Mapping[int, Predictions]
+    resampled: Mapping[int, Mapping[str, Floats]]
+    sites: Mapping[str, SiteQuality]
+    failures: Mapping[int, str]
+    missing: Sequence[int]
+
+    @cached_property
+    def metrics(self) -> dict[str, Estimate]:
+        """Every metric by name; none without a finished fold."""
+        names = next(iter(self.resampled.values()), {})
+        return {name: self._estimate(name) for name in names}
+
+    def mean(self, metric: str, folds: Sequence[int]) -> Floats:
+        """Return a metric's mean over some folds, (1 + repeats,)."""
+        values = np.stack([self.resampled[fold][metric] for fold in folds])
+        known = values[~np.isnan(values[:, 0])]
+        return np.asarray(known.mean(axis=0) if len(known) else values[0])
+
+    @cached_property
+    def together(self) -> Predictions:
+        """The predictions of all folds."""
+        return Predictions.join(list(self.predictions.values()))
+
+    @cached_property
+    def counts(self) -> Evaluation:
+        """Confusion and reliability of all folds together."""
+        found = self.together
+        return Evaluation.measure(found.label, found.predicted, found.probabilities)
+
+    def roc(self) -> dict[str, Floats]:
+        """Return the mean ROC curve of each class: sensitivity at ``FALSE_POSITIVE_RATES``."""
+        from sklearn.metrics import roc_curve
+
+        curves: dict[str, Floats] = {}
+        for c, dx in enumerate(DIAGNOSES):
+            rows = []
+            for found in self.predictions.values():
+                positive = found.label == c
+                if 0 < positive.sum() < len(positive):
+                    false, true, _ = roc_curve(positive, found.probabilities[:, c])
+                    rows.append(np.interp(FALSE_POSITIVE_RATES, false, true))
+            if rows:
+                curves[dx] = np.mean(rows, axis=0)
+                curves[dx][0] = 0.0
+        return curves
+
+    def _estimate(self, name: str) -> Estimate:
+        folds = list(self.resampled)
+        mean, *resamples = self.mean(name, folds)
+        single = [float(self.resampled[fold][name][0]) for fold in folds]
+        known = [value for value in single if not np.isnan(value)]
+        sd = float(np.std(known, ddof=1)) if len(known) > 1 else float("nan")
+        return Estimate(float(mean), sd, *interval(np.array(resamples)), tuple(single))
