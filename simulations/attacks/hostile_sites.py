@@ -178,12 +178,12 @@ def hostile_app(attack: Attack, hostile: Collection[int], seed: int) -> ClientAp
         if not lies or "refused" in values:
             return reply
         assert attack.change is not None
-        told = unpack_arrays(reply.content)
+        true = unpack_arrays(reply.content)
         rng = np.random.default_rng([seed, int(str(asked["round"])), number])
-        tensors = {n: np.asarray(a, float) for n, a in told.items() if n not in ("weight", "loss")}
+        tensors = {n: np.asarray(a, float) for n, a in true.items() if n not in ("weight", "loss")}
         with np.errstate(all="ignore"):
             false = attack.change(tensors, rng)
-        arrays = {name: np.asarray(false.get(name, a), a.dtype) for name, a in told.items()}
+        arrays = {name: np.asarray(false.get(name, a), a.dtype) for name, a in true.items()}
         return Message(bind(pack(arrays, values), question), reply_to=message)
 
     return app

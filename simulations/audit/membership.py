@@ -25,7 +25,7 @@ Fit = Callable[[Bools], Floats]
 
 SHADOWS = 32
 RATES = (0.001, 0.01)
-"""False-positive rates at which the true-positive rate is told."""
+"""False-positive rates at which the true-positive rate is given."""
 
 _REPEATS = 200
 _LEAST_VARIANCE = 1e-12

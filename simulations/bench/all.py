@@ -6,9 +6,10 @@ from pathlib import Path
 from common.data.dataset import Dataset
 from simulations.bench.features import bench_features
 from simulations.bench.finetune import bench_finetune
+from simulations.bench.measurement import Measurement
 from simulations.bench.message import bench_message
 from simulations.bench.private import bench_private
-from simulations.bench.runtime import Measurement, bench_runtime
+from simulations.bench.runtime import bench_runtime
 from simulations.bench.secure import bench_secure
 from simulations.bench.svm import bench_svm
 

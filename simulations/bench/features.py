@@ -1,10 +1,9 @@
 """How fast frozen features are computed, next to plain PyTorch on the same images."""
 
 import tempfile
-import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from common.features.backbone import (
 )
 from common.features.extract import FeatureSpec
 from common.features.inference_engine import Engine, one_thread_per_core, onnx_engine
+from simulations.bench.measurement import timed
 
 BATCH = 32
 """Views a batch in PyTorch; the two take turns after each."""
@@ -62,22 +62,11 @@ def bench_features(dataset: Dataset, images: int) -> FeatureBench:
         runs = (lambda views: np.stack(list(pool.map(engine, views)))), eager
         for run in runs:  # not timed: the first run allocates
             run(batches[0])
-        timed = [[_timed(run, views) for run in runs] for views in batches]
-    seconds = np.array([[each.seconds for each in pair] for pair in timed]).min(axis=0)
-    differences = [_relative_difference(ours.output, theirs.output) for ours, theirs in timed]
+        turns = [[timed(partial(run, views)) for run in runs] for views in batches]
+    seconds = np.array([[each for _, each in pair] for pair in turns]).min(axis=0)
+    differences = [_relative_difference(ours, theirs) for (ours, _), (theirs, _) in turns]
     engine_rate, eager_rate = (BATCH / seconds).tolist()
     return FeatureBench(engine_rate, eager_rate, max(differences))
-
-
-class _Timed(NamedTuple):
-    seconds: float
-    output: NDArray[np.float32]
-
-
-def _timed(run: Engine, views: NDArray[np.float32]) -> _Timed:
-    start = time.perf_counter()
-    output = run(views)
-    return _Timed(time.perf_counter() - start, output)
 
 
 def _views(dataset: Dataset, start: int, spec: FeatureSpec) -> NDArray[np.float32]:

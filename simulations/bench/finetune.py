@@ -12,7 +12,7 @@ import numpy as np
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from server.run.progress import TRAINING_FILE
-from simulations.bench.runtime import Measurement
+from simulations.bench.measurement import Measurement
 from simulations.runtimes.experiment import POOLED, make_sites, simulate, with_splits
 
 _IMAGES = 1500
@@ -46,23 +46,14 @@ def bench_finetune(data: Path) -> list[Measurement]:
     spread: _Scheme = "natural" if dataset.sources.any() else "dirichlet"
     schemes: tuple[_Scheme, ...] = (POOLED, spread)
     pooled, federated = _fastest(dataset, config, schemes)
+    over_all = f"over one of '{everything}'"
+    sites = f"{spread} sites over one site, stage '{everything}'"
     return [
+        Measurement(f"round of stage '{head}' {over_all}", pooled[head] / pooled[everything], ""),
         Measurement(
-            f"round of stage '{head}' over one of '{everything}'",
-            pooled[head] / pooled[everything],
-            "",
+            f"round of stage '{blocks}' {over_all}", pooled[blocks] / pooled[everything], ""
         ),
-        Measurement(
-            f"round of stage '{blocks}' over one of '{everything}'",
-            pooled[blocks] / pooled[everything],
-            "",
-        ),
-        Measurement(
-            f"{spread} sites over one site, stage '{everything}'",
-            federated[everything] / pooled[everything],
-            "",
-            "at most 1.1",
-        ),
+        Measurement(sites, federated[everything] / pooled[everything], "", "at most 1.1"),
     ]
 
 

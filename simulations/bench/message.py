@@ -19,7 +19,7 @@ from common.errors import FedDermError
 from common.site_folder import FILE
 from common.svm.feature_map import FeatureMap
 from common.wire.messages import Arrays, Value, pack, unpack_arrays, unpack_values
-from simulations.bench.runtime import Measurement
+from simulations.bench.measurement import Measurement
 from simulations.runtimes.in_process import InProcessGrid
 
 Settings = Mapping[str, str | int | float]

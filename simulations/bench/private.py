@@ -13,7 +13,7 @@ from common.data.dataset import DIAGNOSES
 from common.privacy.linear import Centre, Objective, Units, clipped_gradients
 from common.privacy.noise import noisy
 from common.svm.objective import with_intercept
-from simulations.bench.runtime import Measurement
+from simulations.bench.measurement import Measurement
 
 _RECORDS = 8000
 _REPEATS = 20

@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from common.errors import FedDermError
+from simulations.bench.measurement import Measurement, timed
 from simulations.runtimes.flower_run import flwr_run
 from simulations.runtimes.in_process import run_in_process
 
@@ -43,16 +43,6 @@ message-type = ""
 
 client_app = ClientApp()
 server_app = ServerApp()
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One figure of a benchmark and the bound, if any, that it is held to."""
-
-    what: str
-    value: float
-    unit: str
-    target: str = ""
 
 
 def bench_runtime(sites: int = 100, rounds: int = 10) -> list[Measurement]:
@@ -131,20 +121,18 @@ def _replies(grid: Grid, messages: list[Message]) -> Iterator[Message]:
 
 
 def _time_in_process(sites: int, rounds: int) -> float:
-    start = time.perf_counter()
-    _run_in_process(_run_config(sites, rounds, "train"))
-    return time.perf_counter() - start
+    return timed(lambda: _run_in_process(_run_config(sites, rounds, "train")))[1]
 
 
 def _time_flower(folder: Path, sites: int, rounds: int) -> float:
     app_dir = folder / "app"
     app_dir.mkdir()
     (app_dir / "pyproject.toml").write_text(PYPROJECT)
-    start = time.perf_counter()
-    run = flwr_run(app_dir, _run_config(sites, rounds, "train"), sites, folder / "home")
+    config = _run_config(sites, rounds, "train")
+    run, seconds = timed(lambda: flwr_run(app_dir, config, sites, folder / "home"))
     if run.returncode != 0:
         raise FedDermError(f"flwr run failed:\n{run.stdout}")
-    return time.perf_counter() - start
+    return seconds
 
 
 def _run_config(sites: int, rounds: int, message_type: str) -> UserConfig:

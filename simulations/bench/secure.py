@@ -2,11 +2,9 @@
 
 import itertools
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from flwr.app import RecordDict
@@ -21,7 +19,7 @@ from common.wire.fixed_point import Ring
 from common.wire.messages import Value, pack, size, unpack_arrays
 from common.wire.secure_sums import Asked, add_mask, question_digest, self_mask
 from simulations.bench.finetune import fewest_seconds
-from simulations.bench.runtime import Measurement
+from simulations.bench.measurement import Measurement, timed
 from simulations.runtimes.experiment import make_sites, with_splits
 
 _SITES = (10, 100)
@@ -30,7 +28,6 @@ _TIMED = 3
 """Sites whose masking is timed; the others do the same."""
 
 _RUN = "0a" * 8
-T = TypeVar("T")
 _IMAGES, _EPOCHS, _ROUNDS, _REPEATS = 1500, 0.35, 2, 3
 """As in the benchmark of fine-tuning: rounds of as many steps as HAM10000 has by default."""
 
@@ -59,14 +56,14 @@ def _sums(folder: Path, sites: int, length: int) -> Iterator[Measurement]:
         site.agree(keys)
     share = Weights(np.random.default_rng(0).standard_normal(length, dtype=np.float32))
     question = pack({}, {"question": "bench"})
-    masked, at_site = _timed(
+    masked, at_site = timed(
         lambda: [site.mask(Asked(_RUN, 1, names), share, question) for site in sessions[:_TIMED]]
     )
     values: dict[str, Value] = {"envelopes": masked[0].envelopes, "seal": masked[0].seal}
     secure = pack({"masked": masked[0].vector.view(np.int64)}, values)
     plain = pack(share.to_record(), {})
-    _, adding = _timed(lambda: _add_plain(plain, share, sites))
-    _, opening = _timed(lambda: _add_secure(secure, length, sites))
+    _, adding = timed(lambda: _add_plain(plain, share, sites))
+    _, opening = timed(lambda: _add_secure(secure, length, sites))
     what = f"sum of {length:,} values over {sites} sites"
     # Opening it sends a seed, and a part for each site.
     up = size(secure) + 16 * (sites + 1)
@@ -113,11 +110,6 @@ def _add_secure(content: RecordDict, length: int, sites: int) -> Ring:
         total += unpack_arrays(content)["masked"].view(np.uint64)
         add_mask(total, self_mask(bytes(16), bytes([number])), -1)
     return total
-
-
-def _timed(run: Callable[[], T]) -> tuple[T, float]:
-    start = time.perf_counter()
-    return run(), time.perf_counter() - start
 
 
 def _round_ratio(data: Path) -> Measurement:

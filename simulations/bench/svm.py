@@ -1,8 +1,6 @@
 """How long a federated SVM takes, next to scikit-learn on the same pooled records."""
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from sklearn.pipeline import make_pipeline
@@ -15,7 +13,7 @@ from common.data.dataset import DIAGNOSES
 from common.statistics.moments import Moments
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import balanced_weights
-from simulations.bench.runtime import Measurement
+from simulations.bench.measurement import Measurement, timed
 from simulations.runtimes.experiment import make_sites, simulate, with_splits
 
 _SITES = 10
@@ -33,16 +31,16 @@ def bench_svm(data: Path, c: float) -> list[Measurement]:
         config = RunConfig(c=(c,), out=Path(folder, "run"), sites=sites, min_active=1)
         records = Site(data, config).training_records()  # computes the features, not timed
         make_sites(with_splits(data, config), sites, "iid", _SITES, 1.0, config.seed)
-        federated = _seconds(lambda: simulate(config))
+        _, federated = timed(lambda: simulate(config))
     moments = Moments.measure(records.X, records.y, records.weight, len(DIAGNOSES))
     weights = balanced_weights(moments.class_weight)[records.y] * records.weight
     Z = FeatureMap.principal(moments, config.components).apply(records.X)
     svc = LinearSVC(C=c, dual=False)
     scaled = make_pipeline(StandardScaler(), svc)
-    whole = _seconds(
+    _, whole = timed(
         lambda: scaled.fit(records.X.astype(float), records.y, linearsvc__sample_weight=weights)
     )
-    reduced = _seconds(lambda: svc.fit(Z, records.y, sample_weight=weights))
+    _, reduced = timed(lambda: svc.fit(Z, records.y, sample_weight=weights))
     n, size = records.X.shape
     return [
         Measurement(f"federated SVM, {_SITES} sites, {n} views, whole run", federated, "s"),
@@ -51,9 +49,3 @@ def bench_svm(data: Path, c: float) -> list[Measurement]:
         Measurement("federated / LinearSVC on all features", federated / whole, "", "at most 1"),
         Measurement("federated / LinearSVC on components", federated / reduced, "", "at most 1"),
     ]
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start

@@ -49,16 +49,8 @@ def _quality(findings: Findings) -> Iterator[Advice]:
 
 def _data_scale(findings: Findings) -> Iterator[Advice]:
     """Say whether the SVM wins on little data and fine-tuning on much."""
-    routes = [_first(findings, "svm"), _first(findings, "finetune")]
-    leads: dict[float, tuple[float, bool]] = {}
-    for scale in findings.study.scales:
-        arms = {r.arm.route: r for r in findings.pooled if r.arm.scale == scale}
-        if all(route in arms for route in routes):
-            svm, tuned = (arms[str(route)] for route in routes)
-            gap = _between(findings, tuned, svm)
-            if gap is not None:
-                lead, _ = gap.seen_from(tuned.arm.name)
-                leads[scale] = lead, gap.different
+    svm, tuned = (_first(findings, method) for method in ("svm", "finetune"))
+    leads = _leads(findings, tuned, svm)
     if len(leads) < 2:
         return
     shares = [
@@ -76,11 +68,25 @@ def _data_scale(findings: Findings) -> Iterator[Advice]:
     }[little[0] < 0 and little[1], much[0] > 0 and much[1]]
     yield Advice(
         "Does the SVM win on little data and fine-tuning on much?",
-        f"{holds} {routes[1]} minus {routes[0]} in balanced accuracy, by share of the training "
+        f"{holds} {tuned} minus {svm} in balanced accuracy, by share of the training "
         f"lesions: {'; '.join(shares)}.",
         "The study's first SVM and its first fine-tuning on pooled data of each size; a side wins "
         "where the paired test, corrected by Holm, is below 5 %.",
     )
+
+
+def _leads(
+    findings: Findings, route: str | None, over: str | None
+) -> dict[float, tuple[float, bool]]:
+    """Return a route's lead over another on pooled data of each size, and whether it is shown."""
+    leads = {}
+    for scale in findings.study.scales:
+        arms = {r.arm.route: r for r in findings.pooled if r.arm.scale == scale}
+        if route in arms and over in arms:
+            gap = _between(findings, arms[route], arms[over])
+            if gap is not None:
+                leads[scale] = gap.seen_from(arms[route].arm.name)[0], gap.different
+    return leads
 
 
 def _compute(findings: Findings) -> Iterator[Advice]:

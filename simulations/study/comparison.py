@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from common.data.dataset import Dataset
 from common.errors import ConfigError, DataError
@@ -19,12 +19,12 @@ from server.run.folder import MODEL_FILE
 from simulations.study.cells import Cell, arms, fingerprint, plan
 from simulations.study.cost import RouteCost
 from simulations.study.definition import POOLED, Study
-from simulations.study.findings import FEDERATION, ROUTES, Findings
+from simulations.study.findings import FEDERATION, ROUTES, About, Findings
 from simulations.study.judge import Judge, by_site
 from simulations.study.measure_cost import measure_route, warm_up
 from simulations.study.paired_tests import Comparison, compare_pairs
 from simulations.study.predictions import Predictions
-from simulations.study.results import ArmResult
+from simulations.study.results import ArmResult, CellResult
 from simulations.study.schedule import failure, finished, run_cells
 from simulations.study.train_cell import PREDICTIONS_FILE, RESULT_FILE
 
@@ -82,7 +82,7 @@ def _compare(
     return Findings(study, about, results, _comparisons(study, results), costs)
 
 
-def _about(dataset: Dataset) -> dict[str, Any]:
+def _about(dataset: Dataset) -> About:
     return {
         "data": str(dataset.folder),
         "images": len(dataset),
@@ -94,7 +94,7 @@ def _about(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _begin(out: Path, study: Study, about: Mapping[str, Any]) -> None:
+def _begin(out: Path, study: Study, about: About) -> None:
     """Write what the study rests on, or check that the folder's cells rest on the same.
 
     Arms, routes, spreads and scales may be added; those that the folder knows are as they were.
@@ -104,18 +104,19 @@ def _begin(out: Path, study: Study, about: Mapping[str, Any]) -> None:
         **{f"route {name}": route for name, route in values.pop("routes").items()},
         **{f"spread {name}": spread for name, spread in values.pop("spreads").items()},
     }
-    asked = {**named, **values, **{key: about[key] for key in ("fingerprint", "versions")}}
-    held, file = asked, out / STATE_FILE
+    data_and_code = {"fingerprint": about["fingerprint"], "versions": about["versions"]}
+    rests_on = {**named, **values, **data_and_code}
+    held, file = rests_on, out / STATE_FILE
     if file.exists():
         try:
             held = named | json.loads(file.read_text(encoding="utf-8"))
-            changed = next((key for key in asked if held[key] != asked[key]), None)
+            changed = next((key for key in rests_on if held[key] != rests_on[key]), None)
         except (ValueError, LookupError, TypeError) as error:
             raise DataError(f"{file} cannot be read; name a new folder") from error
         if changed:
             raise ConfigError(
                 f"{out} holds a study whose {changed} is {held[changed]!r}, not "
-                f"{asked[changed]!r}; start it as it was or name a new folder"
+                f"{rests_on[changed]!r}; start it as it was or name a new folder"
             )
     else:
         make_folder(out, STATE_FILE)
@@ -135,13 +136,14 @@ def _results(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> It
         own = {cell.fold: folder for folder, cell in folders.items() if cell.arm == arm}
         done = {fold: folder for fold, folder in own.items() if finished(folder)}
         failures = {f: why for f, folder in own.items() if (why := failure(folder)) is not None}
-        found = {fold: Predictions.load(f / PREDICTIONS_FILE) for fold, f in done.items()}
+        predictions = {fold: Predictions.load(f / PREDICTIONS_FILE) for fold, f in done.items()}
+        joined = Predictions.join(list(predictions.values())) if predictions else None
         yield ArmResult(
             arm,
-            cells={fold: read_json(f / RESULT_FILE) for fold, f in done.items()},
-            predictions=found,
-            resampled={fold: judge.measure(fold, said) for fold, said in found.items()},
-            sites=dict(by_site(judge, Predictions.join(list(found.values())))) if found else {},
+            cells={fold: cast(CellResult, read_json(f / RESULT_FILE)) for fold, f in done.items()},
+            predictions=predictions,
+            resampled={fold: judge.measure(fold, said) for fold, said in predictions.items()},
+            sites=dict(by_site(judge, joined)) if joined else {},
             failures=failures,
             missing=[fold for fold in own if fold not in done and fold not in failures],
         )

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
-from simulations.study.results import ArmResult
+from simulations.study.results import ArmResult, CellResult
 
 BATCHES = (1, 32)
 """Sizes of the batches that the latency of a diagnosis is measured at."""
@@ -58,24 +57,25 @@ class ArmCost:
 
 def arm_cost(result: ArmResult, routes: Mapping[str, RouteCost]) -> ArmCost | None:
     """Return the cost of an arm; None where every fold was interrupted, or none is there."""
-    cells = [cell for cell in result.cells.values() if cell["seconds"]]
-    if not cells or result.arm.route not in routes:
+    # An interrupted run was not watched to its end.
+    watched = [(cell, cell["seconds"]) for cell in result.cells.values() if cell["seconds"]]
+    if not watched or result.arm.route not in routes:
         return None
     each = routes[result.arm.route].feature_seconds
 
-    def mean(value: Callable[[Mapping[str, Any]], float]) -> float:
-        return fmean(map(value, cells))
+    def mean(value: Callable[[CellResult, Mapping[str, float]], float]) -> float:
+        return fmean(value(cell, seconds) for cell, seconds in watched)
 
-    features = each * mean(lambda cell: cell["training"]["images"])
-    peaks = [cell["peak_memory"] for cell in cells if cell["peak_memory"]]
+    features = each * mean(lambda cell, _: cell["training"]["images"])
+    peaks = [cell["peak_memory"] for cell, _ in watched if cell["peak_memory"]]
     return ArmCost(
         features=features,
-        training=mean(lambda cell: cell["seconds"]["training"]),
-        waiting=mean(lambda cell: cell["seconds"]["waiting"]),
-        wall=mean(lambda cell: cell["seconds"]["wall"]),
-        computing=features + mean(lambda cell: cell["seconds"]["training"] * cell["sites"]),
+        training=mean(lambda _, seconds: seconds["training"]),
+        waiting=mean(lambda _, seconds: seconds["waiting"]),
+        wall=mean(lambda _, seconds: seconds["wall"]),
+        computing=features + mean(lambda cell, seconds: seconds["training"] * cell["sites"]),
         peak_memory=max(peaks, default=None),
-        rounds=mean(lambda cell: cell["rounds"]),
-        up=mean(lambda cell: cell["bytes_up"] / cell["rounds"] / cell["sites"]),
-        down=mean(lambda cell: cell["bytes_down"] / cell["rounds"] / cell["sites"]),
+        rounds=mean(lambda cell, _: cell["rounds"]),
+        up=mean(lambda cell, _: cell["bytes_up"] / cell["rounds"] / cell["sites"]),
+        down=mean(lambda cell, _: cell["bytes_down"] / cell["rounds"] / cell["sites"]),
     )

@@ -5,7 +5,7 @@ Like the values it is made of, it needs neither Flower nor PyTorch.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from simulations.study.cost import ArmCost, RouteCost, arm_cost
 from simulations.study.definition import POOLED, Study
@@ -14,6 +14,18 @@ from simulations.study.results import ArmResult
 
 FEDERATION = "against pooled data"
 ROUTES = "between routes"
+
+
+class About(TypedDict):
+    """What a study rests on; ``fingerprint`` is the SHA-256 of the data."""
+
+    data: str
+    images: int
+    lesions: int
+    synthetic: bool
+    fingerprint: str
+    versions: dict[str, str]
+    machine: str
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,7 @@ class Findings:
     """
 
     study: Study
-    about: Mapping[str, Any]
+    about: About
     arms: Sequence[ArmResult]
     comparisons: Sequence[Comparison]
     costs: Mapping[str, RouteCost]

@@ -1,8 +1,7 @@
 """What may be said of two arms: paired differences, tests of them, equivalence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,12 +96,12 @@ def compare_pairs(
     Statistics 6 (1979); Schuirmann, "A comparison of the two one-sided tests procedure", Journal
     of Pharmacokinetics and Biopharmaceutics 15 (1987).
     """
-    found = [c for pair in pairs if (c := _compare(family, *pair, margin, seed)) is not None]
-    adjusted = holm([c["p"] for c in found])
-    equivalent = holm([c["p_equivalent"] for c in found])
+    alone = [c for pair in pairs if (c := _compare(family, *pair, margin, seed)) is not None]
+    adjusted = holm([c.p for c in alone])
+    equivalent = holm([c.p_equivalent for c in alone])
     return [
-        Comparison(**c, p_adjusted=p, p_equivalent_adjusted=e)
-        for c, p, e in zip(found, adjusted, equivalent, strict=True)
+        replace(c, p_adjusted=p, p_equivalent_adjusted=e)
+        for c, p, e in zip(alone, adjusted, equivalent, strict=True)
     ]
 
 
@@ -118,8 +117,8 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def _compare(
     family: str, first: ArmResult, second: ArmResult, margin: float, seed: int
-) -> dict[str, Any] | None:
-    """Return a comparison without what depends on the others; None without a common fold."""
+) -> Comparison | None:
+    """Return a comparison as if it were the only one; None without a common fold."""
     folds = [fold for fold in first.resampled if fold in second.resampled]
     if not folds:
         return None
@@ -129,21 +128,25 @@ def _compare(
     auc, *aucs = first.mean("macro_auc", folds) - second.mean("macro_auc", folds)
     gaps = np.array(resamples)
     beyond = max((gaps <= -margin).sum(), (gaps >= margin).sum())
-    return {
-        "family": family,
-        "first": first.arm.name,
-        "second": second.arm.name,
-        "folds": len(folds),
-        "difference": float(gap),
-        "interval": interval(gaps),
-        "inner": interval(gaps, 1 - 2 * LEVEL),
-        "p": _sign_test(first, second, folds, seed),
-        # One more, as the observed one: no p-value of a resampling test is 0.
-        "p_equivalent": float((beyond + 1) / (len(gaps) + 1)),
-        "auc": float(auc),
-        "auc_interval": interval(np.array(aucs)),
-        "margin": margin,
-    }
+    p = _sign_test(first, second, folds, seed)
+    # One more, as the observed one: no p-value of a resampling test is 0.
+    p_equivalent = float((beyond + 1) / (len(gaps) + 1))
+    return Comparison(
+        family=family,
+        first=first.arm.name,
+        second=second.arm.name,
+        folds=len(folds),
+        difference=float(gap),
+        interval=interval(gaps),
+        inner=interval(gaps, 1 - 2 * LEVEL),
+        p=p,
+        p_adjusted=p,
+        p_equivalent=p_equivalent,
+        p_equivalent_adjusted=p_equivalent,
+        auc=float(auc),
+        auc_interval=interval(np.array(aucs)),
+        margin=margin,
+    )
 
 
 def _sign_test(first: ArmResult, second: ArmResult, folds: Sequence[int], seed: int) -> float:

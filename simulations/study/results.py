@@ -7,7 +7,7 @@ and takes the mean of the folds again.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,34 @@ Ints = NDArray[np.int64]
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)
 """At which the mean ROC curve is given."""
+
+
+class TrainingSize(TypedDict):
+    """How much a cell was trained on."""
+
+    images: int
+    lesions: int
+
+
+class CellResult(TypedDict):
+    """What a cell keeps of its training, as ``result.json``.
+
+    ``seconds`` is None where the run was interrupted, ``peak_memory`` also where the system does
+    not tell it; ``left_out`` and ``chosen`` are as the run wrote them.
+    """
+
+    training: TrainingSize
+    sites: int
+    cores: int
+    left_out: dict[str, str]
+    chosen: dict[str, float | None]
+    fit_rounds: int
+    rounds: int
+    bytes_up: int
+    bytes_down: int
+    seconds: dict[str, float] | None
+    peak_memory: int | None
+    model_bytes: int
 
 
 @dataclass(frozen=True)
@@ -74,7 +102,7 @@ class ArmResult:
     """
 
     arm: Arm
-    cells: Mapping[int, Mapping[str, Any]]
+    cells: Mapping[int, CellResult]
     predictions: Mapping[int, Predictions]
     resampled: Mapping[int, Mapping[str, Floats]]
     sites: Mapping[str, SiteQuality]

@@ -106,7 +106,7 @@ class _Clock:
 
     def __init__(self, folders: dict[Path, Cell], jobs: int) -> None:
         self._jobs = jobs
-        self._seconds: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
+        self._seconds: defaultdict[tuple[object, ...], list[float]] = defaultdict(list)
         for folder, cell in folders.items():
             if finished(folder):
                 seconds = read_json(folder / RESULT_FILE)["seconds"]
@@ -126,7 +126,7 @@ class _Clock:
         return (waiting + begun) / self._jobs
 
 
-def _kinds(cell: Cell) -> list[tuple[Any, ...]]:
+def _kinds(cell: Cell) -> list[tuple[object, ...]]:
     arm = cell.arm
     return [tuple(arm), (arm.route, arm.scale), (arm.route,), ()]
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flwr.app import Context, Message
@@ -33,6 +32,7 @@ from simulations.runtimes.experiment import rounds, simulate
 from simulations.study.cells import Arm, Cell, cut
 from simulations.study.definition import Study
 from simulations.study.predictions import Predictions
+from simulations.study.results import CellResult
 
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
@@ -118,12 +118,11 @@ def train(folder: Path, cores: int) -> None:
     held = {site: rows for site, rows in parts.parts.items() if len(rows)}
     if not held:
         raise DataError(f"{cell.arm.site} has no training lesion beside this fold's test lesions")
-    sites = folder / "sites"
+    sites, run = folder / "sites", folder / "run"
     if sites.exists():
         check_sites(parts.training, held, sites)
     else:
         write_sites(parts.training, held, sites, link=True)
-    run = folder / "run"
     config = study.config(cell.arm.route).model_copy(
         update={"sites": sites.resolve(), "out": run, "cache": cache}
     )
@@ -133,16 +132,10 @@ def train(folder: Path, cores: int) -> None:
     peak = _peak_memory()
     model = load_model(run / MODEL_FILE, config.weights)
     _keep_predictions(folder, model, parts.test, cache)
-    result = {
-        "training": {"images": len(parts.training), "lesions": len(parts.training.by_lesion.sizes)},
-        "sites": len(held),
-        "cores": cores,
-        **_told(run, dict.fromkeys(parts.parts.keys() - held.keys(), "has no training lesion")),
-        # An interrupted run was not watched to its end; nothing is made up for it.
-        "seconds": seconds if fresh else None,
-        "peak_memory": peak if fresh else None,
-        "model_bytes": (run / MODEL_FILE).stat().st_size,
-    }
+    empty = dict.fromkeys(parts.parts.keys() - held.keys(), "has no training lesion")
+    # An interrupted run was not watched to its end; nothing is made up for it.
+    watched = (seconds, peak) if fresh else (None, None)
+    result = _result(run, parts.training, len(held), empty, cores, *watched)
     shutil.rmtree(sites)
     write_json(folder / RESULT_FILE, result)
 
@@ -160,7 +153,7 @@ def _peak_memory() -> int | None:
 def _keep_predictions(folder: Path, model: Model, test: Dataset, cache: Path) -> None:
     """Write what the model says of the fold's test images, and the truth."""
     scores = model.dataset_scores(test, cache)
-    said = Predictions(
+    predictions = Predictions(
         image=np.array([image.image_id for image in test.images]),
         lesion=test.lesions,
         source=test.sources,
@@ -168,11 +161,19 @@ def _keep_predictions(folder: Path, model: Model, test: Dataset, cache: Path) ->
         predicted=model.decide(scores),
         probabilities=probabilities(scores, model.calibration),
     )
-    said.save(folder / PREDICTIONS_FILE)
+    predictions.save(folder / PREDICTIONS_FILE)
 
 
-def _told(run: Path, empty: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a run wrote of itself that a report tells.
+def _result(
+    run: Path,
+    training: Dataset,
+    sites: int,
+    empty: Mapping[str, str],
+    cores: int,
+    seconds: dict[str, float] | None,
+    peak_memory: int | None,
+) -> CellResult:
+    """Return what a report tells of a run.
 
     Parameters
     ----------
@@ -181,12 +182,18 @@ def _told(run: Path, empty: Mapping[str, str]) -> dict[str, Any]:
     metrics = json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))
     log = rounds(run)
     return {
+        "training": {"images": len(training), "lesions": len(training.by_lesion.sizes)},
+        "sites": sites,
+        "cores": cores,
         "left_out": {**metrics["data"]["left_out"], **empty},
         "chosen": metrics["training"].get("chosen", {}),
         "fit_rounds": metrics["training"].get("rounds", 0),
         "rounds": len(log),
         "bytes_up": sum(entry["bytes_up"] for entry in log),
         "bytes_down": sum(entry["bytes_down"] for entry in log),
+        "seconds": seconds,
+        "peak_memory": peak_memory,
+        "model_bytes": (run / MODEL_FILE).stat().st_size,
     }
 
 

@@ -12,6 +12,7 @@ REPORTS = (
     "simulations.study.judgement",
     "simulations.study.report.charts",
     "simulations.study.report.page",
+    "simulations.study.report.svg",
     "simulations.study.report.tables",
     "simulations.study.report.tidy",
 )

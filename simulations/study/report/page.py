@@ -7,13 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from common.data.dataset import DIAGNOSES
 from common.files import write_atomically
 from simulations.cli.json_output import command
 from simulations.study.advice import Advice, advise
-from simulations.study.findings import Findings
+from simulations.study.findings import About, Findings
 from simulations.study.report.charts import draw
 from simulations.study.report.tables import Table, tables
 from simulations.study.report.tidy import COLUMNS, tidy
@@ -26,13 +25,19 @@ JSON_FILE, CSV_FILE = "report.json", "report.csv"
 _TEMPLATE = "report.html.j2"
 
 
+class Made(About):
+    """What a study rests on, and the command that made this report."""
+
+    command: str
+
+
 def write_report(out: Path, findings: Findings) -> str:
     """Write all four files into ``out``; return the Markdown."""
-    about = {"command": command(), **findings.about}
-    advices, found = advise(findings), tables(findings)
-    text = _markdown(findings, about, advices, found)
+    about: Made = {"command": command(), **findings.about}
+    advices, shown = advise(findings), tables(findings)
+    text = _markdown(findings, about, advices, shown)
     for name, content in (
-        (HTML_FILE, _html(findings, about, advices, found)),
+        (HTML_FILE, _html(findings, about, advices, shown)),
         (MARKDOWN_FILE, text),
         (JSON_FILE, json.dumps(_plain(_values(findings, about, advices)), indent=1) + "\n"),
         (CSV_FILE, _csv(findings)),
@@ -41,9 +46,7 @@ def write_report(out: Path, findings: Findings) -> str:
     return text
 
 
-def _html(
-    findings: Findings, about: Mapping[str, Any], advices: list[Advice], found: list[Table]
-) -> str:
+def _html(findings: Findings, about: Made, advices: list[Advice], shown: list[Table]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -62,7 +65,7 @@ def _html(
         charts=draw(findings),
         confusions=[(r.arm.name, r.counts.confusion.tolist()) for r in findings.full],
         diagnoses=DIAGNOSES,
-        tables=found,
+        tables=shown,
     )
 
 
@@ -72,9 +75,7 @@ def _unfinished(findings: Findings) -> str:
     return f"Cells without a model: {cells}; the last table says which." if cells else ""
 
 
-def _markdown(
-    findings: Findings, about: Mapping[str, Any], advices: list[Advice], found: list[Table]
-) -> str:
+def _markdown(findings: Findings, about: Made, advices: list[Advice], shown: list[Table]) -> str:
     study, versions = findings.study, about["versions"].items()
     parts = [
         *([SYNTHETIC_NOTE] if about["synthetic"] else []),
@@ -84,7 +85,7 @@ def _markdown(
         "trained on them, chosen by them or calibrated on them.",
         *([f"**{_unfinished(findings)}**"] if _unfinished(findings) else []),
         *(f"**{a.question}** {a.answer} *Rule: {a.rule}*" for a in advices),
-        *(table.markdown() for table in found),
+        *(table.markdown() for table in shown),
         "## How this was made",
         f"`{about['command']}`",
         f"Data {about['fingerprint']}; {about['machine']}; "
@@ -93,7 +94,7 @@ def _markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _values(findings: Findings, about: Mapping[str, Any], advices: list[Advice]) -> dict[str, Any]:
+def _values(findings: Findings, about: Made, advices: list[Advice]) -> dict[str, object]:
     return {
         "about": about,
         "study": findings.study.model_dump(mode="json"),
@@ -104,18 +105,18 @@ def _values(findings: Findings, about: Mapping[str, Any], advices: list[Advice])
     }
 
 
-def _arm(result: ArmResult, findings: Findings) -> dict[str, Any]:
-    told = {
+def _arm(result: ArmResult, findings: Findings) -> dict[str, object]:
+    values: dict[str, object] = {
         "name": result.arm.name,
         **result.arm._asdict(),
         "failures": result.failures,
         "missing": result.missing,
     }
     if not result.resampled:
-        return told
+        return values
     counts, cost = result.counts, findings.cost(result)
     return {
-        **told,
+        **values,
         "metrics": {name: asdict(value) for name, value in result.metrics.items()},
         "confusion": counts.confusion.tolist(),
         "reliability": {
@@ -133,7 +134,7 @@ def _arm(result: ArmResult, findings: Findings) -> dict[str, Any]:
     }
 
 
-def _site(quality: SiteQuality) -> dict[str, Any]:
+def _site(quality: SiteQuality) -> dict[str, object]:
     metrics = {name: value._asdict() for name, value in quality.metrics.items()}
     return {
         "images": quality.images,
@@ -147,11 +148,11 @@ def _csv(findings: Findings) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_plain(list(tidy(findings))))
+    writer.writerows(map(_plain, row) for row in tidy(findings))
     return out.getvalue()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return values with None for what is no number."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}

@@ -140,8 +140,8 @@ def _arm_costs(findings: Findings) -> Table:
     rows, cores = [], set()
     for result in findings.full:
         cost, cell = findings.cost(result), next(iter(result.cells.values()))
-        told = ["-"] * 8 if cost is None else _told(cost)
-        rows.append((result.arm.name, str(cell["sites"]), *told))
+        cells = ["-"] * 8 if cost is None else _cost_cells(cost)
+        rows.append((result.arm.name, str(cell["sites"]), *cells))
         cores |= {cell["cores"] for cell in result.cells.values()}
     shown = " or ".join(map(str, sorted(cores)))
     return Table(
@@ -167,7 +167,7 @@ def _arm_costs(findings: Findings) -> Table:
     )
 
 
-def _told(cost: ArmCost) -> Row:
+def _cost_cells(cost: ArmCost) -> Row:
     memory = "-" if cost.peak_memory is None else f"{cost.peak_memory / 1e6:.0f}"
     seconds = (f"{value:.1f}" for value in (cost.features, cost.training, cost.waiting, cost.wall))
     sent = (f"{value / 1e3:.1f}" for value in (cost.up, cost.down))
