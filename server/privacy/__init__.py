@@ -1,0 +1,1 @@
+"""What private methods share: noisy sums over sites, and steps along them."""
