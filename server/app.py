@@ -1,6 +1,5 @@
 """The app that runs at the coordinator: join, train, write the run folder."""
 
-import importlib
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
@@ -12,17 +11,9 @@ from flwr.serverapp import Grid, ServerApp
 from common.config.run import RunConfig
 from common.errors import DataError, QuorumError
 from server.federation.federation import Federation
-from server.method import ServerMethod
+from server.method import ServerMethod, server_method
 from server.run.card import model_card
-from server.run.folder import CARD_FILE, METRICS_FILE, RunFolder
-
-METHODS = {
-    "svm": "server.methods.svm",
-    "finetune": "server.methods.finetune",
-    "private": "server.methods.private",
-    "private_finetune": "server.methods.private_finetune",
-}
-"""Modules, imported when they are asked for: not every method needs PyTorch."""
+from server.run.folder import ANOTHER_FOLDER, CARD_FILE, METRICS_FILE, RunFolder
 
 app = ServerApp()
 
@@ -40,11 +31,14 @@ def main(grid: Grid, context: Context) -> None:
         was written before stays, and the same run started again goes on from there.
     """
     config = RunConfig.read(context.run_config)
+    method = server_method(config)
+    method.check(config)
     with RunFolder.opened(config) as folder:
         if folder.finished:
             _log.warning(
-                "%s holds this run, finished before; for another one set 'out' to a new folder",
+                "%s holds this run, finished before; for another one, %s",
                 folder.path,
+                ANOTHER_FOLDER,
             )
             return
         federation = Federation(grid, config, folder)
@@ -53,15 +47,16 @@ def main(grid: Grid, context: Context) -> None:
             federation.join()
         try:
             if not folder.trained:
-                _train(federation, config, folder)
+                _train(method, federation, config, folder)
         finally:
             # Only now: a run whose sites had forgotten it could not go on from here.
             federation.close(folder.trained)
         folder.forget()
 
 
-def _train(federation: Federation, config: RunConfig, folder: RunFolder) -> None:
-    method: ServerMethod = importlib.import_module(METHODS[config.method])
+def _train(
+    method: ServerMethod, federation: Federation, config: RunConfig, folder: RunFolder
+) -> None:
     result = method.train(federation, config, folder)
     if config.feature_spec.key != folder.features:
         raise DataError(
@@ -70,7 +65,7 @@ def _train(federation: Federation, config: RunConfig, folder: RunFolder) -> None
         )
     metrics = {"data": _data(federation), **result.metrics()}
     folder.write_json(METRICS_FILE, metrics)
-    folder.write_text(CARD_FILE, model_card(config, metrics))
+    folder.write_text(CARD_FILE, model_card(config, method, metrics))
     folder.finish(result.model)
 
 

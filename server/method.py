@@ -1,8 +1,11 @@
 """A method's side at the coordinator."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Protocol
 
 from common.config.run import RunConfig
+from common.methods import METHODS
 from server.federation.federation import Federation
 from server.run.folder import RunFolder
 from server.run.training_result import TrainingResult
@@ -10,6 +13,17 @@ from server.run.training_result import TrainingResult
 
 class ServerMethod(Protocol):
     """What a module in ``server/methods`` offers: the module itself is such an object."""
+
+    def check(self, config: RunConfig) -> None:
+        """Refuse what cannot work, before a run has a folder or a site is asked.
+
+        Raises
+        ------
+        ConfigError
+            If the network cannot be had, or has no part that the settings name.
+        DataError
+            If the file of its weights cannot be read.
+        """
 
     def train(self, federation: Federation, config: RunConfig, folder: RunFolder) -> TrainingResult:
         """Train a model over the sites that have joined, and test it on their test lesions.
@@ -35,3 +49,20 @@ class ServerMethod(Protocol):
         ConfigError
             If what is configured does not fit the network or the data.
         """
+
+    def model_name(self, config: RunConfig) -> str:
+        """Return what the model card calls the model, without an article."""
+
+    def training_facts(self, config: RunConfig, training: Mapping[str, Any]) -> dict[str, object]:
+        """Return what the model card says of the training, by name.
+
+        Parameters
+        ----------
+        training : the details of the result, as they stand in the run's metrics.
+        """
+
+
+def server_method(config: RunConfig) -> ServerMethod:
+    """Return the coordinator's side of a run's method."""
+    module: ServerMethod = import_module(METHODS[config.method].server)
+    return module

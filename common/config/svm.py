@@ -38,6 +38,20 @@ class SvmConfig(BaseModel):
     )
 
     @model_validator(mode="after")
+    def _rounds_for_all_fits(self) -> Self:
+        rbf = self.kernel == "rbf"
+        key, fits = (
+            "fourier" if rbf else "components",
+            len(self.c) * (len(self.widths) if rbf else 1),
+        )
+        if self.head == "svm" and getattr(self, key) // 2 <= fits:
+            raise ValueError(
+                f"'{key}' is {getattr(self, key)}: sites answer half as many rounds in a run, too "
+                f"few for the {fits + 1} fits that it takes; set more, or fewer values of 'c'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _clip_in_rounds(self) -> Self:
         if self.clip_features and self.head != "svm":
             raise ValueError(

@@ -303,6 +303,23 @@ def _torch_rows(spec: FeatureSpec, key: str) -> Callable[[bytes, str], NDArray[n
     return _row_function(spec, torch_engine(_network(spec)))
 
 
+def check_network(spec: FeatureSpec) -> None:
+    """Build a spec's network, to find what is wrong with it before images are looked at.
+
+    Not the built-in one, which is known to work: to import PyTorch takes seconds.
+
+    Raises
+    ------
+    ConfigError
+        If the backbone, its weights or ``levels`` cannot be used.
+    DataError
+        If the weights file cannot be read or does not fit the network.
+    """
+    own = (spec.backbone, spec.weights) == (DEFAULT_BACKBONE, None)
+    if not own or spec.levels > FeatureSpec.levels:
+        _network(spec)
+
+
 def _network(spec: FeatureSpec) -> "PooledFeatures":
     from common.features.backbone import PooledFeatures, load_backbone
 

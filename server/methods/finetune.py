@@ -266,3 +266,27 @@ def _moved(
 def _bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Return the size of single-precision tensors, to the sites and back."""
     return 2 * 4 * sum(math.prod(shape) for shape in shapes.values())
+
+
+def check(config: RunConfig) -> None:
+    """Refuse a network that cannot be had, or has no such stages."""
+    _open_stages(shared_network(config.backbone, config.weights), config.stages)
+
+
+def model_name(config: RunConfig) -> str:
+    """Return what the model card calls the model."""
+    return f"{config.backbone} with a linear head, fine-tuned stage by stage"
+
+
+def training_facts(config: RunConfig, training: Mapping[str, Any]) -> dict[str, object]:
+    """Return what the model card says of the training."""
+    keys = ("bytes_sent", "bytes_of_whole_networks")
+    sent, whole = (f"{training[key] / 1e6:.0f} MB" for key in keys)
+    return {
+        "stages": ", ".join(config.stages),
+        "aggregation": config.strategy,
+        "rare classes": f"{config.imbalance}, by {config.priors} class frequencies",
+        "rounds": training["rounds"],
+        "best round on the validation lesions": training["best_round"] + 1,
+        "sent to the sites and back": f"{sent}; whole networks would be {whole}",
+    }

@@ -6,11 +6,13 @@ import numpy as np
 
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
+from common.features.extract import check_network
 from common.models.linear import LinearModel
 from common.privacy.lda import discriminant, moments_size
 from common.privacy.linear import Centre, public_map
 from common.statistics.calibration import uncalibrated
 from server.federation.federation import Federation
+from server.privacy.card_facts import privacy_facts
 from server.privacy.descent import N_CLASSES, Learned, Remedy, Total, descend
 from server.privacy.noisy_sites import NoisySites, details
 from server.run.folder import RunFolder
@@ -63,3 +65,16 @@ def learn(total: Total, dimensions: int, config: RunConfig) -> Learned:
     remedy = Remedy.choose(config, counts)
     weights = descend(total, config, {**fixed, **remedy.sent}, start, rate, remedy.units)
     return Learned(centre.fold(weights), remedy.priors, counts)
+
+
+def check(config: RunConfig) -> None:
+    """Refuse a network whose features cannot be had."""
+    check_network(config.feature_spec)
+
+
+def model_name(config: RunConfig) -> str:
+    """Return what the model card calls the model."""
+    return f"linear classifier on frozen features of {config.backbone}"
+
+
+training_facts = privacy_facts

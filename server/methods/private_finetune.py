@@ -10,6 +10,7 @@ from common.models.network import NetworkModel
 from common.privacy.network import OpenPart, open_part
 from common.statistics.calibration import uncalibrated
 from server.federation.federation import Federation
+from server.privacy.card_facts import privacy_facts
 from server.privacy.descent import N_CLASSES, Learned, Remedy, Total, descend
 from server.privacy.noisy_sites import NoisySites, details
 from server.run.folder import RunFolder
@@ -59,3 +60,16 @@ def learn(total: Total, part: OpenPart, config: RunConfig) -> Learned:
     remedy = Remedy.choose(config, counts)
     weights = descend(total, config, remedy.sent, part.pretrained, rates, remedy.units)
     return Learned(weights, remedy.priors, counts)
+
+
+def check(config: RunConfig) -> None:
+    """Refuse a network that cannot be had, or has no such part."""
+    open_part(config.backbone, config.weights, config.opens)
+
+
+def model_name(config: RunConfig) -> str:
+    """Return what the model card calls the model."""
+    return f"{config.backbone} with a linear head, trained from {config.opens} on"
+
+
+training_facts = privacy_facts

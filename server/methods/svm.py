@@ -3,12 +3,15 @@
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
+from common.errors import ConfigError
+from common.features.extract import check_network
 from common.models.linear import LinearModel
 from common.statistics import calibration
 from common.statistics.metrics import Evaluation, Metrics
@@ -30,10 +33,43 @@ NEVER = -1e9
 
 PLAIN = calibration.uncalibrated(N_CLASSES)
 
+_HEADS = {
+    "svm": "one-vs-rest squared-hinge SVM, solved exactly from sums over the sites",
+    "ridge": "ridge classifier, solved from the sites' added moments",
+    "lda": "linear discriminant analysis, solved from the sites' added moments",
+}
+
 # Enough to tell one C from another; the chosen one is then solved to the run's tolerance.
 _CHOICE_TOLERANCE = 1e-3
 
 _log = logging.getLogger(__name__)
+
+
+class RoundBudget:
+    """Counts the rounds of a run: sites answer half as many as a feature map has outputs.
+
+    With as many as it has features, Hessians could be solved for, and records read off them.
+    """
+
+    def __init__(self, config: RunConfig):
+        self._config, self._used = config, 0
+
+    def spend(self, outputs: int) -> None:
+        """Count one round.
+
+        Raises
+        ------
+        ConfigError
+            If the sites will not answer it.
+        """
+        if self._used >= outputs // 2:
+            key = "fourier" if self._config.kernel == "rbf" else "components"
+            raise ConfigError(
+                f"'{key}' is {getattr(self._config, key)}: of a feature map with {outputs} outputs "
+                f"sites answer {outputs // 2} rounds in a run, and this one needs more; set more "
+                f"{key}, fewer values of 'c' or a larger 'tolerance'"
+            )
+        self._used += 1
 
 
 class MappedSites:
@@ -54,9 +90,11 @@ class MappedSites:
         feature_map: FeatureMap,
         class_weights: Floats,
         moments: Moments,
+        budget: RoundBudget,
     ):
         self.feature_map = feature_map
         self._federation = federation
+        self._budget = budget
         self._values = {"map": feature_map.digest}
         arrays = {**feature_map.to_record(), "class_weights": class_weights}
         prepare = Question("prepare", Nothing(), arrays, self._values)
@@ -72,6 +110,7 @@ class MappedSites:
 
     def hinge(self, weights: Floats) -> svm.HingeSums:
         """Return losses and gradients at ``weights``."""
+        self._budget.spend(self.feature_map.n_outputs)
         zero = svm.HingeSums.zero(weights.shape)
         question = Question(
             "hinge",
@@ -137,15 +176,18 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     ------
     QuorumError
         If too few sites are left.
+    ConfigError
+        If the run needs more rounds than sites answer.
     """
+    budget = RoundBudget(config)
     while True:
         try:
-            return _train(federation, config)
+            return _train(federation, config, budget)
         except SitesLostError as lost:
             _log.warning("%s; starting again over %s", lost, ", ".join(federation.sites))
 
 
-def _train(federation: Federation, config: RunConfig) -> TrainingResult:
+def _train(federation: Federation, config: RunConfig, budget: RoundBudget) -> TrainingResult:
     n_features = next(iter(federation.sites.values())).n_features
     zero = Moments.zero(N_CLASSES, n_features)
     question = Question("moments", zero, check_answer=check_moments)
@@ -156,9 +198,9 @@ def _train(federation: Federation, config: RunConfig) -> TrainingResult:
     feature_map = replace(feature_map, clip=config.clip_features * float(np.sqrt(n_features)))
     mapped = moments.mapped(feature_map.mean, feature_map.matrix)
     if config.head == "svm":
-        fitted = _svm(federation, config, feature_map, mapped, class_weights)
+        fitted = _svm(federation, config, feature_map, mapped, class_weights, budget)
     else:
-        sites = MappedSites(federation, feature_map, class_weights, mapped)
+        sites = MappedSites(federation, feature_map, class_weights, mapped, budget)
         fitted = Fitted(sites, _one_shot(config, mapped), PLAIN, {})
     weights = _without_absent(fitted.weights, class_weights)
     variance = np.diag(mapped.scatter()) / mapped.weight
@@ -193,11 +235,12 @@ def _svm(
     feature_map: FeatureMap,
     moments: Moments,
     class_weights: Floats,
+    budget: RoundBudget,
 ) -> Fitted:
     """Choose C (and the kernel's width) by cross-validation, then solve to the tolerance."""
     candidates: list[Candidate] = []
     for rbf in _feature_maps(config, feature_map, moments):
-        sites = MappedSites(federation, rbf, class_weights, moments)
+        sites = MappedSites(federation, rbf, class_weights, moments, budget)
         candidates += _path(sites, config, svm.Preconditioner(sites.moments, class_weights))
     # max keeps the first of equals, the smoothest: C ascends.
     best = max(candidates, key=lambda candidate: candidate.balanced_accuracy)
@@ -244,3 +287,27 @@ def _path(
         weights = solution.x.reshape(weights.shape)
         score = Metrics.compute(sites.evaluate(weights, PLAIN).total).balanced_accuracy
         yield Candidate(c, sites, preconditioner, weights, score)
+
+
+def check(config: RunConfig) -> None:
+    """Refuse a network whose features cannot be had."""
+    check_network(config.feature_spec)
+
+
+def model_name(config: RunConfig) -> str:
+    """Return what the model card calls the model."""
+    return f"{_HEADS[config.head]}, on frozen features of {config.backbone}"
+
+
+def training_facts(config: RunConfig, training: Mapping[str, Any]) -> dict[str, object]:
+    """Return what the model card says of the training."""
+    facts: dict[str, object] = {"class weights": "balanced"}
+    if config.head == "svm":
+        chosen = training["chosen"]
+        facts |= {
+            "kernel": config.kernel,
+            "C": f"{chosen['c']:g}, chosen by cross-validation over whole lesions",
+            "rounds of the final fit": training["rounds"],
+            "gradient norm reached": f"{training['gradient_norm']:.1e}",
+        }
+    return facts

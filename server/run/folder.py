@@ -27,6 +27,9 @@ CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.json"
 MODEL_FILE = "model.safetensors"
 ROUNDS_FILE = "rounds.jsonl"
+ANOTHER_FOLDER = "name a new folder: --out, or the setting 'out' under Flower"
+"""What to do where a folder cannot take a run."""
+
 _NAME_FILE = "name"
 _PACKAGES = ("fedderm", "flwr", "numpy", "scikit-learn", "torch")
 
@@ -128,7 +131,7 @@ class RunFolder:
         try:
             kept = [line for line in whole if json.loads(line)["round"] <= last]
         except (ValueError, LookupError, TypeError) as error:
-            raise DataError(f"{file} was changed ({error}); set 'out' to a new folder") from error
+            raise DataError(f"{file} was changed ({error}); {ANOTHER_FOLDER}") from error
         if "".join(kept) != text:
             self.write_text(name, "".join(kept))
         return len(kept)
@@ -157,20 +160,20 @@ class RunFolder:
         try:
             first = _flat(json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, AttributeError) as error:  # not JSON, or no object
-            raise ConfigError(f"{file} cannot be read; set 'out' to a new folder") from error
+            raise ConfigError(f"{file} cannot be read; {ANOTHER_FOLDER}") from error
         now = _flat(start)
         for key in sorted(first.keys() | now.keys()):
             if first.get(key) != now.get(key):
                 kind = "a finished" if self.trained else "an unfinished"
                 raise ConfigError(
                     f"{self.path} holds {kind} run whose {key} is {first.get(key)!r}, not "
-                    f"{now.get(key)!r}; start it as it was or set 'out' to a new folder"
+                    f"{now.get(key)!r}; start it as it was, or {ANOTHER_FOLDER}"
                 )
 
 
 def _out(config: RunConfig) -> Path:
     if config.out is None:
-        raise ConfigError("no run folder: set 'out' to a new folder")
+        raise ConfigError(f"no run folder: {ANOTHER_FOLDER}")
     return config.out
 
 

@@ -306,8 +306,10 @@ def _partition_and_run(
     sites: int | None,
     alpha: float,
 ) -> None:
+    from server.method import server_method
     from simulations.runtimes.experiment import make_sites, with_splits
 
+    server_method(config).check(config)  # before anything is written
     make_sites(with_splits(data, config), out / "sites", scheme, sites, alpha, config.seed)
     _run(config, out / "sites", out)
 

@@ -25,7 +25,7 @@ FINETUNE = {**SCAFFOLD, "stages": "layer4", "rounds": 3, "validate_every": 1}
 SAME = "the same model"
 READ_BACK = {
     "svm": {
-        r"run/config\.json": "set 'out' to a new folder|start it as it was",
+        r"run/config\.json": "name a new folder|start it as it was",
         r"run/name": "run/name is damaged .*; remove it and start again",
         r"run/journal/moments-.*": SAME,
         r"run/journal/hinge-.*": SAME,

@@ -96,7 +96,7 @@ def test_the_model_says_nothing_of_the_coordinators_folders(config, finished):
 def test_a_finished_run_started_again_stays_as_it_is(finished, caplog):
     before = {file: file.read_bytes() for file in finished.out.iterdir()}
     assert simulate(finished) == json.loads((finished.out / METRICS_FILE).read_text())
-    assert "holds this run, finished before; for another one set 'out'" in caplog.text
+    assert "holds this run, finished before; for another one, name a new folder" in caplog.text
     with pytest.raises(ConfigError, match="a finished run whose seed is 0, not 1;") as refusal:
         simulate(finished.model_copy(update={"seed": 1}))
     assert "\n" not in str(refusal.value)
@@ -104,7 +104,7 @@ def test_a_finished_run_started_again_stays_as_it_is(finished, caplog):
 
 
 def test_a_run_without_a_folder_is_refused(config):
-    with pytest.raises(ConfigError, match="set 'out'"):
+    with pytest.raises(ConfigError, match="name a new folder"):
         RunFolder(config)
 
 
