@@ -13,7 +13,6 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from client.egress.activity_gate import Gated
-from client.egress.allowlist import allowlist_of
 from client.egress.guard import (
     REFUSED,
     check_sums,
@@ -21,7 +20,7 @@ from client.egress.guard import (
     release,
     release_refusal,
 )
-from client.egress.questions import CLOSE, JOIN, Asked
+from client.egress.questions import CLOSE, JOIN, Question
 from client.egress.questions import check as check_question
 from client.operator import pins
 from client.operator.site_rules import Operator
@@ -54,39 +53,41 @@ def answer(message: Message, context: Context) -> Message:
     started = time.monotonic()
     received = digest(message.content)  # as it arrived, before anything could change it
     operator, name, deployed = None, {}, SITE in context.node_config
-    asked = Asked(context.run_id, message.metadata.group_id)
+    question = Question(context.run_id, message.metadata.group_id)
     try:
         if deployed:
             operator = Operator.read(Path(str(context.node_config[SITE])))
-        asked = asked.read(message.content)
+        question = question.read(message.content)
         site = open_site(context)
         name = {"site": site.name}
         hidden: dict[str, NDArray[np.generic]] = {}
-        content = _answer(site, asked, message.content, context, hidden)
-        content = release(site, asked, content, hidden)
+        content = _answer(site, question, message.content, context, hidden)
+        content = release(site, question, content, hidden)
         _log.info(
             "%s: answered in %.1f s with %d bytes",
-            *(_named(asked), time.monotonic() - started, size(content)),
+            *(_named(question), time.monotonic() - started, size(content)),
         )
     except Exception as error:
         detail = _detail(error)
-        _log.warning("%s: refused: %s", _named(asked), printable(detail))
+        _log.warning("%s: refused: %s", _named(question), printable(detail))
         told = _reason(error).value if deployed else detail
-        content = _refusal(operator, asked, {REFUSED: told, **name})
+        content = _refusal(operator, question, {REFUSED: told, **name})
     return Message(bind(content, received), reply_to=message)
 
 
-def _refusal(operator: Operator | None, asked: Asked, values: Mapping[str, Value]) -> RecordDict:
+def _refusal(
+    operator: Operator | None, question: Question, values: Mapping[str, Value]
+) -> RecordDict:
     """Return a refusal, which is logged too; where it cannot be, it tells nothing but that."""
     try:
-        return release_refusal(operator, asked, pack({}, values))
+        return release_refusal(operator, question, pack({}, values))
     except Exception as error:
         _log.error("a refusal cannot be logged", exc_info=error)
         return pack({}, {REFUSED: str(Reason.UNLOGGED)})
 
 
-def _named(asked: Asked) -> str:
-    return printable(f"run {asked.run}, round {asked.round}, {asked.question}")
+def _named(question: Question) -> str:
+    return printable(f"run {question.run}, round {question.round}, {question.name}")
 
 
 def _reason(error: Exception) -> Reason:
@@ -111,40 +112,40 @@ def _detail(error: Exception) -> str:
 
 def _answer(
     site: Site,
-    asked: Asked,
+    question: Question,
     content: RecordDict,
     context: Context,
     hidden: dict[str, NDArray[np.generic]],
 ) -> RecordDict:
     """Return an answer; sums that are in it under masks are put into ``hidden`` too."""
     operator = site.operator
-    if operator is not None and asked.question != CLOSE:
-        _obey(site.config, operator, asked.question)
+    if operator is not None and question.name != CLOSE:
+        _obey(site.config, operator, question.name)
     method = _method(site)
-    check_question(site, asked, allowlist_of(site.config.method).QUESTIONS)
-    if asked.question == CLOSE:
-        site.close(context.run_id, bool(asked.values["finished"]))
+    check_question(site, question)
+    if question.name == CLOSE:
+        site.close(context.run_id, bool(question.values["finished"]))
         return pack({}, {})
     pins.check(site)
     if operator is not None:
         _refuse_rare(site)
-    if asked.question == JOIN:
+    if question.name == JOIN:
         return pack({}, {**_describe(site), **method.describe(site)})
 
     from client.secure import session
 
     def sums() -> Any:
-        found = method.answer(site, asked.question, asked.arrays, asked.values, context)
+        found = method.answer(site, question.name, question.arrays, question.values, context)
         record = (found.sums if isinstance(found, Gated) else found).to_record()
-        check_sums(site, asked, record, hidden=site.config.secure)
+        check_sums(site, question, record, hidden=site.config.secure)
         if site.config.secure:
             hidden.update(record)
         return found
 
-    if asked.question in session.QUESTIONS:
+    if question.name in session.QUESTIONS:
         if not site.config.secure:
             raise RefusalError(Reason.SETTINGS, "this run's sums are not secure")
-        return session.respond(site, asked.question, asked.values)
+        return session.respond(site, question.name, question.values)
     if not site.config.secure:
         return pack(sums().to_record(), {})
     return session.answer(site, content, sums)

@@ -1,6 +1,6 @@
 """The way out of a site: everything that leaves it passes :func:`release`, and is logged first.
 
-What is not declared in ``client/egress/allowlist`` does not leave, nor an array of another
+What is not declared in ``client/egress/allowlist.py`` does not leave, nor an array of another
 length than settings and question make it; at a hospital, nor what its operator's rules forbid. A
 hospital's log is chained by hashes (``client/sealed_log.py``), and written before its node gets
 the message.
@@ -15,10 +15,9 @@ import numpy as np
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
-from client.egress import questions, records
-from client.egress.allowlist import allowlist_of
-from client.egress.questions import Asked
-from client.egress.records import AS_ASKED, MASKED, Array
+from client.egress import allowlist, questions
+from client.egress.allowlist import AS_ASKED, MASKED, Array
+from client.egress.questions import Question
 from client.operator.site_rules import Operator
 from client.sealed_log import Line, SealedLog
 from client.site import Site
@@ -37,7 +36,7 @@ _LONGEST = 1 << 16
 """Bytes of a text or key that leaves."""
 
 
-def release(site: Site, asked: Asked, content: RecordDict, hidden: Arrays) -> RecordDict:
+def release(site: Site, question: Question, content: RecordDict, hidden: Arrays) -> RecordDict:
     """Return an answer's content, which may leave, after it was logged.
 
     Parameters
@@ -55,18 +54,20 @@ def release(site: Site, asked: Asked, content: RecordDict, hidden: Arrays) -> Re
         raise _undeclared(min(undeclared))
     arrays, values = unpack_arrays(content), unpack_values(content)
     if hidden:
-        _check_arrays(site, records.masks(masked_length(hidden)), arrays, asked)
+        _check_arrays(site, allowlist.masks(masked_length(hidden)), arrays, question)
         _check_values(MASKED, values)
     else:
-        check_sums(site, asked, arrays, hidden=False)
-        _check_values(asked.question, values)
+        check_sums(site, question, arrays, hidden=False)
+        _check_values(question.name, values)
         _check_counts(site, values)
     if site.operator is not None:
-        _log(site.operator, asked, {**arrays, **hidden}, size(content), hidden, _spent(site))
+        _log(site.operator, question, {**arrays, **hidden}, size(content), hidden, _spent(site))
     return content
 
 
-def release_refusal(operator: Operator | None, asked: Asked, content: RecordDict) -> RecordDict:
+def release_refusal(
+    operator: Operator | None, question: Question, content: RecordDict
+) -> RecordDict:
     """Return a refusal's content after it was logged.
 
     Raises
@@ -77,11 +78,11 @@ def release_refusal(operator: Operator | None, asked: Asked, content: RecordDict
     values = unpack_values(content)
     _check_values(REFUSED, values)
     if operator is not None:
-        _log(operator, asked, {}, size(content), {}, refused=Reason(str(values[REFUSED])).value)
+        _log(operator, question, {}, size(content), {}, refused=Reason(str(values[REFUSED])).value)
     return content
 
 
-def check_sums(site: Site, asked: Asked, arrays: Arrays, hidden: bool) -> None:
+def check_sums(site: Site, question: Question, arrays: Arrays, hidden: bool) -> None:
     """Check arrays that are sums over a site's records.
 
     Parameters
@@ -93,8 +94,8 @@ def check_sums(site: Site, asked: Asked, arrays: Arrays, hidden: bool) -> None:
     RefusalError
         If they are not those that are declared for the question, or a count is too small.
     """
-    known = allowlist_of(site.config.method).SUMS.get(asked.question, {})
-    _check_arrays(site, known, arrays, asked)
+    known = allowlist.SUMS.get(site.config.method, {}).get(question.name, {})
+    _check_arrays(site, known, arrays, question)
     if not hidden:
         for name, array in arrays.items():
             if name in known and known[name].counts:
@@ -102,7 +103,7 @@ def check_sums(site: Site, asked: Asked, arrays: Arrays, hidden: bool) -> None:
 
 
 def _check_counts(site: Site, values: Mapping[str, Value]) -> None:
-    for name in records.COUNTED_VALUES:
+    for name in allowlist.COUNTED_VALUES:
         if isinstance(value := values.get(name), int):
             _refuse_small(site, name, np.array(value))
 
@@ -163,7 +164,7 @@ def _described(line: Line) -> str:
 
 def _log(
     operator: Operator,
-    asked: Asked,
+    question: Question,
     arrays: Arrays,
     count: int,
     hidden: Arrays,
@@ -173,9 +174,9 @@ def _log(
     records = [_record(n, np.asarray(a)) | {"hidden": n in hidden} for n, a in arrays.items()]
     line = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run": str(asked.run),
-        "round": asked.round,
-        "question": asked.question,
+        "run": str(question.run),
+        "round": question.round,
+        "question": question.name,
         "bytes": count,
         "records": records,
         "spent": spent,
@@ -184,7 +185,7 @@ def _log(
     log = log_of(operator)
     with log.opened() as lines:
         if not refused:
-            _refuse_beyond_quota(operator, lines, asked.question, count)
+            _refuse_beyond_quota(operator, lines, question.name, count)
         log.append(line)
 
 
@@ -235,13 +236,15 @@ def _spent(site: Site) -> float | None:
     return ledger_of(site).account().spent
 
 
-def _check_arrays(site: Site, known: Mapping[str, Array], arrays: Arrays, asked: Asked) -> None:
+def _check_arrays(
+    site: Site, known: Mapping[str, Array], arrays: Arrays, question: Question
+) -> None:
     for name, array in arrays.items():
-        as_asked = name not in known and AS_ASKED in known and name in asked.arrays
+        as_asked = name not in known and AS_ASKED in known and name in question.arrays
         if name not in known and not as_asked:
             raise _undeclared(name)
         want = known[AS_ASKED if as_asked else name]
-        shape = asked.arrays[name].shape if as_asked else want.sizes(site, asked)
+        shape = question.arrays[name].shape if as_asked else want.sizes(site, question)
         if array.dtype.str != want.dtype or array.shape != shape:
             raise RefusalError(
                 Reason.UNDECLARED,
@@ -257,12 +260,12 @@ def _undeclared(name: str) -> RefusalError:
 
 
 def _check_values(question: str, values: Mapping[str, Value]) -> None:
-    known = records.VALUES.get(question, {})
+    known = allowlist.VALUES.get(question, {})
     for name, value in values.items():
         if name not in known:
             raise _undeclared(name)
         # A private site leaves its counts empty.
-        empty = value == "" and name in records.COUNTED_VALUES
+        empty = value == "" and name in allowlist.COUNTED_VALUES
         if type(value) is not known[name] and not empty:
             raise RefusalError(
                 Reason.UNDECLARED, f"'{name}' would leave as {type(value).__name__}, undeclared"

@@ -89,8 +89,8 @@ Values = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
-class Question:
-    """What comes with a question.
+class QuestionForm:
+    """What must come with a question.
 
     Attributes
     ----------
@@ -116,13 +116,13 @@ _LONGEST_ENVELOPE = 1 << 16
 
 JOIN, CLOSE = "join", "close"
 ROUND = "hinge"
-"""Question of an SVM's rounds, of which an operator allows so many."""
+"""QuestionForm of an SVM's rounds, of which an operator allows so many."""
 
-OF_ALL: Mapping[str, Question] = {
-    JOIN: Question(),
-    CLOSE: Question({"finished": FLAG}),
-    KEY: Question({"run": RUN}),
-    PEERS: Question(
+OF_ALL: Mapping[str, QuestionForm] = {
+    JOIN: QuestionForm(),
+    CLOSE: QuestionForm({"finished": FLAG}),
+    KEY: QuestionForm({"run": RUN}),
+    PEERS: QuestionForm(
         {
             "run": RUN,
             "names": sequence(text(r"^.{1,100}$"), 0, _MOST_SITES),
@@ -130,7 +130,7 @@ OF_ALL: Mapping[str, Question] = {
             "signatures": sequence(_bytes(64), 0, _MOST_SITES),
         }
     ),
-    UNMASK: Question(
+    UNMASK: QuestionForm(
         {
             "run": RUN,
             "round": NUMBER,
@@ -141,24 +141,24 @@ OF_ALL: Mapping[str, Question] = {
 """Questions of every method, which tell nothing of single images."""
 
 
-class Asked(NamedTuple):
+class Question(NamedTuple):
     """A question as it arrived.
 
     Attributes
     ----------
     run : Flower's number of the run.
     round : the coordinator's number of the round.
-    question : what is asked; empty where that cannot be read.
+    name : of the question; empty where that cannot be read.
     arrays, values : that came with it.
     """
 
     run: int
     round: str
-    question: str = ""
+    name: str = ""
     arrays: Arrays = MappingProxyType({})
     values: Values = MappingProxyType({})
 
-    def read(self, content: RecordDict) -> "Asked":
+    def read(self, content: RecordDict) -> "Question":
         """Return the question with what its message holds.
 
         Raises
@@ -173,18 +173,18 @@ class Asked(NamedTuple):
         if unknown := content.keys() - _RECORDS:
             raise RefusalError(Reason.FORM, f"a question has no record '{min(unknown)}'")
         try:
-            question = TypeAdapter(_NAME).validate_python(values.get("question"))
+            name = TypeAdapter(_NAME).validate_python(values.get("question"))
         except ValidationError as error:
             raise RefusalError(Reason.FORM, "the message does not say what it asks") from error
-        return self._replace(question=question, arrays=arrays, values=values)
+        return self._replace(name=name, arrays=arrays, values=values)
 
 
-def check(site: Site, asked: Asked, questions: Mapping[str, Question]) -> None:
+def check(site: Site, question: Question, forms: Mapping[str, QuestionForm]) -> None:
     """Check all that comes with a question; of the site's data nothing is looked at.
 
     Parameters
     ----------
-    questions : those of the run's method, by name.
+    forms : of the questions of the run's method, by name.
 
     Raises
     ------
@@ -192,23 +192,23 @@ def check(site: Site, asked: Asked, questions: Mapping[str, Question]) -> None:
         If the run's method has no such question, or something is missing, unknown, in another
         form or out of range.
     """
-    known = {**OF_ALL, **questions}
-    if asked.question not in known:
-        raise _bad(f"no question '{asked.question}' in method {site.config.method}")
-    question = known[asked.question]
-    _check_names(asked.values.keys() - {"question"}, set(question.values), set(question.values))
-    for name, type_ in question.values.items():
+    known = {**OF_ALL, **forms}
+    if question.name not in known:
+        raise _bad(f"no question '{question.name}' in method {site.config.method}")
+    form = known[question.name]
+    _check_names(question.values.keys() - {"question"}, set(form.values), set(form.values))
+    for name, type_ in form.values.items():
         try:
-            TypeAdapter(type_).validate_python(asked.values[name])
+            TypeAdapter(type_).validate_python(question.values[name])
         except ValidationError as error:
             raise _bad(f"value '{name}' is {error.errors()[0]['msg']}") from error
-    forms = question.arrays(site, asked.values)
-    required = set() if question.optional else set(forms)
-    _check_names(asked.arrays.keys(), required, set(forms))
-    for name, array in asked.arrays.items():
-        if not forms[name].fits(np.asarray(array)):
+    arrays = form.arrays(site, question.values)
+    required = set() if form.optional else set(arrays)
+    _check_names(question.arrays.keys(), required, set(arrays))
+    for name, array in question.arrays.items():
+        if not arrays[name].fits(np.asarray(array)):
             raise _bad(
-                f"array '{name}', {array.dtype.str}{list(array.shape)}, is not {forms[name]}"
+                f"array '{name}', {array.dtype.str}{list(array.shape)}, is not {arrays[name]}"
             )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from client.egress.questions import Asked, K
+from client.egress.questions import Question, K
 from client.site import Site
 from common.statistics.metrics import CALIBRATION_BINS, SCORE_BINS
 from common.wire.secure_sums import KEY, PEERS, UNMASK
@@ -19,7 +19,7 @@ AS_ASKED = "as asked"
 MASKED = "masked"
 """Name of the arrays of which the coordinator can learn only a sum over sites."""
 
-Shape = Callable[[Site, Asked], tuple[int, ...]]
+Shape = Callable[[Site, Question], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Array:
     dtype: Literal["<f8", "<f4", "<i8"] = "<f8"
     counts: bool = False
 
-    def sizes(self, site: Site, asked: Asked) -> tuple[int, ...]:
+    def sizes(self, site: Site, question: Question) -> tuple[int, ...]:
         """Return the shape in numbers."""
-        return self.shape(site, asked) if callable(self.shape) else self.shape
+        return self.shape(site, question) if callable(self.shape) else self.shape
 
 
 Arrays = Mapping[str, Array]
@@ -47,7 +47,7 @@ Arrays = Mapping[str, Array]
 
 def like_weights(dimensions: int) -> Shape:
     """Return the shape of the weights that came with a question, its first ``dimensions``."""
-    return lambda _, asked: asked.arrays["weights"].shape[:dimensions]
+    return lambda _, question: question.arrays["weights"].shape[:dimensions]
 
 
 def noisy(shape: tuple[int, ...] | Shape) -> Arrays:

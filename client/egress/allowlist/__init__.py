@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Protocol
 
-from client.egress.questions import Question
+from client.egress.questions import QuestionForm
 from client.egress.records import Arrays
 from common.methods import METHODS
 
@@ -23,7 +23,7 @@ class Allowlist(Protocol):
     SUMS : the arrays of each answer, by the question's name.
     """
 
-    QUESTIONS: Mapping[str, Question]
+    QUESTIONS: Mapping[str, QuestionForm]
     SUMS: Mapping[str, Arrays]
 
 

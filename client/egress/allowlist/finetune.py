@@ -12,7 +12,7 @@ from client.egress.questions import (
     Form,
     Forms,
     K,
-    Question,
+    QuestionForm,
     Values,
     sequence,
     whole,
@@ -66,13 +66,13 @@ _SCORES = {
     "personal": FLAG,
 }
 
-QUESTIONS: Mapping[str, Question] = {
-    "counts": Question(),
-    "train": Question(
+QUESTIONS: Mapping[str, QuestionForm] = {
+    "counts": QuestionForm(),
+    "train": QuestionForm(
         {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), K, K)}, _trained
     ),
-    "calibrate": Question(_SCORES, _scored_network, optional=True),
-    "evaluate": Question(_SCORES, _scored_network, optional=True),
+    "calibrate": QuestionForm(_SCORES, _scored_network, optional=True),
+    "evaluate": QuestionForm(_SCORES, _scored_network, optional=True),
 }
 
 SUMS: Mapping[str, Arrays] = {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from client.egress.private_forms import STEP, private_forms
-from client.egress.questions import Asked, K, Question
+from client.egress.questions import Question, K, QuestionForm
 from client.egress.records import EVALUATION, Arrays, like_weights, noisy
 from client.site import Site
 from common.privacy.lda import moments_size
@@ -17,23 +17,23 @@ def _weights(site: Site) -> tuple[int, ...]:
     return (K, _dimensions(site) + 1)
 
 
-def _overview(site: Site, _: Asked) -> tuple[int, ...]:
+def _overview(site: Site, _: Question) -> tuple[int, ...]:
     return (K + _dimensions(site),)
 
 
-def _moments(site: Site, _: Asked) -> tuple[int, ...]:
+def _moments(site: Site, _: Question) -> tuple[int, ...]:
     return (moments_size(_dimensions(site), K),)
 
 
 _CENTRE = ("mean", "scale")
 
-QUESTIONS: Mapping[str, Question] = {
-    "overview": Question(STEP),
-    "gradient": Question(
+QUESTIONS: Mapping[str, QuestionForm] = {
+    "overview": QuestionForm(STEP),
+    "gradient": QuestionForm(
         STEP, private_forms(_weights, "weights", *_CENTRE, "offset", "class_weight")
     ),
-    "moments": Question(STEP, private_forms(_weights, *_CENTRE)),
-    "evaluate": Question({}, private_forms(_weights, "weights", "calibration")),
+    "moments": QuestionForm(STEP, private_forms(_weights, *_CENTRE)),
+    "evaluate": QuestionForm({}, private_forms(_weights, "weights", "calibration")),
 }
 
 SUMS: Mapping[str, Arrays] = {

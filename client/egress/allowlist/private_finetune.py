@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from client.egress.private_forms import STEP, private_forms
-from client.egress.questions import K, Question
+from client.egress.questions import K, QuestionForm
 from client.egress.records import EVALUATION, Arrays, like_weights, noisy
 from client.site import Site
 
@@ -15,10 +15,10 @@ def _weights(site: Site) -> tuple[int, ...]:
     return open_part(config.backbone, config.weights, config.opens).pretrained.shape
 
 
-QUESTIONS: Mapping[str, Question] = {
-    "overview": Question(STEP),
-    "gradient": Question(STEP, private_forms(_weights, "weights", "offset", "class_weight")),
-    "evaluate": Question({}, private_forms(_weights, "weights", "calibration", "priors")),
+QUESTIONS: Mapping[str, QuestionForm] = {
+    "overview": QuestionForm(STEP),
+    "gradient": QuestionForm(STEP, private_forms(_weights, "weights", "offset", "class_weight")),
+    "evaluate": QuestionForm({}, private_forms(_weights, "weights", "calibration", "priors")),
 }
 
 SUMS: Mapping[str, Arrays] = {

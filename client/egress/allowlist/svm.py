@@ -8,11 +8,11 @@ from client.egress.questions import (
     LARGEST,
     LARGEST_MAP,
     ROUND,
-    Asked,
+    Question,
     Form,
     Forms,
     K,
-    Question,
+    QuestionForm,
     Values,
 )
 from client.egress.records import CALIBRATION, EVALUATION, Array, Arrays, Shape, like_weights
@@ -39,19 +39,19 @@ def _scored(site: Site, values: Values) -> Forms:
     return {**_fits(site, values), "calibration": CALIBRATION_FORM}
 
 
-def _features(site: Site, _: Asked) -> int:
+def _features(site: Site, _: Question) -> int:
     return site.n_features
 
 
-def _outputs(site: Site, _: Asked) -> int:
+def _outputs(site: Site, _: Question) -> int:
     return site.config.fourier if site.config.kernel == "rbf" else site.n_components
 
 
-def _sized(size: Callable[[Site, Asked], int], shape: Callable[[int], tuple[int, ...]]) -> Shape:
-    return lambda site, asked: shape(size(site, asked))
+def _sized(size: Callable[[Site, Question], int], shape: Callable[[int], tuple[int, ...]]) -> Shape:
+    return lambda site, question: shape(size(site, question))
 
 
-def _moments(size: Callable[[Site, Asked], int]) -> Arrays:
+def _moments(size: Callable[[Site, Question], int]) -> Arrays:
     return {
         "class_weight": Array((K,), counts=True),
         "class_sum": Array(_sized(size, lambda n: (K, n))),
@@ -61,13 +61,13 @@ def _moments(size: Callable[[Site, Asked], int]) -> Arrays:
 
 _MAPPED = {"map": DIGEST}
 
-QUESTIONS: Mapping[str, Question] = {
-    "moments": Question(),
-    "prepare": Question(_MAPPED, _feature_map),
-    "mapped_moments": Question(_MAPPED),
-    ROUND: Question(_MAPPED, _fits),
-    "calibrate": Question(_MAPPED, _scored),
-    "evaluate": Question(_MAPPED, _scored),
+QUESTIONS: Mapping[str, QuestionForm] = {
+    "moments": QuestionForm(),
+    "prepare": QuestionForm(_MAPPED, _feature_map),
+    "mapped_moments": QuestionForm(_MAPPED),
+    ROUND: QuestionForm(_MAPPED, _fits),
+    "calibrate": QuestionForm(_MAPPED, _scored),
+    "evaluate": QuestionForm(_MAPPED, _scored),
 }
 
 SUMS: Mapping[str, Arrays] = {

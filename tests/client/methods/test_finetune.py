@@ -12,8 +12,7 @@ import torch
 from flwr.app import Context, RecordDict
 
 import client.methods.finetune
-from client.egress.allowlist import allowlist_of
-from client.egress.questions import Asked, check
+from client.egress.questions import Question, check
 from client.methods.finetune import answer
 from client.site import Site
 from common.config.run import RunConfig
@@ -84,8 +83,7 @@ def _values(site: Site, number: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def _ask(site: Site, question: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
-    asked = Asked(1, "1", question, arrays, {"question": question, **values})
-    check(site, asked, allowlist_of(site.config.method).QUESTIONS)
+    check(site, Question(1, "1", question, arrays, {"question": question, **values}))
     return answer(site, question, arrays, values, Context(1, 1, {}, RecordDict(), {}))
 
 
@@ -206,7 +204,7 @@ def test_control_variates_follow_option_ii_of_scaffold(make_site) -> None:
             moved = change[CONTROL + name]
             np.testing.assert_allclose(own[name] + moved, expected, rtol=1e-3, atol=1e-4)
             own[name] = own[name] + moved
-    # Asked again for the last round, the site has the state of the one before.
+    # Question again for the last round, the site has the state of the one before.
     _assert_equal(_ask(site, "train", arrays, _values(site, 3)), update)
 
 

@@ -14,12 +14,12 @@ from scipy import stats
 
 import client.methods.private
 from client.app import app
-from client.egress.allowlist import allowlist_of
-from client.egress.questions import Asked, check
+from client.egress.questions import Question, check
 from client.methods.private import answer, ledger_of
 from client.operator.site_rules import Operator
 from client.privacy.ledger import Ledger
 from client.site import Site
+from common.config.run import RunConfig
 from common.data.dataset import write_metadata
 from common.errors import ConfigError, DataError, RefusalError
 from common.privacy.accounting import SampledGaussian
@@ -39,7 +39,7 @@ from common.privacy.noise import STEP
 from common.wire.messages import pack, unpack_arrays, unpack_values
 from simulations.runtimes.in_process import InProcessGrid
 from tests.documents import listed_records
-from tests.sites import hospital_file, make_quick_sites, with_changes
+from tests.sites import hospital_file, make_quick_sites
 
 RUN = "0a" * 8
 CLASSES, DIMENSIONS = 7, 12
@@ -53,7 +53,7 @@ def make_site(synthetic_folder: Path, tmp_path: Path) -> Callable[..., Site]:
 
     def make(hospital: bool = False, limit: float = 2.0, **changes: Any) -> Site:
         settings = {"method": "private", "projection": DIMENSIONS, "steps": 3, **changes}
-        config = with_changes(base, {"out": tmp_path / "run", **settings})
+        config = RunConfig.read({**base.flat(), "out": tmp_path / "run", **settings})
         assert config.sites is not None
         folder = next(config.sites.iterdir())
         if not hospital:
@@ -81,8 +81,7 @@ def _ask(site: Site, step: int, run: str = RUN, **changed: Any) -> np.ndarray:
 
 
 def _answer(site: Site, question: str, arrays: dict, values: dict) -> Any:
-    asked = Asked(1, "1", question, arrays, {"question": question, **values})
-    check(site, asked, allowlist_of(site.config.method).QUESTIONS)
+    check(site, Question(1, "1", question, arrays, {"question": question, **values}))
     return answer(site, question, arrays, values, CONTEXT)
 
 
