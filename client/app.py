@@ -4,32 +4,27 @@ import importlib
 import logging
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from numpy.typing import NDArray
 
 from client.egress.activity_gate import Gated
-from client.egress.guard import (
-    REFUSED,
-    check_sums,
-    refuse_beyond_quota,
-    release,
-    release_refusal,
-)
+from client.egress.answer import Answer
+from client.egress.guard import REFUSED, refuse_beyond_quota, release, release_refusal
 from client.egress.questions import CLOSE, JOIN, Question
 from client.egress.questions import check as check_question
+from client.method import Method
 from client.operator import pins
 from client.operator.site_rules import Operator
-from client.site import SITE, Site, open_site
+from client.site import SITE, Site, open_site, operator_of
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError, FedDermError, Reason, RefusalError, described
 from common.text import printable
 from common.wire.messages import Value, bind, digest, pack, size
+from common.wire.secure_sums import KEY, PEERS, UNMASK
 
 METHODS = {
     "svm": "client.methods.svm",
@@ -55,14 +50,11 @@ def answer(message: Message, context: Context) -> Message:
     operator, name, deployed = None, {}, SITE in context.node_config
     question = Question(context.run_id, message.metadata.group_id)
     try:
-        if deployed:
-            operator = Operator.read(Path(str(context.node_config[SITE])))
+        operator = operator_of(context)
         question = question.read(message.content)
-        site = open_site(context)
+        site = open_site(context, operator)
         name = {"site": site.name}
-        hidden: dict[str, NDArray[np.generic]] = {}
-        content = _answer(site, question, message.content, context, hidden)
-        content = release(site, question, content, hidden)
+        content = release(site, question, _answer(site, question, message.content))
         _log.info(
             "%s: answered in %.1f s with %d bytes",
             *(_named(question), time.monotonic() - started, size(content)),
@@ -70,8 +62,8 @@ def answer(message: Message, context: Context) -> Message:
     except Exception as error:
         detail = _detail(error)
         _log.warning("%s: refused: %s", _named(question), printable(detail))
-        told = _reason(error).value if deployed else detail
-        content = _refusal(operator, question, {REFUSED: told, **name})
+        reason = _reason(error).value if deployed else detail
+        content = _refusal(operator, question, {REFUSED: reason, **name})
     return Message(bind(content, received), reply_to=message)
 
 
@@ -80,7 +72,7 @@ def _refusal(
 ) -> RecordDict:
     """Return a refusal, which is logged too; where it cannot be, it tells nothing but that."""
     try:
-        return release_refusal(operator, question, pack({}, values))
+        return release_refusal(operator, question, values)
     except Exception as error:
         _log.error("a refusal cannot be logged", exc_info=error)
         return pack({}, {REFUSED: str(Reason.UNLOGGED)})
@@ -110,45 +102,49 @@ def _detail(error: Exception) -> str:
     return f"{type(error).__name__}, which the site's log explains"
 
 
-def _answer(
-    site: Site,
-    question: Question,
-    content: RecordDict,
-    context: Context,
-    hidden: dict[str, NDArray[np.generic]],
-) -> RecordDict:
-    """Return an answer; sums that are in it under masks are put into ``hidden`` too."""
+def _answer(site: Site, question: Question, content: RecordDict) -> Answer:
+    """Return an answer that the guard has still to check.
+
+    Parameters
+    ----------
+    content : of the question's message.
+    """
     operator = site.operator
     if operator is not None and question.name != CLOSE:
         _obey(site.config, operator, question.name)
     method = _method(site)
     check_question(site, question)
     if question.name == CLOSE:
-        site.close(context.run_id, bool(question.values["finished"]))
-        return pack({}, {})
+        site.close(question.run, bool(question.values["finished"]))
+        return Answer()
     pins.check(site)
     if operator is not None:
         _refuse_rare(site)
     if question.name == JOIN:
-        return pack({}, {**_describe(site), **method.describe(site)})
+        site.state.begin(question.run)
+        return Answer(values={**_describe(site), **method.describe(site)})
+    if question.name in (KEY, PEERS, UNMASK):
+        return _respond(site, question)
+    return _sums(site, method, question, content)
 
-    from client.secure import session
 
-    def sums() -> Any:
-        found = method.answer(site, question.name, question.arrays, question.values, context)
-        record = (found.sums if isinstance(found, Gated) else found).to_record()
-        check_sums(site, question, record, hidden=site.config.secure)
-        if site.config.secure:
-            hidden.update(record)
-        return found
+def _respond(site: Site, question: Question) -> Answer:
+    from client.secure import answers  # a plain run needs no cryptography
 
-    if question.name in session.QUESTIONS:
-        if not site.config.secure:
-            raise RefusalError(Reason.SETTINGS, "this run's sums are not secure")
-        return session.respond(site, question.name, question.values)
     if not site.config.secure:
-        return pack(sums().to_record(), {})
-    return session.answer(site, content, sums)
+        raise RefusalError(Reason.SETTINGS, "this run's sums are not secure")
+    return answers.respond(site, question)
+
+
+def _sums(site: Site, method: Method, question: Question, content: RecordDict) -> Answer:
+    """Return a method's sums, masked where those of the run are secure."""
+    if not site.config.secure:
+        sums = method.answer(site, question)
+        return Answer((sums.sums if isinstance(sums, Gated) else sums).to_record())
+    from client.secure import answers
+
+    with answers.masking(site, content) as mask:
+        return mask(method.answer(site, question))
 
 
 def _obey(config: RunConfig, operator: Operator, question: str) -> None:
@@ -203,12 +199,12 @@ def _refuse_rare(site: Site) -> None:
         )
 
 
-def _method(site: Site) -> Any:
+def _method(site: Site) -> Method:
     if site.config.method not in METHODS:
         raise RefusalError(
             Reason.METHOD, f"this site does not know the method '{site.config.method}'"
         )
-    return importlib.import_module(METHODS[site.config.method])
+    return cast("Method", importlib.import_module(METHODS[site.config.method]))
 
 
 def _describe(site: Site) -> Mapping[str, Value]:

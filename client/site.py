@@ -1,19 +1,18 @@
 """A hospital's side: the only door to its images, labels and what is derived from them."""
 
 import hashlib
-import shutil
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, cast
 
 import numpy as np
 from flwr.app import Context
 from numpy.typing import NDArray
 
 from client.operator.site_rules import Operator, Rules
-from client.sealed_log import SealedLog
+from client.state import SiteState
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import TEST, lasting_splits, site_splits
@@ -22,9 +21,7 @@ from common.features.extract import Features, content_keys, extract
 from common.text import NAME_RULE, is_site_name
 
 Ints = NDArray[np.int64]
-
-SECURE_LOG = ".secure.jsonl"
-"""End of the names of the logs that secure sums keep of a run."""
+T = TypeVar("T")
 
 SITE = "site"
 """Key of a hospital's file in the configuration of its node."""
@@ -164,11 +161,6 @@ class Site:
         splits = site_splits(self._table, config.test_fraction, config.folds, config.seed)
         return _digest(self._table.with_splits(splits), self.contents)
 
-    @cached_property
-    def memory(self) -> dict[str, Any]:
-        """What a method keeps in memory, for as long as it wants and a run at most."""
-        return {}
-
     def part(self, name: str) -> Ints:
         """Return the numbers of the images of a part.
 
@@ -204,51 +196,71 @@ class Site:
             np.repeat(self.dataset.splits[train].astype(np.int64), n_views),
         )
 
-    def scratch(self, run_id: int) -> Path:
-        """Return the folder that keeps this site's arrays between the messages of one run."""
-        return self.config.cache.expanduser() / "scratch" / self._name_of(str(run_id))
-
     @property
-    def state_folder(self) -> Path:
-        """The folder of what a run needs that goes on after an interruption, under a new id."""
-        return self.own_folder / "runs" / self._name_of("state")
+    def state(self) -> SiteState:
+        """What is kept on disk between the messages of a run."""
+        cache = self.config.cache.expanduser()
+        return SiteState(
+            self.folder, self.config.out, cache, self.own_folder, self.seals, self.deployed
+        )
 
-    def _name_of(self, kind: str) -> str:
-        run = f"{self.folder.resolve()}\n{self.config.out}\n{kind}"
-        return hashlib.sha256(run.encode()).hexdigest()[:32]
+    def once(self, compute: Callable[["Site"], T]) -> T:
+        """Return what a function makes of this site; it is called once a run in a process."""
+        if compute not in self._made:
+            self._made[compute] = compute(self)
+        return cast("T", self._made[compute])
 
-    def close(self, run_id: int, finished: bool) -> None:
+    def forget(self) -> None:
+        """Let go of what :meth:`once` keeps in memory."""
+        self._made.clear()
+
+    @cached_property
+    def _made(self) -> dict[Callable[["Site"], object], object]:
+        return {}
+
+    def close(self, run: int, finished: bool) -> None:
         """Forget what was kept for one run; features on disk stay.
 
         What an unfinished run needs to go on is kept.
         """
-        shutil.rmtree(self.scratch(run_id), ignore_errors=True)
-        if finished:
-            for log in self.state_folder.glob(f"*{SECURE_LOG}"):
-                SealedLog.at(log, self.seals, "secure").remove()
-            shutil.rmtree(self.state_folder, ignore_errors=True)
-            for folder in (self.state_folder.parent, self.seals):
-                with suppress(OSError):  # missing, or in use by other runs
-                    folder.rmdir()
-        for name in ("features", "memory"):
-            self.__dict__.pop(name, None)
+        self.state.close(run, finished)
+        self.forget()
+        self.__dict__.pop("features", None)
 
 
-def open_site(context: Context) -> Site:
-    """Return the site that a message is meant for.
+def operator_of(context: Context) -> Operator | None:
+    """Read the file of the hospital's operator that a node's configuration names as ``site``.
 
-    A hospital is configured by the file that its node's configuration names as ``site``; a
-    simulated site is the one at its ``partition-id`` among the folders in ``sites``.
+    It is None for a part of a simulation. The file may change at any time: read once for an
+    answer, and handed on, all of the answer obeys the same rules.
 
     Raises
     ------
     ConfigError
-        If neither names a folder, or the hospital's file is wrong.
-    RefusalError
-        If what the coordinator configured is.
+        If the file is wrong.
     """
-    if SITE in context.node_config:
-        return _hospital(Operator.read(Path(str(context.node_config[SITE]))), context)
+    if SITE not in context.node_config:
+        return None
+    return Operator.read(Path(str(context.node_config[SITE])))
+
+
+def open_site(context: Context, operator: Operator | None) -> Site:
+    """Return the site that a message is meant for.
+
+    Parameters
+    ----------
+    operator : of a hospital. A simulated site is the one at its ``partition-id`` among the folders
+        in ``sites``.
+
+    Raises
+    ------
+    ConfigError
+        If neither names a folder.
+    RefusalError
+        If what the coordinator configured for a hospital is wrong.
+    """
+    if operator is not None:
+        return _hospital(operator, context)
     config = RunConfig.read(context.run_config)
     if config.sites is None or "partition-id" not in context.node_config:
         raise ConfigError("no data folder: set 'site' in the node or 'sites' in the run")

@@ -22,9 +22,10 @@ import client.app
 import client.methods.finetune
 import client.methods.private
 import client.methods.svm
-import client.round_state
+import client.privacy.ledger
 import client.secure.session
 import client.site
+import client.state
 import server.app
 import server.federation.members
 import server.federation.rounds
@@ -52,11 +53,11 @@ _HOUR = 3600.0
 _MIDWAY: tuple[tuple[Any, str], ...] = (
     (client.methods.finetune.LocalSteps, "step"),
     (client.methods.private, "clipped"),
-    (client.methods.private.Ledger, "answer"),
-    (client.methods.private.Ledger, "reserve_all"),
-    (client.methods.private.Ledger, "settle"),
+    (client.privacy.ledger.Ledger, "answer"),
+    (client.privacy.ledger.Ledger, "reserve_all"),
+    (client.privacy.ledger.Ledger, "settle"),
     (client.secure.session.SealedLog, "append"),
-    (client.round_state, "write_arrays"),
+    (client.state, "write_arrays"),
     (client.methods.svm, "hinge_sums"),
     (client.methods.svm, "_prepare"),
     (client.methods.svm.Prepared, "save"),

@@ -7,7 +7,7 @@ the message.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from client.egress import allowlist, questions
 from client.egress.allowlist import AS_ASKED, MASKED, Array
+from client.egress.answer import Answer
 from client.egress.questions import Question
 from client.operator.site_rules import Operator
 from client.sealed_log import Line, SealedLog
@@ -24,24 +25,17 @@ from client.site import Site
 from common.errors import Reason, RefusalError
 from common.text import printable
 from common.wire.fixed_point import masked_length
-from common.wire.messages import Arrays, Value, size, unpack_arrays, unpack_values
+from common.wire.messages import Arrays, Value, pack, size, unpack_arrays, unpack_values
 
 FILE = "egress-log.jsonl"
 REFUSED = "refused"
-
-_RECORDS = {"arrays", "values"}
-"""Of Flower, which hold ours; what binds an answer to its question is added to them later."""
 
 _LONGEST = 1 << 16
 """Bytes of a text or key that leaves."""
 
 
-def release(site: Site, question: Question, content: RecordDict, hidden: Arrays) -> RecordDict:
-    """Return an answer's content, which may leave, after it was logged.
-
-    Parameters
-    ----------
-    hidden : the sums that are in it under masks, checked before.
+def release(site: Site, question: Question, answer: Answer) -> RecordDict:
+    """Return an answer as a message's content, which may leave, after it was checked and logged.
 
     Raises
     ------
@@ -50,56 +44,53 @@ def release(site: Site, question: Question, content: RecordDict, hidden: Arrays)
     DataError
         If it cannot be logged.
     """
-    if undeclared := content.keys() - _RECORDS:
-        raise _undeclared(min(undeclared))
-    arrays, values = unpack_arrays(content), unpack_values(content)
-    if hidden:
-        _check_arrays(site, allowlist.masks(masked_length(hidden)), arrays, question)
-        _check_values(MASKED, values)
-    else:
-        check_sums(site, question, arrays, hidden=False)
-        _check_values(question.name, values)
-        _check_counts(site, values)
+    content = pack(answer.arrays, answer.values)
+    arrays, values = unpack_arrays(content), unpack_values(content)  # as they will leave
+    _check(site, question, Answer(arrays, values, answer.hidden))
     if site.operator is not None:
-        _log(site.operator, question, {**arrays, **hidden}, size(content), hidden, _spent(site))
+        every, hidden = {**arrays, **answer.hidden}, answer.hidden.keys()
+        _log(site.operator, question, every, size(content), hidden, _spent(site))
     return content
 
 
 def release_refusal(
-    operator: Operator | None, question: Question, content: RecordDict
+    operator: Operator | None, question: Question, values: Mapping[str, Value]
 ) -> RecordDict:
-    """Return a refusal's content after it was logged.
-
-    Raises
-    ------
-    DataError
-        If it cannot be logged.
-    """
-    values = unpack_values(content)
-    _check_values(REFUSED, values)
-    if operator is not None:
-        _log(operator, question, {}, size(content), {}, refused=Reason(str(values[REFUSED])).value)
-    return content
-
-
-def check_sums(site: Site, question: Question, arrays: Arrays, hidden: bool) -> None:
-    """Check arrays that are sums over a site's records.
-
-    Parameters
-    ----------
-    hidden : whether the coordinator sees them only in a secure sum.
+    """Return a refusal as a message's content, after it was checked and logged.
 
     Raises
     ------
     RefusalError
-        If they are not those that are declared for the question, or a count is too small.
+        If it may not leave.
+    DataError
+        If it cannot be logged.
     """
-    known = allowlist.SUMS.get(site.config.method, {}).get(question.name, {})
-    _check_arrays(site, known, arrays, question)
-    if not hidden:
-        for name, array in arrays.items():
-            if name in known and known[name].counts:
-                _refuse_small(site, name, np.asarray(array))
+    content = pack({}, values)
+    _check_values(REFUSED, values)
+    if operator is not None:
+        reason = Reason(str(values[REFUSED])).value
+        _log(operator, question, {}, size(content), (), refused=reason)
+    return content
+
+
+def _check(site: Site, question: Question, answer: Answer) -> None:
+    """Check that an answer is what is declared for its question, and no count in it too small.
+
+    Counts that are under masks may be: the coordinator sees them in a sum over sites only.
+    """
+    declared = allowlist.SUMS.get(site.config.method, {}).get(question.name, {})
+    if answer.hidden:
+        _check_arrays(site, declared, answer.hidden, question)
+        masks = allowlist.masks(masked_length(answer.hidden))
+        _check_arrays(site, masks, answer.arrays, question)
+        _check_values(MASKED, answer.values)
+        return
+    _check_arrays(site, declared, answer.arrays, question)
+    for name, array in answer.arrays.items():
+        if name in declared and declared[name].counts:
+            _refuse_small(site, name, np.asarray(array))
+    _check_values(question.name, answer.values)
+    _check_counts(site, answer.values)
 
 
 def _check_counts(site: Site, values: Mapping[str, Value]) -> None:
@@ -167,7 +158,7 @@ def _log(
     question: Question,
     arrays: Arrays,
     count: int,
-    hidden: Arrays,
+    hidden: Collection[str],
     spent: float | None = None,
     refused: str = "",
 ) -> None:
@@ -231,9 +222,9 @@ def _spent(site: Site) -> float | None:
     """Return what private runs have spent; None where this run promises none."""
     if not site.config.epsilon:
         return None
-    from client.methods.private import ledger_of  # most answers need no accounting
+    from client.privacy.paid_step import ledger_of  # most answers need no accounting
 
-    return ledger_of(site).account().spent
+    return ledger_of(site).last_read.spent
 
 
 def _check_arrays(

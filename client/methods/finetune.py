@@ -3,15 +3,15 @@
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from flwr.app import Context
 from numpy.typing import NDArray
 
-from client.round_state import SiteState
+from client.egress.questions import Question
+from client.network_scores import image_features, scores
 from client.site import Site
 from common.config.run import RunConfig
 from common.errors import Reason, RefusalError
@@ -20,20 +20,16 @@ from common.finetune.imbalance import Balance, ClassCounts
 from common.finetune.local_steps import Load, LocalSteps
 from common.finetune.plan import CONTROL, Item, Round, Stream, Update, plan
 from common.networks.activations import Views, activations
-from common.networks.inference import prediction_features
 from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, shared_network
 from common.statistics.calibration import calibration_sums, decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
 from common.verified import map_array, write_array
-from common.wire.messages import Arrays, Value
+from common.wire.messages import Value
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Tensors = dict[str, Floats]
-
-_LARGEST = 1e30
-"""Of scores."""
 
 _RULE = ("calibration", "priors")
 """Arrays that make probabilities and decisions of scores."""
@@ -45,9 +41,7 @@ def describe(site: Site) -> dict[str, Value]:
     return {"n_features": network.n_features, "features": site.config.feature_spec.key}
 
 
-def answer(
-    site: Site, question: str, arrays: Arrays, values: Mapping[str, Value], context: Context
-) -> Sums:
+def answer(site: Site, question: Question) -> Sums:
     """Answer one question of the coordinator.
 
     Raises
@@ -55,18 +49,18 @@ def answer(
     RefusalError
         If this site does not answer it.
     """
-    if question == "counts":
+    if question.name == "counts":
         return ClassCounts.measure(site.dataset.labels[site.part("train")])
-    tensors = {n: np.asarray(a, np.float32) for n, a in arrays.items() if n not in _RULE}
-    if question == "train":
-        return _train(site, tensors, values)
-    labels = site.dataset.labels[site.part(str(values["subset"]))]
-    found = _kept_scores(site, tensors, values, context)
-    calibration, priors = (np.asarray(arrays[name], dtype=np.float64) for name in _RULE)
-    if question == "calibrate":
-        return calibration_sums(found, labels, calibration)
-    predicted = decisions(found, calibration, priors)
-    return Evaluation.measure(labels, predicted, probabilities(found, calibration))
+    tensors = {n: np.asarray(a, np.float32) for n, a in question.arrays.items() if n not in _RULE}
+    if question.name == "train":
+        return _train(site, tensors, question.values)
+    labels = site.dataset.labels[site.part(str(question.values["subset"]))]
+    logits = _kept_scores(site, tensors, question)
+    calibration, priors = (np.asarray(question.arrays[name], dtype=np.float64) for name in _RULE)
+    if question.name == "calibrate":
+        return calibration_sums(logits, labels, calibration)
+    predicted = decisions(logits, calibration, priors)
+    return Evaluation.measure(labels, predicted, probabilities(logits, calibration))
 
 
 def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
@@ -78,8 +72,8 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
     counts = np.array(values["counts"], dtype=np.int64)
     balance = _balance(config, counts, labels)
     stream = Stream(labels, balance.draws, config.seed, site.name)
-    state = SiteState(site.state_folder, str(values["run"]))
-    control = state.load(this.number)
+    variates = site.state.by_round(str(values["run"]))
+    control = variates.load(this.number)
     load = _loader(site, network, stage)
     network.load(tensors)
     with one_thread_per_core() as pool:
@@ -90,7 +84,7 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
     moved = _control_change(stage, config, tensors, change, course.travelled)
     if moved:
         control |= {n: np.asarray(control.get(n, 0) + a, np.float32) for n, a in moved.items()}
-        state.save(this.number + 1, control)
+        variates.save(this.number + 1, control)
     # Frequent draws of rare images must not make a site weigh more than its images; by its own
     # frequencies a site draws as many as it has.
     most = balance.draws.max() if config.priors == "global" and balance.draws.any() else 1.0
@@ -137,8 +131,8 @@ def _loader(site: Site, network: Network, stage: Stage) -> Load:
     dataset, contents = site.dataset.select(images), [site.contents[i] for i in images]
     views = Views(dataset, contents, spec)
     if not stage.frozen:
-        site.memory.clear()  # no stage closes what another has opened
-    kept = _activations(site)[stage.name] if stage.frozen and len(images) else None
+        site.forget()  # no stage closes what another has opened
+    kept = site.once(_activations)[stage.name] if stage.frozen and len(images) else None
 
     def load(item: Item) -> tuple[Floats, Floats]:
         number = item.view % spec.views if stage.frozen else item.view
@@ -153,26 +147,23 @@ def _loader(site: Site, network: Network, stage: Stage) -> Load:
 
 def _activations(site: Site) -> dict[str, NDArray[np.float16]]:
     """Return the activations (n, views, ...) of the training images at the stages' cuts."""
-    if "activations" not in site.memory:
-        config, images = site.config, site.part("train")
-        site.memory["activations"] = activations(
-            shared_network(config.backbone, config.weights),
-            [name for name in config.stages if name != ALL],
-            site.dataset.select(images),
-            [site.contents[i] for i in images],
-            config.feature_spec,
-            config.cache.expanduser(),
-        )
-    found: dict[str, NDArray[np.float16]] = site.memory["activations"]
-    return found
+    config, images = site.config, site.part("train")
+    return activations(
+        shared_network(config.backbone, config.weights),
+        [name for name in config.stages if name != ALL],
+        site.dataset.select(images),
+        [site.contents[i] for i in images],
+        config.feature_spec,
+        config.cache.expanduser(),
+    )
 
 
 def _correction(stage: Stage, tensors: Tensors, control: Tensors) -> dict[str, torch.Tensor]:
     """Return SCAFFOLD's c - c_i; nothing where no control variates were sent."""
-    found = {n: tensors[CONTROL + n] for n in stage.trainable if CONTROL + n in tensors}
+    sent = {n: tensors[CONTROL + n] for n in stage.trainable if CONTROL + n in tensors}
     return {
         name: torch.from_numpy(np.asarray(c - control.get(CONTROL + name, 0))).to(DEVICE)
-        for name, c in found.items()
+        for name, c in sent.items()
     }
 
 
@@ -200,14 +191,14 @@ def _control_change(
     return moved
 
 
-def _kept_scores(
-    site: Site, tensors: Tensors, values: Mapping[str, Value], context: Context
-) -> NDArray[np.float64]:
+def _kept_scores(site: Site, tensors: Tensors, question: Question) -> NDArray[np.float64]:
     """Return scores under weights that are sent with the first question about them only."""
-    file = site.scratch(context.run_id) / f"scores-{values['scores']!s}.npy"
+    values = question.values
+    file = site.state.scratch(question.run) / f"scores-{values['scores']!s}.npy"
     if tensors:
         images, views = site.part(str(values["subset"])), int(str(values["views"]))
-        write_array(file, scores(site, tensors, images, views, bool(values["personal"])))
+        adapt = partial(_fit_head, site, views) if values["personal"] else None
+        write_array(file, scores(site, tensors, images, views, adapt))
     try:
         return np.asarray(map_array(file), dtype=np.float64)
     except FileNotFoundError as error:
@@ -216,43 +207,13 @@ def _kept_scores(
         ) from error
 
 
-def scores(
-    site: Site, tensors: Tensors, images: Ints, views: int, personal: bool = False
-) -> NDArray[np.float64]:
-    """Return logits (n, n_classes) of images, averaged over their prediction views.
-
-    Parameters
-    ----------
-    tensors : weights of the network by name; the others are the pretrained ones.
-    images : numbers (n,) of the site's images.
-    personal : whether the head is first trained on this site's images alone.
-    """
-    network = shared_network(site.config.backbone, site.config.weights)
-    network.load(tensors)
-    features = _features(site, network, images, views)
-    if personal:
-        _fit_head(site, network, views)
-    with torch.inference_mode():
-        logits = network.head(torch.from_numpy(features).to(DEVICE)).cpu()
-    # Weights that somebody crafted can make a score of some image no number.
-    found = logits.numpy().astype(np.float64)
-    return np.asarray(np.nan_to_num(found, posinf=_LARGEST, neginf=-_LARGEST))
-
-
-def _features(site: Site, network: Network, images: Ints, views: int) -> Floats:
-    spec = replace(site.config.feature_spec, predictions=views)
-    files = (site.dataset.read(site.dataset.images[i].image_id) for i in images)
-    with one_thread_per_core() as pool:
-        return prediction_features(network.backbone, files, spec, pool)
-
-
-def _fit_head(site: Site, network: Network, views: int) -> None:
+def _fit_head(site: Site, views: int, network: Network) -> None:
     """Train the head on this site's images alone, by its own class frequencies."""
     config, images = site.config, site.part("train")
     if not len(images):
         return
     labels = site.dataset.labels[images]
-    features = _features(site, network, images, views)
+    features = image_features(site, network, images, views)
     epochs = float(config.personal)
     this = Round(0, HEAD, 0.0, epochs, 0.0, epochs, epochs, config.lr[0])
     balance = Balance.from_counts(config, ClassCounts.measure(labels).images)

@@ -1,16 +1,15 @@
 """A site's answers while an SVM is trained: sums over its records, and what it refuses."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-from flwr.app import ConfigRecord, Context
 from numpy.typing import NDArray
 
 from client.egress.activity_gate import Gate, Gated
 from client.egress.dependent_questions import Lines
+from client.egress.questions import Question
 from client.site import Site
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
@@ -23,7 +22,7 @@ from common.statistics.sums import Nothing, Sums
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import HingeSums, hinge_sums, with_intercept
 from common.verified import map_array, write_array
-from common.wire.messages import Arrays, Value
+from common.wire.messages import Value
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -88,13 +87,7 @@ def describe(site: Site) -> dict[str, Value]:
     return {"n_features": size, "features": site.config.feature_spec.key}
 
 
-def answer(
-    site: Site,
-    question: str,
-    arrays: Arrays,
-    values: Mapping[str, Value],
-    context: Context,
-) -> Sums | Gated:
+def answer(site: Site, question: Question) -> Sums | Gated:
     """Answer one question of the coordinator.
 
     Raises
@@ -102,38 +95,48 @@ def answer(
     RefusalError
         If this site does not answer it.
     """
-    if question == "moments":
+    if question.name == "moments":
         return _moments(site)
-    folder = site.scratch(context.run_id) / str(values["map"])
-    if question == "prepare":
-        feature_map = FeatureMap.from_record(arrays)
-        _refuse_other_map(site.config, feature_map, str(values["map"]))
-        _prepare(site, feature_map, arrays).save(folder)
+    folder = site.state.scratch(question.run) / str(question.values["map"])
+    if question.name == "prepare":
+        _prepare(site, question).save(folder)
         return Nothing()
     prepared = Prepared.load(folder)
-    if question == "mapped_moments":
+    if question.name == "mapped_moments":
         X = prepared.X1[:, :-1]
         return Moments.measure(X, prepared.y, prepared.view_weight, N_CLASSES)
-    weights = np.asarray(arrays["weights"], dtype=np.float64)
-    columns = prepared.Z.shape[1] + 1
-    if len(weights) not in (1, site.config.folds) or weights.shape[2] != columns:
-        raise RefusalError(
-            Reason.FORM,
-            f"weights are {list(weights.shape)}: 1 or {site.config.folds} fits are allowed in one "
-            f"round, and the map has {columns} columns",
-        )
-    if question == "hinge":
-        _count_round(context, limit=prepared.Z.shape[1] // 2)
+    weights = _weights(site.config, question, columns=prepared.Z.shape[1] + 1)
+    if question.name == "hinge":
+        # With as many rounds as features, Hessians could be solved for.
+        site.state.rounds(question.run).add(limit=prepared.Z.shape[1] // 2)
         if site.deployed:
             Lines(folder / "questions").add(weights)
         if site.config.secure:  # where counts are added before they are compared
             return gated_hinge(prepared, weights, site.config.min_active, site.config.folds)
         return hinge(prepared, weights, site.config.min_active)
     scores, y = _unseen_scores(prepared, weights)
-    calibration = np.asarray(arrays["calibration"], dtype=np.float64)
-    if question == "calibrate":
+    calibration = np.asarray(question.arrays["calibration"], dtype=np.float64)
+    if question.name == "calibrate":
         return calibration_sums(scores, y, calibration)
     return Evaluation.measure(y, scores.argmax(axis=1), probabilities(scores, calibration))
+
+
+def _weights(config: RunConfig, question: Question, columns: int) -> Floats:
+    """Return the weights (n_fits, n_classes, columns) that came with a question.
+
+    Raises
+    ------
+    RefusalError
+        If they are those of another map, or of more fits than a round may have.
+    """
+    weights = np.asarray(question.arrays["weights"], dtype=np.float64)
+    if len(weights) not in (1, config.folds) or weights.shape[2] != columns:
+        raise RefusalError(
+            Reason.FORM,
+            f"weights are {list(weights.shape)}: 1 or {config.folds} fits are allowed in one "
+            f"round, and the map has {columns} columns",
+        )
+    return weights
 
 
 def hinge(prepared: Prepared, weights: Floats, min_active: int) -> HingeSums:
@@ -210,10 +213,12 @@ def _refuse_other_map(config: RunConfig, feature_map: FeatureMap, digest: str) -
         raise RefusalError(Reason.FORM, f"{fourier} is no Fourier map of this run's settings")
 
 
-def _prepare(site: Site, feature_map: FeatureMap, arrays: Arrays) -> Prepared:
+def _prepare(site: Site, question: Question) -> Prepared:
     """Map this site's features with the federation's map."""
+    feature_map = FeatureMap.from_record(question.arrays)
+    _refuse_other_map(site.config, feature_map, str(question.values["map"]))
     records = site.training_records()
-    class_weights = np.asarray(arrays["class_weights"], dtype=np.float64)
+    class_weights = np.asarray(question.arrays["class_weights"], dtype=np.float64)
     return Prepared(
         X1=with_intercept(feature_map.apply(records.X)),
         y=records.y,
@@ -225,21 +230,6 @@ def _prepare(site: Site, feature_map: FeatureMap, arrays: Arrays) -> Prepared:
         image_y=site.dataset.labels,
         image_fold=np.where(site.held_out, "-1", site.dataset.splits).astype(np.int64),
     )
-
-
-def _count_round(context: Context, limit: int) -> None:
-    """Count a run's rounds; with as many as features, Hessians could be solved for.
-
-    Raises
-    ------
-    RefusalError
-        After ``limit`` rounds.
-    """
-    state = context.state.config_records.setdefault("svm", ConfigRecord({"rounds": 0}))
-    done = int(str(state["rounds"]))
-    if done >= limit:
-        raise RefusalError(Reason.ORDER, f"{done} rounds were answered in this run, no more are")
-    state["rounds"] = done + 1
 
 
 def _unseen_scores(prepared: Prepared, weights: Floats) -> tuple[Floats, Ints]:

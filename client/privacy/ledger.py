@@ -9,15 +9,15 @@ import hashlib
 import json
 import math
 import os
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from client.operator.site_rules import SEALS
+from client.privacy.account import Account, Entry, first_line
 from client.sealed_log import Line, SealedLog
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.privacy.accounting import SampledGaussian, epsilon, steps_within
@@ -25,76 +25,6 @@ from common.privacy.accounting import SampledGaussian, epsilon, steps_within
 FILE = "privacy-ledger.jsonl"
 SEAL_FOLDER = "seal"
 """Where the seal of a simulated site is, in the ledger's folder."""
-
-_SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A line of the ledger, after the first.
-
-    Attributes
-    ----------
-    number : of the line, from 2.
-    time : when it was written, in UTC.
-    what : the purpose that was given.
-    cost : what it costs; None for a change of the limit.
-    key : the name of the release, None if it has none.
-    """
-
-    number: int
-    time: str
-    what: str
-    cost: SampledGaussian | None
-    key: str | None = None
-
-
-@dataclass
-class Account:
-    """A ledger as it was read: whose it is, its limit, its entries and what has left.
-
-    Its ``id`` is random: it may leave the site, unlike the data's fingerprint. ``answered`` has the
-    last step of each run that was answered, by the run's name.
-    """
-
-    id: str
-    fingerprint: str
-    unit: str
-    delta: float
-    limit: float
-    entries: list[Entry] = field(default_factory=list)
-    settled: set[int] = field(default_factory=set)
-    answered: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def history(self) -> list[SampledGaussian]:
-        """What was reserved, settled or not."""
-        return [entry.cost for entry in self.entries if entry.cost is not None]
-
-    def number_of(self, key: str) -> int | None:
-        """Return the number of the entry that was reserved under ``key``; None if none was."""
-        return next((entry.number for entry in self.entries if entry.key == key), None)
-
-    @property
-    def spent(self) -> float:
-        """Epsilon of all that was reserved."""
-        return epsilon(self.history, self.delta)
-
-    @property
-    def left(self) -> float:
-        """What is left of the limit; epsilons of several plans do not add up to it exactly."""
-        return max(0.0, self.limit - self.spent)
-
-    def lines(self) -> Iterator[str]:
-        """Describe the ledger for its reader."""
-        yield f"data {self.fingerprint[:16]}, privacy unit {self.unit}, delta {self.delta:g}"
-        for entry in self.entries:
-            line = f"{entry.number:6}  {entry.time}  {entry.what}"
-            if cost := entry.cost:
-                state = "sent" if entry.number in self.settled else "reserved, counts as spent"
-                line += f"  noise {cost.noise:g}  rate {cost.rate:g}  steps {cost.steps}  ({state})"
-            yield line
-        yield f"epsilon {self.spent:.4g} is spent of {self.limit:g}; {self.left:.4g} is left"
 
 
 class Ledger:
@@ -120,6 +50,8 @@ class Ledger:
         seals = [_seal(state, fingerprint) for fingerprint in reversed(fingerprints)]
         seal = next((each for each in seals if each.exists()), seals[0])
         self._log = SealedLog(path, seal)
+        self._held: Account | None = None
+        self._last_read: Account | None = None
 
     @classmethod
     def open(
@@ -154,7 +86,7 @@ class Ledger:
         if not _written(folder / FILE):
             with log.opened() as lines:
                 if not lines:  # another process may have been faster
-                    log.append(_header(fingerprint, unit, epsilon, delta))
+                    log.append(first_line(_now(), fingerprint, unit, epsilon, delta))
         ledger = cls(folder, state)
         account = ledger.account()
         if account.fingerprint != fingerprint:
@@ -166,8 +98,34 @@ class Ledger:
 
     def account(self) -> Account:
         """Read the ledger."""
-        with self._opened() as account:
+        with self.held() as account:
             return account
+
+    @property
+    def last_read(self) -> Account:
+        """The ledger as it was when this object last read it; others may have added to it since."""
+        return self._last_read or self.account()
+
+    @contextmanager
+    def held(self) -> Iterator[Account]:
+        """Keep other processes from the ledger, and read it once for all that is done meanwhile.
+
+        The account that this yields is kept up to date with what is added.
+
+        Raises
+        ------
+        DataError
+            If the ledger is not what was written, or another version's.
+        """
+        if self._held is not None:
+            yield self._held
+            return
+        with self._log.opened() as lines:
+            self._held = self._last_read = self._read(lines)
+            try:
+                yield self._held
+            finally:
+                self._held = None
 
     def reserve(self, cost: SampledGaussian, what: str, key: str | None = None) -> int:
         """Reserve what one release costs, as :meth:`reserve_all` does; return its number."""
@@ -191,7 +149,7 @@ class Ledger:
         DataError
             If they cannot be written.
         """
-        with self._opened() as account:
+        with self.held() as account:
             known = {entry.key: entry for entry in account.entries if entry.key is not None}
             new = [release for release in releases if release[2] not in known]
             for cost, what, key in releases:
@@ -207,7 +165,7 @@ class Ledger:
             ]
 
     def _reserve(self, cost: SampledGaussian, what: str, key: str | None) -> int:
-        return self._log.append({"kind": "reserve", **_about(what), **asdict(cost), "key": key})
+        return self._add({"kind": "reserve", **_about(what), **asdict(cost), "key": key})
 
     def settle(self, number: int) -> None:
         """Note that what was reserved as ``number`` has left; once is enough.
@@ -217,11 +175,11 @@ class Ledger:
         RefusalError
             If there is no such reservation.
         """
-        with self._opened() as account:
+        with self.held() as account:
             if number not in {entry.number for entry in account.entries if entry.cost}:
                 raise RefusalError(Reason.ORDER, f"the ledger has no reservation {number}")
             if number not in account.settled:
-                self._log.append({"kind": "settle", "reservation": number})
+                self._add({"kind": "settle", "reservation": number})
 
     def answer(self, run: str, step: int) -> None:
         """Note that a step of a run is answered; no answer to it is made again.
@@ -233,13 +191,13 @@ class Ledger:
         DataError
             If it cannot be written.
         """
-        with self._opened() as account:
+        with self.held() as account:
             last = account.answered.get(run, -1)
             if step <= last:
                 raise RefusalError(
                     Reason.ORDER, f"step {step} of run {run} is not after {last}, which left"
                 )
-            self._log.append({"kind": "answer", "time": _now(), "run": run, "step": step})
+            self._add({"kind": "answer", "time": _now(), "run": run, "step": step})
 
     def change_delta(self, delta: float) -> None:
         """Note another delta, at which epsilon is computed from now on, for what is spent too.
@@ -250,9 +208,9 @@ class Ledger:
             If it is not between 0 and 1.
         """
         _check_delta(delta)
-        with self._opened() as account:
+        with self.held() as account:
             if delta != account.delta:
-                self._log.append({"kind": "delta", "time": _now(), "delta": delta})
+                self._add({"kind": "delta", "time": _now(), "delta": delta})
 
     def change_limit(self, epsilon: float) -> None:
         """Note a new limit, higher or lower, which holds from now on.
@@ -263,59 +221,32 @@ class Ledger:
             If it is not above 0.
         """
         _check_limit(epsilon)
-        with self._opened() as account:
+        with self.held() as account:
             if epsilon != account.limit:
                 what = f"limit changed from {account.limit:g} to {epsilon:g}"
-                self._log.append({"kind": "limit", **_about(what), "epsilon": epsilon})
+                self._add({"kind": "limit", **_about(what), "epsilon": epsilon})
 
     def _rename(self, before: str, now: str, seal: Path) -> None:
         """Note that the data go by another digest ``now``, if they went by ``before``."""
-        with self._opened() as account:
+        with self.held() as account:
             if account.fingerprint == before:
-                self._log.append({"kind": "data", "time": _now(), "fingerprint": now})
+                self._add({"kind": "data", "time": _now(), "fingerprint": now})
                 os.replace(self._log.seal, seal)
 
-    @contextmanager
-    def _opened(self) -> Iterator[Account]:
-        with self._log.opened() as lines:
-            try:
-                account = _read(lines)
-            except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
-                raise DataError(
-                    f"{self._log.path} is of another version of this program ({error}); use that"
-                ) from error
-            yield account
+    def _read(self, lines: list[Line]) -> Account:
+        try:
+            return Account.read(lines)
+        except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
+            raise DataError(
+                f"{self._log.path} is of another version of this program ({error}); use that"
+            ) from error
 
-
-def _read(lines: Iterable[Line]) -> Account:
-    header, *rest = lines
-    if header["schema"] != _SCHEMA:
-        raise ValueError(f"schema {header['schema']}, not {_SCHEMA}")
-    account = Account(*(header[key] for key in ("id", "fingerprint", "unit", "delta", "epsilon")))
-    for number, line in enumerate(rest, 2):
-        if line["kind"] == "settle":
-            account.settled.add(line["reservation"])
-        elif line["kind"] == "reserve":
-            cost = SampledGaussian(line["noise"], line["rate"], line["steps"])
-            entry = Entry(number, line["time"], line["what"], cost, line["key"])
-            account.entries.append(entry)
-        elif line["kind"] == "answer":
-            account.answered[line["run"]] = line["step"]
-        elif line["kind"] == "data":
-            account.fingerprint = line["fingerprint"]
-        elif line["kind"] == "delta":
-            account.delta = line["delta"]
-        elif line["kind"] == "limit":
-            account.limit = line["epsilon"]
-            account.entries.append(Entry(number, line["time"], line["what"], None))
-        else:
-            raise ValueError(f"entry '{line['kind']}'")
-    return account
-
-
-def _header(fingerprint: str, unit: str, epsilon: float, delta: float) -> dict[str, Any]:
-    about = {"fingerprint": fingerprint, "unit": unit, "epsilon": epsilon, "delta": delta}
-    return {"schema": _SCHEMA, "id": secrets.token_hex(8), "time": _now(), **about}
+    def _add(self, line: Line) -> int:
+        """Add a line to the ledger that is held; return its number."""
+        number = self._log.append(line)
+        if self._held is not None:
+            self._held.take(number, line)
+        return number
 
 
 def _fingerprints(path: Path) -> list[str]:

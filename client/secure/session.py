@@ -8,7 +8,7 @@ any two messages.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,26 +18,21 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from flwr.app import RecordDict
 
 from client.egress.activity_gate import Gate, Gated
 from client.sealed_log import Line, SealedLog
-from client.secure.identity import Identity, pinned_keys, verify
-from client.site import SECURE_LOG, Site
-from common.errors import Reason, RefusalError, ReplyError
-from common.statistics.sums import Sums
+from client.secure.identity import Identity
+from client.site import Site
+from client.state import SECURE_LOG
+from common.errors import Reason, RefusalError
 from common.wire.fixed_point import Ring, encode, schema
-from common.wire.messages import Value, pack
+from common.wire.messages import Value
 from common.wire.secure_sums import (
-    KEY,
     LEAST_SITES,
-    PEERS,
-    UNMASK,
     Asked,
     add_mask,
     context,
     derive,
-    question_digest,
     seal,
     self_mask,
     split,
@@ -45,55 +40,9 @@ from common.wire.secure_sums import (
     threshold,
 )
 
-QUESTIONS = (KEY, PEERS, UNMASK)
-
 _SEED = 16
 """Bytes of a seed: what Shamir's scheme shares, over GF(2^128)."""
 _NONCE = bytes(12)  # each key encrypts once
-
-
-def respond(site: Site, question: str, values: Mapping[str, Value]) -> RecordDict:
-    """Answer a question of the protocol itself.
-
-    Raises
-    ------
-    RefusalError
-        If it is not what this site may answer.
-    """
-    with Session.of(site, str(values["run"])) as session:
-        if question == KEY:
-            return pack({}, session.introduce(Identity.begun(site.own_folder)))
-        if question == PEERS:
-            return pack({}, session.agree(_signed_keys(site, values)))
-        return pack({}, session.unmask(int(str(values["round"])), _bytes(values["envelopes"])))
-
-
-def answer(site: Site, content: RecordDict, ask: Callable[[], Sums | Gated]) -> RecordDict:
-    """Answer a method's question with what the coordinator can only open as a sum.
-
-    Parameters
-    ----------
-    ask : computes the answer; not called where the sum itself is refused.
-    """
-    if "secure" not in content:
-        sums = ask()
-        if isinstance(sums, Gated) or sums.to_record():
-            raise RefusalError(
-                Reason.SECURE, "this run's sums are secure, and this question asks for a plain one"
-            )
-        return pack({}, {})
-    try:
-        asked = Asked.read(content)
-    except ReplyError as error:
-        raise RefusalError(Reason.FORM, str(error)) from error
-    with Session.of(site, asked.run) as session:
-        session.check(asked)
-        sums = ask()
-        if not isinstance(sums, Gated):
-            sums = Gated(sums)
-        masked = session.mask(asked, question_digest(content), sums)
-    values: dict[str, Value] = {"envelopes": masked.envelopes, "seal": masked.seal}
-    return pack({"masked": masked.vector.view(np.int64)}, values)
 
 
 class Masked(NamedTuple):
@@ -180,7 +129,7 @@ class Session:
         """Enter a site's session, which its other processes wait for."""
         # Of distributed noise, enough must be in every sum.
         least = max(site.rules.least_sites, site.config.honest)
-        with cls(site.state_folder, site.seals, site.name, run, least).locked() as session:
+        with cls(site.state.folder, site.seals, site.name, run, least).locked() as session:
             yield session
 
     @contextmanager
@@ -269,22 +218,13 @@ class Session:
             share.
         """
         state, members = self._begun, asked.members
-        if state.sums.get(question.hex(), _digest(members)) != _digest(members):
-            raise RefusalError(
-                Reason.MEMBERS,
-                "this was summed over other sites before; the difference would be the share of "
-                "those that are missing now",
-            )
+        self._refuse_other_sites(members, question)
         vector = encode(gated.sums, len(members))
+        counts = np.array(gated.counts, np.int64).view(np.uint64)
         keys = [bytes.fromhex(state.peers[name]) for name in members]
         bound_to = context(asked, keys, question, schema(gated.sums))
         seed = self._seed(bound_to)
-        counts = np.array(gated.counts, np.int64).view(np.uint64)
-        for name in members:
-            if name != self._name:
-                sign = 1 if self._name < name else -1
-                add_mask(vector, derive(self._shared(name), "mask", bound_to), sign)
-                add_mask(counts, derive(self._shared(name), "counts", bound_to), sign)
+        self._add_pairwise_masks(vector, counts, members, bound_to)
         add_mask(vector, self_mask(seed, bound_to), 1)
         envelopes = self._envelopes(members, bound_to, seed, counts.tobytes())
         # A sum that is never opened tells nothing, so it leaves nobody out.
@@ -297,6 +237,24 @@ class Session:
             opened=False,
         )
         return Masked(vector, envelopes, seal(seed, bound_to))
+
+    def _refuse_other_sites(self, members: list[str], question: bytes) -> None:
+        if self._begun.sums.get(question.hex(), _digest(members)) != _digest(members):
+            raise RefusalError(
+                Reason.MEMBERS,
+                "this was summed over other sites before; the difference would be the share of "
+                "those that are missing now",
+            )
+
+    def _add_pairwise_masks(
+        self, vector: Ring, counts: Ring, members: list[str], bound_to: bytes
+    ) -> None:
+        """Add to both, in place, the masks that cancel in the sum over all members."""
+        for name in members:
+            if name != self._name:
+                sign = 1 if self._name < name else -1
+                add_mask(vector, derive(self._shared(name), "mask", bound_to), sign)
+                add_mask(counts, derive(self._shared(name), "counts", bound_to), sign)
 
     def unmask(self, number: int, envelopes: list[bytes]) -> dict[str, Value]:
         """Open the last sum, once: this site's seed, and its parts of the others'.
@@ -389,29 +347,5 @@ class Session:
         self._known.take(fields)
 
 
-def _signed_keys(site: Site, values: Mapping[str, Value]) -> dict[str, bytes]:
-    """Read the keys of a run; each must be signed by the identity that is pinned for its site."""
-    names, run = [str(name) for name in _list(values["names"])], str(values["run"])
-    keys, signatures = _bytes(values["keys"]), _bytes(values["signatures"])
-    if not len(set(names)) == len(names) == len(keys) == len(signatures):
-        raise RefusalError(
-            Reason.FORM, "names, keys and signatures are not as many, each name once"
-        )
-    pinned = pinned_keys(site)
-    for name, key, signature in zip(names, keys, signatures, strict=True):
-        if name not in pinned:
-            raise RefusalError(Reason.KEYS, f"no identity of {name} is pinned at this site")
-        verify(pinned[name], signature, statement(run, name, key), name)
-    return dict(zip(names, keys, strict=True))
-
-
 def _digest(members: list[str]) -> str:
     return hashlib.sha256(json.dumps(members).encode()).hexdigest()
-
-
-def _bytes(value: Value) -> list[bytes]:
-    return [item for item in _list(value) if isinstance(item, bytes)]
-
-
-def _list(value: Value) -> list[Any]:
-    return list(value) if isinstance(value, list) else []

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from client.methods.private import sample
 from client.methods.private_finetune import clipped
+from client.privacy.draws import sample
 from common.config.run import RunConfig
 from common.networks.network import DEVICE, shared_network, trunk
 from common.privacy.linear import Units

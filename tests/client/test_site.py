@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
+from client.egress.questions import Question
 from client.methods import svm
-from client.site import Site, open_site
+from client.site import Site, open_site, operator_of
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES, METADATA_FILE, Dataset
 from common.data.splits import TEST
@@ -33,14 +34,18 @@ def context_of(config: RunConfig, **node: str | int) -> Context:
 
 def test_an_operator_names_the_folder_and_a_simulation_numbers_it(config, tmp_path):
     first, second = sorted(config.sites.iterdir())
-    assert open_site(context_of(config, partition_id=1)).folder == second
+    assert opened(context_of(config, partition_id=1)).folder == second
     # What the operator says goes before what the coordinator says.
     file = hospital_file(first, tmp_path)
     sent = config.model_copy(update={"weights": Path("/etc/shadow")})
-    named = open_site(context_of(sent, site=str(file), partition_id=1))
+    named = opened(context_of(sent, site=str(file), partition_id=1))
     assert (named.folder, named.name) == (first, "site_00")
     assert (named.config.cache, named.config.weights) == (tmp_path / "cache", None)
     assert (named.deployed, named.own_folder) == (True, tmp_path / "state")
+
+
+def opened(context: Context) -> Site:
+    return open_site(context, operator_of(context))
 
 
 @pytest.mark.parametrize(
@@ -59,12 +64,12 @@ def test_what_cannot_be_opened_is_said_in_one_line(config, tmp_path, changes, no
     if isinstance(changes.get("sites"), str):
         changes = {"sites": tmp_path / changes["sites"]}
     with pytest.raises(ConfigError, match=message) as refusal:
-        open_site(context_of(config.model_copy(update=changes), **node))
+        opened(context_of(config.model_copy(update=changes), **node))
     assert "\n" not in str(refusal.value)
 
 
 def test_the_splits_of_the_table_are_used(config):
-    site = open_site(context_of(config, partition_id=0))
+    site = opened(context_of(config, partition_id=0))
     carried = Dataset.open(site.folder).splits
     assert set(carried) == {TEST, "0", "1"}
     np.testing.assert_array_equal(site.dataset.splits, carried)
@@ -72,7 +77,7 @@ def test_the_splits_of_the_table_are_used(config):
 
 
 def test_a_record_is_a_view_and_an_image_weighs_one(config):
-    site = open_site(context_of(config, partition_id=0))
+    site = opened(context_of(config, partition_id=0))
     records = site.training_records()
     train = ~site.held_out
     assert records.X.shape == (2 * train.sum(), N_FEATURES)
@@ -90,7 +95,7 @@ def test_a_record_is_a_view_and_an_image_weighs_one(config):
 
 
 def test_a_site_without_splits_makes_its_own(config, tmp_path):
-    source = open_site(context_of(config, partition_id=0)).folder
+    source = opened(context_of(config, partition_id=0)).folder
     folder = tmp_path / "hospital"
     folder.mkdir()
     for part in source.iterdir():
@@ -109,15 +114,16 @@ def prepare(config: RunConfig) -> tuple[Context, FeatureMap]:
     context = context_of(config, partition_id=0)
     feature_map = FeatureMap(np.zeros(N_FEATURES), np.eye(N_FEATURES)[:, :40])
     arrays = {**feature_map.to_record(), "class_weights": np.ones(len(DIAGNOSES))}
-    svm.answer(open_site(context), "prepare", arrays, {"map": feature_map.digest}, context)
+    question = Question(context.run_id, "1", "prepare", arrays, {"map": feature_map.digest})
+    svm.answer(opened(context), question)
     return context, feature_map
 
 
 def test_scratch_is_per_run_and_gone_after_closing(config):
     context, _ = prepare(config)
-    site = open_site(context)
-    assert any(site.scratch(context.run_id).rglob("*.npy"))
-    assert site.scratch(context.run_id) != site.scratch(context.run_id + 1)
+    site = opened(context)
+    assert any(site.state.scratch(context.run_id).rglob("*.npy"))
+    assert site.state.scratch(context.run_id) != site.state.scratch(context.run_id + 1)
     site.close(context.run_id, finished=True)
     assert not any((config.cache / "scratch").iterdir())
 
@@ -142,7 +148,7 @@ print(json.dumps([sums["loss"].tolist(), sorted({name.split(".")[0] for name in 
 def test_a_fresh_process_answers_a_round_without_the_large_libraries(config, tmp_path):
     """A deployed site starts a process for every message."""
     context, feature_map = prepare(config)
-    site = open_site(context)
+    site = opened(context)
     file = hospital_file(site.folder, tmp_path, config.cache, rounds_a_day=9, least_lesions=1)
     command = [sys.executable, "-c", FRESH, json.dumps(config.flat()), feature_map.digest, file]
     loss, modules = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)

@@ -15,6 +15,7 @@ from flwr.app import ArrayRecord, Message, RecordDict
 import client.methods.svm
 from client.app import app
 from client.egress.allowlist import allowlist_of
+from client.egress.answer import Answer
 from client.egress.guard import FILE, lines_of, log_of
 from client.egress.records import MASKED, VALUES
 from client.operator.site_rules import Operator
@@ -138,13 +139,13 @@ def test_nothing_else_does(hospital, monkeypatch, caplog, changed, reason):
 
 
 def test_nor_does_a_record_beside_the_declared_ones(hospital, monkeypatch):
-    def smuggled(*_: object) -> RecordDict:
-        content = pack(CALIBRATION, {})
-        content["more"] = ArrayRecord([np.ones(3)])
-        return content
-
-    monkeypatch.setattr("client.app._answer", smuggled)
+    """Nor a value; an answer has room for nothing else."""
+    monkeypatch.setattr("client.app._answer", lambda *_: Answer(CALIBRATION))
+    assert set(hospital().ask("calibrate")) == {"arrays", "values", BOUND}
+    monkeypatch.setattr("client.app._answer", lambda *_: Answer(CALIBRATION, {"more": 3}))
     assert hospital().refusal("calibrate") is Reason.UNDECLARED
+    with pytest.raises(TypeError):
+        Answer(CALIBRATION, more=ArrayRecord([np.ones(3)]))
 
 
 def test_masks_hide_what_was_checked_and_nothing_else(hospital, monkeypatch):
@@ -152,15 +153,19 @@ def test_masks_hide_what_was_checked_and_nothing_else(hospital, monkeypatch):
     answers(monkeypatch, masked=np.zeros(9, np.int64))
     assert hospital().refusal("calibrate", ASKED, map=MAP) is Reason.UNDECLARED
 
-    def masked(*arguments: Any) -> RecordDict:
-        arguments[-1].update(CALIBRATION)
-        return pack({"masked": np.zeros(size, np.int64)}, {})
+    def masked(*_: object) -> Answer:
+        return Answer({"masked": np.zeros(size, np.int64)}, hidden=sums)
 
     monkeypatch.setattr("client.app._answer", masked)
+    sums = dict(CALIBRATION)
     size = 1 + 1 + 14 + 21 + 1  # the last says whether a value was too large
     assert "refused" not in unpack_values(hospital().ask("calibrate"))
     size += 1
     assert hospital().refusal("calibrate") is Reason.UNDECLARED
+    size -= 1
+    for odd in ({"more": np.ones(0)}, {"gradient": np.ones((7, 2))}):
+        sums = CALIBRATION | odd
+        assert hospital().refusal("calibrate") is Reason.UNDECLARED
 
 
 def test_nor_does_an_array_of_another_length_than_settings_and_question_make(hospital, monkeypatch):
@@ -208,6 +213,22 @@ def test_the_operators_rules_hold_for_every_question(hospital, rules, reason):
     for question in ("join", "moments", "hinge", KEY, PEERS, "magic"):
         assert node.refusal(question) is reason
     assert not unpack_values(node.ask("close", finished=True))
+
+
+def test_an_answer_obeys_one_reading_of_the_operators_file(hospital, monkeypatch):
+    """A change of it meanwhile holds from the next answer on."""
+    node, real = hospital(), Operator.read
+    after = node.file.read_text() + '\nmethods = ["private"]'
+
+    def changed_behind(file: Path) -> Operator:
+        operator = real(file)
+        node.file.write_text(after)
+        return operator
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Operator, "read", changed_behind)
+        assert unpack_arrays(node.ask("moments"))
+    assert node.refusal("moments") is Reason.METHOD
 
 
 def test_few_lesions_of_a_class_leave_in_secure_sums_only(hospital):

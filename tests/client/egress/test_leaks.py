@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Context, RecordDict
 
 from client.egress.dependent_questions import Lines
+from client.egress.questions import Question
 from client.methods.svm import Prepared, answer, hinge
 from client.operator.site_rules import Rules
 from client.site import Site
@@ -338,18 +338,14 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path / "site", RunConfig(cache=tmp_path, min_active=1))
 
 
-def make_context() -> Context:
-    return Context(run_id=1, node_id=2, node_config={}, state=RecordDict(), run_config={})
-
-
 def test_a_site_answers_half_as_many_rounds_as_features(site: Site, world: World) -> None:
-    context, weights = make_context(), np.zeros((1, N_CLASSES, FEATURES + 1))
+    weights = np.zeros((1, N_CLASSES, FEATURES + 1))
     a, b = "a" * 64, "b" * 64
     for name in (a, b):
-        world.site.save(site.scratch(context.run_id) / name)
+        world.site.save(site.state.scratch(1) / name)
 
     def ask(feature_map: str) -> None:
-        answer(site, "hinge", {"weights": weights}, {"map": feature_map}, context)
+        answer(site, Question(1, "1", "hinge", {"weights": weights}, {"map": feature_map}))
 
     for _ in range(FEATURES // 2):
         ask(a)
@@ -361,14 +357,14 @@ def test_a_site_answers_half_as_many_rounds_as_features(site: Site, world: World
 
 
 def test_a_round_is_not_hundreds_of_questions(site: Site, world: World) -> None:
-    context, weights = make_context(), np.zeros((FEATURES, N_CLASSES, FEATURES + 1))
-    world.site.save(site.scratch(context.run_id) / ("a" * 64))
+    weights = np.zeros((FEATURES, N_CLASSES, FEATURES + 1))
+    world.site.save(site.state.scratch(1) / ("a" * 64))
     with pytest.raises(RefusalError, match="1 or 3 fits are allowed"):
-        answer(site, "hinge", {"weights": weights}, {"map": "a" * 64}, context)
+        answer(site, Question(1, "1", "hinge", {"weights": weights}, {"map": "a" * 64}))
 
 
 def test_a_map_has_one_name_and_so_one_budget(site: Site) -> None:
     feature_map = FeatureMap(np.zeros(4), np.eye(4))
     arrays = {**feature_map.to_record(), "class_weights": np.ones(N_CLASSES)}
     with pytest.raises(RefusalError, match="not the one that its name says"):
-        answer(site, "prepare", arrays, {"map": "a" * 64}, make_context())
+        answer(site, Question(1, "1", "prepare", arrays, {"map": "a" * 64}))

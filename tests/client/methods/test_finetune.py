@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import Context, RecordDict
 
 import client.methods.finetune
 from client.egress.questions import Question, check
@@ -83,8 +82,9 @@ def _values(site: Site, number: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def _ask(site: Site, question: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
-    check(site, Question(1, "1", question, arrays, {"question": question, **values}))
-    return answer(site, question, arrays, values, Context(1, 1, {}, RecordDict(), {}))
+    asked = Question(1, "1", question, arrays, {"question": question, **values})
+    check(site, asked)
+    return answer(site, asked)
 
 
 def _train(site: Site, number: int = 0, scale: float = 0.0, **changes: Any) -> Update:
@@ -343,7 +343,7 @@ def test_a_head_of_its_own_learns_from_the_sites_images_alone(make_site, dataset
 
     def ask(digest: str, **about: Any) -> Any:  # of no site that a coordinator asks
         about = _about(scores=digest * 32, subset="train", **about)
-        return answer(site, "evaluate", arrays, about, Context(1, 1, {}, RecordDict(), {}))
+        return answer(site, Question(1, "1", "evaluate", arrays, about))
 
     shared, own = ask("aa"), ask("bb", personal=True)
     assert shared.log_loss[0] == pytest.approx(len(labels) * np.log(7), rel=1e-4)

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Message
 from scipy import stats
 
 import client.methods.private
 from client.app import app
 from client.egress.questions import Question, check
-from client.methods.private import answer, ledger_of
+from client.methods.private import answer
 from client.operator.site_rules import Operator
 from client.privacy.ledger import Ledger
+from client.privacy.paid_step import ledger_of
 from client.site import Site
 from common.config.run import RunConfig
 from common.data.dataset import write_metadata
@@ -64,9 +65,6 @@ def make_site(synthetic_folder: Path, tmp_path: Path) -> Callable[..., Site]:
     return make
 
 
-CONTEXT = Context(1, 1, {}, RecordDict(), {})
-
-
 def _ask(site: Site, step: int, run: str = RUN, **changed: Any) -> np.ndarray:
     question = "gradient" if step else "overview"
     known = {
@@ -81,8 +79,9 @@ def _ask(site: Site, step: int, run: str = RUN, **changed: Any) -> np.ndarray:
 
 
 def _answer(site: Site, question: str, arrays: dict, values: dict) -> Any:
-    check(site, Question(1, "1", question, arrays, {"question": question, **values}))
-    return answer(site, question, arrays, values, CONTEXT)
+    asked = Question(1, "1", question, arrays, {"question": question, **values})
+    check(site, asked)
+    return answer(site, asked)
 
 
 def _lesions(site: Site) -> Units:
@@ -382,7 +381,7 @@ def test_every_record_that_leaves_a_site_is_in_the_table(make_site, monkeypatch)
     """Whoever adds a record must say in docs/privacy.md how it is paid for."""
     listed = listed_records()
     site = make_site(hospital=True, epsilon=2)
-    monkeypatch.setattr("client.app.open_site", lambda context: site)
+    monkeypatch.setattr("client.app.open_site", lambda *_: site)
     grid = InProcessGrid(app, [{}], {})
     calibration = np.ones((2, CLASSES))
     weights = np.zeros((CLASSES, DIMENSIONS + 1))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import client.methods.private
+import client.privacy.clipped
 from client.methods.private import clipped
 from common.config.run import RunConfig
 from common.privacy.linear import Centre, Objective, Units, clipped_gradients, overview, plan
@@ -91,7 +91,7 @@ def _lower_bound() -> float:
 
 @pytest.fixture(autouse=True)
 def _seeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.methods.private.randomness", np.random.default_rng(7).bytes)
+    monkeypatch.setattr("client.privacy.draws.randomness", np.random.default_rng(7).bytes)
 
 
 def test_the_bound_stays_under_the_claim_and_is_no_idle_one():
@@ -99,9 +99,9 @@ def test_the_bound_stays_under_the_claim_and_is_no_idle_one():
 
 
 def test_a_run_without_noise_is_caught(monkeypatch):
-    real = client.methods.private.noisy
+    real = client.privacy.clipped.noisy
     monkeypatch.setattr(
-        "client.methods.private.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r)
+        "client.privacy.clipped.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r)
     )
     assert _lower_bound() > EPSILON
 
@@ -115,8 +115,8 @@ def test_a_run_without_a_clip_is_caught(monkeypatch):
 
 
 def test_a_run_with_noise_of_the_wrong_scale_is_caught(monkeypatch):
-    real = client.methods.private.noisy
+    real = client.privacy.clipped.noisy
     monkeypatch.setattr(
-        "client.methods.private.noisy", lambda v, norm, noise, r: real(v, 0.3, noise, r)
+        "client.privacy.clipped.noisy", lambda v, norm, noise, r: real(v, 0.3, noise, r)
     )
     assert _lower_bound() > EPSILON

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import client.sealed_log
 from client.privacy.ledger import FILE, Ledger
 from common.errors import ConfigError, DataError, FedDermError, RefusalError
 from common.privacy.accounting import SampledGaussian, epsilon
@@ -287,7 +286,7 @@ def test_what_is_no_ledger_is_named(place, content):
 
 
 def test_a_ledger_of_a_later_version_is_refused(place, monkeypatch):
-    monkeypatch.setattr(client.privacy.ledger, "_SCHEMA", 2)
+    monkeypatch.setattr("client.privacy.account.SCHEMA", 2)
     Ledger.open(place.folder, DATA, UNIT, LIMIT, DELTA, place.state).reserve(COST, "round")
     monkeypatch.undo()
     assert_refused(place, "is of another version of this program .schema 2, not 1.; use that")

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Context, RecordDict
 from hypothesis import Phase, example, given, settings
 
 import client.methods.finetune
 import client.methods.private
 import server.methods.finetune
 import server.methods.private
-from client.methods.private import Step
+from client.egress.questions import Question
 from client.privacy.ledger import SEAL_FOLDER, Ledger
+from client.privacy.paid_step import PaidStep
 from client.site import Site, site_folders
 from common.config.run import RunConfig
 from common.networks.network import HEAD
@@ -270,16 +270,16 @@ def private_config(hospitals: Any, out: Path, secure: bool) -> RunConfig:
 def answers_made() -> Iterator[dict[tuple[str, int], Any]]:
     """Collect what sites answered to paid questions; a second answer must be the very first."""
     made: dict[tuple[str, int], Any] = {}
-    paid = Step.paid
+    paid = PaidStep.answer
 
-    def collecting(self: Step, site: Site, compute: Any) -> Any:
+    def collecting(self: PaidStep, site: Site, compute: Any) -> Any:
         answer = paid(self, site, compute)
         first = made.setdefault((site.name, self.number), answer)
         np.testing.assert_array_equal(answer.values, first.values)
         return answer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Step, "paid", collecting)
+        patch.setattr(PaidStep, "answer", collecting)
         yield made
 
 
@@ -313,7 +313,9 @@ def check_private(hospitals, tmp_path_factory) -> Callable[[Plan, bool], None]:
 
         def ask(site: Site, question: str, arrays: Arrays, values: dict[str, Any]) -> Sums:
             if question == "evaluate":
-                return client.methods.private.answer(site, question, arrays, values, None)
+                return client.methods.private.answer(
+                    site, Question(2, "", question, arrays, values)
+                )
             return made[site.name, values["step"]]
 
         if finished:
@@ -365,8 +367,7 @@ def check_finetune(clinics, tmp_path_factory) -> Callable[[Plan, bool], None]:
         def ask(site: Site, question: str, arrays: Arrays, values: dict[str, Any]) -> Sums:
             if "scores" in values:  # weights go with the first question about them only
                 arrays = sent.setdefault(values["scores"], arrays) | arrays
-            context = Context(2, 0, {}, RecordDict(), {})
-            return client.methods.finetune.answer(site, question, arrays, values, context)
+            return client.methods.finetune.answer(site, Question(2, "", question, arrays, values))
 
         if finished:
             assert_computed_again(server.methods.finetune.train, diary, config, ask)

@@ -11,7 +11,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 import client.app
-import client.methods.private
+import client.privacy.clipped
 import server.app
 from client.site import site_folders
 from common.config.run import RunConfig
@@ -151,15 +151,15 @@ def test_fine_tuning_is_its_plain_self_but_for_rounding(tuning, tmp_path, settin
 @pytest.fixture
 def drawn(monkeypatch) -> None:
     """Give each site, by its records, and each question noise that is the same in every run."""
-    real = client.methods.private.Clipped.noisy
+    real = client.privacy.clipped.Clipped.noisy
 
-    def seeded(sums: client.methods.private.Clipped, honest: int) -> Any:
+    def seeded(sums: client.privacy.clipped.Clipped, honest: int) -> Any:
         rng = np.random.default_rng(np.frombuffer(hashlib.sha256(sums.sums).digest(), np.uint32))
         with monkeypatch.context() as patch:
-            patch.setattr(client.methods.private, "randomness", rng.bytes)
+            patch.setattr("client.privacy.draws.randomness", rng.bytes)
             return real(sums, honest)
 
-    monkeypatch.setattr(client.methods.private.Clipped, "noisy", seeded)
+    monkeypatch.setattr(client.privacy.clipped.Clipped, "noisy", seeded)
 
 
 def private(synthetic_folder: Path, folder: Path, **changes: Any) -> RunConfig:

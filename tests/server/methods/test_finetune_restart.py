@@ -14,7 +14,7 @@ import common.files
 import common.finetune.local_steps
 import server.app
 import server.methods.finetune
-from client.round_state import SiteState
+from client.state import RoundArrays
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError, FedDermError, QuorumError
 from common.finetune.local_steps import LocalSteps
@@ -51,7 +51,7 @@ class Interruptions:
         self.count, self.every, self.times = 0, every, 0
         for owner, name in (
             (LocalSteps, "step"),
-            (SiteState, "save"),
+            (RoundArrays, "save"),
             (Checkpoint, "save"),
             (server.methods.finetune._Training, "_validate"),
         ):

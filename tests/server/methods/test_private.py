@@ -11,6 +11,7 @@ import pytest
 import client.app
 import client.methods.private
 import server.app
+from client.egress.questions import Question
 from client.site import SITE, site_folders
 from common.config.run import RunConfig
 from common.errors import ConfigError, QuorumError
@@ -103,10 +104,10 @@ def test_distributed_noise_is_as_much_in_all_as_one_party_would_add(make_run):
 def test_a_site_whose_noise_is_needed_is_not_left_out(make_run, monkeypatch):
     real = client.methods.private.answer
 
-    def failing(site: Any, question: str, *arguments: Any) -> Any:
-        if site.name.endswith("1") and question == "gradient":
+    def failing(site: Any, question: Question) -> Any:
+        if site.name.endswith("1") and question.name == "gradient":
             raise OSError("disk gone")
-        return real(site, question, *arguments)
+        return real(site, question)
 
     monkeypatch.setattr(client.methods.private, "answer", failing)
     with pytest.raises(QuorumError, match="2 sites added noise in step 1, 3 must"):

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import client.methods.private
 from common.config.run import RunConfig
 from common.errors import ConfigError
 from server.run.folder import CARD_FILE
@@ -31,7 +30,7 @@ def make_run(dataset, network_file, cache, tmp_path) -> MakeRun:
 
 def test_without_noise_three_sites_have_the_model_of_one(make_run, monkeypatch):
     # The first image and view of each lesion, always.
-    monkeypatch.setattr(client.methods.private, "randomness", bytes)
+    monkeypatch.setattr("client.privacy.draws.randomness", bytes)
     one, three = (make_run(f"{n}", sites=n) for n in (1, SITES))
     losses = [simulate(run)["overall"]["log_loss"] for run in (one, three)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import client.methods.private
+import client.privacy.clipped
 from server.run.folder import CONFIG_FILE
 from simulations.audit.audit import HEAD_STAND_IN, STAND_IN
 from simulations.audit.audited_run import open_run
@@ -48,9 +48,9 @@ def test_a_private_run_keeps_its_promise(fedderm, private, tmp_path):
 
 
 def test_a_promise_that_is_broken_is_said_and_fails(fedderm, private, monkeypatch, tmp_path):
-    real = client.methods.private.noisy
+    real = client.privacy.clipped.noisy
     monkeypatch.setattr(
-        "client.methods.private.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r)
+        "client.privacy.clipped.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r)
     )
     code, out, _ = fedderm("privacy", "audit", private, "--out", tmp_path / "audit.json")
     assert code == 1

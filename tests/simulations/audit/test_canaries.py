@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-import client.methods.private
+import client.privacy.clipped
 from common.config.run import RunConfig
 from common.privacy.accounting import SampledGaussian, epsilon
 from common.privacy.linear import Plan, clipped_gradients
@@ -17,7 +17,7 @@ OWN, SHARED = {"trust": "site"}, {"trust": "distributed", "honest": 2}
 
 @pytest.fixture(autouse=True)
 def _seeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.methods.private.randomness", np.random.default_rng(3).bytes)
+    monkeypatch.setattr("client.privacy.draws.randomness", np.random.default_rng(3).bytes)
 
 
 def _play(canaries: int = 600, dimensions: int = 256, **changes: object) -> OneRun:
@@ -35,9 +35,9 @@ def test_the_bound_stays_under_the_claim_and_is_no_idle_one(trust):
 def test_moments_keep_their_claim_and_without_their_noise_are_caught(monkeypatch):
     settings = {"classifier": "lda", "epsilon": 8.0}
     assert 0.2 * 8 < _play(2000, 256, **settings).bound < 8
-    real = client.methods.private.noisy
+    real = client.privacy.clipped.noisy
     monkeypatch.setattr(
-        "client.methods.private.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r)
+        "client.privacy.clipped.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r)
     )
     assert _play(classifier="lda").bound > EPSILON
 
@@ -45,7 +45,7 @@ def test_moments_keep_their_claim_and_without_their_noise_are_caught(monkeypatch
 @pytest.mark.parametrize("classifier", ["softmax", "hinge"])
 def test_samples_hide_but_the_claim_holds_with_them(monkeypatch, classifier):
     spent = Plan(SampledGaussian(50.0, 1.0), SampledGaussian(0.5, 0.5, 4))
-    for module in ("client.methods.private", "simulations.audit.canaries"):
+    for module in ("client.privacy.clipped", "simulations.audit.canaries"):
         monkeypatch.setattr(f"{module}.plan", lambda config: spent)
     claim = epsilon(spent, 1e-5)
     assert 0.1 < _play(rate=0.5, classifier=classifier).bound < claim
@@ -58,9 +58,9 @@ def test_where_nothing_is_promised_all_is_seen():
 
 @pytest.mark.parametrize("trust", [OWN, SHARED], ids=["site", "distributed"])
 def test_a_run_without_noise_is_caught(monkeypatch, trust):
-    real = client.methods.private.noisy
+    real = client.privacy.clipped.noisy
     monkeypatch.setattr(
-        "client.methods.private.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r)
+        "client.privacy.clipped.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r)
     )
     assert _play(**trust).bound > EPSILON
 
@@ -74,9 +74,9 @@ def test_a_run_without_a_clip_is_caught(monkeypatch):
 
 
 def test_a_run_with_noise_of_the_wrong_scale_is_caught(monkeypatch):
-    real = client.methods.private.noisy
+    real = client.privacy.clipped.noisy
     monkeypatch.setattr(
-        "client.methods.private.noisy", lambda v, norm, noise, r: real(v, norm / 5, noise, r)
+        "client.privacy.clipped.noisy", lambda v, norm, noise, r: real(v, norm / 5, noise, r)
     )
     assert _play().bound > EPSILON
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-import client.methods.private
+import client.privacy.clipped
 from common.config.run import RunConfig
 from common.privacy.network import clipped_sum, open_part
 from simulations.audit.epsilon_bound import OneRun
@@ -20,7 +20,7 @@ SETTINGS = {"method": "private_finetune", "epsilon": EPSILON, "steps": 4, "imbal
 
 @pytest.fixture(autouse=True)
 def _seeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.methods.private.randomness", np.random.default_rng(3).bytes)
+    monkeypatch.setattr("client.privacy.draws.randomness", np.random.default_rng(3).bytes)
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def test_the_bound_is_no_idle_one(config):
 
 @pytest.mark.parametrize("trust", [OWN, SHARED], ids=["site", "distributed"])
 def test_a_run_without_noise_is_caught(config, monkeypatch, trust):
-    real = client.methods.private.noisy
+    real = client.privacy.clipped.noisy
     monkeypatch.setattr(
-        "client.methods.private.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r)
+        "client.privacy.clipped.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r)
     )
     assert _play(config, **trust).bound > EPSILON
 
@@ -67,9 +67,9 @@ def test_a_run_without_a_clip_is_caught(config, monkeypatch):
 
 
 def test_a_run_with_noise_of_the_wrong_scale_is_caught(config, monkeypatch):
-    real = client.methods.private.noisy
+    real = client.privacy.clipped.noisy
     monkeypatch.setattr(
-        "client.methods.private.noisy", lambda v, norm, noise, r: real(v, norm / 5, noise, r)
+        "client.privacy.clipped.noisy", lambda v, norm, noise, r: real(v, norm / 5, noise, r)
     )
     assert _play(config).bound > EPSILON
 

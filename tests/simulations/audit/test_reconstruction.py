@@ -21,7 +21,7 @@ SETTINGS = {"method": "private", "steps": 5}
 
 @pytest.fixture(autouse=True)
 def _seeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.methods.private.randomness", np.random.default_rng(3).bytes)
+    monkeypatch.setattr("client.privacy.draws.randomness", np.random.default_rng(3).bytes)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import common.files
-from client.round_state import SiteState
+from client.state import RoundArrays
 from common.errors import DataError, RefusalError
 
 RUN, OTHER = "0a" * 8, "0b" * 8
@@ -32,12 +32,12 @@ def _number(arrays: dict[str, np.ndarray]) -> float | None:
 
 
 def test_a_new_run_has_nothing(tmp_path: Path) -> None:
-    assert SiteState(tmp_path / "none", RUN).load(5) == {}
+    assert RoundArrays(tmp_path / "none", RUN).load(5) == {}
 
 
 @given(rounds=st.lists(st.integers(0, 6), unique=True).map(sorted), repeated=st.booleans())
 def test_a_round_gets_what_the_last_one_before_it_left(tmp_path_factory, rounds, repeated):
-    state = SiteState(tmp_path_factory.mktemp("state"), RUN)
+    state = RoundArrays(tmp_path_factory.mktemp("state"), RUN)
     left = None
     for number in rounds:
         assert _number(state.load(number)) == left
@@ -49,7 +49,7 @@ def test_a_round_gets_what_the_last_one_before_it_left(tmp_path_factory, rounds,
 
 
 def test_what_came_before_is_forgotten(tmp_path: Path) -> None:
-    state = SiteState(tmp_path, RUN)
+    state = RoundArrays(tmp_path, RUN)
     for number in (1, 2, 10):
         state.save(number, _arrays(number))
     assert _number(state.load(9)) == 2
@@ -59,23 +59,23 @@ def test_what_came_before_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_runs_do_not_see_each_other(tmp_path: Path) -> None:
-    SiteState(tmp_path, RUN).save(1, _arrays(1))
-    assert SiteState(tmp_path, OTHER).load(3) == {}
-    SiteState(tmp_path, OTHER).save(1, _arrays(2))
-    assert _number(SiteState(tmp_path, RUN).load(3)) == 1
+    RoundArrays(tmp_path, RUN).save(1, _arrays(1))
+    assert RoundArrays(tmp_path, OTHER).load(3) == {}
+    RoundArrays(tmp_path, OTHER).save(1, _arrays(2))
+    assert _number(RoundArrays(tmp_path, RUN).load(3)) == 1
     # Not even where one name begins with the other.
-    assert SiteState(tmp_path, RUN[:4]).load(3) == {}
+    assert RoundArrays(tmp_path, RUN[:4]).load(3) == {}
 
 
 @pytest.mark.parametrize("run", ["", "../../elsewhere", "*", "0a-1", "/tmp/x", "0A", "x", "0a\n"])
 def test_a_name_that_could_lead_elsewhere_is_refused(tmp_path: Path, run: str) -> None:
     with pytest.raises(RefusalError, match="is no name of a run"):
-        SiteState(tmp_path, run)
+        RoundArrays(tmp_path, run)
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, function) -> None:
-    state = SiteState(tmp_path, RUN)
+    state = RoundArrays(tmp_path, RUN)
     state.save(1, _arrays(1))
 
     def full(*_: object) -> None:

@@ -1,0 +1,21 @@
+"""What a site would answer, before the guard has checked it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from common.wire.messages import Arrays, Value
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer; it has no room for what the guard does not check.
+
+    Attributes
+    ----------
+    arrays, values : what leaves.
+    hidden : the sums that are in the arrays under masks, as they were before.
+    """
+
+    arrays: Arrays = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=dict)
+    hidden: Arrays = field(default_factory=dict)

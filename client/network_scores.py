@@ -1,0 +1,53 @@
+"""A trained network's scores of a site's images."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from client.site import Site
+from common.features.inference_engine import one_thread_per_core
+from common.networks.inference import prediction_features
+from common.networks.network import DEVICE, Network, shared_network
+
+_LARGEST = 1e30
+"""Of scores."""
+
+
+def scores(
+    site: Site,
+    tensors: Mapping[str, NDArray[np.float32]],
+    images: NDArray[np.int64],
+    views: int,
+    adapt: Callable[[Network], None] | None = None,
+) -> NDArray[np.float64]:
+    """Return logits (n, n_classes) of images, averaged over their prediction views.
+
+    Parameters
+    ----------
+    tensors : weights of the network by name; the others are the pretrained ones.
+    images : numbers (n,) of the site's images.
+    adapt : changes the network's head first, for these scores alone.
+    """
+    network = shared_network(site.config.backbone, site.config.weights)
+    network.load(tensors)
+    features = image_features(site, network, images, views)
+    if adapt is not None:
+        adapt(network)
+    with torch.inference_mode():
+        logits = network.head(torch.from_numpy(features).to(DEVICE)).cpu()
+    # Weights that somebody crafted can make a score of some image no number.
+    finite = np.nan_to_num(logits.numpy().astype(np.float64), posinf=_LARGEST, neginf=-_LARGEST)
+    return np.asarray(finite)
+
+
+def image_features(
+    site: Site, network: Network, images: NDArray[np.int64], views: int
+) -> NDArray[np.float32]:
+    """Return the network's features (n, n_features) of images, averaged over prediction views."""
+    spec = replace(site.config.feature_spec, predictions=views)
+    files = (site.dataset.read(site.dataset.images[i].image_id) for i in images)
+    with one_thread_per_core() as pool:
+        return prediction_features(network.backbone, files, spec, pool)

@@ -1,0 +1,20 @@
+"""Draws by chance at a private site, from the operating system alone."""
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+randomness = os.urandom
+"""Of noise and samples. Never a run's seed: the coordinator knows it."""
+
+
+def sample(n: int, rate: float) -> NDArray[np.bool_]:
+    """Draw each of n units by itself."""
+    return np.asarray(uniform(n) < rate)
+
+
+def uniform(n: int) -> NDArray[np.float64]:
+    """Draw n numbers in [0, 1)."""
+    bits = np.frombuffer(randomness(8 * n), dtype=np.uint64) >> np.uint64(11)
+    return np.asarray(bits * 2.0**-53)
