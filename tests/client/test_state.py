@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import common.files
-from client.state import RoundArrays
+from client.state import RoundArrays, SiteState
 from common.errors import DataError, RefusalError
 
 RUN, OTHER = "0a" * 8, "0b" * 8
@@ -87,3 +87,27 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, function) -> N
             state.save(2, _arrays(2))
     assert _number(state.load(2)) == 1
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("deployed", [True, False])
+def test_rounds_are_counted_by_run_and_a_hospital_forgets_none(tmp_path, deployed):
+    """Neither a restart of its processes nor a coordinator that joins or closes takes one back."""
+
+    def state() -> SiteState:  # as in a process of its own
+        folders = (tmp_path / name for name in ("data", "out", "cache", "own", "seals"))
+        return SiteState(*folders, deployed)
+
+    for _ in range(3):
+        state().rounds(7).add(limit=3)
+    with pytest.raises(RefusalError, match="3 rounds were answered in this run, no more are"):
+        state().rounds(7).add(limit=3)
+    with pytest.raises(RefusalError, match="3 rounds were answered in this run, no more are"):
+        state().rounds(7).add(limit=2)
+    state().rounds(8).add(limit=3)
+    for end in (lambda: state().close(7, finished=True), lambda: state().begin(7)):
+        end()
+        if deployed:
+            with pytest.raises(RefusalError, match="3 rounds were answered"):
+                state().rounds(7).add(limit=3)
+        else:
+            state().rounds(7).add(limit=1)

@@ -19,6 +19,7 @@ from client.methods.private import answer
 from client.operator.site_rules import Operator
 from client.privacy.ledger import Ledger
 from client.privacy.paid_step import ledger_of
+from client.sealed_log import SealedLog
 from client.site import Site
 from common.config.run import RunConfig
 from common.data.dataset import write_metadata
@@ -186,6 +187,22 @@ def test_asked_again_it_gives_the_very_same_answer(make_site):
     again = make_site(epsilon=2)  # as after a crash: nothing in memory
     np.testing.assert_array_equal(_ask(again, 1), first[1])
     assert (_ask(again, 2) != first[1]).any()
+
+
+def test_a_step_reads_the_ledger_twice(make_site, monkeypatch):
+    """Once to know what was answered, once to pay; what is computed between holds nobody up."""
+    site, real, read = make_site(epsilon=2), SealedLog.opened, []
+
+    def noted(log: SealedLog) -> Any:
+        read.append(log.path)
+        return real(log)
+
+    _ask(site, 0)
+    monkeypatch.setattr(SealedLog, "opened", noted)
+    for step in (1, 1, 2):
+        read.clear()
+        _ask(site, step)
+        assert len(read) == 2
 
 
 def test_a_run_whose_answers_were_lost_is_not_answered_anew(make_site):
