@@ -109,13 +109,13 @@ class Site:
     def features(self) -> Features:
         """The frozen features of the images, in order; computed where not yet on disk."""
         cache = self.config.cache.expanduser()
-        found = extract(self._table, self.config.feature_spec, cache, True, self.contents)
-        if not np.isfinite(found.views).all():
+        features = extract(self._table, self.config.feature_spec, cache, True, self.contents)
+        if not np.isfinite(features.views).all():
             raise DataError(
                 f"{self.folder}: features of some images are NaN or infinite; remove them from "
                 f"{cache}, they are extracted again"
             )
-        return found
+        return features
 
     @property
     def n_features(self) -> int:
@@ -281,14 +281,14 @@ def site_folders(sites: Path) -> list[Path]:
         If it is no folder of folders, or one of these cannot be a site by its name.
     """
     folders = sorted(sites.iterdir()) if sites.is_dir() else []
-    found = [path for path in folders if path.is_dir()]
-    if odd := [path.name for path in found if not is_site_name(path.name)]:
+    parts = [path for path in folders if path.is_dir()]
+    if odd := [path.name for path in parts if not is_site_name(path.name)]:
         raise ConfigError(
             f"{sites}: the folder '{odd[0]}' has no name that a site may have; {NAME_RULE}"
         )
-    if not found:
+    if not parts:
         raise ConfigError(f"{sites} has no folders; set 'sites' to a folder with one for each site")
-    return found
+    return parts
 
 
 def _hospital(operator: Operator, context: Context) -> Site:

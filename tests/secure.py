@@ -50,7 +50,7 @@ class Site:
 
     def key(self) -> bytes:
         with self._open().locked() as session:
-            return bytes(session.introduce(self.identity)["key"])
+            return bytes(session.signed_key(self.identity)["key"])
 
     def agree(self, keys: Mapping[str, bytes]) -> dict[str, Any]:
         with self._open().locked() as session:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.egress.questions import Question
-from client.privacy import promises
+from client.privacy import rules
 from client.privacy.clipped import Clipped, clipped_overview, training_noise
 from client.privacy.draws import sample
 from client.privacy.paid_step import PaidStep
@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 def describe(site: Site) -> dict[str, Value]:
     """Say what this site's features are; of its lesions nothing."""
-    return promises.describe(site, site.features.views.shape[2])
+    return rules.describe(site, site.features.views.shape[2])
 
 
 def answer(site: Site, question: Question) -> Sums:
@@ -45,7 +45,7 @@ def answer(site: Site, question: Question) -> Sums:
     RefusalError
         If this site does not answer it, or its budget does not allow it.
     """
-    promises.refuse_what_only_simulations_may(site, question.name)
+    rules.refuse_what_only_simulations_may(site, question.name)
     sent = {name: np.asarray(array, dtype=np.float64) for name, array in question.arrays.items()}
     if question.name == "evaluate":
         return _evaluate(site, sent)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from client.egress.questions import Question
 from client.network_scores import scores
-from client.privacy import promises
+from client.privacy import rules
 from client.privacy.clipped import Clipped, clipped_overview, training_noise
 from client.privacy.draws import sample, uniform
 from client.privacy.paid_step import PaidStep
@@ -31,7 +31,7 @@ Ints = NDArray[np.int64]
 def describe(site: Site) -> dict[str, Value]:
     """Say which network this site would train; of its lesions nothing."""
     network = shared_network(site.config.backbone, site.config.weights)
-    return promises.describe(site, network.n_features)
+    return rules.describe(site, network.n_features)
 
 
 def answer(site: Site, question: Question) -> Sums:
@@ -42,7 +42,7 @@ def answer(site: Site, question: Question) -> Sums:
     RefusalError
         If this site does not answer it, or its budget does not allow it.
     """
-    promises.refuse_what_only_simulations_may(site, question.name)
+    rules.refuse_what_only_simulations_may(site, question.name)
     sent = {name: np.asarray(array, dtype=np.float64) for name, array in question.arrays.items()}
     if question.name == "evaluate":
         return _evaluate(site, sent)

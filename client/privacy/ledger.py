@@ -253,13 +253,13 @@ def _fingerprints(path: Path) -> list[str]:
     """Return the digests that the data of a ledger went by, the present one last."""
     try:
         first, *rest = path.read_bytes().split(b"\n")[:-1]
-        found = [str(json.loads(first)["fingerprint"])]
+        digests = [str(json.loads(first)["fingerprint"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no privacy ledger; name the folder of one") from error
     for line in rest:
         with suppress(ValueError, KeyError, TypeError):  # what was edited is found where it is read
-            found.append(str(json.loads(line)["fingerprint"]))
-    return found
+            digests.append(str(json.loads(line)["fingerprint"]))
+    return digests
 
 
 def _seal(state: Path, fingerprint: str) -> Path:

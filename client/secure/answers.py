@@ -41,7 +41,7 @@ def respond(site: Site, question: Question) -> Answer:
     values = question.values
     with Session.of(site, str(values["run"])) as session:
         if question.name == KEY:
-            return Answer(values=session.introduce(Identity.begun(site.own_folder)))
+            return Answer(values=session.signed_key(Identity.begun(site.own_folder)))
         if question.name == PEERS:
             return Answer(values=session.agree(_signed_keys(site, values)))
         opened = session.unmask(int(str(values["round"])), _bytes(values["envelopes"]))

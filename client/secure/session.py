@@ -140,7 +140,7 @@ class Session:
                 self._known.take(line)
             yield self
 
-    def introduce(self, identity: Identity) -> dict[str, Value]:
+    def signed_key(self, identity: Identity) -> dict[str, Value]:
         """Return this site's key of the run, made if there is none, and sign it."""
         if not self._known.secret:
             self._note(secret=X25519PrivateKey.generate().private_bytes_raw().hex())

@@ -81,7 +81,7 @@ class _Site:
 
     def key(self) -> bytes:
         with self._session().locked() as session:
-            return bytes(session.introduce(Identity.begun(self._folder))["key"])  # type: ignore[arg-type]
+            return bytes(session.signed_key(Identity.begun(self._folder))["key"])  # type: ignore[arg-type]
 
     def agree(self, keys: dict[str, bytes]) -> None:
         with self._session().locked() as session:

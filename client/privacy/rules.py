@@ -1,4 +1,4 @@
-"""What a site of a private run says of itself, and what only a simulation may be asked."""
+"""What a site says of itself in a private run, and what the operator's rules refuse in one."""
 
 from client.site import Site
 from common.errors import Reason, RefusalError
