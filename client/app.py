@@ -1,41 +1,30 @@
 """The app that runs at a site: one door in, one door out."""
 
-import importlib
 import logging
 import time
 from collections.abc import Mapping
-from typing import cast
 
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.egress.activity_gate import Gated
+from client.egress.allowlist import allowlist_of
 from client.egress.answer import Answer
 from client.egress.guard import REFUSED, refuse_beyond_quota, release, release_refusal
 from client.egress.questions import CLOSE, JOIN, Question
 from client.egress.questions import check as check_question
-from client.method import Method
+from client.method import ClientMethod, client_method
 from client.operator import pins
 from client.operator.site_rules import Operator
 from client.site import SITE, Site, open_site, operator_of
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError, FedDermError, Reason, RefusalError, described
+from common.methods import METHODS
 from common.text import printable
 from common.wire.messages import Value, bind, digest, pack, size
 from common.wire.secure_sums import KEY, PEERS, UNMASK
-
-METHODS = {
-    "svm": "client.methods.svm",
-    "finetune": "client.methods.finetune",
-    "private": "client.methods.private",
-    "private_finetune": "client.methods.private_finetune",
-}
-"""Modules, imported when they are asked for: not every method needs PyTorch."""
-
-_NOISY = ("private", "private_finetune")
-"""Methods whose sums have noise, which hides rare classes too."""
 
 _log = logging.getLogger(__name__)
 
@@ -112,8 +101,8 @@ def _answer(site: Site, question: Question, content: RecordDict) -> Answer:
     operator = site.operator
     if operator is not None and question.name != CLOSE:
         _obey(site.config, operator, question.name)
-    method = _method(site)
-    check_question(site, question)
+    method = client_method(site.config)
+    check_question(site, question, allowlist_of(site.config.method).QUESTIONS)
     if question.name == CLOSE:
         site.close(question.run, bool(question.values["finished"]))
         return Answer()
@@ -136,7 +125,7 @@ def _respond(site: Site, question: Question) -> Answer:
     return answers.respond(site, question)
 
 
-def _sums(site: Site, method: Method, question: Question, content: RecordDict) -> Answer:
+def _sums(site: Site, method: ClientMethod, question: Question, content: RecordDict) -> Answer:
     """Return a method's sums, masked where those of the run are secure."""
     if not site.config.secure:
         sums = method.answer(site, question)
@@ -166,7 +155,7 @@ def _obey(config: RunConfig, operator: Operator, question: str) -> None:
             Reason.SECURE,
             f"this site answers in secure sums only, over {rules.least_sites} sites or more",
         )
-    in_rounds = config.method == "svm" and config.head == "svm"
+    in_rounds = "min_active" in METHODS[config.method].settings and config.head == "svm"
     if in_rounds and config.min_active < rules.min_active:
         raise RefusalError(
             Reason.MIN_ACTIVE,
@@ -187,7 +176,7 @@ def _refuse_rare(site: Site) -> None:
         If so.
     """
     least, config = site.rules.least_lesions, site.config
-    if not least or config.secure or config.method in _NOISY:
+    if not least or config.secure or METHODS[config.method].private:
         return
     training = site.dataset.select(~site.held_out).by_lesion
     _, present = np.unique(training.labels, return_counts=True)
@@ -197,14 +186,6 @@ def _refuse_rare(site: Site) -> None:
             f"outside of secure sums each of two classes or more must have {least} lesions, the "
             "operator's 'least_lesions'; set secure=true",
         )
-
-
-def _method(site: Site) -> Method:
-    if site.config.method not in METHODS:
-        raise RefusalError(
-            Reason.METHOD, f"this site does not know the method '{site.config.method}'"
-        )
-    return cast("Method", importlib.import_module(METHODS[site.config.method]))
 
 
 def _describe(site: Site) -> Mapping[str, Value]:

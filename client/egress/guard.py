@@ -1,6 +1,6 @@
 """The way out of a site: everything that leaves it passes :func:`release`, and is logged first.
 
-What is not declared in ``client/egress/allowlist.py`` does not leave, nor an array of another
+What is not declared in ``client/egress/allowlist`` does not leave, nor an array of another
 length than settings and question make it; at a hospital, nor what its operator's rules forbid. A
 hospital's log is chained by hashes (``client/sealed_log.py``), and written before its node gets
 the message.
@@ -15,10 +15,11 @@ import numpy as np
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
-from client.egress import allowlist, questions
-from client.egress.allowlist import AS_ASKED, MASKED, Array
+from client.egress import questions, records
+from client.egress.allowlist import allowlist_of
 from client.egress.answer import Answer
 from client.egress.questions import Question
+from client.egress.records import AS_ASKED, MASKED, Array
 from client.operator.site_rules import Operator
 from client.sealed_log import Line, SealedLog
 from client.site import Site
@@ -78,10 +79,10 @@ def _check(site: Site, question: Question, answer: Answer) -> None:
 
     Counts that are under masks may be: the coordinator sees them in a sum over sites only.
     """
-    declared = allowlist.SUMS.get(site.config.method, {}).get(question.name, {})
+    declared = allowlist_of(site.config.method).SUMS.get(question.name, {})
     if answer.hidden:
         _check_arrays(site, declared, answer.hidden, question)
-        masks = allowlist.masks(masked_length(answer.hidden))
+        masks = records.masks(masked_length(answer.hidden))
         _check_arrays(site, masks, answer.arrays, question)
         _check_values(MASKED, answer.values)
         return
@@ -94,7 +95,7 @@ def _check(site: Site, question: Question, answer: Answer) -> None:
 
 
 def _check_counts(site: Site, values: Mapping[str, Value]) -> None:
-    for name in allowlist.COUNTED_VALUES:
+    for name in records.COUNTED_VALUES:
         if isinstance(value := values.get(name), int):
             _refuse_small(site, name, np.array(value))
 
@@ -251,12 +252,12 @@ def _undeclared(name: str) -> RefusalError:
 
 
 def _check_values(question: str, values: Mapping[str, Value]) -> None:
-    known = allowlist.VALUES.get(question, {})
+    known = records.VALUES.get(question, {})
     for name, value in values.items():
         if name not in known:
             raise _undeclared(name)
         # A private site leaves its counts empty.
-        empty = value == "" and name in allowlist.COUNTED_VALUES
+        empty = value == "" and name in records.COUNTED_VALUES
         if type(value) is not known[name] and not empty:
             raise RefusalError(
                 Reason.UNDECLARED, f"'{name}' would leave as {type(value).__name__}, undeclared"

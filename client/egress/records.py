@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from client.egress.questions import Question, K
+from client.egress.questions import K, Question
 from client.site import Site
 from common.statistics.metrics import CALIBRATION_BINS, SCORE_BINS
 from common.wire.secure_sums import KEY, PEERS, UNMASK

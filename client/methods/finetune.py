@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,9 @@ from client.egress.questions import Question
 from client.network_scores import image_features, scores
 from client.site import Site
 from common.config.run import RunConfig
+from common.data.dataset import Dataset
 from common.errors import Reason, RefusalError
+from common.features.extract import content_keys
 from common.features.inference_engine import one_thread_per_core
 from common.finetune.imbalance import Balance, ClassCounts
 from common.finetune.local_steps import Load, LocalSteps
@@ -39,6 +42,13 @@ def describe(site: Site) -> dict[str, Value]:
     """Say which network this site would train, and on views of what kind."""
     network = shared_network(site.config.backbone, site.config.weights)
     return {"n_features": network.n_features, "features": site.config.feature_spec.key}
+
+
+def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
+    """Compute what each frozen part of the network makes of images."""
+    network = shared_network(config.backbone, config.weights)
+    if frozen := [stage for stage in config.stages if stage != ALL]:
+        activations(network, frozen, dataset, content_keys(dataset), config.feature_spec, cache)
 
 
 def answer(site: Site, question: Question) -> Sums:

@@ -1,6 +1,7 @@
 """A site's answers under differential privacy: noisy sums, paid for before they are computed."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from client.privacy.paid_step import PaidStep
 from client.privacy.units import training_units
 from client.site import Site
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
+from common.data.dataset import DIAGNOSES, Dataset
+from common.features.extract import extract
 from common.models.linear import average_views, decision_values
 from common.privacy.lda import moments
 from common.privacy.linear import (
@@ -35,6 +37,11 @@ Floats = NDArray[np.float64]
 def describe(site: Site) -> dict[str, Value]:
     """Say what this site's features are; of its lesions nothing."""
     return rules.describe(site, site.features.views.shape[2])
+
+
+def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
+    """Compute the frozen features of images."""
+    extract(dataset, config.feature_spec, cache, progress=True)
 
 
 def answer(site: Site, question: Question) -> Sums:

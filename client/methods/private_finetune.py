@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from client.privacy.paid_step import PaidStep
 from client.privacy.units import training_units
 from client.site import Site
 from common.config.run import RunConfig
+from common.data.dataset import Dataset
 from common.networks.activations import activations
 from common.networks.network import shared_network
 from common.privacy.linear import Units
@@ -32,6 +34,10 @@ def describe(site: Site) -> dict[str, Value]:
     """Say which network this site would train; of its lesions nothing."""
     network = shared_network(site.config.backbone, site.config.weights)
     return rules.describe(site, network.n_features)
+
+
+def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
+    """Compute nothing: a run computes its own, of training images alone."""
 
 
 def answer(site: Site, question: Question) -> Sums:

@@ -12,8 +12,9 @@ from client.egress.dependent_questions import Lines
 from client.egress.questions import Question
 from client.site import Site
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
+from common.data.dataset import DIAGNOSES, Dataset
 from common.errors import Reason, RefusalError
+from common.features.extract import extract
 from common.models.linear import average_views, decision_values
 from common.statistics.calibration import calibration_sums, probabilities
 from common.statistics.metrics import Evaluation
@@ -85,6 +86,11 @@ def describe(site: Site) -> dict[str, Value]:
     """Say what this site's features are; computes those that are not on disk."""
     size = site.features.views.shape[2]
     return {"n_features": size, "features": site.config.feature_spec.key}
+
+
+def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
+    """Compute the frozen features of images."""
+    extract(dataset, config.feature_spec, cache, progress=True)
 
 
 def answer(site: Site, question: Question) -> Sums | Gated:

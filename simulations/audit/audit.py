@@ -1,34 +1,13 @@
 """What an attacker learns from a run: three attacks on its method, settings and lesions."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 
-import numpy as np
-
-from common.config.run import RunConfig
-from common.models.linear import LinearModel
-from common.privacy.linear import group_means
-from server.run.folder import MODEL_FILE
-from simulations.audit import canaries, membership, reconstruction
+from common.errors import ConfigError
+from common.methods import METHODS
 from simulations.audit.audited_run import AuditedRun, open_run
-from simulations.audit.epsilon_bound import OneRun
-from simulations.audit.recorded_training import AllSites
 from simulations.audit.results import Audit, Found
-from simulations.audit.shadows import private_fit, svm_fit
-
-HEAD_STAND_IN = (
-    "Membership and reconstruction are of the head alone: linear classifiers under this run's "
-    "noise, on the features of the network that the run ended with, which has seen all lesions."
-)
-STAND_IN = (
-    "Fine-tuning itself is not attacked: in its place stands a linear classifier, trained by "
-    "sums without noise on the features of the network that the run fine-tuned."
-)
-SAMPLED = (
-    "The auditor does not know which canaries were in the sample of a step, and so sees less than "
-    "the claim allows."
-)
 
 
 def audit(path: Path, data: Path | None = None) -> Audit:
@@ -43,85 +22,21 @@ def audit(path: Path, data: Path | None = None) -> Audit:
     ------
     DataError
         If there is no finished run, or its lesions cannot be had.
+    ConfigError
+        If no attack on its method is known.
     """
     run = open_run(path, data)
-    config = run.config
+    config, method = run.config, METHODS[run.config.method]
+    if not method.audit:
+        raise ConfigError(f"no attack on method {method.name} is known; audit a run of another")
+    attack: Callable[[AuditedRun], Found] = resolve_name(method.audit)
     return Audit(
         run=str(path),
         method=config.method,
         epsilon=config.epsilon or None,
         delta=config.delta,
         trust=config.trust,
-        unit=config.unit if config.method.startswith("private") else "lesion_id",
+        unit=config.unit if method.private else "lesion_id",
         synthetic=next(run.opened()).dataset.synthetic,
-        found=_ATTACKS[config.method](run),
+        found=attack(run),
     )
-
-
-def _private(run: AuditedRun) -> Found:
-    config = run.config
-    trained = "classifiers of this run's settings on half of the records"
-    units = run.private_units()
-    return _noisy_sums(config, units, trained, _canaries(config, units))
-
-
-def _private_finetune(run: AuditedRun) -> Found:
-    from simulations.audit.network_canaries import audit_network  # torch takes long to import
-
-    config, lesions = _head(run.config), run.network_lesions()
-    trained = "heads of this run's noise on half of the lesions"
-    found = _noisy_sums(config, lesions, trained, audit_network(run.config, lesions.sites))
-    return replace(found, notes=[HEAD_STAND_IN, *found.notes])
-
-
-def _finetune(run: AuditedRun) -> Found:
-    config, lesions = _head(run.config), run.network_lesions()
-    trained = "linear classifiers on half of the lesions"
-    found = _noisy_sums(config, lesions, trained, _canaries(config, lesions))
-    return replace(found, notes=[STAND_IN, *found.notes])
-
-
-def _head(config: RunConfig) -> RunConfig:
-    """Return the settings of classifiers on a network's features, in the network's place."""
-    changes = {"method": "private", "imbalance": "logits", "imbalance_strength": 1.0}
-    return config.model_copy(update=changes)
-
-
-def _canaries(config: RunConfig, units: AllSites) -> OneRun:
-    return canaries.audit_sums(config, units.X.shape[1], units.sites)
-
-
-def _noisy_sums(config: RunConfig, units: AllSites, trained: str, one_run: OneRun) -> Found:
-    return Found(
-        one_run,
-        membership.attack(private_fit(config, units), units.y, trained, config.seed),
-        reconstruction.from_noisy_sums(config, units),
-        units.sites,
-        [SAMPLED] if config.rate < 1 else [],
-    )
-
-
-def _svm(run: AuditedRun) -> Found:
-    config, records = run.config, run.site_records()
-    first = np.unique(records.lesion, return_index=True)[1]
-    lesions = run.units([(group_means(records.X, records.lesion), records.y[first])])
-    c = run.metrics["training"]["chosen"]["c"] if config.head == "svm" else 0.0
-    model = LinearModel.load(run.folder / MODEL_FILE, config.weights)
-    fit = svm_fit(config, model, records, c)
-    trained = f"{config.head} heads on half of the lesions, with this run's feature map and C"
-    sites = len(run.sites)
-    return Found(
-        canaries.audit_moments(lesions.X.shape[1], sites, config.seed, config.delta),
-        membership.attack(fit, lesions.y, trained, config.seed),
-        [reconstruction.from_moments(lesions, config.seed)],
-        sites,
-        [],
-    )
-
-
-_ATTACKS: Mapping[str, Callable[[AuditedRun], Found]] = {
-    "private": _private,
-    "private_finetune": _private_finetune,
-    "svm": _svm,
-    "finetune": _finetune,
-}

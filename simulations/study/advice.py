@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from common.formats import between
+from common.methods import METHODS
 from simulations.study.definition import ALONE, NATURAL, POOLED
 from simulations.study.findings import FEDERATION, ROUTES, Findings
 from simulations.study.paired_tests import Comparison, points
 from simulations.study.results import ArmResult
-
-_SIMPLICITY = {"svm": 0, "private": 0, "finetune": 2, "private_finetune": 2}
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def _quality(findings: Findings) -> Iterator[Advice]:
 
 def _data_scale(findings: Findings) -> Iterator[Advice]:
     """Say whether the SVM wins on little data and fine-tuning on much."""
-    svm, tuned = (_first(findings, method) for method in ("svm", "finetune"))
+    svm, tuned = (_first(findings, trains_network) for trains_network in (False, True))
     leads = _leads(findings, tuned, svm)
     if len(leads) < 2:
         return
@@ -224,10 +223,16 @@ def _seconds(result: ArmResult, findings: Findings) -> float | None:
     return None if cost is None else cost.computing
 
 
-def _first(findings: Findings, method: str) -> str | None:
-    """Return the first route of a method: one chosen by its figures would have an advantage."""
-    study = findings.study
-    return next((route for route in study.routes if study.config(route).method == method), None)
+def _first(findings: Findings, trains_network: bool) -> str | None:
+    """Return the first route without noise that trains the network, or starts from features.
+
+    One chosen by its figures would have an advantage.
+    """
+    for route in findings.study.routes:
+        method = METHODS[findings.study.config(route).method]
+        if not method.private and method.trains_network == trains_network:
+            return route
+    return None
 
 
 def _ranked(findings: Findings) -> list[ArmResult]:
@@ -242,7 +247,7 @@ def _balanced(result: ArmResult) -> float:
 
 def _complexity(findings: Findings, result: ArmResult) -> int:
     config = findings.study.config(result.arm.route)
-    return _SIMPLICITY[config.method] + (config.kernel == "rbf")
+    return METHODS[config.method].effort + (config.kernel == "rbf")
 
 
 def _between(findings: Findings, first: ArmResult, second: ArmResult) -> Comparison | None:

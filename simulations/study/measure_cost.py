@@ -8,9 +8,9 @@ from statistics import median
 
 import numpy as np
 
+from client.method import client_method
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
-from common.features.extract import content_keys, extract
 from common.features.pretrained import weights_file
 from common.models.file import Model, load_model
 from simulations.study.cost import BATCHES, RouteCost
@@ -24,7 +24,7 @@ _WARM_UP = 2
 
 def warm_up(dataset: Dataset, config: RunConfig) -> None:
     """Compute what the runs of a route keep of the images, so that cells only read it."""
-    _features(dataset, config, config.cache.expanduser())
+    client_method(config).prepare(dataset, config, config.cache.expanduser())
 
 
 def measure_route(dataset: Dataset, config: RunConfig, model_file: Path) -> RouteCost:
@@ -45,28 +45,16 @@ def measure_route(dataset: Dataset, config: RunConfig, model_file: Path) -> Rout
     )
 
 
-def _features(dataset: Dataset, config: RunConfig, cache: Path) -> None:
-    if config.method == "finetune":
-        from common.networks.activations import activations
-        from common.networks.network import ALL, shared_network
-
-        network = shared_network(config.backbone, config.weights)
-        frozen = [stage for stage in config.stages if stage != ALL]
-        if frozen:
-            activations(network, frozen, dataset, content_keys(dataset), config.feature_spec, cache)
-    elif config.method != "private_finetune":  # whose cells compute their own
-        extract(dataset, config.feature_spec, cache, progress=True)
-
-
 def _feature_seconds(sample: Dataset, config: RunConfig) -> float:
     """Return seconds an image, without what is done once for a network."""
     with tempfile.TemporaryDirectory() as folder:
         networks = config.cache.expanduser().resolve() / "networks"
         if networks.exists():  # exported before
             (Path(folder) / networks.name).symlink_to(networks)
-        _features(sample.select(np.arange(1)), config, Path(folder))
+        prepare = client_method(config).prepare
+        prepare(sample.select(np.arange(1)), config, Path(folder))
         others = sample.select(np.arange(1, len(sample)))
-        return _seconds(lambda: _features(others, config, Path(folder))) / len(others)
+        return _seconds(lambda: prepare(others, config, Path(folder))) / len(others)
 
 
 def _latency(model: Model, sample: Dataset, batch: int) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from client.egress.private_forms import STEP, private_forms
-from client.egress.questions import Question, K, QuestionForm
+from client.egress.questions import K, Question, QuestionForm
 from client.egress.records import EVALUATION, Arrays, like_weights, noisy
 from client.site import Site
 from common.privacy.lda import moments_size

@@ -8,10 +8,10 @@ from client.egress.questions import (
     LARGEST,
     LARGEST_MAP,
     ROUND,
-    Question,
     Form,
     Forms,
     K,
+    Question,
     QuestionForm,
     Values,
 )

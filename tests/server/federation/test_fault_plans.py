@@ -21,7 +21,7 @@ import client.methods.finetune
 import client.methods.private
 import server.methods.finetune
 import server.methods.private
-from client.egress.questions import Question
+from client.egress import questions
 from client.privacy.ledger import SEAL_FOLDER, Ledger
 from client.privacy.paid_step import PaidStep
 from client.site import Site, site_folders
@@ -314,7 +314,7 @@ def check_private(hospitals, tmp_path_factory) -> Callable[[Plan, bool], None]:
         def ask(site: Site, question: str, arrays: Arrays, values: dict[str, Any]) -> Sums:
             if question == "evaluate":
                 return client.methods.private.answer(
-                    site, Question(2, "", question, arrays, values)
+                    site, questions.Question(2, "", question, arrays, values)
                 )
             return made[site.name, values["step"]]
 
@@ -367,7 +367,9 @@ def check_finetune(clinics, tmp_path_factory) -> Callable[[Plan, bool], None]:
         def ask(site: Site, question: str, arrays: Arrays, values: dict[str, Any]) -> Sums:
             if "scores" in values:  # weights go with the first question about them only
                 arrays = sent.setdefault(values["scores"], arrays) | arrays
-            return client.methods.finetune.answer(site, Question(2, "", question, arrays, values))
+            return client.methods.finetune.answer(
+                site, questions.Question(2, "", question, arrays, values)
+            )
 
         if finished:
             assert_computed_again(server.methods.finetune.train, diary, config, ask)

@@ -8,8 +8,8 @@ import pytest
 
 import client.privacy.clipped
 from server.run.folder import CONFIG_FILE
-from simulations.audit.audit import HEAD_STAND_IN, STAND_IN
 from simulations.audit.audited_run import open_run
+from simulations.audit.methods import HEAD_STAND_IN, STAND_IN
 from simulations.synthetic_note import SYNTHETIC_NOTE
 from tests.commands import IID, Type, is_one_error
 
