@@ -51,7 +51,7 @@ def opened(context: Context) -> Site:
 @pytest.mark.parametrize(
     ("changes", "node", "message"),
     [
-        ({"sites": None}, {"partition_id": 0}, "set 'site' in the node or 'sites' in the run"),
+        ({"sites": ""}, {"partition_id": 0}, "set 'site' in the node or 'sites' in the run"),
         ({}, {}, "set 'site' in the node or 'sites' in the run"),
         ({}, {"partition_id": 2}, "has 2 site folders, none for site 2"),
         ({"sites": "missing"}, {"partition_id": 0}, "missing has no folders; set 'sites'"),
@@ -63,8 +63,10 @@ def test_what_cannot_be_opened_is_said_in_one_line(config, tmp_path, changes, no
     (tmp_path / "empty").mkdir()
     if isinstance(changes.get("sites"), str):
         changes = {"sites": tmp_path / changes["sites"]}
+    context = context_of(config, **node)
+    context.run_config |= {key: str(value) for key, value in changes.items()}
     with pytest.raises(ConfigError, match=message) as refusal:
-        opened(context_of(config.model_copy(update=changes), **node))
+        opened(context)
     assert "\n" not in str(refusal.value)
 
 
