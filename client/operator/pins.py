@@ -9,10 +9,9 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
-import client
-import common
 from client.site import Site
 from common.config.run import RunConfig
 from common.errors import ConfigError, Reason, RefusalError
@@ -97,10 +96,17 @@ def network_digest(config: RunConfig) -> str:
 
 
 def _sources() -> Iterator[tuple[str, bytes]]:
-    for room in (client, common):
-        folder = Path(str(room.__file__)).parent
-        for file in folder.rglob("*.py"):
-            yield file.relative_to(folder.parent).as_posix(), file.read_bytes()
+    for package in _packages():
+        found = find_spec(package)
+        for folder in map(Path, (found and found.submodule_search_locations) or ()):
+            for file in folder.rglob("*.py"):
+                yield file.relative_to(folder.parent).as_posix(), file.read_bytes()
+
+
+def _packages() -> set[str]:
+    """Return the rooms whose code runs at a site, and packages that methods come from."""
+    modules = ((method.client, method.model, method.allowlist) for method in METHODS.values())
+    return {"client", "common"} | {name.partition(".")[0] for each in modules for name in each}
 
 
 def _read(file: Path) -> Mapping[str, str]:

@@ -61,10 +61,10 @@ def opened(context: Context) -> Site:
 )
 def test_what_cannot_be_opened_is_said_in_one_line(config, tmp_path, changes, node, message):
     (tmp_path / "empty").mkdir()
-    if isinstance(changes.get("sites"), str):
+    if changes.get("sites"):
         changes = {"sites": tmp_path / changes["sites"]}
     context = context_of(config, **node)
-    context.run_config |= {key: str(value) for key, value in changes.items()}
+    context.run_config.update({key: str(value) for key, value in changes.items()})
     with pytest.raises(ConfigError, match=message) as refusal:
         opened(context)
     assert "\n" not in str(refusal.value)
