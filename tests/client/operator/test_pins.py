@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from client.app import app
 from client.site import SITE
 from common.config.run import RunConfig
 from common.errors import Reason
+from common.methods import METHODS
+from common.networks.network import shared_network
 from common.wire.messages import pack, unpack_values
 from simulations.cli import main as cli
 from simulations.runtimes.in_process import InProcessGrid
@@ -51,7 +54,8 @@ def refusal(config: RunConfig, pins: Path) -> str | None:
     """Ask a hospital to join a run; return why it does not."""
     folder = config.sites.parent / "hospital"
     data = config.sites / "site_00"
-    file = hospital_file(data, folder, config.cache, config.weights, pins=str(pins))
+    rules = {"pins": str(pins), "methods": [config.method]}
+    file = hospital_file(data, folder, config.cache, config.weights, **rules)
     grid = InProcessGrid(app, [{SITE: str(file)}], config.flat())
     [reply] = grid.send_and_receive([Message(pack({}, {"question": "join"}), 1, "query")])
     reason = unpack_values(reply.content).get("refused")
@@ -74,16 +78,19 @@ def test_other_weights_are_refused(config, pinned, tmp_path, caplog):
     assert "the weights of this site, " in caplog.text
 
 
-def test_another_network_is_refused(config, pinned, monkeypatch, caplog):
-    """It has the pinned weights under the pinned names, but does something else with them."""
-    network = client.operator.pins.network_digest(config)
-    real = client.operator.pins.network_digest
-    from common.networks.network import shared_network
+@pytest.mark.parametrize("name", ["finetune", "staged"])
+def test_another_network_is_refused(config, pinned, monkeypatch, caplog, name):
+    """It has the pinned weights under the pinned names, but does something else with them.
 
-    module = shared_network(config.backbone, config.weights)
+    So it is for any method that trains a network, whatever its name.
+    """
+    monkeypatch.setitem(METHODS, name, replace(METHODS["finetune"], name=name))
+    run = config.model_copy(update={"method": name})
+    network = client.operator.pins.network_digest(run)
+    module = shared_network(run.backbone, run.weights)
     monkeypatch.setattr(module.backbone.conv1[0], "stride", (1, 1))
-    assert real(config) != network
-    assert refusal(config, pinned) == Reason.PINS
+    assert client.operator.pins.network_digest(run) != network
+    assert refusal(run, pinned) == Reason.PINS
     assert "the network of this site, " in caplog.text
 
 
