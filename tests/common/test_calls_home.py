@@ -34,8 +34,8 @@ def libraries() -> list[str]:
     """Name all that is imported anywhere in this program, first its own modules."""
     found = []
     for room in ROOMS:
-        for file in sorted((ROOT / room).glob("*.py")):
-            found.append(f"{room}.{file.stem}")
+        for file in sorted((ROOT / room).rglob("*.py")):
+            found.append(".".join(file.relative_to(ROOT).with_suffix("").parts))
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Import):
                     found += [alias.name for alias in node.names]
