@@ -11,10 +11,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from flwr.clientapp import ClientApp
 from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
-from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
 from flwr.supernode.runtime import run_clientapp
 
 from common.errors import FedDermError
@@ -23,6 +23,8 @@ from common.text import log_lines
 
 _HELPER = "flower-superexec"
 """What starts the commands; it finds them by their names."""
+
+_NODE = "flower_supernode"
 
 
 def make_commands(folder: Path) -> None:
@@ -47,6 +49,13 @@ def make_commands(folder: Path) -> None:
 
 def main() -> None:
     """Answer one message."""
+    # Flower's commands import each other. The node's own, with a database, would take longer to
+    # import than many an answer takes, and is not called here.
+    node = ModuleType(_NODE)
+    setattr(node, _NODE, None)
+    sys.modules[f"flwr.supernode.cli.{_NODE}"] = node
+    from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
+
     from client.app import app
 
     def installed(**_: object) -> Callable[..., ClientApp]:
