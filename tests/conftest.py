@@ -5,14 +5,27 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.workermanage import Producer
 
 from simulations.data.synthetic import write_synthetic
+from tests import examples, workers
 
-# A busy machine is no failure, and threads that wait in it do so asleep.
+# Threads that wait in a busy machine do so asleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-settings.register_profile("fedderm", deadline=None)
-settings.register_profile("deep", deadline=None, max_examples=20_000)  # --hypothesis-profile deep
-settings.load_profile("fedderm")
+settings.load_profile(examples.USUAL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    workers.long_first(items)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    return workers.number_of_workers()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> workers.ByModule:
+    config.option.loadscopereorder = False  # else what has most tests is begun first
+    return workers.ByModule(config, log)
 
 
 @pytest.fixture(scope="session")

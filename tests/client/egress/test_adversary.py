@@ -1,7 +1,4 @@
-"""No question tells two hospitals apart whose data differ by one lesion, but by sums it may see.
-
-Deeper, 40 times as many attacks: ``make test-deep``.
-"""
+"""No question tells two hospitals apart whose data differ by one lesion, but by sums it may see."""
 
 import shutil
 from collections import Counter
@@ -19,10 +16,10 @@ from common.data.dataset import METADATA_FILE, Dataset
 from common.errors import Reason
 from common.svm.feature_map import FeatureMap
 from tests.adversary import RUN, Asks, Attack, Hospital, K, attacks, distinguish, sent_config
+from tests.examples import examples
 from tests.sites import N_FEATURES, make_quick_sites
 
 EXAMPLES = {"svm": 25, "private": 25, "finetune": 5, "private_finetune": 5}
-DEEPER = 40
 
 
 class Pair:
@@ -99,13 +96,13 @@ def tuned(synthetic_folder, network_file, tmp_path_factory) -> Pair:
     return Pair(quick(folder, network_file), folder)
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("method", EXAMPLES)
 def test_neighbours_refuse_alike_in_the_same_words(method, request, tmp_path_factory):
     pair = request.getfixturevalue("tuned" if "finetune" in method else "frozen")
-    deep = settings.get_current_profile_name() == "deep"
 
     @settings(
-        max_examples=EXAMPLES[method] * (DEEPER if deep else 1),
+        examples(EXAMPLES[method]),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(attack=attacks(method, pair.fixed, pair.counts))

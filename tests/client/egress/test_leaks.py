@@ -125,6 +125,7 @@ def transcript(world: World, c: float) -> tuple[Floats, Floats]:
     return np.array(questions), np.array(gradients)
 
 
+@cache
 def candidates(world: World, c: float) -> Floats:
     """Return the directions an attacker would try, from every problem and stretch of rounds."""
     questions, gradients = transcript(world, c)

@@ -41,7 +41,7 @@ from common.privacy.noise import STEP
 from common.wire.messages import pack, unpack_arrays, unpack_values
 from simulations.runtimes.in_process import InProcessGrid
 from tests.documents import listed_records
-from tests.sites import hospital_file, make_quick_sites, with_changes
+from tests.sites import hospital_file, make_quick_sites, with_changes, write_features
 
 RUN = "0a" * 8
 CLASSES, DIMENSIONS = 7, 12
@@ -57,6 +57,8 @@ def make_site(synthetic_folder: Path, tmp_path: Path) -> Callable[..., Site]:
         settings = {"method": "private", "projection": DIMENSIONS, "steps": 3, **changes}
         config = with_changes(base, {"out": tmp_path / "run", **settings})
         assert config.sites is not None
+        if config.seed != base.seed:
+            write_features(synthetic_folder, config)
         folder = next(config.sites.iterdir())
         if not hospital:
             return Site(folder, config)

@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from client.privacy.ledger import FILE, Ledger
 from common.errors import ConfigError, DataError, FedDermError, RefusalError
 from common.privacy.accounting import SampledGaussian, epsilon
+from tests.examples import examples
 
 DATA, UNIT, DELTA = "ab" * 32, "lesion_id", 1e-5
 COST = SampledGaussian(5.0, 1.0)  # epsilon 0.73; without sampling, it is accounted for at once
@@ -91,7 +92,7 @@ def test_sampled_steps_are_accounted_for_together(place):
     assert ledger.account().spent == epsilon([SampledGaussian(1.0, 0.01, 400), COST], DELTA)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(
     costs=st.lists(
         st.builds(

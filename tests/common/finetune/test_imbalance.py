@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
 from common.config.run import RunConfig
 from common.finetune.imbalance import Balance, ClassCounts, class_weights
+from tests.examples import examples
 from tests.records import SHARES, draw_records, partitions, total
 
 Y = draw_records(300, 1)[1]
@@ -107,7 +108,7 @@ def test_logits_are_adjusted_by_the_log_priors():
 
 
 @pytest.mark.parametrize("kind", ["none", "weights", "oversample", "focal", "logits"])
-@settings(max_examples=15)
+@examples(15)
 @given(counts=counts_of_classes, seed=st.integers(0, 99))
 def test_every_loss_is_finite_differentiable_and_adds_over_images(kind, counts, seed):
     logits, labels = _batch(8, seed)

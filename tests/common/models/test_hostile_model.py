@@ -1,7 +1,4 @@
-"""A model file is hostile input: whatever is in it, it is a model that gives numbers, or one line.
-
-Deeper: ``pytest --hypothesis-profile deep tests/common/models/test_hostile_model.py``.
-"""
+"""A model file is hostile: whatever is in it, it is a model that gives numbers, or one line."""
 
 import copy
 import io
@@ -26,8 +23,10 @@ from common.models.network import NetworkModel
 from common.svm.feature_map import FourierMap
 from common.verified import pack_arrays, read_arrays
 from tests.common.models.test_linear import VIEWS, make_model
+from tests.examples import examples
 from tests.finetuning import quick
 
+HOSTILE = examples(100, deeper=200)
 DEEP = json.loads("[" * 200 + "]" * 200)
 PASSWORDS = "/etc/passwd"
 
@@ -128,6 +127,7 @@ def mutated_array(array: np.ndarray, data: st.DataObject) -> np.ndarray:
     return array
 
 
+@HOSTILE
 @given(data=st.data())
 def test_no_damaged_byte_is_believed(models, network_file, image, folder, data):
     path = folder / "model"
@@ -150,6 +150,7 @@ def test_no_damaged_byte_is_believed(models, network_file, image, folder, data):
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # the test's own
+@HOSTILE
 @given(data=st.data())
 def test_what_a_model_says_of_itself_may_be_anything(models, network_file, image, folder, data):
     path = folder / "model"
@@ -171,6 +172,7 @@ def test_what_a_model_says_of_itself_may_be_anything(models, network_file, image
     refused(path, content, network_file, image)
 
 
+@HOSTILE
 @given(data=st.data())
 def test_a_header_may_be_anything(models, network_file, image, folder, data):
     path = folder / "model"

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import dp_accounting
 import pytest
 from dp_accounting.pld import PLDAccountant
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ConfigError
@@ -20,6 +20,7 @@ from common.privacy.accounting import (
     noise_for,
     steps_within,
 )
+from tests.examples import examples
 
 DELTA = 1e-5
 
@@ -30,7 +31,7 @@ steps = st.builds(
     steps=st.integers(1, 300),
 )
 histories = st.lists(steps, min_size=1, max_size=2)
-few = settings(max_examples=4)
+few = examples(4)
 
 
 def pld(history: list[SampledGaussian], delta: float, interval: float = 1e-4) -> float:
@@ -120,7 +121,7 @@ def test_it_grows_with_the_rate_and_falls_with_the_noise(each, factor):
     assert here > epsilon([SampledGaussian(factor * each.noise, each.rate, each.steps)], DELTA)
 
 
-@settings(max_examples=2)
+@examples(2)
 @given(target=st.floats(0.5, 10), rate=st.floats(0.01, 0.2), steps=st.integers(1, 100))
 def test_the_noise_for_an_epsilon_is_the_least(target, rate, steps):
     noise = noise_for(target, DELTA, rate, steps)

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -23,6 +23,7 @@ from common.privacy.linear import (
     public_map,
 )
 from common.svm.objective import with_intercept
+from tests.examples import examples
 
 N, D, CLASSES = 30, 5, 7
 RNG = np.random.default_rng(4)
@@ -138,7 +139,7 @@ def test_folded_weights_score_records_as_they_are():
     steps=st.integers(1, 300),
     rate=st.sampled_from([1.0, 1.0, 0.2]),
 )
-@settings(max_examples=15)
+@examples(15)
 def test_a_plan_costs_what_is_wanted_and_hardly_less(wanted, steps, rate):
     config = RunConfig.read({"method": "private", "epsilon": wanted, "steps": steps, "rate": rate})
     spent = plan(config)

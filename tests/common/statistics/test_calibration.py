@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime, minimize
 
@@ -15,6 +15,7 @@ from common.statistics.calibration import (
     uncalibrated,
 )
 from common.statistics.metrics import Evaluation, Metrics
+from tests.examples import examples
 from tests.records import N_CLASSES, SHARES, Floats, Ints, partitions, total
 
 PLAIN = uncalibrated(N_CLASSES)
@@ -68,7 +69,7 @@ def test_sums_add_over_any_partition(sites: list[Ints], seed: int) -> None:
         np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-9, atol=1e-10)
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(seeds)
 def test_gradient_and_curvature_are_those_of_the_loss(seed: int) -> None:
     at = np.random.default_rng(seed).normal(1.0, 1.0, PLAIN.size)
@@ -80,7 +81,7 @@ def test_gradient_and_curvature_are_those_of_the_loss(seed: int) -> None:
     np.testing.assert_allclose(sums.curvature, within[[0, 0, 1], [0, 1, 1]], atol=1e-3)
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(partitions(Y))
 def test_the_fit_is_the_same_over_any_partition(sites: list[Ints]) -> None:
     def ask(parameters: Floats) -> CalibrationSums:

@@ -5,11 +5,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
 from common.statistics.lbfgs import Evaluate, Solution, minimise
+from tests.examples import examples
 from tests.records import Floats
 
 TOLERANCE = 1e-8
@@ -57,7 +58,7 @@ def solve(evaluate: Evaluate, start: Floats, rounds: int = 300) -> Solution:
     return minimise(evaluate, start, plain, TOLERANCE, rounds)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(seeds, st.integers(1, 5), st.integers(1, 20), st.floats(0, 3))
 def test_quadratics_in_lockstep_reach_their_minimisers(
     seed: int, n_problems: int, n: int, log_condition: float
@@ -68,7 +69,7 @@ def test_quadratics_in_lockstep_reach_their_minimisers(
     np.testing.assert_allclose(solution.x, best, atol=1e-6)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(seeds, st.integers(1, 5), st.integers(1, 10))
 def test_logistic_losses_in_lockstep_reach_their_minimisers(
     seed: int, n_problems: int, n: int
@@ -81,7 +82,7 @@ def test_logistic_losses_in_lockstep_reach_their_minimisers(
     np.testing.assert_array_equal(solution.gradient_norm, np.linalg.norm(gradient, axis=1))
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seeds, st.integers(1, 30))
 def test_no_objective_ends_higher_after_more_rounds(seed: int, n: int) -> None:
     evaluate, start = logistic(seed, 3, n), np.full((3, n), 10.0)

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn import metrics as sk
 
 from common.statistics.metrics import CALIBRATION_BINS, Evaluation, Metrics
+from tests.examples import examples
 
 CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 K = len(CLASSES)
@@ -91,7 +92,7 @@ def test_calibration_error_is_that_of_a_loop_over_bins() -> None:
     assert got.expected_calibration_error == pytest.approx(error, rel=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     n=st.integers(0, 60),
     n_sites=st.integers(1, 6),

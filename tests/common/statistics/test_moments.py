@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from common.statistics.moments import Moments, lda, ridge, standard_deviation
 from common.svm.feature_map import FeatureMap
+from tests.examples import examples
 from tests.records import N_CLASSES, Floats, Ints, draw_records, partitions, total
 
 X, Y = draw_records(400, 12)
@@ -66,7 +67,7 @@ def test_a_constant_feature_keeps_its_scale(constant: float, n: int) -> None:
     assert standard_deviation(moments) == 1.0
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(partitions(Y), st.integers(1, 15))
 def test_principal_components_are_scikit_learns(sites: list[Ints], components: int) -> None:
     feature_map = FeatureMap.principal(total([unweighted(rows) for rows in sites]), components)
@@ -93,7 +94,7 @@ def pooled_heads(rows: Ints) -> Any:
 
 
 @pytest.mark.filterwarnings("error")
-@settings(max_examples=30)
+@examples(30)
 @given(partitions(Y), st.sets(st.integers(0, N_CLASSES - 1), max_size=4))
 def test_one_shot_heads_are_scikit_learns(sites: list[Ints], missing: set[int]) -> None:
     present = [k for k in range(N_CLASSES) if k not in missing]

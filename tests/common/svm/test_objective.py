@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 from sklearn.metrics.pairwise import rbf_kernel
@@ -15,6 +15,7 @@ from common.statistics.lbfgs import Solution
 from common.statistics.moments import Moments
 from common.svm import objective as svm
 from common.svm.feature_map import FeatureMap, FourierMap
+from tests.examples import examples
 from tests.records import N_CLASSES, Floats, Ints, draw_records, partitions, total
 
 X, Y = draw_records(600, 30)
@@ -61,7 +62,7 @@ def newton(c: float, class_weights: Floats = BALANCED) -> Floats:
     return W
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(st.integers(0, 2**32 - 1))
 def test_the_gradient_is_that_of_the_loss(seed: int) -> None:
     weights = np.random.default_rng(seed).standard_normal((2, *SHAPE[1:])) * 0.3
@@ -82,7 +83,7 @@ def test_sums_add_over_any_partition(sites: list[Ints], seed: int) -> None:
     np.testing.assert_allclose(got.gradient, want.gradient, atol=1e-12 * scale)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(partitions(Y), st.floats(-5, -2))
 def test_the_solution_is_the_same_over_any_partition(sites: list[Ints], log_c: float) -> None:
     c = 10**log_c

@@ -37,12 +37,14 @@ from server.run.checkpoint import Checkpoint
 from server.run.folder import METRICS_FILE, MODEL_FILE, RunFolder
 from server.run.journal import Journal
 from simulations.runtimes.experiment import rounds, simulate
+from tests.examples import examples
 from tests.faults import Fault, Plan, World, plans, world_of
 from tests.finetuning import dealt, quick, small_dataset, spread
 from tests.sites import make_quick_sites, with_changes
 
-# A plan is small as it is: what failed is said, not made smaller.
-SOME = settings(max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+# A plan is small as it is: what failed is said, not made smaller. The plans that are written down
+# hold every kind of fault for each property.
+SOME = settings(examples(3), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 REASONS = {
     "crash": "failed: power cut",
@@ -244,14 +246,19 @@ def check_svm(hospitals, alone, tmp_path_factory) -> Callable[[Plan, bool], None
 @SOME
 @example(Plan((Fault(0, 1, "damaged answer", 4), Fault(1, 4, "twice"))))
 @example(Plan((Fault(2, 5, "stale", 1), Fault(1, 3, "late")), kills=(9,)))
+@example(Plan((Fault(0, 2, "crash before"), Fault(1, 6, "damaged question", 5)), kills=(20,)))
+@example(Plan((Fault(2, 4, "crash during", 1), Fault(0, 9, "crash after"))))
 @given(plan=plans(3, 28))
 def test_an_svm_is_that_of_the_sites_that_are_left(check_svm, plan):
     check_svm(plan, secure=False)
 
 
-@settings(SOME, max_examples=6)
+@SOME
 @example(Plan((Fault(1, 3, "crash after"),)))
 @example(Plan((Fault(1, 12, "crash during", 2),), kills=(40,)))
+@example(Plan((Fault(0, 5, "twice"), Fault(2, 9, "damaged answer", 2))))
+@example(Plan((Fault(3, 8, "late"), Fault(1, 20, "stale", 1))))
+@example(Plan((Fault(2, 2, "crash before"), Fault(0, 30, "damaged question", 4))))
 @given(plan=plans(4, 56))
 def test_so_is_a_secure_one_which_waits_for_a_site_rather_than_tell_its_share(check_svm, plan):
     check_svm(plan, secure=True)
@@ -326,6 +333,10 @@ def check_private(hospitals, tmp_path_factory) -> Callable[[Plan, bool], None]:
 
 @SOME
 @example(Plan((Fault(1, 3, "crash during", 3),), kills=(14, 15)))
+@example(Plan((Fault(0, 2, "damaged question"), Fault(2, 4, "twice", 1))))
+@example(Plan((Fault(1, 1, "late"), Fault(0, 5, "stale"))))
+@example(Plan((Fault(2, 3, "damaged answer"), Fault(1, 5, "crash before"))))
+@example(Plan((Fault(0, 4, "crash after"),), kills=(6,)))
 @given(plan=plans(3, 8))
 def test_a_private_run_adds_what_was_paid_for_once(check_private, plan):
     check_private(plan, secure=False)
@@ -334,6 +345,9 @@ def test_a_private_run_adds_what_was_paid_for_once(check_private, plan):
 @SOME
 @example(Plan((Fault(1, 5, "crash before"),), kills=(60,)))
 @example(Plan((Fault(1, 0, "late"),), kills=(93, 87)))
+@example(Plan((Fault(0, 4, "damaged question", 1), Fault(2, 7, "twice"))))
+@example(Plan((Fault(3, 6, "crash during", 2), Fault(1, 9, "stale", 3))))
+@example(Plan((Fault(2, 8, "crash after"), Fault(0, 11, "damaged answer", 5))))
 @given(plan=plans(4, 16))
 def test_so_does_one_whose_noise_is_shared(check_private, plan):
     check_private(plan, secure=True)
@@ -380,6 +394,8 @@ def check_finetune(clinics, tmp_path_factory) -> Callable[[Plan, bool], None]:
 @SOME
 @example(Plan((Fault(0, 3, "twice", 1), Fault(1, 2, "damaged question", 3))))
 @example(Plan((Fault(2, 3, "late"), Fault(0, 4, "stale", 5)), kills=(17,)))
+@example(Plan((Fault(1, 3, "crash before"), Fault(0, 5, "damaged answer", 2))))
+@example(Plan((Fault(2, 2, "crash during", 1), Fault(1, 6, "crash after")), kills=(11,)))
 @given(plan=plans(3, 9))
 def test_fine_tuning_averages_those_who_answered(check_finetune, plan):
     check_finetune(plan, secure=False)
@@ -403,6 +419,8 @@ def test_a_site_that_was_away_is_let_in_again(clinics, tmp_path, kind):
 @example(Plan((Fault(3, 1, "damaged question", 96),), kills=(66,)))
 @example(Plan((Fault(2, 4, "damaged answer"),), kills=(22,)))
 @example(Plan((Fault(3, 0, "damaged question"), Fault(0, 1, "crash during"))))
+@example(Plan((Fault(0, 4, "crash before"), Fault(2, 7, "twice", 1))))
+@example(Plan((Fault(1, 5, "late"), Fault(3, 9, "stale", 2))))
 @given(plan=plans(4, 16))
 def test_so_does_a_secure_one(check_finetune, plan):
     check_finetune(plan, secure=True)

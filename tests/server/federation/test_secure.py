@@ -5,13 +5,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import QuorumError, ReplyError
 from common.wire.fixed_point import FRACTION_BITS
 from common.wire.secure_sums import threshold
 from server.federation.question import LossPolicy, Question
+from tests.examples import examples
 from tests.secure import Crowd, Pair, names
 
 
@@ -42,7 +43,7 @@ def random_shares(count: int, size: int, seed: int) -> dict[str, Pair]:
     }
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(data=st.data(), count=st.integers(3, 9), seed=st.integers(0, 2**32 - 1))
 def test_the_sum_is_exact_over_those_who_remain(tmp_path_factory, data, count, seed):
     """Up to the threshold, in either phase of any of three rounds."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.clientapp import ClientApp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
@@ -15,6 +15,7 @@ from safetensors.numpy import load, save
 from common.errors import ConfigError
 from server.strategies.aggregation import Aggregation
 from simulations.runtimes.in_process import InProcessGrid
+from tests.examples import examples
 
 Array = NDArray[Any]
 Step = Callable[[Array, int], Array]
@@ -151,7 +152,7 @@ def test_the_mean_is_added_as_it_is_and_nothing_is_remembered(strategy: str) -> 
     momentum=st.floats(0, 0.99),
     size=st.floats(1e-6, 1),
 )
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_a_restored_run_goes_on_bit_for_bit(
     strategy: str, done: int, learning_rate: float, momentum: float, size: float
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.clientapp import ClientApp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -17,6 +17,7 @@ from common.finetune.plan import CONTROL, Update
 from server.federation.question import Answers
 from server.strategies.robust import Defence, bound_norms, least_sites, mixing
 from simulations.runtimes.in_process import InProcessGrid
+from tests.examples import examples
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
@@ -74,7 +75,7 @@ def farthest(found: Tensors, changes: Mapping[str, Tensors]) -> float:
 
 @pytest.mark.parametrize("mixes", [True, False])
 @pytest.mark.parametrize("rule", RULES)
-@settings(max_examples=15)
+@examples(15)
 @given(
     seed=st.integers(0, 1000),
     lie=st.sampled_from([-1e30, -5.0, 0.0, 100.0, 3e37]),
