@@ -5,22 +5,32 @@ import os
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-FLOWER, STUDY = "Flower", "study"
+_RUNTIMES, _STUDY = "runtimes", "study"
 
 TOGETHER = {
-    # They start Flower's processes and wait for them. One federation at a time: two would slow
-    # each other down until an answer comes too late.
-    "tests/simulations/runtimes/test_deployment.py": FLOWER,
-    "tests/simulations/runtimes/test_hosts.py": FLOWER,
-    "tests/simulations/runtimes/test_runtimes.py": FLOWER,
-    "tests/simulations/runtimes/test_flower_run.py": FLOWER,
+    # They start Flower's processes and wait for them: one after the other, as too many at once
+    # slow each other down until an answer comes too late.
+    "tests/simulations/runtimes/test_runtimes.py": _RUNTIMES,
+    "tests/simulations/runtimes/test_flower_run.py": _RUNTIMES,
+    "tests/simulations/runtimes/test_hosts.py": _RUNTIMES,
     # They look at one study, which takes long.
-    "tests/simulations/study/test_comparison.py": STUDY,
-    "tests/simulations/study/test_browser.py": STUDY,
+    "tests/simulations/study/test_comparison.py": _STUDY,
+    "tests/simulations/study/test_browser.py": _STUDY,
 }
 """Modules whose tests one worker runs, by the name of what they share."""
 
-LONG = (*TOGETHER,)
+LONG = (
+    "tests/simulations/runtimes/test_deployment.py",  # it waits most
+    *TOGETHER,
+    "tests/server/federation/test_fault_plans.py",
+    "tests/simulations/attacks/test_trials.py",
+    "tests/simulations/runtimes/test_exactness.py",
+    "tests/client/egress/test_adversary.py",
+    "tests/server/methods/test_finetune_restart.py",
+    "tests/server/methods/test_finetune.py",
+    "tests/client/privacy/test_audit.py",
+    "tests/common/privacy/test_accounting.py",
+)
 """Modules that are begun first, lest one worker works on long after the others."""
 
 

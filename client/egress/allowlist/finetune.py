@@ -47,7 +47,7 @@ def _whole_network(site: Site, _: Values) -> Forms:
     from common.networks.network import shared_network
 
     network = shared_network(site.config.backbone, site.config.weights)
-    return {name: _tensor(tuple(p.shape)) for name, p in network.named_parameters()}
+    return {name: _tensor(tuple(p.shape)) for name, p in network.pretrained.items()}
 
 
 def _scored_network(site: Site, values: Values) -> Forms:

@@ -40,7 +40,7 @@ SITES = 4
 PLAIN = {"least_sites": 0, "least_count": 0, "least_lesions": 0, "min_active": 1}
 """Rules of a hospital that shows its sums to the coordinator."""
 
-QUICK = {"head": "ridge", "timeout": 20, "quorum": 2}
+QUICK = {"head": "ridge", "timeout": 60, "quorum": 2}
 """A run of few questions."""
 
 
@@ -154,12 +154,12 @@ def test_what_a_site_forbids_or_cannot_read_is_refused_without_a_path(federation
 
 def test_a_site_that_is_killed_is_missed_within_the_timeout(federation, config):
     lost = federation.sites[1]
-    run = configured(federation, config, "lost", **QUICK)
+    run = configured(federation, config, "lost", **{**QUICK, "timeout": 30})
     training = federation.start_training()
     federation.wait_for_round("lost", "join")
     federation.kill(lost)
     assert training.wait() == 0, federation.log("train")
-    assert left_out(run) == {lost: "gave no answer within 20 s"}
+    assert left_out(run) == {lost: "gave no answer within 30 s"}
     federation.start_node(lost)  # the next test needs all
 
 
