@@ -35,6 +35,7 @@ class Method:
         ``module:function``; empty if there is none.
     families : of its settings, beside those of all methods.
     defaults : of settings for which methods want different ones.
+    choices : values of a setting that it offers, where there are others.
     refused : why it has no use for a setting, where more is to be said than that.
     private : whether noise hides each privacy unit.
     trains_network : whether weights of the network change; if not, it starts from frozen features.
@@ -50,6 +51,7 @@ class Method:
     audit: str = ""
     families: tuple[type[BaseModel], ...] = ()
     defaults: Mapping[str, object] = field(default_factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     private: bool = False
     trains_network: bool = False
@@ -69,6 +71,8 @@ class Method:
 
 _WEIGHTS = {"imbalance": "weights", "imbalance_strength": 0.7}
 _LOGITS = {"imbalance": "logits", "imbalance_strength": 1.0}
+
+_REMEDIES = {"imbalance": ("none", "weights", "logits")}
 
 _VOTE = "a private method's noise is made for the sum; each site's alone would drown a vote"
 _EXACT_SUM = "an exact SVM is the sum over all sites, of which none can be outvoted"
@@ -94,8 +98,9 @@ METHODS: dict[str, Method] = {
             allowlist="client.egress.allowlist.svm",
             audit="simulations.audit.methods:svm",
             families=(FeaturesConfig, SvmConfig),
-            defaults={"size": 224, "folds": 3, **_WEIGHTS},
-            refused={**_no_noise("svm", "private classifier=hinge"), **_no_defence(_EXACT_SUM)},
+            defaults={"size": 224, "folds": 3, "head": "svm", **_WEIGHTS},
+            choices={"head": ("svm", "ridge", "lda")},
+            refused={**_no_noise("svm", "private head=hinge"), **_no_defence(_EXACT_SUM)},
         ),
         Method(
             name="finetune",
@@ -120,7 +125,8 @@ METHODS: dict[str, Method] = {
             allowlist="client.egress.allowlist.private",
             audit="simulations.audit.methods:private",
             families=(FeaturesConfig, ImbalanceConfig, PrivateConfig),
-            defaults={"size": 224, "folds": 3, **_LOGITS},
+            defaults={"size": 224, "folds": 3, "head": "softmax", **_LOGITS},
+            choices={"head": ("softmax", "hinge", "lda"), **_REMEDIES},
             refused={"opens": "no network is trained by it", **_no_defence(_VOTE)},
             private=True,
         ),
@@ -134,9 +140,11 @@ METHODS: dict[str, Method] = {
             audit="simulations.audit.methods:private_finetune",
             families=(ImbalanceConfig, PrivateConfig),
             defaults={"size": 128, "folds": 3, **_LOGITS},
+            choices=_REMEDIES,
             refused={
-                "classifier": "a network is trained with softmax only",
-                "projection": "a network's features are not projected",
+                "head": "a network's head is trained with softmax only",
+                "components": "a network's features are not projected",
+                "levels": "only a network's last features are used",
                 **_no_defence(_VOTE),
             },
             private=True,

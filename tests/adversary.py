@@ -296,7 +296,7 @@ def of_svm(draw: Any, settings: Values) -> list[Asks]:
 @st.composite
 def of_private(draw: Any, settings: Values) -> list[Asks]:
     """Ask a private site for noisy sums at points of the attacker's."""
-    dimensions = min(int(settings["projection"]), N_FEATURES)
+    dimensions = min(int(settings["components"]), N_FEATURES)
     asks = [Asks("join"), Asks("overview", {}, {"run": RUN, "step": 0})]
     for step in range(1, draw(st.integers(2, 5))):
         arrays = {
@@ -365,7 +365,7 @@ def of_private_finetune(draw: Any, settings: Values) -> list[Asks]:
     return [*asks, Asks("evaluate", {"weights": arrays["weights"], **rule})]
 
 
-_SIZED = ("components", "fourier", "projection")
+_SIZED = ("components", "fourier", "components")
 """Settings that may be as many as a hospital has images or lesions; so may one over ``delta``."""
 
 _PRIVACY: Mapping[str, st.SearchStrategy[Any]] = {
@@ -390,8 +390,8 @@ _SETTINGS: Mapping[str, Mapping[str, st.SearchStrategy[Any]]] = {
     },
     "private": {
         **_PRIVACY,
-        "projection": st.integers(1, 130),
-        "classifier": st.sampled_from(["softmax", "hinge", "lda"]),
+        "components": st.integers(1, 130),
+        "head": st.sampled_from(["softmax", "hinge", "lda"]),
     },
     # What is drawn below is opened by these settings, and has to fit them.
     "finetune": {
@@ -403,7 +403,7 @@ _SETTINGS: Mapping[str, Mapping[str, st.SearchStrategy[Any]]] = {
 }
 _DEFAULTS: Mapping[str, Values] = {
     "svm": {"components": 40, "min_active": 20, "folds": 2},
-    "private": {"projection": 12, "epsilon": 2.0, "steps": 3, "folds": 2},
+    "private": {"components": 12, "epsilon": 2.0, "steps": 3, "folds": 2},
     "finetune": {},
     "private_finetune": {"epsilon": 2.0, "steps": 3, "opens": "layer4"},
 }

@@ -18,6 +18,7 @@ from common.networks.network import HEAD
 from server.run.folder import MODEL_FILE
 from server.run.progress import TRAINING_FILE
 from simulations.data.partition import write_sites
+from tests.sites import with_changes
 
 import timm  # isort: skip  (after common.networks.network, which makes it importable)
 
@@ -101,7 +102,7 @@ SCAFFOLD: dict[str, Any] = {**SGD, "strategy": "scaffold"}
 
 def changed(config: RunConfig, out: Path, **changes: Any) -> RunConfig:
     """Return the configuration of another run."""
-    return RunConfig.read(config.model_dump() | {"out": out} | changes)
+    return with_changes(config, {"out": out, **changes})
 
 
 def training_log(run: RunConfig) -> list[dict[str, Any]]:

@@ -71,7 +71,9 @@ def hospital_file(
 
 
 def with_changes(base: RunConfig, values: Mapping[str, object]) -> RunConfig:
-    """Change settings; of another method, what it does not use is left out."""
-    method = METHODS[str(values.get("method", base.method))]
-    kept = {key: value for key, value in base.flat().items() if key in settings_of(method)}
+    """Change settings; of another method, what it does not use or chooses itself is left out."""
+    used = settings_of(METHODS[str(values.get("method", base.method))])
+    usual = RunConfig(method=base.method).flat()
+    chosen = {key: value for key, value in base.flat().items() if value != usual[key]}
+    kept = {key: value for key, value in {"method": base.method, **chosen}.items() if key in used}
     return RunConfig.read({**kept, **values})

@@ -56,7 +56,7 @@ def answer(site: Site, question: Question) -> Sums:
     sent = {name: np.asarray(array, dtype=np.float64) for name, array in question.arrays.items()}
     if question.name == "evaluate":
         return _evaluate(site, sent)
-    training = "moments" if site.config.classifier == "lda" else "gradient"
+    training = "moments" if site.config.head == "lda" else "gradient"
     units = units_of(site)  # before a ledger is begun: data may have to be mended
     step = PaidStep.read(question.values, question.name, training)
     return step.answer(site, lambda: clipped(site.config, units, question.name, sent))
@@ -78,7 +78,7 @@ def clipped(config: RunConfig, units: Units, question: str, sent: Mapping[str, F
     if question == "moments":
         return Clipped(moments(units, centre, len(DIAGNOSES)), MOMENTS_NORM, noise)
     drawn = units.of(sample(units.total, config.rate))
-    objective = Objective(config.classifier, sent["offset"], sent["class_weight"])
+    objective = Objective(config.head, sent["offset"], sent["class_weight"])
     sums = clipped_gradients(drawn, centre, sent["weights"], objective, config.clip_norm)
     return Clipped(sums, config.clip_norm, noise)
 
@@ -102,7 +102,7 @@ def _units(site: Site) -> Units:
 
 def _mapped(site: Site, views: NDArray[np.float32]) -> Floats:
     """Return images (n, d), each the mean of its mapped views, of norm 1 at most."""
-    feature_map = public_map(views.shape[2], site.config.projection, site.config.seed)
+    feature_map = public_map(views.shape[2], site.config.components, site.config.seed)
     return average_views(feature_map, views)
 
 

@@ -2,12 +2,14 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
+
+from common.config.features import FeaturesConfig
 
 Unit = Literal["lesion_id", "patient_id", "image_id"]
 
 
-class PrivateConfig(BaseModel):
+class PrivateConfig(FeaturesConfig):
     """How much a lesion may have told when training is over, and how training spends that."""
 
     epsilon: float = Field(
@@ -31,23 +33,15 @@ class PrivateConfig(BaseModel):
         default=1.0, gt=0, le=1, description="chance of a unit to be in the sample of a step"
     )
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient of a unit")
-    classifier: Literal["softmax", "hinge", "lda"] = Field(
-        default="softmax",
-        description="what is trained privately: by noisy gradients of the cross-entropy or of an"
-        " SVM's loss, or by linear discriminant analysis of moments that are sent once",
-    )
     opens: str = Field(
         default="conv_head",
         description="module from which on private_finetune trains the network; head: that alone",
-    )
-    projection: int = Field(
-        default=512, ge=1, description="dimensions of a private classifier's public projection"
     )
 
     @property
     def releases(self) -> int:
         """Noisy sums that a site sends after the overview."""
-        return 1 if self.classifier == "lda" else self.steps
+        return 1 if self.head == "lda" else self.steps
 
     @model_validator(mode="after")
     def _opened(self) -> Self:
@@ -57,8 +51,8 @@ class PrivateConfig(BaseModel):
 
     @model_validator(mode="after")
     def _sampled(self) -> Self:
-        if self.classifier == "lda" and self.rate != 1:
-            raise ValueError("'rate' is for gradients; classifier=lda takes moments of all units")
+        if self.head == "lda" and self.rate != 1:
+            raise ValueError("'rate' is for gradients; head=lda takes moments of all units")
         return self
 
     @model_validator(mode="after")

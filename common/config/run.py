@@ -8,7 +8,6 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from common.config.base import CommonConfig
-from common.config.features import FeaturesConfig
 from common.config.fields import fill_in
 from common.config.finetune import FinetuneConfig
 from common.config.private import PrivateConfig
@@ -20,9 +19,7 @@ from common.methods import METHODS, Method
 from common.text import suggestion
 
 
-class RunConfig(
-    RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, FeaturesConfig, CommonConfig
-):
+class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonConfig):
     """Everything that decides a run's model, and the rules it runs under.
 
     Field names are the keys of a configuration file, of ``key=value`` on the command line
@@ -36,7 +33,10 @@ class RunConfig(
     def _fill_in(cls, values: Any) -> Any:
         """Give keys that are left empty what their method wants."""
         name = str(values.get("method", cls.model_fields["method"].default))
-        return fill_in(values, METHODS[name].defaults if name in METHODS else {})
+        values = fill_in(values, METHODS[name].defaults if name in METHODS else {})
+        # Of these some are left empty for all methods, and not every method has a use for each.
+        chosen = {key for method in METHODS.values() for key in method.defaults}
+        return {k: v for k, v in values.items() if not (k in chosen and v == "")}
 
     @model_validator(mode="after")
     def _enough_views(self) -> Self:
@@ -45,12 +45,13 @@ class RunConfig(
         return self
 
     @model_validator(mode="after")
-    def _private_can(self) -> Self:
-        if METHODS[self.method].private and self.imbalance in ("oversample", "focal"):
-            raise ValueError(
-                f"'imbalance' is {self.imbalance}, which no private run offers; "
-                "set none, weights or logits"
-            )
+    def _offered(self) -> Self:
+        for key, values in METHODS[self.method].choices.items():
+            if (value := getattr(self, key)) not in values:
+                raise ValueError(
+                    f"'{key}' is {value}, which method {self.method} does not offer; "
+                    f"set {', '.join(values)}"
+                )
         return self
 
     @model_validator(mode="after")

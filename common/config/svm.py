@@ -2,18 +2,15 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
+from common.config.features import FeaturesConfig
 from common.config.fields import Positives
 
 
-class SvmConfig(BaseModel):
+class SvmConfig(FeaturesConfig):
     """What decides the classifier on frozen features."""
 
-    head: Literal["svm", "ridge", "lda"] = Field(
-        default="svm", description="classifier: exact SVM in rounds, or one-shot ridge or LDA"
-    )
-    components: int = Field(default=512, ge=1, le=8192, description="principal components kept")
     kernel: Literal["linear", "rbf"] = Field(default="linear", description="kernel of the SVM")
     fourier: int = Field(
         default=1024, ge=1, le=16384, description="random Fourier features of the RBF map"
@@ -24,7 +21,7 @@ class SvmConfig(BaseModel):
     c: Positives = Field(
         default=(1e-5, 3e-5, 1e-4, 3e-4), description="regularisation strengths C to choose from"
     )
-    alpha: float = Field(default=1e3, gt=0, description="ridge penalty")
+    penalty: float = Field(default=1e3, gt=0, description="ridge penalty")
     tolerance: float = Field(default=1e-8, gt=0, description="gradient norm that ends the solver")
     max_rounds: int = Field(default=200, ge=1, description="most rounds of one fit")
     min_active: int = Field(

@@ -20,7 +20,7 @@ from common.verified import FORMAT_ERRORS, Kind, StoredArrays, open_arrays, writ
 
 Floats = NDArray[np.float64]
 
-VERSION = 2
+VERSION = 3
 """Of what a model file says of itself; to be raised with every change."""
 
 LARGEST = np.float64(1e100)

@@ -32,7 +32,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     """
     sites = NoisySites(federation, config, folder)
     n_features = next(iter(federation.sites.values())).n_features
-    feature_map = public_map(n_features, config.projection, config.seed)
+    feature_map = public_map(n_features, config.components, config.seed)
     learned = learn(sites.sum, feature_map.n_outputs, config)
     # Scores are for classes that are equally frequent, probabilities for these as they are.
     calibration = np.stack([np.ones(N_CLASSES), learned.offset])
@@ -57,11 +57,11 @@ def learn(total: Total, dimensions: int, config: RunConfig) -> Learned:
     counts = np.maximum(seen[:N_CLASSES], 1.0)
     centre = Centre.of(seen[N_CLASSES:] / counts.sum())
     fixed = {"mean": centre.mean, "scale": centre.scale}
-    if config.classifier == "lda":
+    if config.head == "lda":
         size = moments_size(dimensions, N_CLASSES)
         weights = discriminant(total("moments", 1, (size,), fixed), counts)
         return Learned(centre.fold(weights), np.log(counts / counts.sum()), counts)
-    start, rate = np.zeros((N_CLASSES, dimensions + 1)), np.array(_LEARNING_RATE[config.classifier])
+    start, rate = np.zeros((N_CLASSES, dimensions + 1)), np.array(_LEARNING_RATE[config.head])
     remedy = Remedy.choose(config, counts)
     weights = descend(total, config, {**fixed, **remedy.sent}, start, rate, remedy.units)
     return Learned(centre.fold(weights), remedy.priors, counts)

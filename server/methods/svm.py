@@ -224,7 +224,7 @@ def _without_absent(weights: Floats, class_weights: Floats) -> Floats:
 
 def _one_shot(config: RunConfig, moments: Moments) -> Floats:
     """Solve ridge or LDA from the moments; the sites are asked nothing further."""
-    solved = ridge(moments, config.alpha) if config.head == "ridge" else lda(moments)
+    solved = ridge(moments, config.penalty) if config.head == "ridge" else lda(moments)
     coefficients, intercepts = solved
     return np.hstack([coefficients, intercepts[:, None]])[None]
 

@@ -59,10 +59,14 @@ class AuditedRun:
         found = [units_of(site) for site in self.opened()]
         return self.units([(each.X, each.y) for each in found])
 
-    def network_lesions(self) -> AllSites:
+    def network_lesions(self, components: int) -> AllSites:
         """Return the lesions' features in the fine-tuned network, mapped as method private does.
 
         One view of each image, as it is at prediction.
+
+        Parameters
+        ----------
+        components : dimensions to which they are mapped.
         """
         from common.features.inference_engine import one_thread_per_core
         from common.models.network import NetworkModel
@@ -72,7 +76,7 @@ class AuditedRun:
         config, parts = self.config, []
         network = shared_network(config.backbone, config.weights)
         network.load(NetworkModel.load(self.folder / MODEL_FILE, config.weights).weights)
-        feature_map = public_map(network.n_features, config.projection, config.seed)
+        feature_map = public_map(network.n_features, components, config.seed)
         spec = replace(config.feature_spec, predictions=1)
         for site in self.opened():
             train = site.dataset.select(~site.held_out)

@@ -112,7 +112,7 @@ def _scores(config: RunConfig, canaries: AllSites, sums: list[tuple[Seen, Floats
             matched += np.einsum("ij,ij->i", X @ second, X)
         else:
             X1 = Centre(known["mean"], known["scale"]).apply(canaries.X)
-            objective = Objective(config.classifier, known["offset"], known["class_weight"])
+            objective = Objective(config.head, known["offset"], known["class_weight"])
             pulls = clipped_pulls(X1, canaries.y, known["weights"], objective, config.clip_norm)
             gram, rate = (pulls @ pulls.T) * (X1 @ X1.T), config.rate
             matched = np.einsum("ij,ij->i", pulls @ total, X1)

@@ -41,7 +41,8 @@ def private_finetune(run: AuditedRun) -> Found:
     """Attack a privately trained network; membership and reconstruction are of its head alone."""
     from simulations.audit.network_canaries import audit_network  # torch takes long to import
 
-    config, lesions = _head(run.config), run.network_lesions()
+    config = stand_in(run.config)
+    lesions = run.network_lesions(config.components)
     trained = "heads of this run's noise on half of the lesions"
     found = _noisy_sums(config, lesions, trained, audit_network(run.config, lesions.sites))
     return replace(found, notes=[HEAD_STAND_IN, *found.notes])
@@ -49,16 +50,17 @@ def private_finetune(run: AuditedRun) -> Found:
 
 def finetune(run: AuditedRun) -> Found:
     """Attack a linear classifier on a fine-tuned network's features, in the network's place."""
-    config, lesions = _head(run.config), run.network_lesions()
+    config = stand_in(run.config)
+    lesions = run.network_lesions(config.components)
     trained = "linear classifiers on half of the lesions"
     found = _noisy_sums(config, lesions, trained, _canaries(config, lesions))
     return replace(found, notes=[STAND_IN, *found.notes])
 
 
-def _head(config: RunConfig) -> RunConfig:
+def stand_in(config: RunConfig) -> RunConfig:
     """Return the settings of classifiers on a network's features, in the network's place."""
-    changes = {"method": "private", "imbalance": "logits", "imbalance_strength": 1.0}
-    return config.model_copy(update=changes)
+    changes = {"imbalance": "logits", "imbalance_strength": 1.0}
+    return config.model_copy(update={"method": "private", "head": "softmax", **changes})
 
 
 def _canaries(config: RunConfig, units: AllSites) -> OneRun:

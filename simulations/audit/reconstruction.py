@@ -27,7 +27,7 @@ LESIONS = 100
 
 def from_noisy_sums(config: RunConfig, units: AllSites) -> list[Reconstruction]:
     """Reconstruct units, each alone in a run's batch, from what method private sends of it."""
-    return (_from_noisy_moments if config.classifier == "lda" else _from_gradients)(config, units)
+    return (_from_noisy_moments if config.head == "lda" else _from_gradients)(config, units)
 
 
 def _from_noisy_moments(config: RunConfig, units: AllSites) -> list[Reconstruction]:
@@ -138,7 +138,7 @@ def _pull(run: RunConfig, y: int) -> Floats:
     """Return the pull of a record of class ``y`` at weights of zero, but for a factor."""
     n_classes = len(DIAGNOSES)
     one = np.ones((1, 1))
-    objective = Objective(run.classifier, np.zeros(n_classes), np.ones(n_classes))
+    objective = Objective(run.head, np.zeros(n_classes), np.ones(n_classes))
     zeros = np.zeros((n_classes, 1))
     pulls = clipped_pulls(one, np.array([y]), zeros, objective, run.clip_norm)
     return np.asarray(pulls[0])

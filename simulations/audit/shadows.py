@@ -62,7 +62,7 @@ def _head(config: RunConfig, X: Floats, y: NDArray[np.int64], weight: Floats, c:
     """Return the weights (n_classes, d + 1) of a classifier, the intercepts last."""
     moments = Moments.measure(X, y, weight, len(DIAGNOSES))
     if config.head != "svm":
-        solved = ridge(moments, config.alpha) if config.head == "ridge" else lda(moments)
+        solved = ridge(moments, config.penalty) if config.head == "ridge" else lda(moments)
         return np.hstack([solved[0], solved[1][:, None]])
     classes = balanced_weights(moments.class_weight)
     X1, sample_weight = with_intercept(X), (classes[y] * weight)[None]

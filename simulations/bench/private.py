@@ -23,11 +23,11 @@ def bench_private() -> list[Measurement]:
     """Time an epoch of a linear head on synthetic features, one step over all records."""
     config, n_classes = RunConfig(), len(DIAGNOSES)
     rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((_RECORDS, config.projection)), rng.integers(0, n_classes, _RECORDS)
-    weights = 0.1 * rng.standard_normal((n_classes, config.projection + 1))
+    X, y = rng.standard_normal((_RECORDS, config.components)), rng.integers(0, n_classes, _RECORDS)
+    weights = 0.1 * rng.standard_normal((n_classes, config.components + 1))
     units = Units.apart(X, y)
     objective = Objective("softmax", np.zeros(n_classes), np.ones(n_classes))
-    centre = Centre(np.zeros(config.projection), np.array(1.0))
+    centre = Centre(np.zeros(config.components), np.array(1.0))
     inputs, labels = torch.from_numpy(with_intercept(X)), torch.from_numpy(y)
     layer = torch.from_numpy(weights).requires_grad_()
 

@@ -52,7 +52,9 @@ def _block(family: type[BaseModel], methods: list[Method]) -> str:
     lines = [f"{title} ({', '.join(users)}):" if users else f"{title}:"]
     for name, field in family.model_fields.items():
         if _own(family, name) and (family is CommonConfig or _used(name, methods)):
-            lines.append(f"  {f'{name}={_default(name, methods)}':34} {_meaning(field)}")
+            lines.append(
+                f"  {f'{name}={_default(name, methods)}':34} {_meaning(name, field, methods)}"
+            )
     return "\n".join(lines)
 
 
@@ -72,14 +74,16 @@ def _default(name: str, methods: list[Method]) -> str:
     return " or ".join(dict.fromkeys(map(str, values)))
 
 
-def _meaning(field: FieldInfo) -> str:
-    allowed = _range(field)
+def _meaning(name: str, field: FieldInfo, methods: list[Method]) -> str:
+    allowed = _range(name, field, methods)
     return f"{field.description}{f' [{allowed}]' if allowed else ''}"
 
 
-def _range(field: FieldInfo) -> str:
+def _range(name: str, field: FieldInfo, methods: list[Method]) -> str:
     if get_origin(field.annotation) is Literal:
-        return ", ".join(get_args(field.annotation))
+        values, users = get_args(field.annotation), [m for m in methods if name in m.settings]
+        offered = {value for each in users for value in each.choices.get(name, values)}
+        return ", ".join(value for value in values if value in offered)
     if get_origin(field.annotation) is tuple:
         _, item = get_args(get_args(field.annotation)[0])
         bounds = _bounds(item.metadata)

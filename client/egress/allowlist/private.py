@@ -10,7 +10,7 @@ from common.privacy.lda import moments_size
 
 
 def _dimensions(site: Site) -> int:
-    return min(site.config.projection, site.n_features)
+    return site.n_components
 
 
 def _weights(site: Site) -> tuple[int, ...]:

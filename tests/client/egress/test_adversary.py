@@ -190,7 +190,7 @@ def test_how_large_numbers_may_be_depends_on_no_lesion_of_a_private_site(frozen,
         overview = Asks("overview", {}, {**values, "step": 0})
         return [overview, Asks("gradient", {**arrays, name: arrays[name] * factor}, values)]
 
-    settings = {"method": "private", "epsilon": 1e-2, "projection": 12, "steps": 1}
+    settings = {"method": "private", "epsilon": 1e-2, "components": 12, "steps": 1}
     config = sent_config({**frozen.fixed, **settings})
     found = [limit(each, asks) for each in frozen.hospitals(config, tmp_path, {"epsilon": 1000.0})]
     assert found[0] == found[1]
@@ -233,12 +233,12 @@ def test_errors_count_no_lesions(frozen, tmp_path):
     odd += [{"class_weight": np.ones(m)} for m in range(1, K)]
     asks = [Asks("gradient", {**arrays, **each}, {"run": RUN, "step": 1}) for each in odd]
     both = ask_both(
-        frozen, tmp_path / "a", "private", [overview, *asks], projection=12, epsilon=2.0
+        frozen, tmp_path / "a", "private", [overview, *asks], components=12, epsilon=2.0
     )
     for answers in both:
         assert [left.refused for left in answers] == [None, *[Reason.FORM] * len(odd)]
     for m in range(10, 60, 7):
-        settings = {"projection": 12, "epsilon": 2.0, "delta": 1 / (m + 0.5)}
+        settings = {"components": 12, "epsilon": 2.0, "delta": 1 / (m + 0.5)}
         both = ask_both(frozen, tmp_path / str(m), "private", [overview], **settings)
         # Some are no delta that any run may have.
         assert {left.refused for [left] in both} <= {Reason.UNIT, Reason.SETTINGS}

@@ -409,7 +409,7 @@ def nothing(node: Node) -> None:
     ],
 )
 def test_no_name_of_an_image_lesion_or_folder_leaves(hospital, spoil, method):
-    settings = {"svm": {}, "private": {"method": "private", "epsilon": 2.0, "projection": 12}}
+    settings = {"svm": {}, "private": {"method": "private", "epsilon": 2.0, "components": 12}}
     node = hospital(settings[method], epsilon=2.0)
     secrets = secrets_of(node)
     spoil(node)

@@ -54,7 +54,7 @@ def make_site(synthetic_folder: Path, tmp_path: Path) -> Callable[..., Site]:
     base = make_quick_sites(synthetic_folder, tmp_path, 1, views=2)
 
     def make(hospital: bool = False, limit: float = 2.0, **changes: Any) -> Site:
-        settings = {"method": "private", "projection": DIMENSIONS, "steps": 3, **changes}
+        settings = {"method": "private", "components": DIMENSIONS, "steps": 3, **changes}
         config = with_changes(base, {"out": tmp_path / "run", **settings})
         assert config.sites is not None
         if config.seed != base.seed:
@@ -162,14 +162,14 @@ def test_moments_are_noisy_and_sent_once(make_site):
         sums = _answer(site, "moments", arrays, values)
         return sums.to_record()["values"] * STEP
 
-    clear_site = make_site(epsilon=0, classifier="lda")
+    clear_site = make_site(epsilon=0, head="lda")
     _ask(clear_site, 0)
     clear = ask(clear_site)
     lesions = _lesions(clear_site)
     expected = moments(lesions, Centre(arrays["mean"], arrays["scale"]), CLASSES)
     np.testing.assert_allclose(clear, expected, atol=1e-6)
     shutil.rmtree(clear_site.folder / "ledger")
-    site = make_site(epsilon=2, classifier="lda")
+    site = make_site(epsilon=2, head="lda")
     spent = plan(site.config)
     assert spent is not None
     _ask(site, 0)
@@ -177,7 +177,7 @@ def test_moments_are_noisy_and_sent_once(make_site):
     assert stats.kstest(scaled, "norm").pvalue > 1e-3
     with pytest.raises(RefusalError, match="step 2, moments, does not follow step 1"):
         ask(site, 2)
-    other = make_site(epsilon=0, classifier="lda")
+    other = make_site(epsilon=0, head="lda")
     _ask(other, 0, run="0e" * 8)
     with pytest.raises(RefusalError, match="step 1, gradient, does not follow step 0"):
         _ask(other, 1, run="0e" * 8)

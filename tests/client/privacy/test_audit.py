@@ -27,7 +27,7 @@ CONFIG = RunConfig.read(
         "epsilon": EPSILON,
         "delta": 5e-3,
         "steps": STEPS,
-        "projection": DIMENSIONS,
+        "components": DIMENSIONS,
     }
 )
 RNG = np.random.default_rng(6)

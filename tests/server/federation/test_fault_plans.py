@@ -269,7 +269,7 @@ def private_config(hospitals: Any, out: Path, secure: bool) -> RunConfig:
     for folder in site_folders(base.sites):
         shutil.rmtree(folder / "ledger", ignore_errors=True)
     how = {"secure": True, "trust": "distributed", "honest": 3} if secure else {}
-    changes = {"method": "private", "epsilon": 4.0, "steps": 4, "projection": 16}
+    changes = {"method": "private", "epsilon": 4.0, "steps": 4, "components": 16}
     return with_changes(base, {**changes, **how, "out": out})
 
 

@@ -164,7 +164,7 @@ def drawn(monkeypatch) -> None:
 
 def private(synthetic_folder: Path, folder: Path, **changes: Any) -> RunConfig:
     base = make_quick_sites(synthetic_folder, folder, 4)
-    settings = {"method": "private", "projection": 16, "steps": 4, "epsilon": 4.0}
+    settings = {"method": "private", "components": 16, "steps": 4, "epsilon": 4.0}
     return run_of(base, folder / "run", **settings, **changes)
 
 

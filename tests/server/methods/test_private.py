@@ -22,7 +22,7 @@ from simulations.runtimes.experiment import simulate
 from simulations.runtimes.in_process import run_in_process
 from tests.sites import N_FEATURES, hospital_file, make_quick_sites, with_changes
 
-SETTINGS = {"method": "private", "projection": 16, "steps": 8, "imbalance": "logits"}
+SETTINGS = {"method": "private", "components": 16, "steps": 8, "imbalance": "logits"}
 MakeRun = Callable[..., RunConfig]
 
 
@@ -44,9 +44,9 @@ def _model(run: RunConfig) -> LinearModel:
     return model
 
 
-@pytest.mark.parametrize("classifier", ["softmax", "hinge", "lda"])
-def test_without_noise_three_sites_have_the_model_of_one(make_run, classifier):
-    one, three = (make_run(f"{n}", sites=n, classifier=classifier) for n in (1, 3))
+@pytest.mark.parametrize("head", ["softmax", "hinge", "lda"])
+def test_without_noise_three_sites_have_the_model_of_one(make_run, head):
+    one, three = (make_run(f"{n}", sites=n, head=head) for n in (1, 3))
     for run in (one, three):
         simulate(run)
     # A lesion is never in two sites, so the records are the same; sums are rounded to 2^-24.
@@ -123,7 +123,7 @@ def test_a_site_whose_noise_is_needed_is_not_left_out(make_run, monkeypatch):
         ({"method": "private", "delta": 0.5}, "'delta' is 0.5"),
         ({"method": "private", "rate": 0}, "'rate' is 0"),
         ({"method": "private", "unit": "patient"}, "'unit' is 'patient'"),
-        ({"method": "private", "classifier": "lda", "rate": 0.5}, "'rate' is for gradients"),
+        ({"method": "private", "head": "lda", "rate": 0.5}, "'rate' is for gradients"),
         ({"method": "private", "honest": 3}, "'honest' is for trust=distributed"),
     ],
 )

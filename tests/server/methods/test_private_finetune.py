@@ -23,7 +23,7 @@ def make_run(dataset, network_file, cache, tmp_path) -> MakeRun:
     def make(name: str, sites: int = SITES, **settings: Any) -> RunConfig:
         folder = spread(dataset, tmp_path / name, dealt(sites))
         config = quick(folder, network_file, cache=cache)
-        return changed(config, folder / "run", **{**SETTINGS, "stages": config.stages, **settings})
+        return changed(config, folder / "run", **{**SETTINGS, **settings})
 
     return make
 
@@ -60,7 +60,7 @@ def test_secure_sums_carry_it(make_run):
     ("settings", "message"),
     [
         ({"opens": "all"}, "'opens' is all"),
-        ({"classifier": "hinge"}, "'classifier' is hinge"),
+        ({"head": "hinge"}, "'head' is hinge"),
         ({"views": 0}, "'views' is 0"),
     ],
 )

@@ -66,7 +66,7 @@ def test_one_shot_heads_are_those_of_the_pooled_records(
     weight = {"sample_weight": pooled.weight} if head == "ridge" else {}
     Z = components(pooled)
     reference.fit(Z.transform(pooled.X), pooled.y, **weight)
-    model, _ = train(config, tmp_path / "run", head=head, alpha=7.0)
+    model, _ = train(config, tmp_path / "run", head=head, penalty=7.0)
     expected = reference.decision_function(Z.transform(VIEWS[:, 0]))
     np.testing.assert_allclose(model.scores(VIEWS), expected, rtol=0, atol=1e-8)
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 import client.privacy.clipped
-from server.run.folder import CONFIG_FILE
+import simulations.audit.methods
+from common.config.run import RunConfig
 from simulations.audit.audited_run import open_run
 from simulations.audit.methods import HEAD_STAND_IN, STAND_IN
 from simulations.synthetic_note import SYNTHETIC_NOTE
 from tests.commands import IID, Type, is_one_error
 
-PRIVATE = ("method=private", "epsilon=2", "steps=6", "projection=64")
+PRIVATE = ("method=private", "epsilon=2", "steps=6", "components=64")
 DISTRIBUTED = ("trust=distributed", "honest=2")
 
 
@@ -76,8 +77,20 @@ def test_so_do_its_other_heads(fedderm, synthetic_folder, settings, tmp_path, he
     assert f"{head[0].removeprefix('head=')} heads" in shown or "svm heads" in shown
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what stands in a network's place have few dimensions and steps."""
+    stand_in = simulations.audit.methods.stand_in
+
+    def small(config: RunConfig) -> RunConfig:
+        return stand_in(config).model_copy(update={"components": 64, "steps": 5})
+
+    monkeypatch.setattr("simulations.audit.methods.stand_in", small)
+
+
+@pytest.mark.usefixtures("few")
 def test_a_network_trained_privately_keeps_its_promise(fedderm, synthetic_folder, tune, tmp_path):
-    private = ("method=private_finetune", "opens=head", "epsilon=2", "steps=4", "projection=64")
+    private = ("method=private_finetune", "opens=head", "epsilon=2", "steps=4")
     run, rest = tmp_path / "run", [s for s in tune if not s.startswith("method=")]
     command = ("simulate", synthetic_folder, "--out", run, *IID, *rest, *private, *DISTRIBUTED)
     assert fedderm(*command)[0] == 0
@@ -87,11 +100,10 @@ def test_a_network_trained_privately_keeps_its_promise(fedderm, synthetic_folder
     assert found["found"]["one_run"]["largest"] > 2
 
 
+@pytest.mark.usefixtures("few")
 def test_of_fine_tuning_it_is_said_what_is_attacked(fedderm, tuned, tmp_path):
     run = tmp_path / "moved"  # without its sites, which lie where they were
     shutil.copytree(tuned / "run", run)
-    config = json.loads((run / CONFIG_FILE).read_text())
-    (run / CONFIG_FILE).write_text(json.dumps({**config, "projection": 64, "steps": 5}))
     found, shown = _audited(fedderm, run, tmp_path / "audit.json")
     assert STAND_IN in shown
     assert found["epsilon"] is None

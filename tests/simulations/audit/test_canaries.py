@@ -33,22 +33,22 @@ def test_the_bound_stays_under_the_claim_and_is_no_idle_one(trust):
 
 
 def test_moments_keep_their_claim_and_without_their_noise_are_caught(monkeypatch):
-    settings = {"classifier": "lda", "epsilon": 8.0}
+    settings = {"head": "lda", "epsilon": 8.0}
     assert 0.2 * 8 < _play(2000, 256, **settings).bound < 8
     real = client.privacy.clipped.noisy
     monkeypatch.setattr(
         "client.privacy.clipped.noisy", lambda v, norm, noise, r: real(v, norm, 0.0, r)
     )
-    assert _play(classifier="lda").bound > EPSILON
+    assert _play(head="lda").bound > EPSILON
 
 
-@pytest.mark.parametrize("classifier", ["softmax", "hinge"])
-def test_samples_hide_but_the_claim_holds_with_them(monkeypatch, classifier):
+@pytest.mark.parametrize("head", ["softmax", "hinge"])
+def test_samples_hide_but_the_claim_holds_with_them(monkeypatch, head):
     spent = Plan(SampledGaussian(50.0, 1.0), SampledGaussian(0.5, 0.5, 4))
     for module in ("client.privacy.clipped", "simulations.audit.canaries"):
         monkeypatch.setattr(f"{module}.plan", lambda config: spent)
     claim = epsilon(spent, 1e-5)
-    assert 0.1 < _play(rate=0.5, classifier=classifier).bound < claim
+    assert 0.1 < _play(rate=0.5, head=head).bound < claim
 
 
 def test_where_nothing_is_promised_all_is_seen():

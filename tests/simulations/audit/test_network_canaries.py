@@ -26,7 +26,7 @@ def _seeded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def config(network_file, tmp_path) -> RunConfig:
     base = quick(tmp_path, network_file)
-    return changed(base, tmp_path / "run", **SETTINGS, stages=base.stages, opens="head")
+    return changed(base, tmp_path / "run", **SETTINGS, opens="head")
 
 
 def _play(config: RunConfig, canaries: int = CANARIES, **changes: object) -> OneRun:

@@ -25,10 +25,10 @@ def _seeded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("classifier", "rate"), [("softmax", 1.0), ("hinge", 1.0), ("hinge", 0.3), ("lda", 1.0)]
+    ("head", "rate"), [("softmax", 1.0), ("hinge", 1.0), ("hinge", 0.3), ("lda", 1.0)]
 )
-def test_without_noise_a_lesion_is_what_is_sent_of_it(classifier, rate):
-    config = RunConfig.read({**SETTINGS, "classifier": classifier, "rate": rate})
+def test_without_noise_a_lesion_is_what_is_sent_of_it(head, rate):
+    config = RunConfig.read({**SETTINGS, "head": head, "rate": rate})
     (found,) = from_noisy_sums(config, LESIONS)
     assert found.lesions == 60
     # Exact but for the ring's step.
@@ -47,7 +47,7 @@ def test_a_runs_noise_hides_it_and_without_it_it_is_found(trust):
 
 
 def test_noise_hides_a_lesion_in_moments():
-    config = RunConfig.read({**SETTINGS, "classifier": "lda", "epsilon": 1})
+    config = RunConfig.read({**SETTINGS, "head": "lda", "epsilon": 1})
     noisy, plain = from_noisy_sums(config, LESIONS)
     assert abs(noisy.median) < 0.1
     assert plain.median > 1 - 1e-8

@@ -29,6 +29,9 @@ def test_what_a_method_uses_is_listed_with_default_and_meaning(fedderm, method):
     usual = RunConfig(method=method.name)
     names = settings_of(method)
     assert sorted(line.partition("=")[0] for line in listed) == sorted(names)
+    for key, values in method.choices.items():
+        [shown] = [line for line in listed if line.startswith(f"{key}=")]
+        assert set(shown.rpartition("[")[2].removesuffix("]").split(", ")) == set(values)
     for line in listed:
         name = line.partition("=")[0]
         assert line.startswith(f"{name}={flat(getattr(usual, name))} ")
@@ -44,7 +47,7 @@ def test_all_settings_are_listed_with_their_ranges(fedderm):
         "size=224 or 128 ",
         "[from 32 to 2048]",
         "[each above 0]",
-        "[svm, ridge, lda]",
+        "[svm, ridge, lda, softmax, hinge]",
         "method=private_finetune",
     ):
         assert shown in out

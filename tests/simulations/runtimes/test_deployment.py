@@ -165,7 +165,7 @@ def test_a_site_that_is_killed_is_missed_within_the_timeout(federation, config):
 
 def test_a_killed_coordinator_goes_on_and_no_budget_is_spent_twice(federation, config):
     """The site that was lost before is in it again."""
-    private = {"method": "private", "epsilon": 3, "steps": 2, "projection": 16}
+    private = {"method": "private", "epsilon": 3, "steps": 2, "components": 16}
     run = configured(federation, config, "private", **private)
     federation.start_training()
     federation.wait_for_round("private", "gradient")

@@ -82,7 +82,7 @@ def test_so_it_does_with_fine_tuning(synthetic_folder, network_file, tmp_path):
 
 def test_a_private_run_is_paid_for_under_every_runtime(synthetic_folder, tmp_path):
     base = make_quick_sites(synthetic_folder, tmp_path, 2)
-    private = {"method": "private", "epsilon": 4.0, "steps": 3, "projection": 16}
+    private = {"method": "private", "epsilon": 4.0, "steps": 3, "components": 16}
     config = with_changes(base, {**private, "expected": 2, "quorum": 2})
     run = flwr_run(ROOT, {**config.flat(), "out": str(tmp_path / "run")}, 2, tmp_path / "home")
     assert run.returncode == 0, run.stdout
