@@ -23,7 +23,7 @@ from common.data.dataset import DIAGNOSES
 from common.errors import Reason
 from common.svm.feature_map import FeatureMap, FourierMap
 from common.wire.messages import pack, unpack_arrays, unpack_values
-from common.wire.secure_sums import KEY, PEERS, UNMASK, Asked
+from common.wire.secure_sums import KEY, PEERS, UNMASK, SumRound
 from simulations.runtimes.in_process import InProcessGrid
 from tests.sites import N_FEATURES, hospital_file
 
@@ -116,7 +116,7 @@ class Hospital:
         if not self._secure or asks.question in ("join", "close", KEY, PEERS, UNMASK):
             return _left(*self._send(0, asks))
         self._number += 1
-        asked = Asked(RUN, self._number, sorted(self.names))
+        asked = SumRound(RUN, self._number, sorted(self.names))
         answers = [self._send(place, asks, asked) for place in range(len(self.names))]
         left = [_left(*answers[0])]
         if all("envelopes" in values for _, values in answers):
@@ -151,7 +151,9 @@ class Hospital:
             for place in range(len(self.names)):
                 self._send(place, Asks(PEERS, values=values))
 
-    def _send(self, place: int, asks: Asks, secure: Asked | None = None) -> tuple[Arrays, Values]:
+    def _send(
+        self, place: int, asks: Asks, secure: SumRound | None = None
+    ) -> tuple[Arrays, Values]:
         content = pack(copy.deepcopy(asks.arrays), {"question": asks.question, **asks.values})
         if secure:
             secure.put_into(content)

@@ -14,7 +14,7 @@ from client.secure.session import Masked, Session
 from common.errors import QuorumError, RefusalError
 from common.statistics.sums import Sums
 from common.wire.messages import pack, unpack_values
-from common.wire.secure_sums import KEY, PEERS, UNMASK, Asked, question_digest
+from common.wire.secure_sums import KEY, PEERS, UNMASK, SumRound, question_digest
 from server.federation.secure import SecureSums
 
 RUN = "0a" * 8
@@ -56,7 +56,7 @@ class Site:
         with self._open().locked() as session:
             return dict(session.agree(keys))
 
-    def mask(self, asked: Asked, sums: Sums | Gated, question: RecordDict = QUESTION) -> Masked:
+    def mask(self, asked: SumRound, sums: Sums | Gated, question: RecordDict = QUESTION) -> Masked:
         with self._open().locked() as session:
             session.check(asked)
             gated = sums if isinstance(sums, Gated) else Gated(sums)
@@ -123,7 +123,7 @@ class Crowd:
             if name in self.late.get(values["round"], ()):
                 return None
             return pack({}, site.unmask(values["round"], values["envelopes"]))
-        asked = Asked.read(content)
+        asked = SumRound.read(content)
         if name in self.silent.get(asked.number, ()):
             return None
         masked = site.mask(asked, self.shares[name], content)
@@ -150,7 +150,7 @@ class Attacker:
         share: Callable[[str], Sums],
         question: RecordDict = QUESTION,
     ) -> dict[str, Masked]:
-        asked = Asked(RUN, number, list(members))
+        asked = SumRound(RUN, number, list(members))
         return {name: self.sites[name].mask(asked, share(name), question) for name in members}
 
     def open(self, number: int, shares: Mapping[str, Masked]) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from common.wire.secure_sums import (
     KEY,
     PEERS,
     RECORD,
-    Asked,
+    SumRound,
     question_digest,
     statement,
 )
@@ -67,7 +67,7 @@ def masking(site: Site, content: RecordDict) -> Iterator[Mask]:
         yield _nothing
         return
     try:
-        asked = Asked.read(content)
+        asked = SumRound.read(content)
     except ReplyError as error:
         raise RefusalError(Reason.FORM, str(error)) from error
     with Session.of(site, asked.run) as session:
@@ -84,7 +84,7 @@ def _nothing(sums: Sums | Gated) -> Answer:
     return Answer()
 
 
-def _masked(session: Session, asked: Asked, digest: bytes, sums: Sums | Gated) -> Answer:
+def _masked(session: Session, asked: SumRound, digest: bytes, sums: Sums | Gated) -> Answer:
     gated = sums if isinstance(sums, Gated) else Gated(sums)
     masked = session.mask(asked, digest, gated)
     return Answer(

@@ -29,7 +29,7 @@ from common.wire.fixed_point import Ring, encode, schema
 from common.wire.messages import Value
 from common.wire.secure_sums import (
     LEAST_SITES,
-    Asked,
+    SumRound,
     add_mask,
     context,
     derive,
@@ -178,7 +178,7 @@ class Session:
             "threshold": self._threshold,
         }
 
-    def check(self, asked: Asked) -> None:
+    def check(self, asked: SumRound) -> None:
         """Check a sum before anything is computed for it.
 
         Raises
@@ -208,7 +208,7 @@ class Session:
                 f"this site wants {self._threshold}",
             )
 
-    def mask(self, asked: Asked, question: bytes, gated: Gated) -> Masked:
+    def mask(self, asked: SumRound, question: bytes, gated: Gated) -> Masked:
         """Mask this site's share of a sum that was checked.
 
         Raises

@@ -132,12 +132,12 @@ class Dataset:
             If the folder cannot be used, as far as this can be told without decoding an image.
         """
         folder = Path(folder)
-        found = scan(folder)
-        if fatal := [str(defect) for defect in found.defects if defect.severity == "fatal"]:
+        contents = scan(folder)
+        if fatal := [str(defect) for defect in contents.defects if defect.severity == "fatal"]:
             raise DataError(
                 f"{folder}: {'; '.join(fatal)}; `fedderm data check {folder}` shows all"
             )
-        return cls(folder, found.images, found.files)
+        return cls(folder, contents.images, contents.files)
 
     def __len__(self) -> int:
         return len(self.images)

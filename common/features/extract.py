@@ -267,7 +267,7 @@ def fill_shards(
     """
     from common.features.inference_engine import one_thread_per_core
 
-    found: list[dict[str, NDArray[Any]]] = [{} for _ in folders]
+    computed: list[dict[str, NDArray[Any]]] = [{} for _ in folders]
 
     def compute(job: tuple[str, int]) -> Sequence[NDArray[Any]]:
         content, index = job
@@ -284,10 +284,10 @@ def fill_shards(
                 for into, row in zip(done, images_rows, strict=True):
                     into[content] = row
                 bar.update()
-            for folder, into, part in zip(folders, found, done, strict=True):
+            for folder, into, part in zip(folders, computed, done, strict=True):
                 write_shard(folder, part)
                 into |= part
-    return found
+    return computed
 
 
 @lru_cache(maxsize=2)

@@ -82,13 +82,13 @@ def plan(config: FinetuneConfig) -> list[Round]:
     epochs = config.local_epochs * (n_stages // len(config.local_epochs))
     rates = config.lr * (n_stages // len(config.lr))
     lengths = [n * e for n, e in zip(rounds, epochs, strict=True)]
-    found: list[Round] = []
+    planned: list[Round] = []
     for s, stage in enumerate(config.stages):
         begin, end = sum(lengths[:s]), sum(lengths[: s + 1])
         for r in range(rounds[s]):
             span = (begin + r * epochs[s], begin + (r + 1) * epochs[s])
-            found.append(Round(len(found), stage, *span, begin, end, sum(lengths), rates[s]))
-    return found
+            planned.append(Round(len(planned), stage, *span, begin, end, sum(lengths), rates[s]))
+    return planned
 
 
 def moment_kinds(config: FinetuneConfig) -> tuple[str, ...]:
@@ -105,14 +105,14 @@ def shapes(stage: Stage, config: FinetuneConfig) -> dict[str, tuple[int, ...]]:
     all sites' moments, not from its own, scales its steps as pooled training would, and nothing
     of a run need be kept at the site. SCAFFOLD adds the control variates.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    by_name: dict[str, tuple[int, ...]] = {}
     for name, parameter in stage.trainable.items():
-        found[name] = tuple(parameter.shape)
+        by_name[name] = tuple(parameter.shape)
         for kind in moment_kinds(config):
-            found[f"{kind}/{name}"] = () if kind == STEP else tuple(parameter.shape)
+            by_name[f"{kind}/{name}"] = () if kind == STEP else tuple(parameter.shape)
         if config.strategy == "scaffold":
-            found[CONTROL + name] = tuple(parameter.shape)
-    return found
+            by_name[CONTROL + name] = tuple(parameter.shape)
+    return by_name
 
 
 class Item(NamedTuple):

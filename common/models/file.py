@@ -271,15 +271,15 @@ def _find_weights(
 
 
 def _check_shapes(
-    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+    stored: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
 ) -> None:
-    for name in sorted(found.keys() | expected.keys()):
+    for name in sorted(stored.keys() | expected.keys()):
         if name not in expected:
             raise ValueError(f"array '{name}' is unknown")
-        if name not in found:
+        if name not in stored:
             raise ValueError(f"array '{name}' is missing")
-        if found[name] != expected[name]:
-            shapes = f"{list(found[name])}, expected {list(expected[name])}"
+        if stored[name] != expected[name]:
+            shapes = f"{list(stored[name])}, expected {list(expected[name])}"
             raise ValueError(f"array '{name}' has the shape {shapes}")
 
 

@@ -77,8 +77,8 @@ class LinearModel:
         DataError
             If an image cannot be read, ``cache`` cannot be written, or the model gives no numbers.
         """
-        found = extract(dataset, self.config.feature_spec, cache.expanduser(), progress=True)
-        return self.scores(found.predict)
+        features = extract(dataset, self.config.feature_spec, cache.expanduser(), progress=True)
+        return self.scores(features.predict)
 
     def predict(self, images: Mapping[str, bytes]) -> Prediction:
         """Give JPEG or PNG files' bytes by name the classes of the largest decision value.

@@ -84,7 +84,7 @@ def activations(
     """
     folders = [cache / _key(spec, stage) for stage in stages]
     rows = [read_rows(folder, set(contents)) for folder in folders]
-    missing = {c: i for i, c in enumerate(contents) if any(c not in found for found in rows)}
+    missing = {c: i for i, c in enumerate(contents) if any(c not in kept for kept in rows)}
     if missing:
         refuse_unreadable(dataset, list(missing.values()))
         network.load({})
@@ -96,11 +96,11 @@ def activations(
                 values = frozen(to_device(torch.from_numpy(images)))
             return [value.half().cpu().contiguous().numpy() for value in values]
 
-        for found, new in zip(
+        for kept, new in zip(
             rows, fill_shards(dataset, missing, compute, folders, progress=True), strict=True
         ):
-            found |= new
-    arrays = (np.stack([found[c] for c in contents]) for found in rows)
+            kept |= new
+    arrays = (np.stack([kept[c] for c in contents]) for kept in rows)
     return dict(zip(stages, arrays, strict=True))
 
 

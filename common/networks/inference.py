@@ -42,8 +42,8 @@ def prediction_features(
         views = [prediction_view(image, k, spec.size) for k in range(spec.predictions)]
         inputs = torch.from_numpy(np.stack([normalise(view, mean, std) for view in views]))
         with torch.inference_mode(), autocast():
-            found = backbone(to_device(inputs)).float().mean(dim=0)
-        row: NDArray[np.float32] = found.cpu().numpy()
+            pooled = backbone(to_device(inputs)).float().mean(dim=0)
+        row: NDArray[np.float32] = pooled.cpu().numpy()
         return row
 
     files = iter(images)

@@ -61,11 +61,11 @@ def plan(config: PrivateConfig) -> Plan | None:
     """
     if not config.epsilon:
         return None
-    found = _plan(config.epsilon, config.delta, config.rate, config.releases)
+    planned = _plan(config.epsilon, config.delta, config.rate, config.releases)
     norm = MOMENTS_NORM if config.head == "lda" else config.clip_norm
-    check_noise(OVERVIEW_NORM, found.overview.noise, _MOST_VALUES)
-    check_noise(norm, found.training.noise, _MOST_VALUES)
-    return found
+    check_noise(OVERVIEW_NORM, planned.overview.noise, _MOST_VALUES)
+    check_noise(norm, planned.training.noise, _MOST_VALUES)
+    return planned
 
 
 @lru_cache(maxsize=16)

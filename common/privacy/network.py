@@ -77,11 +77,11 @@ class OpenPart(nn.Module):
     def tensors(self, weights: Floats) -> dict[str, NDArray[np.float32]]:
         """Return a vector's tensors by name, for a network whose head sees features as they are."""
         self.load(weights)
-        found = {
+        tensors = {
             name: np.asarray(p.detach().cpu().contiguous().numpy(), np.float32)
             for name, p in zip(self.names, self.opened, strict=True)
         }
-        return found | {"head.weight": found["head.weight"] * np.float32(self.scale)}
+        return tensors | {"head.weight": tensors["head.weight"] * np.float32(self.scale)}
 
 
 @lru_cache(maxsize=1)

@@ -77,8 +77,8 @@ def minimise(
         trial_slope = _dot(trial_gradient, direction)
         accepted = _accept(value, trial_value, slope, trial_slope, step)
         moved = accepted & unsolved
-        seen = unsolved if turning else moved
-        history = _remember(history, seen, trial - x, trial_gradient - gradient, memory)
+        renewed = unsolved if turning else moved
+        history = _remember(history, renewed, trial - x, trial_gradient - gradient, memory)
         x = np.where(moved[:, None], trial, x)
         value = np.where(moved, trial_value, value)
         gradient = np.where(moved[:, None], trial_gradient, gradient)
@@ -102,13 +102,13 @@ def _accept(
 
 def _remember(
     history: list[tuple[Floats, Floats]],
-    asked: NDArray[np.bool_],
+    renewed: NDArray[np.bool_],
     step: Floats,
     change: Floats,
     memory: int,
 ) -> list[tuple[Floats, Floats]]:
     """Append a pair where a problem was asked anew; the others get zeros, which change nothing."""
-    keep = (asked & (_dot(step, change) > 0))[:, None]
+    keep = (renewed & (_dot(step, change) > 0))[:, None]
     if not keep.any():
         return history
     return [*history, (np.where(keep, step, 0.0), np.where(keep, change, 0.0))][-memory:]

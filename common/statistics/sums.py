@@ -49,15 +49,15 @@ class Sums:
         if record.keys() != expected.keys():
             raise ReplyError(f"arrays are {sorted(record)}, expected {sorted(expected)}")
         for name, want in expected.items():
-            got = record[name]
-            if got.shape != want.shape or got.dtype != want.dtype:
+            array = record[name]
+            if array.shape != want.shape or array.dtype != want.dtype:
                 raise ReplyError(
-                    f"array '{name}' is {got.dtype}{list(got.shape)}, "
+                    f"array '{name}' is {array.dtype}{list(array.shape)}, "
                     f"expected {want.dtype}{list(want.shape)}"
                 )
-            if not np.isfinite(got).all():
+            if not np.isfinite(array).all():
                 raise ReplyError(f"array '{name}' holds NaN or infinite values")
-            if name in self.nonnegative and (np.asarray(got) < 0).any():
+            if name in self.nonnegative and (np.asarray(array) < 0).any():
                 raise ReplyError(f"array '{name}' is negative, which no records can make it")
         return self._from_arrays(record)
 

@@ -22,12 +22,12 @@ def days_left(certificate: bytes) -> float:
     """
     try:
         if certificate.startswith(b"-----"):
-            found = x509.load_pem_x509_certificate(certificate)
+            parsed = x509.load_pem_x509_certificate(certificate)
         else:
-            found = x509.load_der_x509_certificate(certificate)
+            parsed = x509.load_der_x509_certificate(certificate)
     except ValueError as error:
         raise ConfigError(f"that is no certificate ({error})") from error
-    return (found.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
+    return (parsed.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
 
 
 def announcement(path: Path) -> str | None:

@@ -63,15 +63,15 @@ def unpack_values(content: RecordDict) -> dict[str, Value]:
 
 def digest(content: RecordDict, without: str = BOUND) -> bytes:
     """Return the SHA-256 of a content's arrays and values, but for one of its records."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name, record in sorted(content.array_records.items()):
         for key, array in sorted(record.items()):
-            found.update(repr((name, key, array.dtype, array.shape, array.stype)).encode())
-            found.update(array.data)
+            sha256.update(repr((name, key, array.dtype, array.shape, array.stype)).encode())
+            sha256.update(array.data)
     for name, values in sorted(content.config_records.items()):
         if name != without:
-            found.update(repr((name, sorted(values.items()))).encode())
-    return found.digest()
+            sha256.update(repr((name, sorted(values.items()))).encode())
+    return sha256.digest()
 
 
 def bind(content: RecordDict, question: bytes) -> RecordDict:

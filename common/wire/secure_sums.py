@@ -50,8 +50,8 @@ def threshold(sites: int) -> int:
     return max(LEAST_SITES, 2 * sites // 3 + 1)
 
 
-class Asked(NamedTuple):
-    """What a question says of its secure sum.
+class SumRound(NamedTuple):
+    """A round of secure sums, as a question names it.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Asked(NamedTuple):
         return content
 
     @classmethod
-    def read(cls, content: RecordDict) -> "Asked":
+    def read(cls, content: RecordDict) -> "SumRound":
         """Read a question's content.
 
         Raises
@@ -95,7 +95,7 @@ def question_digest(content: RecordDict) -> bytes:
     return digest(content, without=RECORD)
 
 
-def context(asked: Asked, keys: Sequence[bytes], question: bytes, schema: str) -> bytes:
+def context(sum_round: SumRound, keys: Sequence[bytes], question: bytes, schema: str) -> bytes:
     """Return a digest of all that a sum's masks are bound to.
 
     Parameters
@@ -106,7 +106,7 @@ def context(asked: Asked, keys: Sequence[bytes], question: bytes, schema: str) -
         model inconsistency", CCS 2022.
     schema : names, types and shapes of what is summed.
     """
-    parts = [_VERSION, *asked, [key.hex() for key in keys], question.hex(), schema]
+    parts = [_VERSION, *sum_round, [key.hex() for key in keys], question.hex(), schema]
     return hashlib.sha256(json.dumps(parts).encode()).digest()
 
 

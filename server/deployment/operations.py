@@ -72,15 +72,15 @@ class Coordinator(BaseModel):
         """
         file = folder / COORDINATOR_FILE
         try:
-            found = cls.model_validate(tomllib.loads(read_text(file)))
+            coordinator = cls.model_validate(tomllib.loads(read_text(file)))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
             raise ConfigError(f"{file}: '{key}' is {first['input']!r}: {first['msg']}") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"{file} cannot be read ({error}); restore it") from error
-        RunConfig.read(found.run)
-        return found
+        RunConfig.read(coordinator.run)
+        return coordinator
 
     def run_config(self, folder: Path) -> dict[str, str | int | float]:
         """Return the whole configuration of a run."""

@@ -22,7 +22,7 @@ from common.wire.secure_sums import (
     LEAST_SITES,
     PEERS,
     UNMASK,
-    Asked,
+    SumRound,
     add_mask,
     combine,
     context,
@@ -112,20 +112,20 @@ class SecureSums:
         """
         content, zero = question.content(), question.zero
         while True:
-            asked = self._begin_round(content)
+            sum_round = self._begin_round(content)
             total = np.zeros(length(zero), np.uint64)
-            shares = self._add_shares(question.name, asked.members, content, total)
-            if len(shares) == len(asked.members):
+            shares = self._add_shares(question.name, sum_round.members, content, total)
+            if len(shares) == len(sum_round.members):
                 break
             self.members = sorted(shares)
             if on_loss is LossPolicy.RESTART:
                 return zero, []
-        keys = [self._keys[name] for name in asked.members]
-        bound_to = context(asked, keys, question_digest(content), schema(zero))
-        self._open(asked, shares, bound_to, total)
-        return decode(total, zero), asked.members
+        keys = [self._keys[name] for name in sum_round.members]
+        bound_to = context(sum_round, keys, question_digest(content), schema(zero))
+        self._open(sum_round, shares, bound_to, total)
+        return decode(total, zero), sum_round.members
 
-    def _begin_round(self, content: RecordDict) -> Asked:
+    def _begin_round(self, content: RecordDict) -> SumRound:
         """Begin a round over the sites that are left, and say so in the question's content."""
         if len(self.members) < self._threshold:
             raise QuorumError(
@@ -133,9 +133,9 @@ class SecureSums:
                 "each: those that began the run may be subtracted only so often"
             )
         self._number += 1
-        asked = Asked(self._run, self._number, self.members)
-        asked.put_into(content)
-        return asked
+        sum_round = SumRound(self._run, self._number, self.members)
+        sum_round.put_into(content)
+        return sum_round
 
     def _add_shares(
         self, question: str, members: list[str], content: RecordDict, total: Ring
@@ -149,17 +149,17 @@ class SecureSums:
         return shares
 
     def _open(
-        self, asked: Asked, shares: Mapping[str, "_Share"], bound_to: bytes, total: Ring
+        self, sum_round: SumRound, shares: Mapping[str, "_Share"], bound_to: bytes, total: Ring
     ) -> None:
         """Take all masks off a total of masked shares, in place."""
-        members = asked.members
+        members = sum_round.members
         contents = {
             reader: pack(
                 {},
                 {
                     "question": UNMASK,
-                    "run": asked.run,
-                    "round": asked.number,
+                    "run": sum_round.run,
+                    "round": sum_round.number,
                     "envelopes": [shares[name].envelopes[place] for name in members],
                 },
             )
@@ -169,7 +169,7 @@ class SecureSums:
         self.members = [name for name in members if name in opened]
         if len(opened) < self._threshold:
             raise QuorumError(
-                f"{len(opened)} of {len(members)} sites opened round {asked.number}, "
+                f"{len(opened)} of {len(members)} sites opened round {sum_round.number}, "
                 f"{self._threshold} must: it stays closed"
             )
         for place, name in enumerate(members):
@@ -248,10 +248,10 @@ def _one(value: Value | None) -> bytes:
 
 
 def _bytes(value: Value | None, count: int) -> list[bytes]:
-    found = [v for v in value if isinstance(v, bytes)] if isinstance(value, list) else []
-    if len(found) != count:
+    blobs = [v for v in value if isinstance(v, bytes)] if isinstance(value, list) else []
+    if len(blobs) != count:
         raise ReplyError("an answer of a secure sum is in a wrong form")
-    return found
+    return blobs
 
 
 def _checked_seed(

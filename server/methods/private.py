@@ -53,9 +53,9 @@ def learn(total: Total, dimensions: int, config: RunConfig) -> Learned:
     total : returns the sum over all sites in real numbers, given question, step, shape and what
         goes with the question.
     """
-    seen = total("overview", 0, (N_CLASSES + dimensions,), {})
-    counts = np.maximum(seen[:N_CLASSES], 1.0)
-    centre = Centre.of(seen[N_CLASSES:] / counts.sum())
+    overview = total("overview", 0, (N_CLASSES + dimensions,), {})
+    counts = np.maximum(overview[:N_CLASSES], 1.0)
+    centre = Centre.of(overview[N_CLASSES:] / counts.sum())
     fixed = {"mean": centre.mean, "scale": centre.scale}
     if config.head == "lda":
         size = moments_size(dimensions, N_CLASSES)

@@ -38,16 +38,16 @@ class TrainingResult:
         Of each alone there are none where sums are secure.
         """
         raw = Metrics.compute(self.uncalibrated.total)
-        found: dict[str, Json] = {
+        metrics: dict[str, Json] = {
             "overall": _json(self.evaluations.total),
             "calibration_error_before": raw.expected_calibration_error,
             "sites": _each(self.evaluations),
             "training": self.details,
         }
         if self.personal is not None:
-            found |= {"overall_personal": _json(self.personal.total)}
-            found |= {"personal": _each(self.personal)}
-        return found
+            metrics |= {"overall_personal": _json(self.personal.total)}
+            metrics |= {"personal": _each(self.personal)}
+        return metrics
 
 
 def _each(answers: Answers[Evaluation]) -> dict[str, Json]:

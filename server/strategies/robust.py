@@ -63,11 +63,11 @@ class Defence:
         trained = [update for update in updates.by_site.values() if update.weight > 0]
         self.check(len(trained))
         weights = self._capped(np.array([float(update.weight) for update in trained]))
-        found: Tensors = {}
+        averaged: Tensors = {}
         for names in _kinds(updates.total.tensors):
             changes = {name: np.stack([u.change(name) for u in trained]) for name in names}
-            found |= self._aggregate(changes, weights)
-        return found
+            averaged |= self._aggregate(changes, weights)
+        return averaged
 
     def counts(self, answers: Answers[ClassCounts]) -> Ints:
         """Return the images of each class (n_classes,) over all sites: pace, and class weights.

@@ -172,14 +172,14 @@ def hostile_app(attack: Attack, hostile: Collection[int], seed: int) -> ClientAp
     def answer(message: Message, context: Context) -> Message:
         question = digest(message.content)
         reply: Message = client.app.app(message, context)
-        asked, values = unpack_values(message.content), unpack_values(reply.content)
+        sent, values = unpack_values(message.content), unpack_values(reply.content)
         number = int(context.node_config["partition-id"])
-        lies = attack.change is not None and number in hostile and asked["question"] == "train"
+        lies = attack.change is not None and number in hostile and sent["question"] == "train"
         if not lies or "refused" in values:
             return reply
         assert attack.change is not None
         true = unpack_arrays(reply.content)
-        rng = np.random.default_rng([seed, int(str(asked["round"])), number])
+        rng = np.random.default_rng([seed, int(str(sent["round"])), number])
         tensors = {n: np.asarray(a, float) for n, a in true.items() if n not in ("weight", "loss")}
         with np.errstate(all="ignore"):
             false = attack.change(tensors, rng)

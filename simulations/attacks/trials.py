@@ -104,8 +104,8 @@ class Judge:
         network.load({})
         files = (data for _, data in self._files(marked))
         with one_thread_per_core() as pool:
-            found = prediction_features(network.backbone, files, self.config.feature_spec, pool)
-        return found.astype(np.float64)
+            features = prediction_features(network.backbone, files, self.config.feature_spec, pool)
+        return features.astype(np.float64)
 
     def _files(self, marked: bool) -> Iterator[tuple[str, bytes]]:
         for image in self.dataset.images:

@@ -7,7 +7,7 @@ from pkgutil import resolve_name
 from common.errors import ConfigError
 from common.methods import METHODS
 from simulations.audit.audited_run import AuditedRun, open_run
-from simulations.audit.results import Audit, Found
+from simulations.audit.results import AttackResults, Audit
 
 
 def audit(path: Path, data: Path | None = None) -> Audit:
@@ -29,7 +29,7 @@ def audit(path: Path, data: Path | None = None) -> Audit:
     config, method = run.config, METHODS[run.config.method]
     if not method.audit:
         raise ConfigError(f"no attack on method {method.name} is known; audit a run of another")
-    attack: Callable[[AuditedRun], Found] = resolve_name(method.audit)
+    attack: Callable[[AuditedRun], AttackResults] = resolve_name(method.audit)
     return Audit(
         run=str(path),
         method=config.method,

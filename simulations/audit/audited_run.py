@@ -48,16 +48,18 @@ class AuditedRun:
     @property
     def metrics(self) -> dict[str, Any]:
         """What the run wrote of its training."""
-        found: dict[str, Any] = json.loads((self.folder / METRICS_FILE).read_text(encoding="utf-8"))
-        return found
+        metrics: dict[str, Any] = json.loads(
+            (self.folder / METRICS_FILE).read_text(encoding="utf-8")
+        )
+        return metrics
 
     def private_units(self) -> AllSites:
         """Return the records as sites of method private make them, (n, d) of norm 1 at most.
 
         Where a patient has several lesions, each is attacked by itself, as if it were the only one.
         """
-        found = [units_of(site) for site in self.opened()]
-        return self.units([(each.X, each.y) for each in found])
+        by_site = [units_of(site) for site in self.opened()]
+        return self.units([(each.X, each.y) for each in by_site])
 
     def network_lesions(self, components: int) -> AllSites:
         """Return the lesions' features in the fine-tuned network, mapped as method private does.

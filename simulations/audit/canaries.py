@@ -25,7 +25,7 @@ from common.privacy.linear import (
 )
 from common.statistics.moments import Moments
 from simulations.audit.epsilon_bound import OneRun, judge
-from simulations.audit.recorded_training import AllSites, Seen, rehearse
+from simulations.audit.recorded_training import AllSites, Observation, rehearse
 
 Floats = NDArray[np.float64]
 
@@ -61,12 +61,12 @@ def audit_sums(config: RunConfig, dimensions: int, sites: int, m: int | None = N
     m = min(CANARIES, 4 * dimensions) if m is None else m
     rng = np.random.default_rng([config.seed, 1])
     canaries, included = draw_canaries(m, dimensions, sites, rng), rng.random(m) < 0.5
-    _, seen = rehearse(config, canaries.select(included))
+    _, observed = rehearse(config, canaries.select(included))
     scores = np.zeros(m)
     channel = canaries.site if config.trust == "site" else np.zeros(m, dtype=np.int64)
-    for number in range(len(seen[0].sums)):
+    for number in range(len(observed[0].sums)):
         own = channel == number
-        sums = [(each, each.sums[number]) for each in seen]
+        sums = [(each, each.sums[number]) for each in observed]
         scores[own] = _scores(config, canaries.select(own), sums)
     return judge(scores, included, config.delta, "all sums of the run")
 
@@ -83,27 +83,29 @@ def audit_moments(
         own = canaries.site == number
         X, y = canaries.X[own & included], canaries.y[own & included]
         sent = Moments.measure(X, y, np.ones(len(y)), len(DIAGNOSES))
-        mine, seen = canaries.select(own), sent.class_sum
+        mine, class_sum = canaries.select(own), sent.class_sum
         gram = np.equal.outer(mine.y, mine.y) * (mine.X @ mine.X.T)
-        matched = np.einsum("ij,ij->i", seen[mine.y], mine.X)
-        scores[own] = Evidence(gram, matched, float((seen**2).sum()), seen.size).scores()
+        matched = np.einsum("ij,ij->i", class_sum[mine.y], mine.X)
+        scores[own] = Evidence(gram, matched, float((class_sum**2).sum()), class_sum.size).scores()
     return judge(scores, included, delta, "the moments, which are sent without noise")
 
 
-def _scores(config: RunConfig, canaries: AllSites, sums: list[tuple[Seen, Floats]]) -> Floats:
+def _scores(
+    config: RunConfig, canaries: AllSites, sums: list[tuple[Observation, Floats]]
+) -> Floats:
     """Weigh all that was seen of canaries (m,): above 0 for those that seem to be in.
 
     The sums are linear in who is in: each adds its own, clipped, and then comes the noise. In a
     step that samples, a canary is expected with its rate.
     """
     evidence = Evidence.none(len(canaries))
-    for seen, total in sums:
-        known = seen.sent
-        if seen.question == "overview":
+    for observed, total in sums:
+        known = observed.sent
+        if observed.question == "overview":
             counts, features = total[: len(DIAGNOSES)], total[len(DIAGNOSES) :]
             gram = np.equal.outer(canaries.y, canaries.y) + canaries.X @ canaries.X.T
             matched, rate = counts[canaries.y] + canaries.X @ features, 1.0
-        elif seen.question == "moments":
+        elif observed.question == "moments":
             X = shortened(canaries.X, Centre(known["mean"], known["scale"]))
             class_sums, second = unpacked(total, len(DIAGNOSES))
             along, weight = X @ X.T, CLASS_SUMS**2
@@ -116,8 +118,8 @@ def _scores(config: RunConfig, canaries: AllSites, sums: list[tuple[Seen, Floats
             pulls = clipped_pulls(X1, canaries.y, known["weights"], objective, config.clip_norm)
             gram, rate = (pulls @ pulls.T) * (X1 @ X1.T), config.rate
             matched = np.einsum("ij,ij->i", pulls @ total, X1)
-        found = Evidence(rate**2 * gram, rate * matched, float((total**2).sum()), total.size)
-        evidence = evidence.plus(found, deviation(config, seen.question, canaries.sites))
+        added = Evidence(rate**2 * gram, rate * matched, float((total**2).sum()), total.size)
+        evidence = evidence.plus(added, deviation(config, observed.question, canaries.sites))
     return evidence.scores()
 
 

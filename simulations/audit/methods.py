@@ -12,7 +12,7 @@ from simulations.audit import canaries, membership, reconstruction
 from simulations.audit.audited_run import AuditedRun
 from simulations.audit.epsilon_bound import OneRun
 from simulations.audit.recorded_training import AllSites
-from simulations.audit.results import Found
+from simulations.audit.results import AttackResults
 from simulations.audit.shadows import private_fit, svm_fit
 
 HEAD_STAND_IN = (
@@ -29,7 +29,7 @@ SAMPLED = (
 )
 
 
-def private(run: AuditedRun) -> Found:
+def private(run: AuditedRun) -> AttackResults:
     """Attack a private linear classifier."""
     config = run.config
     trained = "classifiers of this run's settings on half of the records"
@@ -37,24 +37,24 @@ def private(run: AuditedRun) -> Found:
     return _noisy_sums(config, units, trained, _canaries(config, units))
 
 
-def private_finetune(run: AuditedRun) -> Found:
+def private_finetune(run: AuditedRun) -> AttackResults:
     """Attack a privately trained network; membership and reconstruction are of its head alone."""
     from simulations.audit.network_canaries import audit_network  # torch takes long to import
 
     config = stand_in(run.config)
     lesions = run.network_lesions(config.components)
     trained = "heads of this run's noise on half of the lesions"
-    found = _noisy_sums(config, lesions, trained, audit_network(run.config, lesions.sites))
-    return replace(found, notes=[HEAD_STAND_IN, *found.notes])
+    results = _noisy_sums(config, lesions, trained, audit_network(run.config, lesions.sites))
+    return replace(results, notes=[HEAD_STAND_IN, *results.notes])
 
 
-def finetune(run: AuditedRun) -> Found:
+def finetune(run: AuditedRun) -> AttackResults:
     """Attack a linear classifier on a fine-tuned network's features, in the network's place."""
     config = stand_in(run.config)
     lesions = run.network_lesions(config.components)
     trained = "linear classifiers on half of the lesions"
-    found = _noisy_sums(config, lesions, trained, _canaries(config, lesions))
-    return replace(found, notes=[STAND_IN, *found.notes])
+    results = _noisy_sums(config, lesions, trained, _canaries(config, lesions))
+    return replace(results, notes=[STAND_IN, *results.notes])
 
 
 def stand_in(config: RunConfig) -> RunConfig:
@@ -67,8 +67,8 @@ def _canaries(config: RunConfig, units: AllSites) -> OneRun:
     return canaries.audit_sums(config, units.X.shape[1], units.sites)
 
 
-def _noisy_sums(config: RunConfig, units: AllSites, trained: str, one_run: OneRun) -> Found:
-    return Found(
+def _noisy_sums(config: RunConfig, units: AllSites, trained: str, one_run: OneRun) -> AttackResults:
+    return AttackResults(
         one_run,
         membership.attack(private_fit(config, units), units.y, trained, config.seed),
         reconstruction.from_noisy_sums(config, units),
@@ -77,7 +77,7 @@ def _noisy_sums(config: RunConfig, units: AllSites, trained: str, one_run: OneRu
     )
 
 
-def svm(run: AuditedRun) -> Found:
+def svm(run: AuditedRun) -> AttackResults:
     """Attack the moments that an SVM starts from, and heads trained with its feature map."""
     config, records = run.config, run.site_records()
     first = np.unique(records.lesion, return_index=True)[1]
@@ -87,7 +87,7 @@ def svm(run: AuditedRun) -> Found:
     fit = svm_fit(config, model, records, c)
     trained = f"{config.head} heads on half of the lesions, with this run's feature map and C"
     sites = len(run.sites)
-    return Found(
+    return AttackResults(
         canaries.audit_moments(lesions.X.shape[1], sites, config.seed, config.delta),
         membership.attack(fit, lesions.y, trained, config.seed),
         [reconstruction.from_moments(lesions, config.seed)],

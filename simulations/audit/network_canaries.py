@@ -78,7 +78,7 @@ def audit_network(config: RunConfig, sites: int, m: int | None = None) -> OneRun
     canaries = Activations.draw(m, _shape_at_cut(config), sites, rng)
     included = rng.random(m) < 0.5
     channels = _channels(config, canaries, sites)
-    found = [Evidence.none(int(channel.sum())) for channel in channels]
+    evidence = [Evidence.none(int(channel.sum())) for channel in channels]
 
     def total(question: str, step: int, shape: tuple[int, ...], sent: Arrays) -> Floats:
         sums = []
@@ -88,16 +88,16 @@ def audit_network(config: RunConfig, sites: int, m: int | None = None) -> OneRun
             draw = partial(own.batches, config.rate)
             noisy = clipped(config, units, question, sent, draw).noisy(config.honest)
             sums.append(noisy.decoded())
-        seen = [np.sum(sums, axis=0)] if config.trust == "distributed" else sums
+        observed = [np.sum(sums, axis=0)] if config.trust == "distributed" else sums
         for i, channel in enumerate(channels):
-            new = _evidence(config, part, canaries.select(channel), question, sent, seen[i])
-            found[i] = found[i].plus(new, deviation(config, question, sites))
+            new = _evidence(config, part, canaries.select(channel), question, sent, observed[i])
+            evidence[i] = evidence[i].plus(new, deviation(config, question, sites))
         return np.asarray(sum(sums))
 
     learn(total, part, config)
     scores = np.zeros(m)
-    for channel, evidence in zip(channels, found, strict=True):
-        scores[channel] = evidence.scores()
+    for channel, own in zip(channels, evidence, strict=True):
+        scores[channel] = own.scores()
     return judge(scores, included, config.delta, "all sums of the run")
 
 
@@ -131,21 +131,21 @@ def _evidence(
     canaries: Activations,
     question: str,
     sent: Arrays,
-    seen: Floats,
+    observed: Floats,
 ) -> Evidence:
     """Weigh one sum; in a step that samples, a canary is expected with its rate."""
-    energy = float((seen**2).sum())
+    energy = float((observed**2).sum())
     if question == "overview":
         own = np.equal.outer(canaries.y, np.arange(N_CLASSES)).astype(np.float64)
-        return Evidence(own @ own.T, own @ seen, energy, seen.size)
+        return Evidence(own @ own.T, own @ observed, energy, observed.size)
     rows = gradients(part, sent["weights"], canaries, sent["offset"])
     norms = np.linalg.norm(rows, axis=1)
     shrink = (
         sent["class_weight"][canaries.y] * config.clip_norm / np.maximum(norms, config.clip_norm)
     )
     rows *= config.rate * shrink[:, None].astype(np.float32)
-    gram, matched = rows @ rows.T, rows @ seen.astype(np.float32)
-    return Evidence(gram.astype(np.float64), matched.astype(np.float64), energy, seen.size)
+    gram, matched = rows @ rows.T, rows @ observed.astype(np.float32)
+    return Evidence(gram.astype(np.float64), matched.astype(np.float64), energy, observed.size)
 
 
 def _channels(config: RunConfig, canaries: Activations, sites: int) -> list[Bools]:

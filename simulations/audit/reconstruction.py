@@ -35,18 +35,18 @@ def _from_noisy_moments(config: RunConfig, units: AllSites) -> list[Reconstructi
     chosen, centre = _choose(len(units), config.seed), Centre.of(units.X.mean(axis=0))
     truth = shortened(units.X[chosen], centre)
 
-    def found(run: RunConfig) -> Floats:
+    def reconstruct(run: RunConfig) -> Floats:
         rows = []
         for i, y in zip(chosen, units.y[chosen], strict=True):
-            seen = _alone(run, units.select(np.array([i])), "moments", centre._asdict(), 1)
-            rows.append(unpacked(seen, len(DIAGNOSES))[0][y])
+            moments = _alone(run, units.select(np.array([i])), "moments", centre._asdict(), 1)
+            rows.append(unpacked(moments, len(DIAGNOSES))[0][y])
         return np.array(rows)
 
     plain = config.model_copy(update={"epsilon": 0.0})
-    clear = compare("the moments, without noise", found(plain), truth)
+    clear = compare("the moments, without noise", reconstruct(plain), truth)
     if not config.epsilon:
         return [clear]
-    return [compare("the moments, with this run's noise", found(config), truth), clear]
+    return [compare("the moments, with this run's noise", reconstruct(config), truth), clear]
 
 
 def _from_gradients(config: RunConfig, units: AllSites) -> list[Reconstruction]:
@@ -63,7 +63,7 @@ def _from_gradients(config: RunConfig, units: AllSites) -> list[Reconstruction]:
     sent = {**centre._asdict(), "weights": zeros, **even}
     truth = centre.apply(units.X[chosen])[:, :-1]
 
-    def found(run: RunConfig, steps: int) -> Floats:
+    def reconstruct(run: RunConfig, steps: int) -> Floats:
         rows = [
             invert(_alone(run, units.select(np.array([i])), "gradient", sent, steps), _pull(run, y))
             for i, y in zip(chosen, units.y[chosen], strict=True)
@@ -72,13 +72,13 @@ def _from_gradients(config: RunConfig, units: AllSites) -> list[Reconstruction]:
 
     plain = config.model_copy(update={"epsilon": 0.0, "rate": 1.0})
     if not config.epsilon:
-        return [compare("one gradient, without noise as in this run", found(plain, 1), truth)]
+        return [compare("one gradient, without noise as in this run", reconstruct(plain, 1), truth)]
     noisy = config.model_copy(update={"rate": 1.0})
     every = f"all {config.steps} gradients at the same weights, with this run's noise"
     return [
-        compare("one gradient, with this run's noise and clip", found(noisy, 1), truth),
-        compare(every, found(noisy, config.steps), truth),
-        compare("one gradient, without noise", found(plain, 1), truth),
+        compare("one gradient, with this run's noise and clip", reconstruct(noisy, 1), truth),
+        compare(every, reconstruct(noisy, config.steps), truth),
+        compare("one gradient, without noise", reconstruct(plain, 1), truth),
     ]
 
 
@@ -93,8 +93,8 @@ def from_moments(units: AllSites, seed: int) -> Reconstruction:
         lone = slice(i, i + 1)
         sent = Moments.measure(units.X[lone], units.y[lone], np.ones(1), len(DIAGNOSES))
         rows.append(sent.class_sum[units.y[i]] - mean)
-    seen = "the moments, of a lesion that is alone in its diagnosis at a site"
-    return compare(seen, np.array(rows), units.X[chosen] - mean)
+    source = "the moments, of a lesion that is alone in its diagnosis at a site"
+    return compare(source, np.array(rows), units.X[chosen] - mean)
 
 
 def invert(gradient: Floats, pull: Floats) -> Floats:
@@ -111,13 +111,13 @@ def invert(gradient: Floats, pull: Floats) -> Floats:
     return np.asarray((pull @ gradient)[:-1] / (pull @ pull))
 
 
-def compare(seen: str, found: Floats, truth: Floats) -> Reconstruction:
+def compare(source: str, reconstructed: Floats, truth: Floats) -> Reconstruction:
     """Compare reconstructions (n, d) with the lesions (n, d), and each with another lesion."""
-    own, other = _cosines(found, truth), _cosines(found, np.roll(truth, 1, axis=0))
+    own, other = _cosines(reconstructed, truth), _cosines(reconstructed, np.roll(truth, 1, axis=0))
     (median, high), (chance, high_chance) = (
         (float(np.median(values)), float(np.quantile(values, 0.95))) for values in (own, other)
     )
-    return Reconstruction(seen, len(truth), median, high, chance, high_chance)
+    return Reconstruction(source, len(truth), median, high, chance, high_chance)
 
 
 def _cosines(a: Floats, b: Floats) -> Floats:

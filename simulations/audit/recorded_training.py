@@ -53,7 +53,7 @@ class AllSites:
         return [Units.apart(self.X[own], self.y[own]) for own in owns]
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """A question, what the coordinator sent with it, and the sums that it saw.
 
     Under ``trust=distributed`` it sees the total alone, else one sum for each site.
@@ -64,9 +64,9 @@ class Seen(NamedTuple):
     sums: list[Floats]
 
 
-def rehearse(config: RunConfig, units: AllSites) -> tuple[Learned, list[Seen]]:
+def rehearse(config: RunConfig, units: AllSites) -> tuple[Learned, list[Observation]]:
     """Train on units, and keep what the coordinator saw."""
-    seen: list[Seen] = []
+    seen: list[Observation] = []
 
     def total(question: str, step: int, shape: tuple[int, ...], arrays: Arrays) -> Floats:
         seen.append(ask(config, units, question, arrays))
@@ -75,11 +75,11 @@ def rehearse(config: RunConfig, units: AllSites) -> tuple[Learned, list[Seen]]:
     return learn(total, units.X.shape[1], config), seen
 
 
-def ask(config: RunConfig, units: AllSites, question: str, sent: Arrays) -> Seen:
+def ask(config: RunConfig, units: AllSites, question: str, sent: Arrays) -> Observation:
     """Return what a coordinator sees of one question to all sites."""
     answers: list[NoisySum] = [
         clipped(config, own, question, sent).noisy(config.honest) for own in units.by_site
     ]
     if config.trust == "distributed":
         answers = [reduce(add, answers)]
-    return Seen(question, sent, [answer.decoded() for answer in answers])
+    return Observation(question, sent, [answer.decoded() for answer in answers])

@@ -60,10 +60,15 @@ def _rows(audit: Audit) -> Iterator[tuple[str, str, str, str]]:
         )
 
 
-def _membership(found: Membership) -> Iterator[tuple[str, str, str, str]]:
-    on = f"{found.classifiers} {found.trained}, {found.lesions} in all"
-    yield "membership inference, AUC", on, estimate(found.auc, found.interval), "chance 0.5"
-    for at in found.rates:
+def _membership(membership: Membership) -> Iterator[tuple[str, str, str, str]]:
+    on = f"{membership.classifiers} {membership.trained}, {membership.lesions} in all"
+    yield (
+        "membership inference, AUC",
+        on,
+        estimate(membership.auc, membership.interval),
+        "chance 0.5",
+    )
+    for at in membership.rates:
         yield (
             f"true positives at {at.rate:.1%} false ones",
             f"{at.allowed} of the others taken for members",

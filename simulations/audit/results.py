@@ -27,7 +27,7 @@ class Reconstruction:
 
 
 @dataclass(frozen=True)
-class Found:
+class AttackResults:
     """What the attacks found at so many sites, and what a reader must know of them."""
 
     one_run: OneRun
@@ -54,7 +54,7 @@ class Audit:
     trust: str
     unit: str
     synthetic: bool
-    found: Found
+    found: AttackResults
 
     @property
     def refuted(self) -> bool:

@@ -61,7 +61,7 @@ def _fastest(
     dataset: Dataset, config: RunConfig, schemes: Sequence[_Scheme]
 ) -> list[dict[str, float]]:
     """Return for each scheme the least seconds of a round of each stage, over all its runs."""
-    found: dict[_Scheme, list[dict[str, float]]] = {scheme: [] for scheme in schemes}
+    by_scheme: dict[_Scheme, list[dict[str, float]]] = {scheme: [] for scheme in schemes}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for scheme in schemes:
@@ -70,8 +70,8 @@ def _fastest(
         for number, scheme in itertools.product(range(_REPEATS), schemes):
             out = folder / f"run-{scheme}-{number}"
             places = {"sites": folder / scheme, "out": out, "cache": folder / "cache"}
-            found[scheme].append(fewest_seconds(config.model_copy(update=places), out))
-    return [{s: min(run[s] for run in runs) for s in config.stages} for runs in found.values()]
+            by_scheme[scheme].append(fewest_seconds(config.model_copy(update=places), out))
+    return [{s: min(run[s] for run in runs) for s in config.stages} for runs in by_scheme.values()]
 
 
 def fewest_seconds(config: RunConfig, out: Path) -> dict[str, float]:

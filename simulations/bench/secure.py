@@ -17,7 +17,7 @@ from common.config.run import RunConfig
 from common.statistics.sums import Sums
 from common.wire.fixed_point import Ring
 from common.wire.messages import Value, pack, size, unpack_arrays
-from common.wire.secure_sums import Asked, add_mask, question_digest, self_mask
+from common.wire.secure_sums import SumRound, add_mask, question_digest, self_mask
 from simulations.bench.finetune import fewest_seconds
 from simulations.bench.measurement import Measurement, timed
 from simulations.runtimes.experiment import make_sites, with_splits
@@ -57,7 +57,7 @@ def _sums(folder: Path, sites: int, length: int) -> Iterator[Measurement]:
     share = Weights(np.random.default_rng(0).standard_normal(length, dtype=np.float32))
     question = pack({}, {"question": "bench"})
     masked, at_site = timed(
-        lambda: [site.mask(Asked(_RUN, 1, names), share, question) for site in sessions[:_TIMED]]
+        lambda: [site.mask(SumRound(_RUN, 1, names), share, question) for site in sessions[:_TIMED]]
     )
     values: dict[str, Value] = {"envelopes": masked[0].envelopes, "seal": masked[0].seal}
     secure = pack({"masked": masked[0].vector.view(np.int64)}, values)
@@ -87,10 +87,10 @@ class _Site:
         with self._session().locked() as session:
             session.agree(keys)
 
-    def mask(self, asked: Asked, share: Sums, question: RecordDict) -> Masked:
+    def mask(self, sum_round: SumRound, share: Sums, question: RecordDict) -> Masked:
         with self._session().locked() as session:
-            session.check(asked)
-            return session.mask(asked, question_digest(question), Gated(share))
+            session.check(sum_round)
+            return session.mask(sum_round, question_digest(question), Gated(share))
 
     def _session(self) -> Session:
         return Session(self._folder, self._folder / "seals", self._name, _RUN)
@@ -124,14 +124,14 @@ def _round_ratio(data: Path) -> Measurement:
     )
     dataset = with_splits(data, config)
     chosen = np.random.default_rng(0).permutation(len(dataset))[:_IMAGES]
-    found: dict[bool, list[float]] = {False: [], True: []}
+    seconds: dict[bool, list[float]] = {False: [], True: []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sites = folder / "sites"
         make_sites(dataset.select(np.sort(chosen)), sites, "dirichlet", 10, 1.0, config.seed)
-        for number, secure in itertools.product(range(_REPEATS), found):
+        for number, secure in itertools.product(range(_REPEATS), seconds):
             out = folder / f"run-{number}-{secure}"
             places = {"sites": sites, "out": out, "cache": folder / "cache", "secure": secure}
-            found[secure].append(fewest_seconds(config.model_copy(update=places), out)["all"])
-    ratio = min(found[True]) / min(found[False])
+            seconds[secure].append(fewest_seconds(config.model_copy(update=places), out)["all"])
+    ratio = min(seconds[True]) / min(seconds[False])
     return Measurement("secure round of stage 'all', 10 sites, over plain", ratio, "", "at most 3")

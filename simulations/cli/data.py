@@ -31,15 +31,15 @@ _RUN = RunConfig()  # for its defaults: folders written ahead of a run are those
 @app.command()
 def check(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
     """Count the images of DIR and list its defects; exit 1 if it cannot be used."""
-    found = check_folder(folder)
+    report = check_folder(folder)
     if (folder / SYNTHETIC_MARKER).exists():
         typer.echo("SYNTHETIC IMAGES: generated, they describe no patients.\n")
-    typer.echo(_counts("class", found.by_class, found))
-    typer.echo("\n" + _counts("site", found.by_site, found))
-    typer.echo("\nno defects" if not found.defects else "")
-    for defect in found.defects:
+    typer.echo(_counts("class", report.by_class, report))
+    typer.echo("\n" + _counts("site", report.by_site, report))
+    typer.echo("\nno defects" if not report.defects else "")
+    for defect in report.defects:
         typer.echo(f"{defect.severity:7}  {defect}")
-    if not found.usable:
+    if not report.usable:
         raise typer.Exit(1)
 
 
@@ -88,10 +88,10 @@ def _summary(site: Dataset) -> list[int]:
     return [len(site), len(site.by_lesion.sizes), test, *per_class]
 
 
-def _counts(key: str, groups: dict[str, Count], found: Check) -> str:
+def _counts(key: str, groups: dict[str, Count], report: Check) -> str:
     header = [key, *(name.replace("_", " ") for name in Count._fields)]
     rows = [[name or "(none)", *count] for name, count in groups.items()]
-    return _table(header, [*rows, ["total", *found.total]])
+    return _table(header, [*rows, ["total", *report.total]])
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -47,14 +47,14 @@ _CACHE = RunConfig().cache
 _RUN = "run"
 """The run's folder in the one given to ``--out``, beside the sites'."""
 
-_TOLD = (
+PROGRESS_LOGGERS = (
     "common.features.extract",
     "server.run.progress",
     "simulations.attacks.trials",
     "simulations.study.comparison",
     "simulations.study.schedule",
 )
-"""Modules that tell how far a long command is."""
+"""Loggers, named as the modules are, that say how far a long command is."""
 
 Weights = Annotated[
     list[Path] | None,
@@ -89,8 +89,8 @@ def pins(settings: Settings = None, config: ConfigFile = None) -> None:
 def features(data: Data, settings: Settings = None, config: ConfigFile = None) -> None:
     """Compute the frozen features of all images in DIR ahead of a run."""
     run = _read(settings, config)
-    found = extract(Dataset.open(data), run.feature_spec, run.cache.expanduser(), progress=True)
-    n, views, size = found.views.shape
+    computed = extract(Dataset.open(data), run.feature_spec, run.cache.expanduser(), progress=True)
+    n, views, size = computed.views.shape
     typer.echo(printable(f"{n} images, {views} views of {size} features each, in {run.cache}"))
 
 
@@ -150,9 +150,9 @@ def compare(
     from simulations.study.definition import DEFAULT_STUDY, Study
     from simulations.study.report import page
 
-    asked = Study.read(study or DEFAULT_STUDY)
+    definition = Study.read(study or DEFAULT_STUDY)
     side_by_side = schedule.default_jobs() if jobs is None else jobs
-    findings = comparison.compare(data, out, asked, cache, side_by_side)
+    findings = comparison.compare(data, out, definition, cache, side_by_side)
     typer.echo(page.write_report(out, findings))
     typer.echo(printable(f"report: {out / page.HTML_FILE}"))
 
@@ -201,13 +201,13 @@ def predict(
     """
     loaded = load_model(_model_file(model), *(weights or ()))
     files = {str(path): _read_file(path) for path in images}
-    found = loaded.predict(files)
+    prediction = loaded.predict(files)
     for i, path in enumerate(files):
-        pairs = zip(loaded.classes, found.probabilities[i], strict=True)
+        pairs = zip(loaded.classes, prediction.probabilities[i], strict=True)
         cells = [f"{name} {chance:.3f}" for name, chance in pairs]
-        if found.distance is not None:
-            cells.append(f"distance {found.distance[i]:.2f}")
-        line = f"{path}: {loaded.classes[found.labels[i]]}  {'  '.join(cells)}"
+        if prediction.distance is not None:
+            cells.append(f"distance {prediction.distance[i]:.2f}")
+        line = f"{path}: {loaded.classes[prediction.labels[i]]}  {'  '.join(cells)}"
         typer.echo(printable(line))
 
 
@@ -345,6 +345,6 @@ def _read_file(path: Path) -> bytes:
 def main() -> None:
     """Run the command line; an error that a user can act on is one line and exit code 1."""
     log_lines(logging.WARNING, "%(levelname)s %(name)s: %(message)s")
-    for name in _TOLD:
+    for name in PROGRESS_LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
     run_command(app)

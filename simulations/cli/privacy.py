@@ -76,12 +76,12 @@ def ledger(
 ) -> None:
     """Verify the privacy ledger in FOLDER and print it."""
     inside = folder / SEAL_FOLDER
-    found = Ledger(folder, state or (inside if inside.is_dir() else SEALS))
+    site_ledger = Ledger(folder, state or (inside if inside.is_dir() else SEALS))
     if limit is not None:
-        found.change_limit(limit)
+        site_ledger.change_limit(limit)
     if delta is not None:
-        found.change_delta(delta)
-    for line in found.account().lines():
+        site_ledger.change_delta(delta)
+    for line in site_ledger.account().lines():
         typer.echo(line)
 
 
@@ -103,10 +103,10 @@ def audit(
     from simulations.audit.report import audit_report
 
     refuse_taken(out)
-    found = attacks.audit(run, data)
-    typer.echo(audit_report(found))
-    write_figures(out, asdict(found))
-    if found.refuted:
+    result = attacks.audit(run, data)
+    typer.echo(audit_report(result))
+    write_figures(out, asdict(result))
+    if result.refuted:
         raise typer.Exit(1)
 
 

@@ -148,11 +148,11 @@ def _natural(dataset: Dataset, sites: int | None) -> NDArray[np.str_]:
     counts = np.zeros((len(dataset.by_lesion.sizes), len(names)), dtype=np.int64)
     np.add.at(counts, (dataset.by_lesion.index, source), 1)
     site: NDArray[np.str_] = names[counts.argmax(axis=1)]
-    found = np.unique(site)
-    if sites not in (None, len(found)):
+    present = np.unique(site)
+    if sites not in (None, len(present)):
         raise DataError(
-            f"{dataset.folder} has {len(found)} natural sites ({', '.join(found)}), not {sites}; "
-            "leave the number out or choose another scheme"
+            f"{dataset.folder} has {len(present)} natural sites ({', '.join(present)}), "
+            f"not {sites}; leave the number out or choose another scheme"
         )
     return site
 

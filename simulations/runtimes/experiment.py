@@ -21,7 +21,7 @@ from simulations.data.partition import Scheme, check_sites, partition, write_sit
 from simulations.runtimes.in_process import Answer, run_in_process
 
 POOLED: Final = "pooled"
-_ASKED_FILE = "partition.json"
+_PARTITION_FILE = "partition.json"
 
 
 def with_splits(data: Path, config: RunConfig) -> Dataset:
@@ -51,22 +51,22 @@ def make_sites(
         If the partition is impossible, or ``out`` holds another one or was changed.
     """
     rows = hashlib.sha256(repr(dataset.images).encode()).hexdigest()
-    asked = json.dumps([str(dataset.folder.resolve()), rows, scheme, sites, alpha, seed])
+    description = json.dumps([str(dataset.folder.resolve()), rows, scheme, sites, alpha, seed])
     if scheme == POOLED:
         parts = {POOLED: np.arange(len(dataset))}
     else:
         parts = partition(dataset, scheme, sites, alpha, seed)
     with owned(out, wait=True):
         if out.exists():
-            kept = out / _ASKED_FILE
-            if not kept.exists() or kept.read_bytes() != asked.encode():
+            kept = out / _PARTITION_FILE
+            if not kept.exists() or kept.read_bytes() != description.encode():
                 raise DataError(f"{out} holds another partition; name a new folder for the results")
             check_sites(dataset, parts, out)
             return
         with whole_folder(out) as folder:
             for name, indices in parts.items():
                 write_site(dataset.select(indices), folder / name, link=True)
-            write_atomically(folder / _ASKED_FILE, asked.encode())
+            write_atomically(folder / _PARTITION_FILE, description.encode())
 
 
 def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> dict[str, Any]:

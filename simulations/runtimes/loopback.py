@@ -178,8 +178,10 @@ def set_keys(file: Path, values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         # Not as a template: a path may hold what that would read as one.
         line = re.compile(rf"(?m)^{key} = .*$")
-        text, found = line.subn(f"{key} = {json.dumps(value)}".replace("\\", r"\\"), text, count=1)
-        assert found, key
+        text, replaced = line.subn(
+            f"{key} = {json.dumps(value)}".replace("\\", r"\\"), text, count=1
+        )
+        assert replaced, key
     file.write_text(text, encoding="utf-8")
 
 

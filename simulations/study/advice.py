@@ -252,8 +252,8 @@ def _complexity(findings: Findings, result: ArmResult) -> int:
 
 def _between(findings: Findings, first: ArmResult, second: ArmResult) -> Comparison | None:
     names = {first.arm.name, second.arm.name}
-    found = (c for c in findings.comparisons if c.family == ROUTES)
-    return next((c for c in found if {c.first, c.second} == names), None)
+    gaps = (c for c in findings.comparisons if c.family == ROUTES)
+    return next((c for c in gaps if {c.first, c.second} == names), None)
 
 
 def _against(gap: Comparison, name: str) -> str:

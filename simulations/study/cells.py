@@ -76,15 +76,15 @@ class Cut(NamedTuple):
 def arms(study: Study, dataset: Dataset) -> list[Arm]:
     """Return the arms of a study on some data, in its order."""
     sources = list(partition(dataset, "natural", None, 1.0, study.seed)) if _natural(study) else []
-    found = []
+    listed = []
     for group in study.arms:
         for spread in group.spreads:
             sites = sources if study.spreads[spread].scheme == ALONE else [""]
             scales = study.scales if spread in group.curve else (1.0,)
-            found += [
+            listed += [
                 Arm(group.route, spread, site, scale) for scale in scales[::-1] for site in sites
             ]
-    return found
+    return listed
 
 
 def plan(study: Study, dataset: Dataset) -> list[Cell]:

@@ -142,7 +142,7 @@ def _results(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> It
             arm,
             cells={fold: cast(CellResult, read_json(f / RESULT_FILE)) for fold, f in done.items()},
             predictions=predictions,
-            resampled={fold: judge.measure(fold, said) for fold, said in predictions.items()},
+            resampled={fold: judge.measure(fold, p) for fold, p in predictions.items()},
             sites=dict(by_site(judge, joined)) if joined else {},
             failures=failures,
             missing=[fold for fold in own if fold not in done and fold not in failures],

@@ -29,34 +29,40 @@ class Judge:
         self._seed, self._repeats = seed, repeats
         self._weights: dict[int, Floats] = {}
 
-    def measure(self, fold: int, found: Predictions) -> dict[str, Floats]:
+    def measure(self, fold: int, predictions: Predictions) -> dict[str, Floats]:
         """Return each metric (1 + repeats,) of a fold: as it is, then of every resample."""
         if fold not in self._weights:
-            self._weights[fold] = self._resampled(found, [self._seed, 4, fold])
-        return measure(found.label, found.predicted, found.probabilities, self._weights[fold])
+            self._weights[fold] = self._resampled(predictions, [self._seed, 4, fold])
+        return measure(
+            predictions.label, predictions.predicted, predictions.probabilities, self._weights[fold]
+        )
 
-    def site(self, found: Predictions) -> SiteQuality:
+    def site(self, predictions: Predictions) -> SiteQuality:
         """Judge what was said of the images of one source."""
-        weights = np.ones((1, len(found.label)))
-        if len(np.unique(found.label)) > 1:
-            weights = self._resampled(found, [self._seed, 5])
-        values = measure(found.label, found.predicted, found.probabilities, weights)
+        weights = np.ones((1, len(predictions.label)))
+        if len(np.unique(predictions.label)) > 1:
+            weights = self._resampled(predictions, [self._seed, 5])
+        values = measure(
+            predictions.label, predictions.predicted, predictions.probabilities, weights
+        )
         metrics = {
             name: Bounded(float(v[0]), *(interval(v[1:]) if len(v) > 1 else (np.nan, np.nan)))
             for name, v in values.items()
         }
-        confusion = confusion_matrix(found.label, found.predicted, found.probabilities.shape[1])
-        lesions = len(np.unique(found.lesion))
-        return SiteQuality(len(found.label), lesions, metrics, confusion)
+        confusion = confusion_matrix(
+            predictions.label, predictions.predicted, predictions.probabilities.shape[1]
+        )
+        lesions = len(np.unique(predictions.lesion))
+        return SiteQuality(len(predictions.label), lesions, metrics, confusion)
 
-    def _resampled(self, found: Predictions, seed: list[int]) -> Floats:
+    def _resampled(self, predictions: Predictions, seed: list[int]) -> Floats:
         """Return weights (1 + repeats, n): the images as they are, then of every resample."""
-        drawn = resample(found.label, found.lesion, seed=seed, repeats=self._repeats)
-        return np.vstack([np.ones(len(found.label)), drawn])
+        drawn = resample(predictions.label, predictions.lesion, seed=seed, repeats=self._repeats)
+        return np.vstack([np.ones(len(predictions.label)), drawn])
 
 
-def by_site(judge: Judge, found: Predictions) -> Iterator[tuple[str, SiteQuality]]:
+def by_site(judge: Judge, predictions: Predictions) -> Iterator[tuple[str, SiteQuality]]:
     """Judge an arm on the test images of each source, where the table names sources."""
-    for source in np.unique(found.source):
+    for source in np.unique(predictions.source):
         if source:
-            yield str(source), judge.site(found.select(found.source == source))
+            yield str(source), judge.site(predictions.select(predictions.source == source))

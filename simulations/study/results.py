@@ -129,8 +129,8 @@ class ArmResult:
     @cached_property
     def counts(self) -> Evaluation:
         """Confusion and reliability of all folds together."""
-        found = self.together
-        return Evaluation.measure(found.label, found.predicted, found.probabilities)
+        joined = self.together
+        return Evaluation.measure(joined.label, joined.predicted, joined.probabilities)
 
     def roc(self) -> dict[str, Floats]:
         """Return the mean ROC curve of each class: sensitivity at ``FALSE_POSITIVE_RATES``."""
@@ -139,10 +139,10 @@ class ArmResult:
         curves: dict[str, Floats] = {}
         for c, dx in enumerate(DIAGNOSES):
             rows = []
-            for found in self.predictions.values():
-                positive = found.label == c
+            for predictions in self.predictions.values():
+                positive = predictions.label == c
                 if 0 < positive.sum() < len(positive):
-                    false, true, _ = roc_curve(positive, found.probabilities[:, c])
+                    false, true, _ = roc_curve(positive, predictions.probabilities[:, c])
                     rows.append(np.interp(FALSE_POSITIVE_RATES, false, true))
             if rows:
                 curves[dx] = np.mean(rows, axis=0)

@@ -86,10 +86,10 @@ def run_cells(study: Study, data: Path, cache: Path, folders: dict[Path, Cell], 
                 cell = running.pop(folder)
                 free.append(cell.own)
                 _close(folder, cell.process.returncode)
-                clock.tell(folders[folder], seconds := time.monotonic() - cell.started)
+                clock.add(folders[folder], seconds := time.monotonic() - cell.started)
                 left = clock.left([folders[f] for f in waiting], len(running))
                 done = len(folders) - len(waiting) - len(running)
-                _tell(folder, seconds, f"{done} of {len(folders)} cells", left)
+                _log_progress(folder, seconds, f"{done} of {len(folders)} cells", left)
                 bar.update()
                 bar.set_postfix_str(f"about {_span(left)} left")
             time.sleep(_POLL)
@@ -111,10 +111,10 @@ class _Clock:
             if finished(folder):
                 seconds = read_json(folder / RESULT_FILE)["seconds"]
                 if seconds is not None:
-                    self.tell(cell, seconds["wall"])
+                    self.add(cell, seconds["wall"])
 
-    def tell(self, cell: Cell, seconds: float) -> None:
-        """Remember a cell."""
+    def add(self, cell: Cell, seconds: float) -> None:
+        """Add the seconds of a finished cell."""
         for key in _kinds(cell):
             self._seconds[key].append(seconds)
 
@@ -156,7 +156,7 @@ def _start(folder: Path, own: list[int]) -> _Running:
     return _Running(process, time.monotonic(), own)
 
 
-def _tell(folder: Path, seconds: float, done: str, left: float) -> None:
+def _log_progress(folder: Path, seconds: float, done: str, left: float) -> None:
     outcome = "done" if finished(folder) else f"FAILED: {failure(folder)}"
     _log.info(
         "%s, about %s left. %s: %s in %.0f s", done, _span(left), folder.name, outcome, seconds

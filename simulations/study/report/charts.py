@@ -106,12 +106,12 @@ def _reliability(findings: Findings) -> Chart | None:
     for panel, result in zip(panels, arms, strict=False):
         counts = result.counts
         known = counts.calibration[0] > 0
-        said = counts.confidence[known] / counts.calibration[0][known]
+        confidence = counts.confidence[known] / counts.calibration[0][known]
         true = counts.calibration[1][known] / counts.calibration[0][known]
         sizes = 60 * counts.calibration[0][known] / counts.calibration[0].max() + 4
         panel.plot([0, 1], [0, 1], color=GRID)
-        panel.plot(said, true, color=_colour(findings, result))
-        panel.scatter(said, true, s=sizes, color=_colour(findings, result))
+        panel.plot(confidence, true, color=_colour(findings, result))
+        panel.scatter(confidence, true, s=sizes, color=_colour(findings, result))
         panel.set_title(result.arm.name)
     for panel in panels[len(arms) :]:
         panel.axis("off")

@@ -32,7 +32,7 @@ class Table:
 
 def tables(findings: Findings) -> list[Table]:
     """Return the tables of a study, those without a row left out."""
-    found = (
+    all_tables = (
         _quality(findings),
         _spread_over_folds(findings),
         *_per_class(findings),
@@ -44,7 +44,7 @@ def tables(findings: Findings) -> list[Table]:
         _curve(findings),
         _unfinished(findings),
     )
-    return [table for table in found if table.rows]
+    return [table for table in all_tables if table.rows]
 
 
 def _quality(findings: Findings) -> Table:
@@ -79,7 +79,7 @@ def _per_class(findings: Findings) -> Iterator[Table]:
 
 
 def _differences(findings: Findings, family: str, title: str) -> Table:
-    found = [c for c in findings.comparisons if c.family == family]
+    differences = [c for c in findings.comparisons if c.family == family]
     return Table(
         title,
         (
@@ -93,8 +93,8 @@ def _differences(findings: Findings, family: str, title: str) -> Table:
             "macro AUC",
             "verdict",
         ),
-        [_difference(c) for c in found],
-        f"Paired over the same lesions, 95 % intervals in brackets. {len(found)} tests are "
+        [_difference(c) for c in differences],
+        f"Paired over the same lesions, 95 % intervals in brackets. {len(differences)} tests are "
         f"corrected together. Equal means within {points(findings.study.margin)} of "
         "balanced accuracy: both one-sided tests of the bootstrap below 5 %. All of it says what "
         "other lesions would change, not what training again would: a network's draws of batches "

@@ -17,7 +17,7 @@ from client.site import SITE, Site
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.wire.messages import pack, unpack_arrays, unpack_values
-from common.wire.secure_sums import KEY, PEERS, UNMASK, Asked, combine, statement
+from common.wire.secure_sums import KEY, PEERS, UNMASK, SumRound, combine, statement
 from simulations.runtimes.in_process import InProcessGrid
 from tests.secure import QUESTION, RUN, Attacker, Pair, names
 from tests.sites import hospital_file, make_quick_sites, with_changes
@@ -98,7 +98,7 @@ def test_nor_is_a_sum_formed_again_over_fewer_sites_when_it_was_opened(attacker)
 )
 def test_lists_that_overlap_or_are_too_short_are_refused(attacker, members, reason):
     with pytest.raises(RefusalError, match=reason):
-        attacker.sites["site_00"].mask(Asked(RUN, 1, members), share("site_00"))
+        attacker.sites["site_00"].mask(SumRound(RUN, 1, members), share("site_00"))
 
 
 def test_a_site_that_was_left_out_of_an_opened_sum_is_not_taken_back(attacker):
@@ -121,8 +121,8 @@ def test_the_operator_can_want_more_sites_than_the_protocol(tmp_path):
 def test_sites_that_were_asked_differently_give_noise_and_open_nothing(attacker, differ):
     """A network of one site only, or another list of sites, does not show its share."""
     members, question = (names(5), OTHER) if differ == "question" else (names(4), QUESTION)
-    odd = attacker.sites["site_00"].mask(Asked(RUN, 1, members), share("site_00"), question)
-    asked = Asked(RUN, 1, names(5))
+    odd = attacker.sites["site_00"].mask(SumRound(RUN, 1, members), share("site_00"), question)
+    asked = SumRound(RUN, 1, names(5))
     others = [attacker.sites[name].mask(asked, share(name)) for name in names(5)[1:]]
     with pytest.raises(RefusalError, match="an envelope is not site_00's in this round"):
         attacker.sites["site_01"].unmask(1, [each.envelopes[1] for each in (odd, *others)])
@@ -192,7 +192,7 @@ def test_an_older_copy_of_a_runs_log_opens_nothing_again(tmp_path, attacker, kep
     log.write_bytes(b"".join(lines[:kept]))
     site = attacker.sites["site_00"]
     for again in (
-        lambda: site.mask(Asked(RUN, 2, attacker.names), share("site_00"), QUESTION),
+        lambda: site.mask(SumRound(RUN, 2, attacker.names), share("site_00"), QUESTION),
         lambda: site.unmask(1, [b""] * len(attacker.names)),
         site.key,
     ):
@@ -213,7 +213,7 @@ class Coordinator:
         self.names = [folder.name for folder in folders]
         self._grid = InProcessGrid(app, nodes, config.flat())
 
-    def ask(self, place: int, question: str, asked: Asked | None = None, **values) -> dict:
+    def ask(self, place: int, question: str, asked: SumRound | None = None, **values) -> dict:
         content = pack({}, {"question": question, **values})
         if asked:
             asked.put_into(content)
@@ -266,11 +266,11 @@ def test_no_plain_sum_leaves_a_site_in_a_run_of_secure_ones(config):
     with pytest.raises(RefusalError, match="this question asks for a plain one"):
         coordinator.ask(0, "moments")
     with pytest.raises(RefusalError, match="no key of this run"):
-        coordinator.ask(0, "moments", Asked(RUN, 1, coordinator.names))
+        coordinator.ask(0, "moments", SumRound(RUN, 1, coordinator.names))
     good = coordinator.keys()
     told = coordinator.ask(0, PEERS, **good)
     assert told == {"round": 0, "members": coordinator.names, "threshold": 3}
-    masked = coordinator.ask(0, "moments", Asked(RUN, 1, coordinator.names))
+    masked = coordinator.ask(0, "moments", SumRound(RUN, 1, coordinator.names))
     assert masked.keys() == {"masked", "envelopes", "seal"}
     with pytest.raises(RefusalError, match="value 'run' is"):
         coordinator.ask(0, UNMASK, run="../x", round=1, envelopes=[])
@@ -298,7 +298,7 @@ def test_a_hospital_can_demand_secure_sums_and_pins_what_its_operator_names(
     assert "no identity of site_02 is pinned at this site" in caplog.text
     peers.write_text("\n".join(lines))
     assert coordinator.ask(0, PEERS, **good)["threshold"] == 3
-    coordinator.ask(0, "moments", Asked(RUN, 1, coordinator.names))
+    coordinator.ask(0, "moments", SumRound(RUN, 1, coordinator.names))
     last = (owned[0] / EGRESS).read_text().splitlines()[-1]
     hidden = {each["record"]: each["hidden"] for each in json.loads(last)["records"]}
     sums = {"class_weight": True, "class_sum": True, "gram": True}

@@ -16,7 +16,7 @@ from common.privacy.linear import NoisySum
 from common.wire.fixed_point import FRACTION_BITS, decode, encode, schema
 from common.wire.messages import pack
 from common.wire.secure_sums import (
-    Asked,
+    SumRound,
     add_mask,
     combine,
     context,
@@ -122,7 +122,11 @@ def test_keys_are_derived_by_hkdf():
 
 
 def test_masks_are_bound_to_run_round_members_keys_question_and_schema():
-    asked, keys, question = Asked("aa", 1, ["a", "b"]), [b"1", b"2"], hashlib.sha256(b"q").digest()
+    asked, keys, question = (
+        SumRound("aa", 1, ["a", "b"]),
+        [b"1", b"2"],
+        hashlib.sha256(b"q").digest(),
+    )
     plain = schema(Pair.zero(2))
     contexts = {
         context(asked, keys, question, plain),
@@ -139,7 +143,7 @@ def test_masks_are_bound_to_run_round_members_keys_question_and_schema():
 def test_a_question_is_told_from_others_but_not_by_its_round():
     content = pack({"w": np.zeros(3)}, {"question": "hinge", "map": "m"})
     first = question_digest(content)
-    assert question_digest(Asked("aa", 5, ["a"]).put_into(content)) == first
+    assert question_digest(SumRound("aa", 5, ["a"]).put_into(content)) == first
     others = [
         pack({"w": np.ones(3)}, {"question": "hinge", "map": "m"}),
         pack({"w": np.zeros((3, 1))}, {"question": "hinge", "map": "m"}),

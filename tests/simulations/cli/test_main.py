@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from common.features.extract import extract
 from common.models.linear import LinearModel
 from common.text import printable
 from server.run.folder import MODEL_FILE
+from simulations.cli.main import PROGRESS_LOGGERS
 from simulations.runtimes.experiment import rounds, with_splits
 from simulations.synthetic_note import SYNTHETIC_NOTE
 from tests.commands import IID, is_one_error, metrics_of
@@ -29,6 +31,11 @@ def test_nothing_heavy_is_loaded_with_the_command_line():
     command = [sys.executable, "-c", code]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert not HEAVY & set(loaded.split())
+
+
+@pytest.mark.parametrize("name", PROGRESS_LOGGERS)
+def test_a_logger_of_progress_is_a_module(name):
+    assert find_spec(name) is not None
 
 
 def test_features_that_are_there_are_counted(fedderm, synthetic_folder, settings):
