@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from client.operator.site_rules import Operator, Rules
 from client.state import SiteState
+from common.arrays import Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import TEST, lasting_splits, site_splits
@@ -20,7 +21,6 @@ from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.features.extract import Features, content_keys, extract
 from common.text import NAME_RULE, is_site_name
 
-Ints = NDArray[np.int64]
 T = TypeVar("T")
 
 SITE = "site"

@@ -13,12 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats
 from common.errors import Reason, RefusalError
 from common.verified import map_array, write_array
-
-Floats = NDArray[np.float64]
 
 _INDEPENDENT = 1e-3
 """Least distance from the space of earlier points, over that from the nearest of them. Solving on

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from client.egress.questions import Question
 from client.network_scores import image_features, scores
 from client.site import Site
+from common.arrays import Floats32, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import Reason, RefusalError
@@ -30,9 +31,7 @@ from common.statistics.sums import Sums
 from common.verified import map_array, write_array
 from common.wire.messages import Value
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Tensors = dict[str, Floats]
+Tensors = dict[str, Floats32]
 
 _RULE = ("calibration", "priors")
 """Arrays that make probabilities and decisions of scores."""
@@ -144,7 +143,7 @@ def _loader(site: Site, network: Network, stage: Stage) -> Load:
         site.forget()  # no stage closes what another has opened
     kept = site.once(_activations)[stage.name] if stage.frozen and len(images) else None
 
-    def load(item: Item) -> tuple[Floats, Floats]:
+    def load(item: Item) -> tuple[Floats32, Floats32]:
         number = item.view % spec.views if stage.frozen else item.view
         inputs = views.load(item) if kept is None else kept[item.image, number].astype(np.float32)
         # Named after the image, as its view is: the same wherever the image lies.

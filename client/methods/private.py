@@ -13,6 +13,7 @@ from client.privacy.draws import sample
 from client.privacy.paid_step import PaidStep
 from client.privacy.units import training_units
 from client.site import Site
+from common.arrays import Floats
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES, Dataset
 from common.features.extract import extract
@@ -30,8 +31,6 @@ from common.statistics.calibration import probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
 from common.wire.messages import Value
-
-Floats = NDArray[np.float64]
 
 
 def describe(site: Site) -> dict[str, Value]:

@@ -15,6 +15,7 @@ from client.privacy.draws import sample, uniform
 from client.privacy.paid_step import PaidStep
 from client.privacy.units import training_units
 from client.site import Site
+from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.networks.activations import activations
@@ -25,9 +26,6 @@ from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
 from common.wire.messages import Value
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def describe(site: Site) -> dict[str, Value]:

@@ -11,6 +11,7 @@ from client.egress.activity_gate import Gate, Gated
 from client.egress.dependent_questions import Lines
 from client.egress.questions import Question
 from client.site import Site
+from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES, Dataset
 from common.errors import Reason, RefusalError
@@ -24,9 +25,6 @@ from common.svm.feature_map import FeatureMap
 from common.svm.objective import HingeSums, hinge_sums, with_intercept
 from common.verified import map_array, write_array
 from common.wire.messages import Value
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 N_CLASSES = len(DIAGNOSES)
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
+from common.arrays import Ints
 from common.data.dataset import Dataset, Defect, Image, scan
 from common.errors import DataError, reason
 
@@ -77,7 +76,7 @@ def check(folder: str | Path) -> Check:
     )
 
 
-def unreadable(dataset: Dataset, indices: NDArray[np.int64]) -> list[tuple[str, str]]:
+def unreadable(dataset: Dataset, indices: Ints) -> list[tuple[str, str]]:
     """Decode the images at ``indices`` and return ``(image_id, reason)`` of those that fail."""
     ids = [dataset.images[i].image_id for i in indices]
     decoded = _decode_all(dataset, ids)

@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Ints
 from common.errors import DataError, reason
 from common.reading import open_file, read_bytes, read_text
 from common.text import is_site_name, printable
@@ -84,9 +85,9 @@ class Location(NamedTuple):
 class Lesions:
     """The m lesions behind n images: ``index`` (n,) into ``labels`` (m,) and ``sizes`` (m,)."""
 
-    index: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    sizes: NDArray[np.int64]
+    index: Ints
+    labels: Ints
+    sizes: Ints
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class Dataset:
         return len(self.images)
 
     @cached_property
-    def labels(self) -> NDArray[np.int64]:
+    def labels(self) -> Ints:
         """Diagnoses as indices into :data:`DIAGNOSES`, shape ``(n,)``."""
         return np.array([DIAGNOSES.index(image.dx) for image in self.images], dtype=np.int64)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Bools, Ints
 from common.data.dataset import DIAGNOSES, Dataset, Lesions
 from common.errors import ConfigError, DataError
 
@@ -19,7 +20,7 @@ TEST = "test"
 _MOST_FOLDS = 1_000_000
 
 
-def holdout(dataset: Dataset, fraction: float, seed: int, *, leave: int = 1) -> NDArray[np.bool_]:
+def holdout(dataset: Dataset, fraction: float, seed: int, *, leave: int = 1) -> Bools:
     """Choose the images of a test set.
 
     Each class gives the rounded ``fraction`` of its lesions, at least one, and keeps at least
@@ -53,7 +54,7 @@ def holdout(dataset: Dataset, fraction: float, seed: int, *, leave: int = 1) -> 
     return chosen[dataset.by_lesion.index]
 
 
-def folds(dataset: Dataset, n_folds: int, seed: int) -> NDArray[np.int64]:
+def folds(dataset: Dataset, n_folds: int, seed: int) -> Ints:
     """Deal the lesions to ``n_folds`` folds; return each image's fold, shape (n,).
 
     Raises
@@ -98,7 +99,7 @@ def _share(lesion: str) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def _splits(dataset: Dataset, test: NDArray[np.bool_], n_folds: int, seed: int) -> NDArray[np.str_]:
+def _splits(dataset: Dataset, test: Bools, n_folds: int, seed: int) -> NDArray[np.str_]:
     splits = np.full(len(dataset), TEST, dtype=f"<U{max(len(TEST), len(str(n_folds)))}")
     splits[~test] = folds(dataset.select(~test), n_folds, seed).astype(np.str_)
     return splits
@@ -128,7 +129,7 @@ def site_splits(
     return dataset.splits
 
 
-def _classes(lesions: Lesions, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+def _classes(lesions: Lesions, rng: np.random.Generator) -> Iterator[Ints]:
     """Yield the lesions of each class that occurs, in random order, larger ones first."""
     for label in range(len(DIAGNOSES)):
         members = rng.permutation(np.flatnonzero(lesions.labels == label))

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
+from common.arrays import Floats, Floats32
 from common.errors import ConfigError, DataError, reason
 
 CROPS = (1.0, 0.5, 0.7, 0.875)
@@ -116,9 +116,7 @@ def prediction_view(image: Pillow.Image, number: int, size: int) -> Pillow.Image
     return _mirrored(_crop(image, side, np.zeros(2), size), number >= len(CROPS))
 
 
-def normalise(
-    view: Pillow.Image, mean: tuple[float, ...], std: tuple[float, ...]
-) -> NDArray[np.float32]:
+def normalise(view: Pillow.Image, mean: tuple[float, ...], std: tuple[float, ...]) -> Floats32:
     """Return a view as float32 (3, size, size); ``mean`` and ``std`` refer to values in [0, 1]."""
     scale = np.divide(1 / 255, std, dtype=np.float32)
     shift = np.divide(mean, std, dtype=np.float32)
@@ -126,7 +124,7 @@ def normalise(
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _crop(image: Pillow.Image, side: int, shift: NDArray[np.float64], size: int) -> Pillow.Image:
+def _crop(image: Pillow.Image, side: int, shift: Floats, size: int) -> Pillow.Image:
     """Return the square of ``side`` pixels, ``shift`` sides off the centre, resized to ``size``."""
     room = np.subtract(image.size, side)
     left, top = np.clip(np.round(room / 2 + shift * side), 0, room).astype(int).tolist()

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from common.arrays import Floats32
 from common.data.dataset import Dataset
 from common.errors import ConfigError, DataError
 from common.features.augment import (
@@ -129,16 +130,16 @@ class Features:
         K, the number of augmented views.
     """
 
-    views: NDArray[np.float32]
+    views: Floats32
     augmented: int
 
     @property
-    def train(self) -> NDArray[np.float32]:
+    def train(self) -> Floats32:
         """The augmented views (n, K, D); the prediction views (n, P, D) where K is 0."""
         return self.views[:, : self.augmented] if self.augmented else self.views
 
     @property
-    def predict(self) -> NDArray[np.float32]:
+    def predict(self) -> Floats32:
         """The prediction views, shape (n, P, D)."""
         return self.views[:, self.augmented :]
 
@@ -179,7 +180,7 @@ def extract(
     return Features(np.stack([rows[content] for content in contents]), spec.views)
 
 
-def extract_images(images: Mapping[str, bytes], spec: FeatureSpec) -> NDArray[np.float32]:
+def extract_images(images: Mapping[str, bytes], spec: FeatureSpec) -> Floats32:
     """Return the prediction views' features (n, P, D) of n JPEG or PNG files' bytes by name.
 
     Nothing is kept on disk; PyTorch runs the network, because exporting it takes longer than a
@@ -197,7 +198,7 @@ def extract_images(images: Mapping[str, bytes], spec: FeatureSpec) -> NDArray[np
     prediction = replace(spec, views=0)
     row = _torch_rows(prediction, prediction.key)
 
-    def named(name: str) -> NDArray[np.float32]:
+    def named(name: str) -> Floats32:
         try:
             return row(images[name], _content(images[name]))
         except DataError as error:
@@ -237,7 +238,7 @@ def refuse_unreadable(dataset: Dataset, indices: Sequence[int]) -> None:
 
 def _compute(
     dataset: Dataset, missing: Mapping[str, int], spec: FeatureSpec, cache: Path, progress: bool
-) -> dict[str, NDArray[np.float32]]:
+) -> dict[str, Floats32]:
     """Compute and keep the rows of the images at the indices in ``missing``."""
     from common.features.inference_engine import onnx_engine
 
@@ -245,7 +246,7 @@ def _compute(
     file = cache / "networks" / f"{spec.network_name}.onnx"
     row = _row_function(spec, onnx_engine(lambda: _network(spec), spec.size, file))
 
-    def rows(data: bytes, content: str) -> list[NDArray[np.float32]]:
+    def rows(data: bytes, content: str) -> list[Floats32]:
         return [row(data, content)]
 
     return fill_shards(dataset, missing, rows, [cache / spec.key], progress)[0]
@@ -291,7 +292,7 @@ def fill_shards(
 
 
 @lru_cache(maxsize=2)
-def _torch_rows(spec: FeatureSpec, key: str) -> Callable[[bytes, str], NDArray[np.float32]]:
+def _torch_rows(spec: FeatureSpec, key: str) -> Callable[[bytes, str], Floats32]:
     """Remember the network: who diagnoses one image after the other loads it once.
 
     Parameters
@@ -326,15 +327,13 @@ def _network(spec: FeatureSpec) -> "PooledFeatures":
     return PooledFeatures(load_backbone(spec.backbone, spec.weights), spec.levels)
 
 
-def _row_function(
-    spec: FeatureSpec, engine: "Engine"
-) -> Callable[[bytes, str], NDArray[np.float32]]:
+def _row_function(spec: FeatureSpec, engine: "Engine") -> Callable[[bytes, str], Floats32]:
     """Return the function from an image's bytes and content key to its features (K + P, D)."""
     from common.features.backbone import input_statistics
 
     mean, std = input_statistics(spec.backbone)
 
-    def row(data: bytes, content: str) -> NDArray[np.float32]:
+    def row(data: bytes, content: str) -> Floats32:
         image = decode(data, spec.size)
         views = [
             augmented_view(image, content, number, spec.seed, spec.size, spec.augmentation)

@@ -13,16 +13,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 
+from common.arrays import Floats32
 from common.errors import FedDermError, reason
 from common.features.backbone import PooledFeatures
 from common.verified import read_verified, write_verified
 
-Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Engine = Callable[[Floats32], Floats32]
 """Maps one normalised view (3, size, size) to its features (D,)."""
 
 _log = logging.getLogger(__name__)
@@ -43,10 +42,10 @@ def torch_engine(network: PooledFeatures) -> Engine:
     """Run a network in evaluation mode by PyTorch, in its fastest memory layout."""
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def run(view: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(view: Floats32) -> Floats32:
         images = torch.from_numpy(view)[None].contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            features: NDArray[np.float32] = network(images)[0].numpy()
+            features: Floats32 = network(images)[0].numpy()
         return features
 
     return run
@@ -105,8 +104,8 @@ def _session(exported: bytes) -> Engine:
     session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
-    def run(view: NDArray[np.float32]) -> NDArray[np.float32]:
-        features: NDArray[np.float32] = session.run(None, {name: view[None]})[0][0]
+    def run(view: Floats32) -> Floats32:
+        features: Floats32 = session.run(None, {name: view[None]})[0][0]
         return features
 
     return run

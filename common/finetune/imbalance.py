@@ -5,16 +5,13 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from common.arrays import Floats, Ints
 from common.config.finetune import FinetuneConfig
 from common.data.dataset import DIAGNOSES
 from common.statistics.sums import Sums
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 _LEAST = 1e-7  # doubt in an answer
 _MOST_DRAWS = 1000.0  # of an image in an epoch

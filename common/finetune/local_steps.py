@@ -8,21 +8,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from common.arrays import Floats32, Ints
 from common.config.finetune import FinetuneConfig
 from common.finetune.imbalance import Balance
 from common.finetune.plan import STEP, Item, moment_kinds
 from common.networks.network import DEVICE, Network, Stage, autocast, to_device
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-
 CHUNK = 4
 """Most images that one core differentiates at once: more leave its cache."""
 
-Loaded = tuple[Floats, Floats]
+Loaded = tuple[Floats32, Floats32]
 """The activations at a stage's cut, and the factors (n_features,) of dropout."""
 
 Load = Callable[[Item], Loaded]
@@ -54,7 +51,7 @@ class LocalSteps:
         labels: Ints,
         load: Load,
         pool: Executor,
-        moments: Mapping[str, Floats],
+        moments: Mapping[str, Floats32],
         correction: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._network, self._stage, self._config = network, stage, config
@@ -88,7 +85,7 @@ class LocalSteps:
         self._on_halves(self._update, norm, lr)
         return loss
 
-    def change(self) -> dict[str, Floats]:
+    def change(self) -> dict[str, Floats32]:
         """Return how far the weights and the optimiser's moments have moved, by their names."""
         moved = {
             name: (parameter.detach() - self._start[name]).cpu().contiguous().numpy()
@@ -184,7 +181,7 @@ def _optimizer(
     part: Parameters,
     depths: Mapping[str, int],
     config: FinetuneConfig,
-    moments: Mapping[str, Floats],
+    moments: Mapping[str, Floats32],
 ) -> torch.optim.Optimizer:
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in part.items():

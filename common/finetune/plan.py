@@ -16,13 +16,11 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Floats, Floats32, Ints
 from common.config.finetune import FinetuneConfig
 from common.errors import ReplyError
 from common.networks.network import Stage
 from common.statistics.sums import Sums
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 CONTROL = "control/"
 """Before the names of SCAFFOLD's control variates."""
@@ -131,7 +129,7 @@ class Stream:
     draws : (n_classes,) draws of an image of each class in an epoch.
     """
 
-    def __init__(self, labels: Ints, draws: NDArray[np.float64], seed: int, site: str) -> None:
+    def __init__(self, labels: Ints, draws: Floats, seed: int, site: str) -> None:
         self._draws = draws[labels]
         # Of classes that are never drawn nothing is seen.
         self._length = max(1, round(self._draws.sum())) if self._draws.any() else 0
@@ -178,12 +176,12 @@ class Update(Sums):
     nonnegative: ClassVar[tuple[str, ...]] = ("weight", "loss")
     counted: ClassVar[str | None] = "weight"
 
-    weight: NDArray[np.float64]
-    loss: NDArray[np.float64]
-    tensors: Mapping[str, Floats]
+    weight: Floats
+    loss: Floats
+    tensors: Mapping[str, Floats32]
 
     @classmethod
-    def of(cls, weight: float, loss: float, change: Mapping[str, Floats]) -> Self:
+    def of(cls, weight: float, loss: float, change: Mapping[str, Floats32]) -> Self:
         """Weigh a site's mean loss and its change of weights."""
         scaled = {name: np.asarray(np.float32(weight) * a) for name, a in change.items()}
         return cls(np.array(weight), np.array(weight * loss), scaled)
@@ -219,7 +217,7 @@ class Update(Sums):
                 )
         return answer
 
-    def change(self, name: str) -> Floats:
+    def change(self, name: str) -> Floats32:
         """Return a tensor's change, not times the weight, which must not be 0."""
         return np.asarray(self.tensors[name] / self.weight, np.float32)
 
@@ -233,7 +231,7 @@ class Update(Sums):
         weight, loss = tensors.pop("weight"), tensors.pop("loss")
         return cls(weight, loss, tensors)
 
-    def mean(self) -> dict[str, Floats]:
+    def mean(self) -> dict[str, Floats32]:
         """Return the weighted mean of the changes; none where no images were seen."""
         scale = np.float32(1 / self.weight if self.weight else 0.0)
         return {name: np.asarray(a * scale) for name, a in self.tensors.items()}

@@ -11,14 +11,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Floats, Ints
 from common.config.run import RunConfig, settings_of
 from common.data.dataset import DIAGNOSES, Dataset
 from common.errors import ConfigError, DataError, reason
 from common.features.pretrained import find_weights, weights_digest
 from common.methods import METHODS
 from common.verified import FORMAT_ERRORS, Kind, StoredArrays, open_arrays, write_arrays
-
-Floats = NDArray[np.float64]
 
 VERSION = 3
 """Of what a model file says of itself; to be raised with every change."""
@@ -46,7 +45,7 @@ class Prediction(NamedTuple):
         the model cannot tell.
     """
 
-    labels: NDArray[np.int64]
+    labels: Ints
     probabilities: Floats
     distance: Floats | None
 
@@ -75,7 +74,7 @@ class Model(Protocol):
             If an image cannot be decoded, with its name.
         """
 
-    def decide(self, scores: Floats) -> NDArray[np.int64]:
+    def decide(self, scores: Floats) -> Ints:
         """Return the classes (n,) for scores (n, n_classes)."""
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES, Dataset
 from common.errors import DataError
@@ -17,9 +18,6 @@ from common.statistics.calibration import probabilities
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import with_intercept
 from common.verified import Kind
-
-Floats = NDArray[np.float64]
-
 
 _LARGEST_MAP = 2**27
 """Numbers that a Fourier map draws, at most: those of the largest that can be configured."""
@@ -93,7 +91,7 @@ class LinearModel:
         chances = probabilities(values, self.calibration)
         return Prediction(self.decide(values), chances, self.distance(views))
 
-    def decide(self, scores: Floats) -> NDArray[np.int64]:
+    def decide(self, scores: Floats) -> Ints:
         """Return the classes (n,) of the largest decision values (n, n_classes)."""
         return np.asarray(scores.argmax(axis=1))
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from common.arrays import Floats, Floats32, Ints
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES, Dataset
 from common.errors import DataError
@@ -22,8 +23,6 @@ from common.networks.inference import BLOCK, prediction_features
 from common.networks.network import DEVICE, HEAD, Network, Weights, shared_network
 from common.statistics.calibration import decisions, probabilities
 from common.verified import Kind
-
-Floats = NDArray[np.float64]
 
 _RULE = {
     "calibration": Kind("F64", (2, len(DIAGNOSES))),
@@ -95,7 +94,7 @@ class NetworkModel:
         values = self.scores(images.items())
         return Prediction(self.decide(values), probabilities(values, self.calibration), None)
 
-    def decide(self, scores: Floats) -> NDArray[np.int64]:
+    def decide(self, scores: Floats) -> Ints:
         """Return the classes (n,) that logits speak for most, beside their frequencies."""
         return decisions(scores, self.calibration, self.priors)
 
@@ -123,9 +122,7 @@ class NetworkModel:
                 raise ValueError("array 'priors' has values that no frequencies have")
         return cls(arrays, calibration, priors, DIAGNOSES, config)
 
-    def _features(
-        self, network: Network, files: Mapping[str, bytes], pool: Executor
-    ) -> NDArray[np.float32]:
+    def _features(self, network: Network, files: Mapping[str, bytes], pool: Executor) -> Floats32:
         spec = self.config.feature_spec
         try:
             return prediction_features(network.backbone, files.values(), spec, pool)

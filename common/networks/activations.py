@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.arrays import Floats32
 from common.data.dataset import Dataset
 from common.features.augment import augmented_view, decode, normalise
 from common.features.backbone import input_statistics
@@ -42,12 +43,12 @@ class Views:
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return input_statistics(self._spec.backbone)
 
-    def load(self, item: Item) -> NDArray[np.float32]:
+    def load(self, item: Item) -> Floats32:
         """Return one augmented view (3, size, size)."""
         data = self._dataset.read(self._dataset.images[item.image].image_id)
         return self.of(data, self._contents[item.image], item.view)
 
-    def of(self, data: bytes, content: str, number: int) -> NDArray[np.float32]:
+    def of(self, data: bytes, content: str, number: int) -> Floats32:
         """Return augmented view ``number`` of an image's bytes."""
         spec = self._spec
         image = decode(data, spec.size)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from common.arrays import Floats32
 from common.features.augment import decode, normalise, prediction_view
 from common.features.backbone import input_statistics
 from common.features.extract import FeatureSpec
@@ -20,7 +20,7 @@ BLOCK = 64
 
 def prediction_features(
     backbone: Any, images: Iterable[bytes], spec: FeatureSpec, pool: Executor
-) -> NDArray[np.float32]:
+) -> Floats32:
     """Return features (n, n_features) of JPEG or PNG files' bytes, averaged over the views.
 
     A head that is linear gives the same from averaged features as averaged over the views.
@@ -37,17 +37,17 @@ def prediction_features(
     """
     mean, std = input_statistics(spec.backbone)
 
-    def features(data: bytes) -> NDArray[np.float32]:
+    def features(data: bytes) -> Floats32:
         image = decode(data, spec.size)
         views = [prediction_view(image, k, spec.size) for k in range(spec.predictions)]
         inputs = torch.from_numpy(np.stack([normalise(view, mean, std) for view in views]))
         with torch.inference_mode(), autocast():
             pooled = backbone(to_device(inputs)).float().mean(dim=0)
-        row: NDArray[np.float32] = pooled.cpu().numpy()
+        row: Floats32 = pooled.cpu().numpy()
         return row
 
     files = iter(images)
-    rows: list[NDArray[np.float32]] = []
+    rows: list[Floats32] = []
     while block := list(islice(files, BLOCK)):  # a pool takes in all that it is given at once
         rows += pool.map(features, block)
     return np.array(rows, dtype=np.float32).reshape(len(rows), int(backbone.num_features))

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
+from common.arrays import Floats32
 from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError
 from common.features.backbone import load_backbone
@@ -23,7 +23,7 @@ ALL = "all"
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
-Weights = Mapping[str, NDArray[np.float32]]
+Weights = Mapping[str, Floats32]
 
 
 class Network(nn.Module):

@@ -6,11 +6,9 @@ One noisy sum instead of many: all of the noise is in it, and all of the budget.
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats
 from common.privacy.linear import CLASS_SUMS, Centre, Units
-
-Floats = NDArray[np.float64]
 
 _LEAST_VARIANCE = 1e-4
 

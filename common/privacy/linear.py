@@ -16,14 +16,14 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Bools, Floats, Ints
 from common.config.private import PrivateConfig
 from common.privacy.accounting import SampledGaussian, noise_for
-from common.privacy.noise import STEP, Ints, check_noise
+from common.privacy.noise import STEP, check_noise
 from common.statistics.sums import Sums
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import with_intercept
 
-Floats = NDArray[np.float64]
 Labels = Sequence[str] | NDArray[np.str_]
 
 OVERVIEW_NORM = math.sqrt(2)
@@ -129,7 +129,7 @@ class Units(NamedTuple):
         """What each record counts for, (n,): those of a unit for 1 together."""
         return np.asarray(1.0 / np.bincount(self.unit)[self.unit])
 
-    def of(self, drawn: NDArray[np.bool_]) -> "Units":
+    def of(self, drawn: Bools) -> "Units":
         """Return the units whose number is ``drawn``, (total,)."""
         kept = drawn[self.unit]
         return Units(self.X[kept], self.y[kept], np.unique(self.unit[kept], return_inverse=True)[1])

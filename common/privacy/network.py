@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.arrays import Floats, Floats32, Ints
 from common.errors import ConfigError
 from common.networks.network import DEVICE, Network, Stage, open_stage, shared_network
 
-Floats = NDArray[np.float64]
-Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
+Batch = tuple[Floats32, Ints]
 """Activations (n, ...) at the cut, and labels (n,)."""
 
 CHUNK = 32
@@ -74,7 +73,7 @@ class OpenPart(nn.Module):
         for parameter, part in zip(self.opened, parts, strict=True):
             parameter.copy_(part.reshape(parameter.shape))
 
-    def tensors(self, weights: Floats) -> dict[str, NDArray[np.float32]]:
+    def tensors(self, weights: Floats) -> dict[str, Floats32]:
         """Return a vector's tensors by name, for a network whose head sees features as they are."""
         self.load(weights)
         tensors = {

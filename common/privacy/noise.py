@@ -9,12 +9,9 @@ import os
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats, Ints
 from common.errors import ConfigError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 STEP = 2.0**-24
 """One of the ring in real numbers: with 64 bits, sums up to 5e11 do not wrap."""

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats, Ints
 from common.statistics.lbfgs import minimise
 from common.statistics.sums import Sums
-
-Floats = NDArray[np.float64]
 
 _TOLERANCE = 1e-4  # norm of the mean gradient, in nats
 _MAX_ROUNDS = 60
@@ -38,7 +36,7 @@ class CalibrationSums(Sums):
     nonnegative: ClassVar[tuple[str, ...]] = ("count", "loss")
     counted: ClassVar[str | None] = "count"
 
-    count: NDArray[np.int64]
+    count: Ints
     loss: Floats
     gradient: Floats
     curvature: Floats
@@ -67,7 +65,7 @@ def probabilities(scores: Floats, calibration: Floats) -> Floats:
     return np.asarray(logits / logits.sum(axis=1, keepdims=True))
 
 
-def decisions(scores: Floats, calibration: Floats, priors: Floats) -> NDArray[np.int64]:
+def decisions(scores: Floats, calibration: Floats, priors: Floats) -> Ints:
     """Return the classes (n,) whose probability is largest beside how frequent they are.
 
     Of all rules this has the best expected balanced accuracy, if the probabilities are right:
@@ -84,7 +82,7 @@ def decisions(scores: Floats, calibration: Floats, priors: Floats) -> NDArray[np
     return np.asarray(np.where(priors > 0, logits, -np.inf).argmax(axis=1))
 
 
-def calibration_sums(scores: Floats, y: NDArray[np.int64], calibration: Floats) -> CalibrationSums:
+def calibration_sums(scores: Floats, y: Ints, calibration: Floats) -> CalibrationSums:
     """Evaluate the likelihood of labels ``y`` (n,) under ``scores`` (n, n_classes)."""
     p = probabilities(scores, calibration)
     own = np.eye(p.shape[1])[y]

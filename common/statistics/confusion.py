@@ -9,8 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+from common.arrays import Floats, Ints
 
 
 class ConfusionMetrics(NamedTuple):
@@ -26,16 +25,16 @@ class ConfusionMetrics(NamedTuple):
     sensitivity, specificity, precision, f1 : float64 ndarray of shape (..., n_classes)
     """
 
-    accuracy: FloatArray
-    balanced_accuracy: FloatArray
-    macro_f1: FloatArray
-    sensitivity: FloatArray
-    specificity: FloatArray
-    precision: FloatArray
-    f1: FloatArray
+    accuracy: Floats
+    balanced_accuracy: Floats
+    macro_f1: Floats
+    sensitivity: Floats
+    specificity: Floats
+    precision: Floats
+    f1: Floats
 
     @classmethod
-    def compute(cls, confusion: IntArray | FloatArray) -> Self:
+    def compute(cls, confusion: Ints | Floats) -> Self:
         """Compute all of them.
 
         Parameters
@@ -61,7 +60,7 @@ class ConfusionMetrics(NamedTuple):
 
 def confusion_matrix(
     labels: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int
-) -> IntArray:
+) -> Ints:
     """Return the number of records by [true, predicted] class, (n_classes, n_classes).
 
     Parameters
@@ -72,7 +71,7 @@ def confusion_matrix(
     return count((n_classes, n_classes), labels, predicted)
 
 
-def balanced_shares(labels: NDArray[np.integer]) -> FloatArray:
+def balanced_shares(labels: NDArray[np.integer]) -> Floats:
     """Return what each record adds to balanced accuracy if it is right.
 
     Parameters
@@ -88,20 +87,20 @@ def balanced_shares(labels: NDArray[np.integer]) -> FloatArray:
     return np.asarray(1 / counts[index] / len(classes))
 
 
-def count(shape: tuple[int, ...], *indices: NDArray[np.integer]) -> IntArray:
+def count(shape: tuple[int, ...], *indices: NDArray[np.integer]) -> Ints:
     """Count how often each cell of an array of the given shape is indexed."""
     flat = np.ravel_multi_index(indices, shape)
     return np.bincount(flat, minlength=int(np.prod(shape))).astype(np.int64).reshape(shape)
 
 
-def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> FloatArray:
+def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
     """Divide element by element; nan where the denominator is zero."""
     result = np.full_like(denominator, np.nan, dtype=np.float64)
     np.divide(numerator, denominator, out=result, where=denominator > 0)
     return result
 
 
-def mean_defined(values: FloatArray) -> FloatArray:
+def mean_defined(values: Floats) -> Floats:
     """Return the means (...) over the last axis of values (..., k), nan left out."""
     defined = ~np.isnan(values)
     return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))

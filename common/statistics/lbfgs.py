@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from common.arrays import Bools, Floats
+
 Evaluate = Callable[[Floats], tuple[Floats, Floats]]
 Precondition = Callable[[Floats], Floats]
 
@@ -94,7 +94,7 @@ def minimise(
 
 def _accept(
     value: Floats, trial_value: Floats, slope: Floats, trial_slope: Floats, step: Floats
-) -> NDArray[np.bool_]:
+) -> Bools:
     armijo = trial_value <= value + _SUFFICIENT_DECREASE * step * slope
     within_rounding = trial_value <= value + _ROUNDING * np.abs(value)
     return armijo | (within_rounding & (np.abs(trial_slope) <= 0.9 * np.abs(slope)))
@@ -102,7 +102,7 @@ def _accept(
 
 def _remember(
     history: list[tuple[Floats, Floats]],
-    renewed: NDArray[np.bool_],
+    renewed: Bools,
     step: Floats,
     change: Floats,
     memory: int,

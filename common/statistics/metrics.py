@@ -12,10 +12,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Bools, Floats, Ints
 from common.statistics.confusion import (
     ConfusionMetrics,
-    FloatArray,
-    IntArray,
     confusion_matrix,
     count,
     mean_defined,
@@ -34,7 +33,7 @@ _FLAT = 1e-3
 _LOWEST, _HIGHEST = -700.0, 36.0
 
 
-def score_edges(n_classes: int) -> FloatArray:
+def score_edges(n_classes: int) -> Floats:
     """Return the inner edges of the score bins.
 
     Parameters
@@ -48,7 +47,7 @@ def score_edges(n_classes: int) -> FloatArray:
         Non-decreasing probabilities in [0, 1].
     """
     low, high = np.arcsinh(_LOWEST / _FLAT), np.arcsinh(_HIGHEST / _FLAT)
-    distance: FloatArray = _FLAT * np.sinh(np.linspace(low, high, SCORE_BINS - 1))
+    distance: Floats = _FLAT * np.sinh(np.linspace(low, high, SCORE_BINS - 1))
     # The odds of 1 / n_classes are 1 / (n_classes - 1).
     return 1.0 / (1.0 + (n_classes - 1) * np.exp(-distance))
 
@@ -84,12 +83,12 @@ class Evaluation(Sums):
     )
     counted: ClassVar[str | None] = "confusion"
 
-    confusion: IntArray
-    scores: IntArray
-    calibration: IntArray
-    confidence: FloatArray
-    brier: FloatArray
-    log_loss: FloatArray
+    confusion: Ints
+    scores: Ints
+    calibration: Ints
+    confidence: Floats
+    brier: Floats
+    log_loss: Floats
 
     @classmethod
     def zero(cls, n_classes: int) -> Self:
@@ -180,12 +179,12 @@ class Metrics:
     expected_calibration_error: float
     brier: float
     log_loss: float
-    sensitivity: FloatArray
-    specificity: FloatArray
-    precision: FloatArray
-    f1: FloatArray
-    auc: FloatArray
-    confusion: IntArray
+    sensitivity: Floats
+    specificity: Floats
+    precision: Floats
+    f1: Floats
+    auc: Floats
+    confusion: Ints
 
     @classmethod
     def compute(cls, evaluation: Evaluation) -> Self:
@@ -243,7 +242,7 @@ class Metrics:
         }
 
 
-def area_under_curve(others: IntArray | FloatArray, own: IntArray | FloatArray) -> FloatArray:
+def area_under_curve(others: Ints | Floats, own: Ints | Floats) -> Floats:
     """Return areas under ROC curves from histograms over ascending scores.
 
     Parameters
@@ -268,9 +267,7 @@ def area_under_curve(others: IntArray | FloatArray, own: IntArray | FloatArray) 
     return ratio(wins, 2 * own.sum(axis=-1) * others.sum(axis=-1))
 
 
-def confidences(
-    probabilities: FloatArray, predicted: NDArray[np.integer]
-) -> tuple[FloatArray, IntArray]:
+def confidences(probabilities: Floats, predicted: NDArray[np.integer]) -> tuple[Floats, Ints]:
     """Return the probability given to each predicted class, and its calibration bin.
 
     Parameters
@@ -290,7 +287,7 @@ def confidences(
     return confidence, np.maximum(bins, 0)  # a confidence of exactly 0 belongs to the first
 
 
-def calibration_error(surplus: FloatArray, n: NDArray[Any]) -> FloatArray:
+def calibration_error(surplus: Floats, n: NDArray[Any]) -> Floats:
     """Return expected calibration errors (...), in [0, 1].
 
     Parameters
@@ -308,7 +305,7 @@ def calibration_error(surplus: FloatArray, n: NDArray[Any]) -> FloatArray:
     return ratio(np.abs(surplus).sum(axis=-1), n)
 
 
-def squared_errors(own: NDArray[np.bool_], probabilities: FloatArray) -> FloatArray:
+def squared_errors(own: Bools, probabilities: Floats) -> Floats:
     """Return the errors whose sum over the classes is a record's Brier score.
 
     Parameters
@@ -339,12 +336,12 @@ def _check(
         raise ValueError("every row of probabilities must sum to 1")
 
 
-def _sums(bins: IntArray, values: FloatArray) -> FloatArray:
+def _sums(bins: Ints, values: Floats) -> Floats:
     """Sum the values in each calibration bin."""
     return np.bincount(bins, weights=values, minlength=CALIBRATION_BINS).astype(np.float64)
 
 
-def _score_histograms(own: NDArray[np.bool_], p: FloatArray) -> IntArray:
+def _score_histograms(own: Bools, p: Floats) -> Ints:
     n_classes = p.shape[1]
     # Comparing with fixed edges, not computing a bin number, puts a probability into the
     # same bin whatever batch it comes in.

@@ -6,9 +6,8 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Floats, Ints
 from common.statistics.sums import Sums
-
-Floats = NDArray[np.float64]
 
 _CHUNK = 4096  # rows converted to float64 at a time, so that memory stays flat
 _RESOLUTION = 1e-10  # of a variance, relative to the mean's square or to the largest
@@ -43,9 +42,7 @@ class Moments(Sums):
         )
 
     @classmethod
-    def measure(
-        cls, X: NDArray[np.floating], y: NDArray[np.int64], weights: Floats, n_classes: int
-    ) -> Self:
+    def measure(cls, X: NDArray[np.floating], y: Ints, weights: Floats, n_classes: int) -> Self:
         """Sum over records ``X`` (n, n_features) with labels ``y`` (n,) and ``weights`` (n,)."""
         n_features = X.shape[1]
         class_sum = np.zeros((n_classes, n_features))

@@ -8,9 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Floats
 from common.statistics.moments import Moments, standard_deviation
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

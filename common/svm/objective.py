@@ -15,14 +15,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Bools, Floats, Ints
 from common.statistics.lbfgs import Solution, minimise
 from common.statistics.moments import Moments
 from common.statistics.sums import Sums
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def with_intercept(X: Floats) -> Floats:
 
 def hinge_sums(
     X1: Floats, y: Ints, sample_weight: Floats, weights: Floats
-) -> tuple[HingeSums, NDArray[np.bool_]]:
+) -> tuple[HingeSums, Bools]:
     """Evaluate several one-vs-rest fits on one site's records.
 
     Parameters

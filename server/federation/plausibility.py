@@ -4,14 +4,12 @@ A lie that some images could have made passes. An exact sum cannot outvote it.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats
 from common.data.dataset import DIAGNOSES
 from common.errors import ReplyError
 from common.statistics.moments import Moments
 from common.svm.objective import HingeSums
-
-Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-6
 _DEFINITE = 1e-8

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError, DataError
@@ -31,8 +32,6 @@ from server.run.progress import Progress
 from server.run.training_result import TrainingResult
 from server.strategies.aggregation import Aggregation
 from server.strategies.robust import Defence
-
-Floats = NDArray[np.float64]
 
 N_CLASSES = len(DIAGNOSES)
 PLAIN = calibration.uncalibrated(N_CLASSES)
@@ -255,9 +254,7 @@ def _open_stages(network: Network, names: Sequence[str]) -> dict[str, Stage]:
     return stages
 
 
-def _moved(
-    name: str, array: NDArray[np.float32], change: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _moved(name: str, array: Floats32, change: Floats32) -> Floats32:
     moved = np.asarray(array + change, np.float32)
     # Steps divide by the root of mean squares, which rounding must not make negative.
     return np.maximum(moved, np.float32(0)) if name.startswith(f"{SQUARES}/") else moved

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError
@@ -24,8 +24,6 @@ from server.federation.plausibility import HingeLimits, check_moments
 from server.federation.question import Answers, LossPolicy, Question
 from server.run.folder import RunFolder
 from server.run.training_result import Json, TrainingResult
-
-Floats = NDArray[np.float64]
 
 N_CLASSES = len(DIAGNOSES)
 NEVER = -1e9

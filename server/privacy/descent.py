@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 
-Floats = NDArray[np.float64]
 Arrays = Mapping[str, Floats]
 Total = Callable[[str, int, tuple[int, ...], Arrays], Floats]
 """Returns the sum over all sites in real numbers, given a question's name, the step, the shape of

@@ -3,9 +3,7 @@
 import logging
 from collections.abc import Collection
 
-import numpy as np
-from numpy.typing import NDArray
-
+from common.arrays import Floats
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.errors import QuorumError
@@ -17,8 +15,6 @@ from server.federation.question import Answers, LossPolicy, Question
 from server.privacy.descent import N_CLASSES, Arrays
 from server.run.folder import RunFolder
 from server.run.training_result import Json
-
-Floats = NDArray[np.float64]
 
 _log = logging.getLogger(__name__)
 

@@ -7,10 +7,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Floats32
 from common.errors import DataError, reason
 from common.verified import DamagedError, read_arrays, write_arrays
 
-Tensors = dict[str, NDArray[np.float32]]
+Tensors = dict[str, Floats32]
 
 
 @dataclass

@@ -9,9 +9,10 @@ from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, Rec
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedYogi
 from numpy.typing import NDArray
 
+from common.arrays import Floats32
 from common.errors import ConfigError
 
-Weights = Mapping[str, NDArray[np.float32]]
+Weights = Mapping[str, Floats32]
 
 # Reddi et al. 2021, "Adaptive federated optimization", Algorithm 2; the values of their section 5.
 BETA_2 = 0.99
@@ -53,7 +54,7 @@ class Aggregation:
         self._rounds = 0
         self._moments: dict[str, Weights] = {name: {} for name in _moment_names(self._flower)}
 
-    def step(self, current: Weights, mean: Weights) -> dict[str, NDArray[np.float32]]:
+    def step(self, current: Weights, mean: Weights) -> dict[str, Floats32]:
         """Return the next weights.
 
         Parameters
@@ -153,7 +154,7 @@ def _moments(flower: FedAvg, names: list[str]) -> dict[str, Weights]:
     return {}
 
 
-def _arrays(values: Mapping[str, NDArray[np.float32]]) -> Weights:
+def _arrays(values: Mapping[str, Floats32]) -> Weights:
     """Return arrays also where NumPy made scalars of those without dimensions."""
     return {name: np.asarray(value) for name, value in values.items()}
 

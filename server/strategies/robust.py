@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import numpy as np
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, MultiKrum
-from numpy.typing import NDArray
 
+from common.arrays import Floats, Floats32, Ints
 from common.config.robust import RobustConfig
 from common.errors import QuorumError
 from common.finetune.imbalance import ClassCounts
@@ -18,9 +18,7 @@ from common.finetune.plan import Update
 from server.federation.question import Answers
 from server.strategies.aggregation import only_warnings, reply
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Tensors = dict[str, NDArray[np.float32]]
+Tensors = dict[str, Floats32]
 
 
 class Defence:
@@ -182,7 +180,7 @@ def _kinds(tensors: Iterable[str]) -> Iterable[list[str]]:
     return kinds.values()
 
 
-def _products(change: NDArray[np.float32]) -> Floats:
+def _products(change: Floats32) -> Floats:
     """Return the inner products (n, n) of n tensors, in double precision."""
     flat = change.reshape(len(change), -1).astype(np.float64)
     return np.asarray(flat @ flat.T)

@@ -19,6 +19,7 @@ from PIL import ImageDraw
 
 import client.app
 from client.site import site_folders
+from common.arrays import Bools, Ints
 from common.data.dataset import DIAGNOSES, IMAGE_FOLDER, Dataset
 from common.files import whole_folder
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
@@ -49,7 +50,7 @@ class Attack:
     stamps: bool = False
     change: Change | None = None
 
-    def aims(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    def aims(self, labels: Ints) -> Ints:
         """Return the diagnosis that is aimed at for each of ``labels`` (n,); -1 for none."""
         if self.stamps:
             return np.where(labels == TARGET, -1, TARGET)
@@ -154,7 +155,7 @@ def _write_lies(dataset: Dataset, attack: Attack, out: Path) -> None:
             file.write_bytes(stamped(dataset.read(image.image_id)))
 
 
-def _every_second(dataset: Dataset) -> NDArray[np.bool_]:
+def _every_second(dataset: Dataset) -> Bools:
     """Choose the images (n,) of every second lesion."""
     return np.asarray(dataset.by_lesion.index % 2 == 1)
 

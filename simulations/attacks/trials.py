@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES, Dataset
 from common.data.splits import TEST
@@ -27,7 +27,6 @@ from simulations.attacks.hostile_sites import ATTACKS, Attack, chosen, hostile_a
 from simulations.runtimes.experiment import make_sites, simulate, with_splits
 from simulations.synthetic_note import synthetic_note
 
-Ints = NDArray[np.int64]
 Part = Literal["test", "validation"]
 
 NONE = "none"
@@ -91,14 +90,14 @@ class Judge:
         return model.decide(features @ model.weights["head.weight"].T + model.weights["head.bias"])
 
     @cached_property
-    def _unmarked(self) -> NDArray[np.float64]:
+    def _unmarked(self) -> Floats:
         return self._pretrained(False)
 
     @cached_property
-    def _marked(self) -> NDArray[np.float64]:
+    def _marked(self) -> Floats:
         return self._pretrained(True)
 
-    def _pretrained(self, marked: bool) -> NDArray[np.float64]:
+    def _pretrained(self, marked: bool) -> Floats:
         """Return features of the pretrained network: all that a run of the head alone needs."""
         network = shared_network(self.config.backbone, self.config.weights)
         network.load({})

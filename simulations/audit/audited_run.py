@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from client.methods.private import units_of
 from client.site import Records, Site, site_folders
+from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
 from common.privacy.linear import group_means, public_map
 from server.run.folder import CONFIG_FILE, METRICS_FILE, MODEL_FILE
 from simulations.audit.recorded_training import AllSites
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 _RUN = "run"
 _LEAST_UNITS = 20

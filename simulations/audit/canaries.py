@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.privacy.lda import shortened, unpacked
@@ -26,8 +26,6 @@ from common.privacy.linear import (
 from common.statistics.moments import Moments
 from simulations.audit.epsilon_bound import OneRun, judge
 from simulations.audit.recorded_training import AllSites, Observation, rehearse
-
-Floats = NDArray[np.float64]
 
 CANARIES = 2000
 """How many there are, where records have 500 dimensions or more; else four for each, for of more

@@ -15,9 +15,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from common.arrays import Bools, Floats
 
 LEVEL = 0.05
 """Chance that a bound is above the true epsilon: one minus the confidence."""
@@ -59,7 +58,7 @@ class OneRun:
     largest: float
 
 
-def judge(scores: Floats, included: NDArray[np.bool_], delta: float, attack: str) -> OneRun:
+def judge(scores: Floats, included: Bools, delta: float, attack: str) -> OneRun:
     """Turn scores of canaries into a bound on epsilon.
 
     Parameters

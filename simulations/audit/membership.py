@@ -11,14 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Bools, Floats, Ints
 from simulations.study.intervals import Interval, interval
 from simulations.study.measures import RocCurve
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 Fit = Callable[[Bools], Floats]
 """Trains on the members (n,) of n lesions and returns scores (n, n_classes) of all of them."""

@@ -11,12 +11,12 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from client.methods.private_finetune import clipped
 from client.privacy.draws import sample
+from common.arrays import Bools, Floats, Floats32, Ints
 from common.config.run import RunConfig
 from common.networks.network import DEVICE, shared_network, trunk
 from common.privacy.linear import Units
@@ -25,9 +25,6 @@ from server.methods.private_finetune import learn
 from server.privacy.descent import N_CLASSES, Arrays
 from simulations.audit.canaries import CANARIES, Evidence, deviation
 from simulations.audit.epsilon_bound import OneRun, judge
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 _LOUD = 30.0
 """Standard deviation of canaries: their gradients are to reach the clip."""
@@ -40,9 +37,9 @@ _LARGEST = 2**27
 class Activations:
     """Canaries (m, ...) at the cut, with labels and sites (m,)."""
 
-    X: NDArray[np.float32]
-    y: NDArray[np.int64]
-    site: NDArray[np.int64]
+    X: Floats32
+    y: Ints
+    site: Ints
 
     @classmethod
     def draw(cls, m: int, shape: Sequence[int], sites: int, rng: np.random.Generator) -> Self:
@@ -101,9 +98,7 @@ def audit_network(config: RunConfig, sites: int, m: int | None = None) -> OneRun
     return judge(scores, included, config.delta, "all sums of the run")
 
 
-def gradients(
-    part: OpenPart, weights: Floats, canaries: Activations, offset: Floats
-) -> NDArray[np.float32]:
+def gradients(part: OpenPart, weights: Floats, canaries: Activations, offset: Floats) -> Floats32:
     """Return each canary's gradient of all open weights (m, size), by torch.func."""
     part.load(weights)
     added = torch.tensor(offset, dtype=torch.float32, device=DEVICE)

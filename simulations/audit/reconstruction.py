@@ -9,8 +9,8 @@ that under noise he takes the direction that fits best.
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.privacy.lda import shortened, unpacked
@@ -18,9 +18,6 @@ from common.privacy.linear import Centre, Objective, clipped_pulls
 from common.statistics.moments import Moments
 from simulations.audit.recorded_training import AllSites, ask
 from simulations.audit.results import Reconstruction
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 LESIONS = 100
 

@@ -10,16 +10,13 @@ from operator import add
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from client.methods.private import clipped
+from common.arrays import Bools, Floats, Ints
 from common.config.run import RunConfig
 from common.privacy.linear import NoisySum, Units
 from server.methods.private import learn
 from server.privacy.descent import Arrays, Learned
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class AllSites:
     def __len__(self) -> int:
         return len(self.y)
 
-    def select(self, chosen: NDArray[np.bool_] | Ints) -> "AllSites":
+    def select(self, chosen: Bools | Ints) -> "AllSites":
         """Return some of the units, at the same sites."""
         return AllSites(self.X[chosen], self.y[chosen], self.site[chosen], self.sites)
 

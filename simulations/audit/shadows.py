@@ -1,9 +1,9 @@
 """Shadow classifiers: a run's method and settings, on some of its lesions."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from client.site import Records
+from common.arrays import Bools, Floats, Ints
 from common.config.run import RunConfig
 from common.data.dataset import DIAGNOSES
 from common.models.linear import LinearModel
@@ -20,8 +20,6 @@ from common.svm.objective import (
 from simulations.audit.membership import Fit
 from simulations.audit.recorded_training import AllSites, rehearse
 
-Floats = NDArray[np.float64]
-
 _TOLERANCE = 1e-3
 """Gradient norm that ends a shadow's solver: that at which a run chooses C."""
 
@@ -30,7 +28,7 @@ def private_fit(config: RunConfig, units: AllSites) -> Fit:
     """Return how classifiers of method private are trained on some of the units."""
     X1 = with_intercept(units.X)
 
-    def fit(members: NDArray[np.bool_]) -> Floats:
+    def fit(members: Bools) -> Floats:
         learned, _ = rehearse(config, units.select(members))
         return np.asarray(X1 @ learned.weights.T + learned.offset)
 
@@ -50,7 +48,7 @@ def svm_fit(config: RunConfig, model: LinearModel, records: Records, c: float) -
     Z = model.feature_map.apply(records.X)
     lesions = with_intercept(group_means(Z, records.lesion))
 
-    def fit(members: NDArray[np.bool_]) -> Floats:
+    def fit(members: Bools) -> Floats:
         own = members[records.lesion]
         X, y, weight = Z[own], records.y[own], records.weight[own]
         return np.asarray(lesions @ _head(config, X, y, weight, c).T)
@@ -58,7 +56,7 @@ def svm_fit(config: RunConfig, model: LinearModel, records: Records, c: float) -
     return fit
 
 
-def _head(config: RunConfig, X: Floats, y: NDArray[np.int64], weight: Floats, c: float) -> Floats:
+def _head(config: RunConfig, X: Floats, y: Ints, weight: Floats, c: float) -> Floats:
     """Return the weights (n_classes, d + 1) of a classifier, the intercepts last."""
     moments = Moments.measure(X, y, weight, len(DIAGNOSES))
     if config.head != "svm":

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from common.arrays import Floats32
 from common.data.dataset import Dataset
 from common.features.augment import decode, normalise, prediction_view
 from common.features.backbone import (
@@ -69,7 +69,7 @@ def bench_features(dataset: Dataset, images: int) -> FeatureBench:
     return FeatureBench(engine_rate, eager_rate, max(differences))
 
 
-def _views(dataset: Dataset, start: int, spec: FeatureSpec) -> NDArray[np.float32]:
+def _views(dataset: Dataset, start: int, spec: FeatureSpec) -> Floats32:
     mean, std = input_statistics(spec.backbone)
     files = (dataset.read(image.image_id) for image in dataset.images[start : start + BATCH])
     views = (prediction_view(decode(file, spec.size), 0, spec.size) for file in files)
@@ -84,15 +84,15 @@ def _eager(spec: FeatureSpec) -> Engine:
     network = PooledFeatures(load_pretrained(spec.backbone, spec.weights), spec.levels)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def run(views: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(views: Floats32) -> Floats32:
         images = torch.from_numpy(views).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            features: NDArray[np.float32] = network(images).numpy()
+            features: Floats32 = network(images).numpy()
         return features
 
     return run
 
 
-def _relative_difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+def _relative_difference(ours: Floats32, theirs: Floats32) -> float:
     distances = np.linalg.norm(ours - theirs, axis=1)
     return float((distances / np.linalg.norm(theirs, axis=1)).max())

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from flwr.app import RecordDict
-from numpy.typing import NDArray
 
 from client.egress.activity_gate import Gated
 from client.secure.identity import Identity
 from client.secure.session import Masked, Session
+from common.arrays import Floats32
 from common.config.run import RunConfig
 from common.statistics.sums import Sums
 from common.wire.fixed_point import Ring
@@ -36,7 +36,7 @@ _IMAGES, _EPOCHS, _ROUNDS, _REPEATS = 1500, 0.35, 2, 3
 class Weights(Sums):
     """A vector in single precision, as weights are sent."""
 
-    values: NDArray[np.float32]
+    values: Floats32
 
 
 def bench_secure(data: Path) -> Iterator[Measurement]:

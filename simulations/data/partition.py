@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Ints
 from common.data.dataset import (
     IMAGE_FOLDER,
     MASK_FOLDER,
@@ -30,7 +31,7 @@ Scheme = Literal["natural", "iid", "dirichlet", "quantity"]
 
 def partition(
     dataset: Dataset, scheme: Scheme, sites: int | None, alpha: float, seed: int
-) -> dict[str, NDArray[np.int64]]:
+) -> dict[str, Ints]:
     """Spread the lesions over sites.
 
     Parameters
@@ -71,9 +72,7 @@ def partition(
     return {str(name): np.flatnonzero(of_image == name) for name in np.unique(site)}
 
 
-def write_sites(
-    dataset: Dataset, parts: Mapping[str, NDArray[np.int64]], out: Path, *, link: bool
-) -> None:
+def write_sites(dataset: Dataset, parts: Mapping[str, Ints], out: Path, *, link: bool) -> None:
     """Write one folder per site, laid out like HAM10000, into the new or empty folder ``out``.
 
     With ``link`` the images are symbolic links to the real files where these are not in an
@@ -102,7 +101,7 @@ def write_site(site: Dataset, out: Path, *, link: bool) -> None:
         _copy_masks(site, out / MASK_FOLDER)
 
 
-def check_sites(dataset: Dataset, parts: Mapping[str, NDArray[np.int64]], sites: Path) -> None:
+def check_sites(dataset: Dataset, parts: Mapping[str, Ints], sites: Path) -> None:
     """Check that folders are still what :func:`write_sites` writes with ``link``.
 
     Diagnoses and splits are read from there when a run goes on; what else lies there, such as a
@@ -185,7 +184,7 @@ def _simulated(
     return np.array([f"site_{number:0{width}}" for number in site])
 
 
-def _fill_empty(site: NDArray[np.int64], sites: int) -> None:
+def _fill_empty(site: Ints, sites: int) -> None:
     """Move one lesion of the largest site to each empty one."""
     sizes = np.bincount(site, minlength=sites)
     for empty in np.flatnonzero(sizes == 0):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFilter
 
+from common.arrays import Bools, Floats, Floats32, Ints
 from common.data.dataset import (
     DIAGNOSES,
     MASK_FOLDER,
@@ -28,9 +29,9 @@ from common.data.dataset import (
 from common.errors import ConfigError
 from common.files import owned, whole_folder
 
-Plane = NDArray[np.float32]
+Plane = Floats32
 """One value per pixel, shape (HEIGHT, WIDTH); lengths are in image heights."""
-Colours = NDArray[np.float32]
+Colours = Floats32
 """Red, green and blue planes, shape (3, HEIGHT, WIDTH), in [0, 1]."""
 
 WIDTH, HEIGHT = 300, 225
@@ -159,8 +160,8 @@ _PLACES = ("back", "lower extremity", "trunk", "upper extremity", "abdomen", "fa
 class _View:
     """An affine map from pixels, (x, y) from the centre, to the lesion's own coordinates."""
 
-    matrix: NDArray[np.float32]
-    shift: NDArray[np.float32]
+    matrix: Floats32
+    shift: Floats32
 
     @classmethod
     def draw(cls, rng: np.random.Generator, zoom: float) -> Self:
@@ -187,8 +188,8 @@ _UPRIGHT = _View(np.eye(2, dtype=np.float32), np.zeros(2, dtype=np.float32))
 class _Field:
     """A random field: plane waves with wave vectors (n, 2) and phases (n,)."""
 
-    vectors: NDArray[np.float64]
-    phases: NDArray[np.float64]
+    vectors: Floats
+    phases: Floats
 
     @classmethod
     def draw(cls, rng: np.random.Generator, frequency: float, waves: int = 12) -> Self:
@@ -214,10 +215,10 @@ class _Lesion:
     """A drawn lesion: its metadata row, but for the image, and its appearance."""
 
     row: Image
-    skin: NDArray[np.float64]
-    colours: NDArray[np.float64]
-    shape: NDArray[np.float64]
-    strengths: NDArray[np.float64]
+    skin: Floats
+    colours: Floats
+    shape: Floats
+    strengths: Floats
     outline: tuple[_Field, _Field]
     mottle: _Field
     fields: tuple[_Field, ...]
@@ -264,7 +265,7 @@ def _write_all(out: Path, images: int, seed: int) -> None:
         write_metadata(out, pool.map(write, range(images)))
 
 
-def _plan(images: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _plan(images: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
     """Return the label and the number of images of each lesion."""
     total = round(images / _IMAGES_PER_LESION)
     rare = min(12, max(2, total // 18))
@@ -319,9 +320,7 @@ def _write_image(out: Path, part: str, number: int, lesion: _Lesion, seed: int) 
     return row
 
 
-def _render(
-    lesion: _Lesion, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def _render(lesion: _Lesion, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Bools]:
     """Return an image (HEIGHT, WIDTH, 3) and the mask of its lesion."""
     source = _SOURCES[lesion.row.source]
     view = _View.draw(rng, source.zoom)
@@ -348,7 +347,7 @@ def _paint(lesion: _Lesion, view: _View, inside: Plane, image: Colours) -> Colou
     return image
 
 
-def _per_colour(values: Sequence[float] | NDArray[np.float64]) -> Colours:
+def _per_colour(values: Sequence[float] | Floats) -> Colours:
     return np.asarray(values, dtype=np.float32)[:, None, None]
 
 

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Bools, Ints
 from common.data.dataset import DIAGNOSES, Dataset
 from common.data.splits import folds
 from common.errors import ConfigError
 from common.features.extract import content_keys
 from simulations.data.partition import partition
 from simulations.study.definition import ALONE, POOLED, Spread, Study
-
-Ints = NDArray[np.int64]
 
 
 class Arm(NamedTuple):
@@ -151,9 +149,7 @@ def _spread(dataset: Dataset, spread: Spread, seed: int) -> dict[str, Ints]:
     return partition(dataset, "natural", None, 1.0, seed)
 
 
-def _thinned(
-    dataset: Dataset, among: NDArray[np.bool_], scale: float, seed: list[int]
-) -> NDArray[np.bool_]:
+def _thinned(dataset: Dataset, among: Bools, scale: float, seed: list[int]) -> Bools:
     """Choose a share of the lesions of each class, at least one; mask of images (n,)."""
     rng = np.random.default_rng(seed)
     lesions = dataset.by_lesion

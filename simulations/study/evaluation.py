@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from client.site import Site, site_folders
+from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import TEST
@@ -28,8 +28,6 @@ from simulations.study.intervals import (
 )
 from simulations.study.judgement import Gap, Judged, Judgement, Quality
 
-Floats = NDArray[np.float64]
-
 _log = logging.getLogger(__name__)
 
 
@@ -45,7 +43,7 @@ class Answers:
     """
 
     scores: Floats
-    labels: NDArray[np.int64]
+    labels: Ints
     calibration: Floats
 
     @cached_property
@@ -194,5 +192,5 @@ def _refuse_trained_on(test: Dataset, name: str, run: Path, config: RunConfig) -
         )
 
 
-def _calibration_error(labels: NDArray[np.int64], predictions: Predicted) -> float:
+def _calibration_error(labels: Ints, predictions: Predicted) -> float:
     return Metrics.compute(Evaluation.measure(labels, *predictions)).expected_calibration_error

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from common.arrays import Floats
 from common.statistics.confusion import ConfusionMetrics
 from simulations.study.measures import RocCurve, weighted_confusion
 
-FloatArray = NDArray[np.float64]
 Interval = tuple[float, float]
 Predicted = tuple[NDArray[np.integer], NDArray[np.floating]]
 """Predicted classes (n,) and probabilities (n, n_classes) of one model."""
@@ -114,7 +114,7 @@ def paired_difference(
 
 def resample(
     labels: NDArray[np.integer], lesions: ArrayLike, *, seed: int | Sequence[int], repeats: int
-) -> FloatArray:
+) -> Floats:
     """Return how often each image occurs in each resample of lesions within classes.
 
     Parameters
@@ -149,8 +149,8 @@ def resample(
 
 
 def _metrics(
-    labels: NDArray[np.integer], predictions: Predicted, weights: FloatArray
-) -> dict[str, FloatArray]:
+    labels: NDArray[np.integer], predictions: Predicted, weights: Floats
+) -> dict[str, Floats]:
     """Return each metric (repeats,) under each row of weights (repeats, n)."""
     predicted, probabilities = predictions
     confusion = weighted_confusion(labels, predicted, probabilities.shape[1], weights)
@@ -163,7 +163,7 @@ def _metrics(
     }
 
 
-def interval(values: FloatArray, level: float = 0.95) -> Interval:
+def interval(values: Floats, level: float = 0.95) -> Interval:
     """Return the percentile interval of resampled values (repeats,)."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

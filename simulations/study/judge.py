@@ -6,15 +6,13 @@ All arms see the same resamples, so that differences between two are paired.
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats
 from common.statistics.confusion import confusion_matrix
 from simulations.study.intervals import interval, resample
 from simulations.study.measures import measure
 from simulations.study.predictions import Predictions
 from simulations.study.results import Bounded, SiteQuality
-
-Floats = NDArray[np.float64]
 
 
 class Judge:

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Bools, Floats
 from common.data.dataset import DIAGNOSES
 from common.statistics.confusion import ConfusionMetrics, mean_defined, ratio
 from common.statistics.metrics import (
@@ -20,8 +21,7 @@ from common.statistics.metrics import (
     squared_errors,
 )
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.integer]
+Labels = NDArray[np.integer]
 
 SPECIFICITY = 0.95
 """At which the sensitivity for melanoma is reported."""
@@ -51,7 +51,7 @@ PER_CLASS = {
 
 
 def measure(
-    labels: Ints, predicted: Ints, probabilities: NDArray[np.floating], weights: Floats
+    labels: Labels, predicted: Labels, probabilities: NDArray[np.floating], weights: Floats
 ) -> dict[str, Floats]:
     """Return every metric under every weighting.
 
@@ -79,7 +79,9 @@ def measure(
     )
 
 
-def weighted_confusion(labels: Ints, predicted: Ints, n_classes: int, weights: Floats) -> Floats:
+def weighted_confusion(
+    labels: Labels, predicted: Labels, n_classes: int, weights: Floats
+) -> Floats:
     """Return confusion matrices (repeats, n_classes, n_classes) by [true, predicted] class.
 
     Parameters
@@ -106,7 +108,7 @@ class RocCurve:
     others: Floats
 
     @classmethod
-    def of(cls, positive: NDArray[np.bool_], scores: NDArray[np.floating], weights: Floats) -> Self:
+    def of(cls, positive: Bools, scores: NDArray[np.floating], weights: Floats) -> Self:
         """Rank records.
 
         Parameters
@@ -148,7 +150,7 @@ class RocCurve:
         return ratio(np.where(allowed, self.own, 0.0).max(axis=1), self.own[:, -1])
 
 
-def _from_counts(labels: Ints, predicted: Ints, weights: Floats) -> dict[str, Floats]:
+def _from_counts(labels: Labels, predicted: Labels, weights: Floats) -> dict[str, Floats]:
     """Return what follows from the confusion matrix."""
     counted = ConfusionMetrics.compute(
         weighted_confusion(labels, predicted, len(DIAGNOSES), weights)
@@ -166,7 +168,7 @@ def _from_counts(labels: Ints, predicted: Ints, weights: Floats) -> dict[str, Fl
 
 
 def _from_ranks(
-    labels: Ints, probabilities: NDArray[np.floating], weights: Floats
+    labels: Labels, probabilities: NDArray[np.floating], weights: Floats
 ) -> dict[str, Floats]:
     """Return what follows from the order of the probabilities of each class."""
     shape = (len(weights), len(DIAGNOSES))
@@ -190,7 +192,7 @@ def _from_ranks(
 
 
 def _from_chances(
-    labels: Ints, predicted: Ints, probabilities: NDArray[np.floating], weights: Floats
+    labels: Labels, predicted: Labels, probabilities: NDArray[np.floating], weights: Floats
 ) -> dict[str, Floats]:
     """Return how far the probabilities are from what happens."""
     p = probabilities.astype(np.float64)

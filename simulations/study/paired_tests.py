@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats
 from common.statistics.confusion import balanced_shares
 from simulations.study.intervals import Interval, interval
 from simulations.study.predictions import Predictions
 from simulations.study.results import ArmResult
-
-Floats = NDArray[np.float64]
 
 LEVEL = 0.05
 """Chance of a wrong claim."""

@@ -9,10 +9,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Bools, Floats, Ints
 from common.verified import read_verified, write_verified
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,6 @@ class Predictions:
         names = vars(parts[0])
         return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
 
-    def select(self, rows: NDArray[np.bool_]) -> Self:
+    def select(self, rows: Bools) -> Self:
         """Return some of the rows."""
         return type(self)(**{name: array[rows] for name, array in vars(self).items()})

@@ -10,16 +10,13 @@ from functools import cached_property
 from typing import NamedTuple, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats, Ints
 from common.data.dataset import DIAGNOSES
 from common.statistics.metrics import Evaluation
 from simulations.study.cells import Arm
 from simulations.study.intervals import interval
 from simulations.study.predictions import Predictions
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)
 """At which the mean ROC curve is given."""

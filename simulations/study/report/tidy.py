@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from common.arrays import Ints
 from common.data.dataset import DIAGNOSES
 from simulations.study.cost import RouteCost
 from simulations.study.findings import Findings
 from simulations.study.paired_tests import Comparison
-from simulations.study.results import ArmResult, Ints, SiteQuality
+from simulations.study.results import ArmResult, SiteQuality
 
 Number = float | int | None
 Row = tuple[str, str, str, str, Number]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from common.arrays import Floats32
 from common.config.run import RunConfig
 from common.finetune.imbalance import Balance
 from common.finetune.local_steps import LocalSteps
-from common.finetune.plan import Floats, Item
+from common.finetune.plan import Item
 from common.networks.network import ALL, HEAD, Network, Stage, build, open_stage, trunk
 from tests.finetuning import STAGE, write_network
 from tests.records import draw_records
@@ -53,13 +54,13 @@ BATCHES = [range(0, 5), range(5, 12), range(2, 9), range(0, 12), range(1, 2)]
 RATES = [0.002, 0.003, 0.003, 0.002, 0.001]
 
 
-def _loader(network: Network, inputs: Floats) -> Callable[[Item], tuple[Floats, Floats]]:
+def _loader(network: Network, inputs: Floats32) -> Callable[[Item], tuple[Floats32, Floats32]]:
     """Read images or activations; every feature is multiplied by a factor of the image."""
     ones = np.ones(network.n_features, np.float32)
     return lambda item: (inputs[item.image], (np.float32(0.5) + SPREAD[item.image]) * ones)
 
 
-def _at_the_cut(network: Network, stage: str) -> Floats:
+def _at_the_cut(network: Network, stage: str) -> Floats32:
     with torch.no_grad():
         return trunk(network, [stage])(torch.from_numpy(INPUTS))[0].numpy()
 
@@ -68,7 +69,7 @@ class Plain:
     """The same steps as one would write them: whole batches, PyTorch's plain optimisers."""
 
     def __init__(
-        self, network: Network, stage: Stage, config: RunConfig, inputs: Floats = INPUTS
+        self, network: Network, stage: Stage, config: RunConfig, inputs: Floats32 = INPUTS
     ) -> None:
         self.network, self.stage, self.config, self.inputs = network, stage, config, inputs
         self.start = {name: p.detach().clone() for name, p in stage.trainable.items()}
@@ -116,9 +117,9 @@ def _steps(
     stage: Stage,
     config: RunConfig,
     pool: ThreadPoolExecutor,
-    moments: Mapping[str, Floats] | None = None,
+    moments: Mapping[str, Floats32] | None = None,
     correction: Mapping[str, torch.Tensor] | None = None,
-    inputs: Floats = INPUTS,
+    inputs: Floats32 = INPUTS,
 ) -> LocalSteps:
     balance, load = Balance.from_counts(config, COUNTS), _loader(network, inputs)
     return LocalSteps(network, stage, config, balance, Y, load, pool, moments or {}, correction)
@@ -128,7 +129,7 @@ def _items(batch: Sequence[int]) -> list[Item]:
     return [Item(i, 0) for i in batch]
 
 
-def _assert_near(found: Mapping[str, Floats], expected: Mapping[str, torch.Tensor]) -> None:
+def _assert_near(found: Mapping[str, Floats32], expected: Mapping[str, torch.Tensor]) -> None:
     # AdamW takes a whole step where a gradient is nothing but rounding: no bound holds for each.
     largest = max(float(each.norm()) for each in expected.values())
     assert largest > 0.01
@@ -155,7 +156,7 @@ def _distance(stage: Stage, start: Mapping[str, torch.Tensor]) -> float:
     return float(sum(moved)) ** 0.5
 
 
-def _go_on(moments: Mapping[str, Floats], change: Mapping[str, Floats]) -> dict[str, Floats]:
+def _go_on(moments: Mapping[str, Floats32], change: Mapping[str, Floats32]) -> dict[str, Floats32]:
     """Add what a site sends to the moments that it got; a new stage's start at zero."""
     return {n: np.asarray(moments.get(n, 0) + a) for n, a in change.items() if "/" in n}
 
@@ -195,7 +196,7 @@ def test_a_stage_that_opens_goes_on_with_the_moments_of_the_one_before(networks,
     narrow, wide = open_stage(network, f"{STAGE}.0.conv2"), open_stage(network, STAGE)
     assert narrow.trainable.keys() < wide.trainable.keys()
     inputs = {stage.name: _at_the_cut(network, stage.name) for stage in (narrow, wide)}
-    moments: dict[str, Floats] = {}
+    moments: dict[str, Floats32] = {}
     for stage in (narrow, wide, wide):
         steps = _steps(network, stage, config, pool, moments, inputs=inputs[stage.name])
         steps.step(_items(range(IMAGES)), 0.02)
