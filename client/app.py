@@ -19,9 +19,9 @@ from client.operator import pins
 from client.operator.site_rules import Operator
 from client.site import SITE, Site, open_site, operator_of
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError, FedDermError, Reason, RefusalError, described
 from common.methods import METHODS
+from common.task import DIAGNOSES
 from common.text import printable
 from common.wire.messages import Value, bind, digest, pack, size
 from common.wire.secure_sums import KEY, PEERS, UNMASK

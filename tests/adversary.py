@@ -19,9 +19,9 @@ from client.app import app
 from client.egress.guard import REFUSED
 from client.site import SITE
 from common.config.run import RunConfig, flat
-from common.data.dataset import DIAGNOSES
 from common.errors import Reason
 from common.svm.feature_map import FeatureMap, FourierMap
+from common.task import DIAGNOSES
 from common.wire.messages import pack, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, UNMASK, SumRound
 from simulations.runtimes.in_process import InProcessGrid

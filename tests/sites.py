@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from common.config.run import RunConfig, settings_of
-from common.data.dataset import DIAGNOSES, Dataset
+from common.data.dataset import Dataset
 from common.data.splits import site_splits
 from common.features.store import write_shard
 from common.methods import METHODS
 from common.site_folder import FILE
+from common.task import DIAGNOSES
 from simulations.data.partition import partition, write_sites
 
 N_FEATURES = 96

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from client.egress.questions import NUMBER, RUN, Form, Forms, K, Values
+from client.egress.questions import NUMBER, RUN, Form, Forms, Values
 from client.site import Site
+from common.task import N_CLASSES
 
 LARGEST_PRIVATE = 1e6
 """Of the numbers that a question of a private method holds."""
@@ -22,11 +23,11 @@ def private_forms(
             "weights": size(site),
             "mean": (size(site)[-1] - 1,),
             "scale": (),
-            "offset": (K,),
-            "calibration": (2, K),
+            "offset": (N_CLASSES,),
+            "calibration": (2, N_CLASSES),
         }
         # A weight above 1 would make a clipped gradient longer than what is paid for.
-        bounded = {"class_weight": Form((K,), 0, 1), "priors": Form((K,), 0, high)}
+        bounded = {"class_weight": Form((N_CLASSES,), 0, 1), "priors": Form((N_CLASSES,), 0, high)}
         return {n: bounded.get(n) or Form(shapes[n], low, high) for n in names}
 
     return forms

@@ -15,8 +15,8 @@ from flwr.app import RecordDict
 from pydantic import Field, TypeAdapter, ValidationError
 
 from client.site import Site
-from common.data.dataset import DIAGNOSES
 from common.errors import Reason, RefusalError, ReplyError
+from common.task import N_CLASSES
 from common.wire.messages import Arrays, Value, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, RECORD, UNMASK
 
@@ -27,7 +27,6 @@ LARGEST_MAP = 1e15
 """Of a feature map's, such as one over the deviation of a feature that hardly varies; and of a
 calibration, whose solver may try anything."""
 
-K = len(DIAGNOSES)
 """Number of diagnoses."""
 
 _RECORDS = {"arrays", "values", RECORD}
@@ -82,7 +81,7 @@ def _bytes(size: int) -> Type:
     return Annotated[bytes, Field(strict=True, min_length=1, max_length=size)]
 
 
-CALIBRATION_FORM = Form((2, K), -LARGEST_MAP, LARGEST_MAP)
+CALIBRATION_FORM = Form((2, N_CLASSES), -LARGEST_MAP, LARGEST_MAP)
 
 Forms = Mapping[str, Form]
 Values = Mapping[str, Value]

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from client.egress.questions import K, Question
+from client.egress.questions import Question
 from client.site import Site
 from common.statistics.metrics import CALIBRATION_BINS, SCORE_BINS
+from common.task import N_CLASSES
 from common.wire.secure_sums import KEY, PEERS, UNMASK
 
 AS_ASKED = "as asked"
@@ -55,16 +56,16 @@ def noisy(shape: tuple[int, ...] | Shape) -> Arrays:
     return {"values": Array(shape, "<i8")}
 
 
-COUNTS: Arrays = {"images": Array((K,), "<i8", counts=True)}
+COUNTS: Arrays = {"images": Array((N_CLASSES,), "<i8", counts=True)}
 CALIBRATION: Arrays = {
     "count": Array((), "<i8", counts=True),
     "loss": Array(()),
-    "gradient": Array((2, K)),
-    "curvature": Array((3, K)),
+    "gradient": Array((2, N_CLASSES)),
+    "curvature": Array((3, N_CLASSES)),
 }
 EVALUATION: Arrays = {
-    "confusion": Array((K, K), "<i8", counts=True),
-    "scores": Array((K, 2, SCORE_BINS), "<i8", counts=True),
+    "confusion": Array((N_CLASSES, N_CLASSES), "<i8", counts=True),
+    "scores": Array((N_CLASSES, 2, SCORE_BINS), "<i8", counts=True),
     "calibration": Array((2, CALIBRATION_BINS), "<i8", counts=True),
     "confidence": Array((CALIBRATION_BINS,)),
     "brier": Array((1,)),

@@ -15,7 +15,7 @@ from client.privacy.units import training_units
 from client.site import Site
 from common.arrays import Floats
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES, Dataset
+from common.data.dataset import Dataset
 from common.features.extract import extract
 from common.models.linear import average_views, decision_values
 from common.privacy.lda import moments
@@ -30,6 +30,7 @@ from common.privacy.linear import (
 from common.statistics.calibration import probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
+from common.task import N_CLASSES
 from common.wire.messages import Value
 
 
@@ -75,7 +76,7 @@ def clipped(config: RunConfig, units: Units, question: str, sent: Mapping[str, F
         return clipped_overview(config, units)
     centre, noise = Centre(sent["mean"], sent["scale"]), training_noise(config)
     if question == "moments":
-        return Clipped(moments(units, centre, len(DIAGNOSES)), MOMENTS_NORM, noise)
+        return Clipped(moments(units, centre, N_CLASSES), MOMENTS_NORM, noise)
     drawn = units.of(sample(units.total, config.rate))
     objective = Objective(config.head, sent["offset"], sent["class_weight"])
     sums = clipped_gradients(drawn, centre, sent["weights"], objective, config.clip_norm)

@@ -13,7 +13,7 @@ from client.egress.questions import Question
 from client.site import Site
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES, Dataset
+from common.data.dataset import Dataset
 from common.errors import Reason, RefusalError
 from common.features.extract import extract
 from common.models.linear import average_views, decision_values
@@ -23,10 +23,9 @@ from common.statistics.moments import Moments
 from common.statistics.sums import Nothing, Sums
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import HingeSums, hinge_sums, with_intercept
+from common.task import N_CLASSES
 from common.verified import map_array, write_array
 from common.wire.messages import Value
-
-N_CLASSES = len(DIAGNOSES)
 
 _LEAST_WIDTH = 1e-6
 

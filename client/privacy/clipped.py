@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from client.privacy import draws
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
 from common.privacy.linear import OVERVIEW_NORM, NoisySum, Units, overview, plan
 from common.privacy.noise import noisy
+from common.task import N_CLASSES
 
 
 class Clipped(NamedTuple):
@@ -36,7 +36,7 @@ def clipped_overview(config: RunConfig, units: Units) -> Clipped:
     """Sum what a run asks of units first: how many have each class, and where their mean is."""
     spent = plan(config)
     noise = spent.overview.noise if spent else 0.0
-    return Clipped(overview(units, len(DIAGNOSES)), OVERVIEW_NORM, noise)
+    return Clipped(overview(units, N_CLASSES), OVERVIEW_NORM, noise)
 
 
 def training_noise(config: RunConfig) -> float:

@@ -25,10 +25,8 @@ from numpy.typing import NDArray
 from common.arrays import Ints
 from common.errors import DataError, reason
 from common.reading import open_file, read_bytes, read_text
+from common.task import DIAGNOSES
 from common.text import is_site_name, printable
-
-DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
-"""The seven diagnoses; a label is an index into this tuple."""
 
 IMAGE_FOLDER = "HAM10000_images_part_1"
 MASK_FOLDER = "HAM10000_segmentations_lesion_tschandl"

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from common.arrays import Floats, Ints
 from common.config.finetune import FinetuneConfig
-from common.data.dataset import DIAGNOSES
 from common.statistics.sums import Sums
+from common.task import N_CLASSES
 
 _LEAST = 1e-7  # doubt in an answer
 _MOST_DRAWS = 1000.0  # of an image in an epoch
@@ -29,12 +29,12 @@ class ClassCounts(Sums):
     @classmethod
     def zero(cls) -> Self:
         """Return the counts of no images."""
-        return cls(np.zeros(len(DIAGNOSES), dtype=np.int64))
+        return cls(np.zeros(N_CLASSES, dtype=np.int64))
 
     @classmethod
     def measure(cls, labels: Ints) -> Self:
         """Count labels (n,)."""
-        return cls(np.bincount(labels, minlength=len(DIAGNOSES)))
+        return cls(np.bincount(labels, minlength=N_CLASSES))
 
 
 def class_weights(counts: Ints, strength: float) -> Floats:

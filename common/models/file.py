@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig, settings_of
-from common.data.dataset import DIAGNOSES, Dataset
+from common.data.dataset import Dataset
 from common.errors import ConfigError, DataError, reason
 from common.features.pretrained import find_weights, weights_digest
 from common.methods import METHODS
+from common.task import DIAGNOSES
 from common.verified import FORMAT_ERRORS, Kind, StoredArrays, open_arrays, write_arrays
 
 VERSION = 3

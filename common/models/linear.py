@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES, Dataset
+from common.data.dataset import Dataset
 from common.errors import DataError
 from common.features.extract import extract, extract_images
 from common.models.file import VARIANCE, ModelFile, Prediction, check_answers, open_model
 from common.statistics.calibration import probabilities
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import with_intercept
+from common.task import DIAGNOSES, N_CLASSES
 from common.verified import Kind
 
 _LARGEST_MAP = 2**27
@@ -147,8 +148,8 @@ def _expected(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
         "unit": (),
         "clip": (),
         VARIANCE: (n_components,),
-        "weights": (len(DIAGNOSES), outputs if fourier != (0,) else n_components + 1),
-        "calibration": (2, len(DIAGNOSES)),
+        "weights": (N_CLASSES, outputs if fourier != (0,) else n_components + 1),
+        "calibration": (2, N_CLASSES),
     }
     return {name: Kind("F64", shape) for name, shape in shapes.items()}
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from common.arrays import Floats, Floats32, Ints
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES, Dataset
+from common.data.dataset import Dataset
 from common.errors import DataError
 from common.features.augment import decode
 from common.features.inference_engine import one_thread_per_core
@@ -22,11 +22,12 @@ from common.models.file import ModelFile, Prediction, check_answers, open_model
 from common.networks.inference import BLOCK, prediction_features
 from common.networks.network import DEVICE, HEAD, Network, Weights, shared_network
 from common.statistics.calibration import decisions, probabilities
+from common.task import DIAGNOSES, N_CLASSES
 from common.verified import Kind
 
 _RULE = {
-    "calibration": Kind("F64", (2, len(DIAGNOSES))),
-    "priors": Kind("F64", (len(DIAGNOSES),)),
+    "calibration": Kind("F64", (2, N_CLASSES)),
+    "priors": Kind("F64", (N_CLASSES,)),
 }
 
 

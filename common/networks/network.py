@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from common.arrays import Floats32
-from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError
 from common.features.backbone import load_backbone
 from common.features.pretrained import weights_digest
+from common.task import N_CLASSES
 
 from timm.models import group_parameters  # isort: skip  (after common.features.backbone)
 
@@ -43,7 +43,7 @@ class Network(nn.Module):
         self.backbone = backbone
         self.graph = _trace(backbone)
         self.n_features = int(backbone.num_features)  # type: ignore[arg-type]
-        self.head = nn.Linear(self.n_features, len(DIAGNOSES))
+        self.head = nn.Linear(self.n_features, N_CLASSES)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.pretrained = {

@@ -14,6 +14,7 @@ import numpy as np
 from common.arrays import Floats, Ints
 from common.statistics.lbfgs import minimise
 from common.statistics.sums import Sums
+from common.task import N_CLASSES
 
 _TOLERANCE = 1e-4  # norm of the mean gradient, in nats
 _MAX_ROUNDS = 60
@@ -50,6 +51,10 @@ class CalibrationSums(Sums):
 def uncalibrated(n_classes: int) -> Floats:
     """Return the parameters (2, n_classes) that leave the scores as they are."""
     return np.stack([np.ones(n_classes), np.zeros(n_classes)])
+
+
+UNCALIBRATED = uncalibrated(N_CLASSES)
+"""For the classes of a run."""
 
 
 def probabilities(scores: Floats, calibration: Floats) -> Floats:

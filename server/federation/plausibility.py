@@ -6,10 +6,10 @@ A lie that some images could have made passes. An exact sum cannot outvote it.
 import numpy as np
 
 from common.arrays import Floats
-from common.data.dataset import DIAGNOSES
 from common.errors import ReplyError
 from common.statistics.moments import Moments
 from common.svm.objective import HingeSums
+from common.task import DIAGNOSES
 
 _ROUNDING = 1e-6
 _DEFINITE = 1e-8

@@ -8,8 +8,8 @@ from flwr.app import RecordDict
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from common.config.fields import absent
-from common.data.dataset import DIAGNOSES
 from common.errors import ReplyError
+from common.task import DIAGNOSES
 from common.text import SiteName
 from common.wire.messages import unpack_values
 

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError, DataError
 from common.finetune.imbalance import ClassCounts, left_to_weigh
 from common.finetune.plan import CONTROL, SQUARES, Round, Update, plan, shapes
 from common.models.network import NetworkModel
 from common.networks.network import ALL, Network, Stage, open_stage, shared_network
 from common.statistics import calibration
+from common.statistics.calibration import UNCALIBRATED
 from common.statistics.metrics import Evaluation, Metrics
 from common.statistics.sums import S
+from common.task import DIAGNOSES, N_CLASSES
 from common.wire.messages import Value
 from server.federation.federation import Federation
 from server.federation.question import Answers, LossPolicy, Question
@@ -33,8 +34,6 @@ from server.run.training_result import TrainingResult
 from server.strategies.aggregation import Aggregation
 from server.strategies.robust import Defence
 
-N_CLASSES = len(DIAGNOSES)
-PLAIN = calibration.uncalibrated(N_CLASSES)
 EVEN = np.full(N_CLASSES, 1 / N_CLASSES)
 
 _ROUNDING = 1e-9
@@ -162,7 +161,9 @@ class _Training:
         last = follow == len(self._rounds) or not self._same_stage(follow, this)
         if not last and follow % self._config.validate_every:
             return {}
-        counts = self._evaluate(_Scores(dict(state.weights), "validation", views=1), PLAIN, EVEN)
+        counts = self._evaluate(
+            _Scores(dict(state.weights), "validation", views=1), UNCALIBRATED, EVEN
+        )
         metrics = Metrics.compute(counts.total)
         # Not balanced accuracy: a handful of lesions of the rarest class decide it. Of equals the
         # later one, which has seen more; without validation images, the last. Where sites may be
@@ -194,7 +195,7 @@ class _Training:
         validation = _Scores(weights, "validation", views)
         test, own = _Scores(weights, "test", views), _Scores(weights, "test", views, personal=True)
         priors = np.array(state.counts) / sum(state.counts)
-        parameters: Floats = PLAIN
+        parameters: Floats = UNCALIBRATED
         if self._config.hostile:  # who could lie about validation lesions
             priors = left_to_weigh(self._config, priors)
         else:
@@ -202,7 +203,7 @@ class _Training:
         return TrainingResult(
             NetworkModel(weights, parameters, priors, DIAGNOSES, self._config),
             self._evaluate(test, parameters, priors),
-            self._evaluate(test, PLAIN, EVEN),
+            self._evaluate(test, UNCALIBRATED, EVEN),
             {
                 "rounds": state.trained,
                 "best_round": state.best_round,

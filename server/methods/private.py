@@ -5,15 +5,15 @@ from typing import Final
 import numpy as np
 
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
 from common.features.extract import check_network
 from common.models.linear import LinearModel
 from common.privacy.lda import discriminant, moments_size
 from common.privacy.linear import Centre, public_map
-from common.statistics.calibration import uncalibrated
+from common.statistics.calibration import UNCALIBRATED
+from common.task import DIAGNOSES, N_CLASSES
 from server.federation.federation import Federation
 from server.privacy.card_facts import privacy_facts
-from server.privacy.descent import N_CLASSES, Learned, Remedy, Total, descend
+from server.privacy.descent import Learned, Remedy, Total, descend
 from server.privacy.noisy_sites import NoisySites, details
 from server.run.folder import RunFolder
 from server.run.training_result import TrainingResult
@@ -40,7 +40,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     return TrainingResult(
         LinearModel(feature_map, unknown, learned.weights, calibration, DIAGNOSES, config),
         sites.evaluate(weights=learned.weights, calibration=calibration),
-        sites.evaluate(weights=learned.weights, calibration=uncalibrated(N_CLASSES)),
+        sites.evaluate(weights=learned.weights, calibration=UNCALIBRATED),
         details(config, learned.counts),
     )
 

@@ -5,13 +5,13 @@ from typing import Final
 import numpy as np
 
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
 from common.models.network import NetworkModel
 from common.privacy.network import OpenPart, open_part
-from common.statistics.calibration import uncalibrated
+from common.statistics.calibration import UNCALIBRATED
+from common.task import DIAGNOSES, N_CLASSES
 from server.federation.federation import Federation
 from server.privacy.card_facts import privacy_facts
-from server.privacy.descent import N_CLASSES, Learned, Remedy, Total, descend
+from server.privacy.descent import Learned, Remedy, Total, descend
 from server.privacy.noisy_sites import NoisySites, details
 from server.run.folder import RunFolder
 from server.run.training_result import TrainingResult
@@ -38,7 +38,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     return TrainingResult(
         NetworkModel(part.tensors(weights), calibration, priors, DIAGNOSES, config),
         sites.evaluate(weights=weights, calibration=calibration, priors=priors),
-        sites.evaluate(weights=weights, calibration=uncalibrated(N_CLASSES), priors=even),
+        sites.evaluate(weights=weights, calibration=UNCALIBRATED, priors=even),
         details(config, learned.counts),
     )
 

@@ -9,27 +9,26 @@ import numpy as np
 
 from common.arrays import Floats
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError
 from common.features.extract import check_network
 from common.models.linear import LinearModel
 from common.statistics import calibration
+from common.statistics.calibration import UNCALIBRATED
 from common.statistics.metrics import Evaluation, Metrics
 from common.statistics.moments import Moments, lda, ridge
 from common.statistics.sums import Nothing
 from common.svm import objective as svm
 from common.svm.feature_map import FeatureMap, FourierMap
+from common.task import DIAGNOSES, N_CLASSES
 from server.federation.federation import Federation, SitesLostError
 from server.federation.plausibility import HingeLimits, check_moments
 from server.federation.question import Answers, LossPolicy, Question
 from server.run.folder import RunFolder
 from server.run.training_result import Json, TrainingResult
 
-N_CLASSES = len(DIAGNOSES)
 NEVER = -1e9
 """Intercept of a class that no site has: it is never the largest, its probability is 0."""
 
-PLAIN = calibration.uncalibrated(N_CLASSES)
 
 _HEADS = {
     "svm": "one-vs-rest squared-hinge SVM, solved exactly from sums over the sites",
@@ -199,7 +198,7 @@ def _train(federation: Federation, config: RunConfig, budget: RoundBudget) -> Tr
         fitted = _svm(federation, config, feature_map, mapped, class_weights, budget)
     else:
         sites = MappedSites(federation, feature_map, class_weights, mapped, budget)
-        fitted = Fitted(sites, _one_shot(config, mapped), PLAIN, {})
+        fitted = Fitted(sites, _one_shot(config, mapped), UNCALIBRATED, {})
     weights = _without_absent(fitted.weights, class_weights)
     variance = np.diag(mapped.scatter()) / mapped.weight
     # A component without variance, where records are fewer than components, tells no distance.
@@ -209,7 +208,7 @@ def _train(federation: Federation, config: RunConfig, budget: RoundBudget) -> Tr
             fitted.sites.feature_map, variance, weights[0], fitted.calibration, DIAGNOSES, config
         ),
         fitted.sites.evaluate(weights, fitted.calibration),
-        fitted.sites.evaluate(weights, PLAIN),
+        fitted.sites.evaluate(weights, UNCALIBRATED),
         fitted.details,
     )
 
@@ -283,7 +282,7 @@ def _path(
             sites.hinge, weights, preconditioner, c, _CHOICE_TOLERANCE, config.max_rounds
         )
         weights = solution.x.reshape(weights.shape)
-        score = Metrics.compute(sites.evaluate(weights, PLAIN).total).balanced_accuracy
+        score = Metrics.compute(sites.evaluate(weights, UNCALIBRATED).total).balanced_accuracy
         yield Candidate(c, sites, preconditioner, weights, score)
 
 

@@ -10,14 +10,13 @@ import numpy as np
 
 from common.arrays import Floats
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
+from common.task import N_CLASSES
 
 Arrays = Mapping[str, Floats]
 Total = Callable[[str, int, tuple[int, ...], Arrays], Floats]
 """Returns the sum over all sites in real numbers, given a question's name, the step, the shape of
 the sum and what goes with the question."""
 
-N_CLASSES = len(DIAGNOSES)
 
 _MOMENTUM: Final = 0.9
 

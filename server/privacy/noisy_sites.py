@@ -5,14 +5,14 @@ from collections.abc import Collection
 
 from common.arrays import Floats
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
 from common.errors import QuorumError
 from common.privacy.linear import NoisySum, plan
 from common.statistics.metrics import Evaluation
+from common.task import DIAGNOSES, N_CLASSES
 from common.wire.messages import Value
 from server.federation.federation import Federation
 from server.federation.question import Answers, LossPolicy, Question
-from server.privacy.descent import N_CLASSES, Arrays
+from server.privacy.descent import Arrays
 from server.run.folder import RunFolder
 from server.run.training_result import Json
 

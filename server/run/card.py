@@ -9,17 +9,9 @@ from typing import Any
 from common.config.run import RunConfig
 from common.formats import markdown, markdown_table, rounded
 from common.methods import METHODS
+from common.task import FULL_NAMES
 from server.method import ServerMethod
 
-_NAMES = {
-    "akiec": "actinic keratosis or Bowen's disease",
-    "bcc": "basal cell carcinoma",
-    "bkl": "benign keratosis",
-    "df": "dermatofibroma",
-    "mel": "melanoma",
-    "nv": "melanocytic naevus",
-    "vasc": "vascular lesion",
-}
 _SYNTHETIC = (
     "**SYNTHETIC: trained and tested on generated images. The figures show that the software "
     "works, nothing about skin lesions.**"
@@ -108,7 +100,7 @@ def _scores(groups: Mapping[str, Mapping[str, Any]]) -> str:
 def _per_class(overall: Mapping[str, Any]) -> str:
     names = ("sensitivity", "specificity", "f1", "auc")
     rows = [
-        (f"{dx}, {_NAMES[dx]}", *(rounded(values[name], missing="n/a") for name in names))
+        (f"{dx}, {FULL_NAMES[dx]}", *(rounded(values[name], missing="n/a") for name in names))
         for dx, values in overall["per_class"].items()
     ]
     return markdown_table(("diagnosis", *names), rows)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from common.data.dataset import DIAGNOSES
 from common.models.file import Model
 from common.statistics.metrics import Evaluation, Metrics
+from common.task import DIAGNOSES
 from server.federation.question import Answers
 
 Json: TypeAlias = "bool | float | str | Sequence[Json] | Mapping[str, Json] | None"

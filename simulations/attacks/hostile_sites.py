@@ -20,8 +20,9 @@ from PIL import ImageDraw
 import client.app
 from client.site import site_folders
 from common.arrays import Bools, Ints
-from common.data.dataset import DIAGNOSES, IMAGE_FOLDER, Dataset
+from common.data.dataset import IMAGE_FOLDER, Dataset
 from common.files import whole_folder
+from common.task import DIAGNOSES, N_CLASSES
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
 from simulations.data.partition import write_site
 
@@ -56,7 +57,7 @@ class Attack:
             return np.where(labels == TARGET, -1, TARGET)
         if self.images is None:
             return np.full_like(labels, -1)
-        wrong = len(DIAGNOSES) - 1 - labels
+        wrong = N_CLASSES - 1 - labels
         return np.where(wrong == labels, -1, wrong)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES, Dataset
+from common.data.dataset import Dataset
 from common.data.splits import TEST
 from common.errors import ConfigError, DataError, FedDermError, described
 from common.features.inference_engine import one_thread_per_core
@@ -21,6 +21,7 @@ from common.models.network import NetworkModel
 from common.networks.inference import prediction_features
 from common.networks.network import shared_network
 from common.statistics.confusion import ConfusionMetrics, confusion_matrix
+from common.task import N_CLASSES
 from common.verified import read_json, write_json
 from server.run.folder import MODEL_FILE
 from simulations.attacks.hostile_sites import ATTACKS, Attack, chosen, hostile_app, poison, stamped
@@ -74,7 +75,7 @@ class Judge:
     def balanced_accuracy(self, model: NetworkModel) -> float:
         """Return the mean sensitivity over the classes that there are."""
         predicted = self._decide(model, False)
-        confusion = confusion_matrix(self.dataset.labels, predicted, len(DIAGNOSES))
+        confusion = confusion_matrix(self.dataset.labels, predicted, N_CLASSES)
         return float(ConfusionMetrics.compute(confusion).balanced_accuracy)
 
     def aimed(self, model: NetworkModel, attack: Attack) -> float:

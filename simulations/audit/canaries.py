@@ -12,7 +12,6 @@ import numpy as np
 
 from common.arrays import Floats
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
 from common.privacy.lda import shortened, unpacked
 from common.privacy.linear import (
     CLASS_SUMS,
@@ -24,6 +23,7 @@ from common.privacy.linear import (
     plan,
 )
 from common.statistics.moments import Moments
+from common.task import N_CLASSES
 from simulations.audit.epsilon_bound import OneRun, judge
 from simulations.audit.recorded_training import AllSites, Observation, rehearse
 
@@ -44,7 +44,7 @@ def draw_canaries(count: int, dimensions: int, sites: int, rng: np.random.Genera
     """Draw records of norm 1, orthogonal as far as the dimensions go, at sites by chance."""
     blocks = -(-count // dimensions)
     bases = [np.linalg.qr(rng.standard_normal((dimensions, dimensions)))[0] for _ in range(blocks)]
-    y, site = rng.integers(0, len(DIAGNOSES), count), rng.integers(0, sites, count)
+    y, site = rng.integers(0, N_CLASSES, count), rng.integers(0, sites, count)
     return AllSites(np.concatenate(bases)[:count], y, site, sites)
 
 
@@ -80,7 +80,7 @@ def audit_moments(
     for number in range(sites):
         own = canaries.site == number
         X, y = canaries.X[own & included], canaries.y[own & included]
-        sent = Moments.measure(X, y, np.ones(len(y)), len(DIAGNOSES))
+        sent = Moments.measure(X, y, np.ones(len(y)), N_CLASSES)
         mine, class_sum = canaries.select(own), sent.class_sum
         gram = np.equal.outer(mine.y, mine.y) * (mine.X @ mine.X.T)
         matched = np.einsum("ij,ij->i", class_sum[mine.y], mine.X)
@@ -100,12 +100,12 @@ def _scores(
     for observed, total in sums:
         known = observed.sent
         if observed.question == "overview":
-            counts, features = total[: len(DIAGNOSES)], total[len(DIAGNOSES) :]
+            counts, features = total[:N_CLASSES], total[N_CLASSES:]
             gram = np.equal.outer(canaries.y, canaries.y) + canaries.X @ canaries.X.T
             matched, rate = counts[canaries.y] + canaries.X @ features, 1.0
         elif observed.question == "moments":
             X = shortened(canaries.X, Centre(known["mean"], known["scale"]))
-            class_sums, second = unpacked(total, len(DIAGNOSES))
+            class_sums, second = unpacked(total, N_CLASSES)
             along, weight = X @ X.T, CLASS_SUMS**2
             gram, rate = weight * np.equal.outer(canaries.y, canaries.y) * along + along**2, 1.0
             matched = weight * np.einsum("ij,ij->i", class_sums[canaries.y], X)

@@ -21,8 +21,9 @@ from common.config.run import RunConfig
 from common.networks.network import DEVICE, shared_network, trunk
 from common.privacy.linear import Units
 from common.privacy.network import CHUNK, Batch, OpenPart, open_part
+from common.task import N_CLASSES
 from server.methods.private_finetune import learn
-from server.privacy.descent import N_CLASSES, Arrays
+from server.privacy.descent import Arrays
 from simulations.audit.canaries import CANARIES, Evidence, deviation
 from simulations.audit.epsilon_bound import OneRun, judge
 

@@ -5,7 +5,6 @@ import numpy as np
 from client.site import Records
 from common.arrays import Bools, Floats, Ints
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
 from common.models.linear import LinearModel
 from common.privacy.linear import group_means
 from common.statistics.moments import Moments, lda, ridge
@@ -17,6 +16,7 @@ from common.svm.objective import (
     solve,
     with_intercept,
 )
+from common.task import N_CLASSES
 from simulations.audit.membership import Fit
 from simulations.audit.recorded_training import AllSites, rehearse
 
@@ -58,7 +58,7 @@ def svm_fit(config: RunConfig, model: LinearModel, records: Records, c: float) -
 
 def _head(config: RunConfig, X: Floats, y: Ints, weight: Floats, c: float) -> Floats:
     """Return the weights (n_classes, d + 1) of a classifier, the intercepts last."""
-    moments = Moments.measure(X, y, weight, len(DIAGNOSES))
+    moments = Moments.measure(X, y, weight, N_CLASSES)
     if config.head != "svm":
         solved = ridge(moments, config.penalty) if config.head == "ridge" else lda(moments)
         return np.hstack([solved[0], solved[1][:, None]])

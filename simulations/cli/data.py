@@ -10,8 +10,9 @@ import typer
 from common.config.run import RunConfig
 from common.data.check import Check, Count
 from common.data.check import check as check_folder
-from common.data.dataset import DIAGNOSES, SYNTHETIC_MARKER, Dataset
+from common.data.dataset import SYNTHETIC_MARKER, Dataset
 from common.data.splits import TEST, site_splits
+from common.task import DIAGNOSES, N_CLASSES
 from common.text import printable
 from simulations.data.partition import Scheme, write_sites
 from simulations.data.partition import partition as spread
@@ -83,7 +84,7 @@ def partition(
 
 
 def _summary(site: Dataset) -> list[int]:
-    per_class = np.bincount(site.labels, minlength=len(DIAGNOSES)).tolist()
+    per_class = np.bincount(site.labels, minlength=N_CLASSES).tolist()
     test = int(np.count_nonzero(site.splits == TEST))
     return [len(site), len(site.by_lesion.sizes), test, *per_class]
 

@@ -19,15 +19,10 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFilter
 
 from common.arrays import Bools, Floats, Floats32, Ints
-from common.data.dataset import (
-    DIAGNOSES,
-    MASK_FOLDER,
-    SYNTHETIC_MARKER,
-    Image,
-    write_metadata,
-)
+from common.data.dataset import MASK_FOLDER, SYNTHETIC_MARKER, Image, write_metadata
 from common.errors import ConfigError
 from common.files import owned, whole_folder
+from common.task import DIAGNOSES, N_CLASSES
 
 Plane = Floats32
 """One value per pixel, shape (HEIGHT, WIDTH); lengths are in image heights."""
@@ -272,14 +267,14 @@ def _plan(images: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
     per_class = np.maximum(rare, np.round(total * _LESIONS / _LESIONS.sum()).astype(np.int64))
     common = DIAGNOSES.index("nv")
     per_class[common] -= per_class.sum() - total
-    labels = rng.permutation(np.repeat(np.arange(len(DIAGNOSES)), per_class))
+    labels = rng.permutation(np.repeat(np.arange(N_CLASSES), per_class))
     chances = _REPEATS[labels] / _REPEATS[labels].sum()
     return labels, 1 + rng.multinomial(images - total, chances)
 
 
 def _draw_lesion(number: int, label: int, seed: int) -> _Lesion:
     rng = np.random.default_rng([seed, 4, number])
-    other = rng.integers(len(DIAGNOSES))
+    other = rng.integers(N_CLASSES)
     mix = rng.beta(_CONFUSION, 3)
     colours, shape, strengths = (
         (1 - mix) * table[label] + mix * table[other] for table in (_COLOURS, _SHAPES, _STRENGTHS)

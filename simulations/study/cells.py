@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from common.arrays import Bools, Ints
-from common.data.dataset import DIAGNOSES, Dataset
+from common.data.dataset import Dataset
 from common.data.splits import folds
 from common.errors import ConfigError
 from common.features.extract import content_keys
+from common.task import DIAGNOSES, N_CLASSES
 from simulations.data.partition import partition
 from simulations.study.definition import ALONE, POOLED, Spread, Study
 
@@ -96,7 +97,7 @@ def plan(study: Study, dataset: Dataset) -> list[Cell]:
         If natural sites are asked for and the table names no sources, or too few lesions are
         there for the Dirichlet sites.
     """
-    counts = np.bincount(dataset.by_lesion.labels, minlength=len(DIAGNOSES))
+    counts = np.bincount(dataset.by_lesion.labels, minlength=N_CLASSES)
     rarest = np.where(counts > 0, counts, counts.max()).argmin()
     if counts[rarest] < study.folds:
         raise ConfigError(

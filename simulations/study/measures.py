@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.arrays import Bools, Floats
-from common.data.dataset import DIAGNOSES
 from common.statistics.confusion import ConfusionMetrics, mean_defined, ratio
 from common.statistics.metrics import (
     CALIBRATION_BINS,
@@ -20,6 +19,7 @@ from common.statistics.metrics import (
     confidences,
     squared_errors,
 )
+from common.task import DIAGNOSES, N_CLASSES
 
 Labels = NDArray[np.integer]
 
@@ -152,9 +152,7 @@ class RocCurve:
 
 def _from_counts(labels: Labels, predicted: Labels, weights: Floats) -> dict[str, Floats]:
     """Return what follows from the confusion matrix."""
-    counted = ConfusionMetrics.compute(
-        weighted_confusion(labels, predicted, len(DIAGNOSES), weights)
-    )
+    counted = ConfusionMetrics.compute(weighted_confusion(labels, predicted, N_CLASSES, weights))
     # Here means are over the classes present, also where an absent one is predicted.
     f1 = np.where(np.isnan(counted.sensitivity), np.nan, counted.f1)
     return {
@@ -171,7 +169,7 @@ def _from_ranks(
     labels: Labels, probabilities: NDArray[np.floating], weights: Floats
 ) -> dict[str, Floats]:
     """Return what follows from the order of the probabilities of each class."""
-    shape = (len(weights), len(DIAGNOSES))
+    shape = (len(weights), N_CLASSES)
     auc, precision = np.full(shape, np.nan), np.full(shape, np.nan)
     sensitivity = np.full(len(weights), np.nan)
     for c in np.unique(labels):

@@ -12,8 +12,8 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 
 from common.arrays import Floats, Ints
-from common.data.dataset import DIAGNOSES
 from common.statistics.metrics import Evaluation
+from common.task import DIAGNOSES
 from simulations.study.cells import Arm
 from simulations.study.intervals import interval
 from simulations.study.predictions import Predictions

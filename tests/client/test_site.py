@@ -13,10 +13,11 @@ from client.egress.questions import Question
 from client.methods import svm
 from client.site import Site, open_site, operator_of
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES, METADATA_FILE, Dataset
+from common.data.dataset import METADATA_FILE, Dataset
 from common.data.splits import TEST
 from common.errors import ConfigError
 from common.svm.feature_map import FeatureMap
+from common.task import DIAGNOSES
 from tests.sites import N_FEATURES, hospital_file, make_quick_sites
 
 

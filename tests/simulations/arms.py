@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.dataset import DIAGNOSES
+from common.task import DIAGNOSES
 from simulations.study.cells import Arm
 from simulations.study.judge import Judge
 from simulations.study.predictions import Predictions

@@ -11,7 +11,6 @@ from client.egress.questions import (
     RUN,
     Form,
     Forms,
-    K,
     QuestionForm,
     Values,
     sequence,
@@ -21,6 +20,7 @@ from client.egress.records import AS_ASKED, CALIBRATION, COUNTS, EVALUATION, Arr
 from client.site import Site
 from common.errors import Reason, RefusalError
 from common.features.augment import PREDICTION_VIEWS
+from common.task import N_CLASSES
 
 LARGEST_TENSOR = 1e6
 """Of a network's weights and an optimiser's moments."""
@@ -51,7 +51,7 @@ def _whole_network(site: Site, _: Values) -> Forms:
 
 
 def _scored_network(site: Site, values: Values) -> Forms:
-    rule = {"calibration": CALIBRATION_FORM, "priors": Form((K,), 0)}
+    rule = {"calibration": CALIBRATION_FORM, "priors": Form((N_CLASSES,), 0)}
     return {**_whole_network(site, values), **rule}
 
 
@@ -69,7 +69,8 @@ _SCORES = {
 QUESTIONS: Mapping[str, QuestionForm] = {
     "counts": QuestionForm(),
     "train": QuestionForm(
-        {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), K, K)}, _trained
+        {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), N_CLASSES, N_CLASSES)},
+        _trained,
     ),
     "calibrate": QuestionForm(_SCORES, _scored_network, optional=True),
     "evaluate": QuestionForm(_SCORES, _scored_network, optional=True),

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from client.egress.private_forms import STEP, private_forms
-from client.egress.questions import K, Question, QuestionForm
+from client.egress.questions import Question, QuestionForm
 from client.egress.records import EVALUATION, Arrays, like_weights, noisy
 from client.site import Site
 from common.privacy.lda import moments_size
+from common.task import N_CLASSES
 
 
 def _dimensions(site: Site) -> int:
@@ -14,15 +15,15 @@ def _dimensions(site: Site) -> int:
 
 
 def _weights(site: Site) -> tuple[int, ...]:
-    return (K, _dimensions(site) + 1)
+    return (N_CLASSES, _dimensions(site) + 1)
 
 
 def _overview(site: Site, _: Question) -> tuple[int, ...]:
-    return (K + _dimensions(site),)
+    return (N_CLASSES + _dimensions(site),)
 
 
 def _moments(site: Site, _: Question) -> tuple[int, ...]:
-    return (moments_size(_dimensions(site), K),)
+    return (moments_size(_dimensions(site), N_CLASSES),)
 
 
 _CENTRE = ("mean", "scale")

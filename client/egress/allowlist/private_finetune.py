@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from client.egress.private_forms import STEP, private_forms
-from client.egress.questions import K, QuestionForm
+from client.egress.questions import QuestionForm
 from client.egress.records import EVALUATION, Arrays, like_weights, noisy
 from client.site import Site
+from common.task import N_CLASSES
 
 
 def _weights(site: Site) -> tuple[int, ...]:
@@ -22,7 +23,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
 }
 
 SUMS: Mapping[str, Arrays] = {
-    "overview": noisy((K,)),
+    "overview": noisy((N_CLASSES,)),
     "gradient": noisy(like_weights(1)),
     "evaluate": EVALUATION,
 }

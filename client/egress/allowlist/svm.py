@@ -10,13 +10,13 @@ from client.egress.questions import (
     ROUND,
     Form,
     Forms,
-    K,
     Question,
     QuestionForm,
     Values,
 )
 from client.egress.records import CALIBRATION, EVALUATION, Array, Arrays, Shape, like_weights
 from client.site import Site
+from common.task import N_CLASSES
 
 
 def _feature_map(site: Site, _: Values) -> Forms:
@@ -27,12 +27,12 @@ def _feature_map(site: Site, _: Values) -> Forms:
         "fourier": Form((3,) if rbf else (0,), 0, LARGEST_MAP),
         "unit": Form((), 0, 0),
         "clip": Form((), 0, LARGEST if config.clip_features else 0),
-        "class_weights": Form((K,), 0),
+        "class_weights": Form((N_CLASSES,), 0),
     }
 
 
 def _fits(site: Site, _: Values) -> Forms:
-    return {"weights": Form((None, K, None))}
+    return {"weights": Form((None, N_CLASSES, None))}
 
 
 def _scored(site: Site, values: Values) -> Forms:
@@ -53,8 +53,8 @@ def _sized(size: Callable[[Site, Question], int], shape: Callable[[int], tuple[i
 
 def _moments(size: Callable[[Site, Question], int]) -> Arrays:
     return {
-        "class_weight": Array((K,), counts=True),
-        "class_sum": Array(_sized(size, lambda n: (K, n))),
+        "class_weight": Array((N_CLASSES,), counts=True),
+        "class_sum": Array(_sized(size, lambda n: (N_CLASSES, n))),
         "gram": Array(_sized(size, lambda n: (n * (n + 1) // 2,))),
     }
 

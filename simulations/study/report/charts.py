@@ -2,8 +2,8 @@
 
 from statistics import fmean
 
-from common.data.dataset import DIAGNOSES
 from common.formats import estimate
+from common.task import DIAGNOSES, N_CLASSES
 from simulations.study.findings import Findings
 from simulations.study.report.svg import (
     GRID,
@@ -75,7 +75,7 @@ def _learning(findings: Findings) -> Chart | None:
 def _roc(findings: Findings) -> Chart | None:
     arms = _focus(findings)
     curves = [(result, result.roc()) for result in arms]
-    figure, panels = panel_grid(len(DIAGNOSES), 1.9)
+    figure, panels = panel_grid(N_CLASSES, 1.9)
     for panel, dx in zip(panels, DIAGNOSES, strict=False):
         panel.plot([0, 1], [0, 1], color=GRID)
         for number, (result, curve) in enumerate(curves):
@@ -88,7 +88,7 @@ def _roc(findings: Findings) -> Chart | None:
                     label=result.arm.name,
                 )
         panel.set_title(dx)
-    legend_in_free_panel(figure, panels, len(DIAGNOSES))
+    legend_in_free_panel(figure, panels, N_CLASSES)
     figure.supxlabel("1 - specificity")
     figure.supylabel("sensitivity")
     in_words = "; ".join(

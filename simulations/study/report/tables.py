@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from common.data.dataset import DIAGNOSES
 from common.formats import between, estimate, markdown_table, rounded
+from common.task import DIAGNOSES
 from common.text import printable
 from simulations.study.cost import ArmCost
 from simulations.study.findings import FEDERATION, ROUTES, Findings

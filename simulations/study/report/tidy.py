@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from common.arrays import Ints
-from common.data.dataset import DIAGNOSES
+from common.task import DIAGNOSES
 from simulations.study.cost import RouteCost
 from simulations.study.findings import Findings
 from simulations.study.paired_tests import Comparison

@@ -21,10 +21,11 @@ from client.egress.records import MASKED, VALUES
 from client.operator.site_rules import Operator
 from client.site import SITE
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES, METADATA_FILE, Dataset
+from common.data.dataset import METADATA_FILE, Dataset
 from common.errors import DataError, Reason
 from common.statistics.sums import Sums
 from common.svm.feature_map import FeatureMap
+from common.task import DIAGNOSES
 from common.wire.messages import BOUND, pack, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, UNMASK
 from simulations.runtimes.in_process import InProcessGrid

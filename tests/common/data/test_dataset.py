@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.data.dataset import DIAGNOSES, METADATA_FILE, Dataset, write_metadata
+from common.data.dataset import METADATA_FILE, Dataset, write_metadata
 from common.errors import DataError
+from common.task import DIAGNOSES
 
 PARTS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.dataset import DIAGNOSES, Dataset, Image
+from common.data.dataset import Dataset, Image
 from common.data.splits import TEST, assign_splits, folds, holdout, site_splits
 from common.errors import ConfigError, DataError
+from common.task import DIAGNOSES
 
 
 def data_of(lesions: list[tuple[int, int]]) -> Dataset:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 import common.models.linear
-from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError, DataError, FedDermError
 from common.models.file import load_model
 from common.models.linear import LinearModel
 from common.models.network import NetworkModel
 from common.svm.feature_map import FourierMap
+from common.task import DIAGNOSES
 from common.verified import pack_arrays, read_arrays
 from tests.common.models.test_linear import VIEWS, make_model
 from tests.examples import examples

@@ -13,13 +13,13 @@ from safetensors.numpy import save_file
 
 import common.models.linear
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
 from common.errors import DataError
 from common.models.file import load_model
 from common.models.linear import LinearModel
 from common.statistics.calibration import probabilities
 from common.statistics.moments import Moments
 from common.svm.feature_map import FeatureMap, FourierMap
+from common.task import DIAGNOSES
 from tests.records import N_CLASSES, draw_records
 
 X, Y = draw_records(60, 8)

@@ -12,7 +12,6 @@ from PIL import Image as Pillow
 from torch import nn
 
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
 from common.errors import DataError
 from common.features.augment import decode, normalise, prediction_view
 from common.features.backbone import input_statistics
@@ -22,6 +21,7 @@ from common.models.network import NetworkModel
 from common.networks.inference import BLOCK
 from common.networks.network import Network, shared_network
 from common.statistics.calibration import probabilities
+from common.task import DIAGNOSES
 
 N_CLASSES = len(DIAGNOSES)
 DEEP = "backbone.conv_head.weight"

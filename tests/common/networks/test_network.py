@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError
 from common.features.pretrained import DEFAULT_BACKBONE
 from common.networks.network import ALL, HEAD, Network, build, open_stage, shared_network, trunk
+from common.task import DIAGNOSES
 from tests.finetuning import write_network
 
 # Residual, depthwise, with standardised weights, layer scales, and GroupNorms.

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from common.data.dataset import DIAGNOSES
 from common.errors import ConfigError
 from common.networks.network import Network, build, open_stage, trunk
 from common.privacy.network import OpenPart, clipped_sum
+from common.task import DIAGNOSES
 from tests.finetuning import BACKBONE, STAGE
 
 CLASSES = len(DIAGNOSES)

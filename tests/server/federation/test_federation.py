@@ -15,11 +15,12 @@ from flwr.clientapp import ClientApp
 import client.app
 import server.app
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES, METADATA_FILE
+from common.data.dataset import METADATA_FILE
 from common.errors import QuorumError
 from common.formats import markdown
 from common.models.linear import LinearModel
 from common.statistics.sums import Sums
+from common.task import DIAGNOSES
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
 from server.federation.federation import Federation
 from server.federation.question import LossPolicy, Question

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 import client.app
 import server.app
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES
 from common.errors import ReplyError
 from common.statistics.moments import Moments
 from common.svm.feature_map import clip_rows
 from common.svm.objective import balanced_weights, hinge_sums, with_intercept
+from common.task import DIAGNOSES
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
 from server.federation.plausibility import HingeLimits, check_moments
 from simulations.runtimes.experiment import rounds

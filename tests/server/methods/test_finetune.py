@@ -12,10 +12,10 @@ import common.files
 import common.finetune.plan
 import server.app
 import server.methods.finetune
-from common.data.dataset import DIAGNOSES
 from common.data.splits import TEST
 from common.errors import ConfigError, DataError
 from common.networks.network import ALL, HEAD, open_stage, shared_network
+from common.task import DIAGNOSES
 from simulations.runtimes.experiment import rounds, simulate
 from tests.finetuning import (
     BACKBONE,

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from common.config.run import RunConfig
-from common.data.dataset import DIAGNOSES, Dataset
+from common.data.dataset import Dataset
 from common.errors import QuorumError
 from common.models.network import NetworkModel
+from common.task import DIAGNOSES
 from server.run.folder import METRICS_FILE, MODEL_FILE
 from simulations.attacks.hostile_sites import ATTACKS, TARGET, chosen, hostile_app, poison, stamped
 from simulations.attacks.trials import NONE, Judge, attack_all, table

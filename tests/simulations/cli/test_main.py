@@ -12,10 +12,11 @@ import pytest
 
 import client.methods.svm
 import common.models.linear
-from common.data.dataset import DIAGNOSES, Dataset
+from common.data.dataset import Dataset
 from common.data.splits import TEST
 from common.features.extract import extract
 from common.models.linear import LinearModel
+from common.task import DIAGNOSES
 from common.text import printable
 from server.run.folder import MODEL_FILE
 from simulations.cli.main import PROGRESS_LOGGERS

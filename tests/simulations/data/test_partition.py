@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.dataset import DIAGNOSES, Dataset, Image
+from common.data.dataset import Dataset, Image
 from common.data.splits import assign_splits
 from common.errors import ConfigError, DataError
+from common.task import DIAGNOSES
 from simulations.data.partition import Scheme, partition, write_sites
 
 PART = "HAM10000_images_part_1"

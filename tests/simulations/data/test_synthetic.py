@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from common.data.check import check
-from common.data.dataset import DIAGNOSES, MASK_FOLDER, Dataset
+from common.data.dataset import MASK_FOLDER, Dataset
 from common.errors import ConfigError, DataError
+from common.task import DIAGNOSES
 from simulations.data.synthetic import write_synthetic
 
 

@@ -5,8 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from common.data.dataset import DIAGNOSES, Dataset
+from common.data.dataset import Dataset
 from common.errors import ConfigError
+from common.task import DIAGNOSES
 from simulations.study.cells import Arm, Cell, arms, cut, plan
 from simulations.study.definition import Study
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from common.data.dataset import DIAGNOSES, Dataset
+from common.data.dataset import Dataset
+from common.task import DIAGNOSES
 from simulations.study.cells import arms, cut, plan
 from simulations.study.definition import Study
 from simulations.study.schedule import FAILURE_FILE, failure

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn import metrics
 
-from common.data.dataset import DIAGNOSES
 from common.statistics.metrics import Evaluation, Metrics
+from common.task import DIAGNOSES
 from simulations.study.measures import MELANOMA, PER_CLASS, SCALARS, measure
 
 
