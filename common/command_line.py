@@ -1,5 +1,6 @@
-"""How every command ends that a user types: an error that a user can act on is one line."""
+"""The command that a user typed, and how it ends: an error that can be acted on is one line."""
 
+import shlex
 import sys
 from collections.abc import Callable
 
@@ -7,12 +8,17 @@ from common.errors import ConfigError, FedDermError, described
 from common.text import printable
 
 
-def run(command: Callable[[], object]) -> None:
+def command() -> str:
+    """Return the command line that is running, for a shell."""
+    return printable(shlex.join(["fedderm", *sys.argv[1:]]))
+
+
+def run(app: Callable[[], object]) -> None:
     """Run a command of ``sys.argv``; exit with code 1 and a line on standard error if it fails."""
     try:
         if any("\0" in argument for argument in sys.argv):
             raise ConfigError("an argument holds a NUL character; no file or setting has one")
-        command()
+        app()
     except (FedDermError, OSError) as error:  # a full disk is no defect of this program
         print(f"error: {printable(described(error))}", file=sys.stderr)
         sys.exit(1)

@@ -1,20 +1,13 @@
 """A command's figures as a JSON file beside what it prints."""
 
 import json
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.command_line import command
 from common.errors import DataError
 from common.files import write_atomically
-from common.text import printable
-
-
-def command() -> str:
-    """Return the command line that is running, for a shell."""
-    return printable(shlex.join(["fedderm", *sys.argv[1:]]))
 
 
 def refuse_taken(out: Path | None) -> None:

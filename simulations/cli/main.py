@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from client.operator import cli as site_cli
+from common.command_line import command
 from common.command_line import run as run_command
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
@@ -21,7 +22,7 @@ from common.text import log_lines, printable
 from server.deployment import cli as deploy_cli
 from simulations.cli import data as data_cli
 from simulations.cli import privacy as privacy_cli
-from simulations.cli.json_output import command, refuse_taken, write_figures
+from simulations.cli.json_output import refuse_taken, write_figures
 from simulations.cli.settings import settings_text
 from simulations.data.partition import Scheme
 

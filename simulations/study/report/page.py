@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from common.command_line import command
 from common.files import write_atomically
 from common.task import DIAGNOSES
-from simulations.cli.json_output import command
 from simulations.study.advice import Advice, advise
 from simulations.study.findings import About, Findings
 from simulations.study.report.charts import draw
