@@ -99,18 +99,7 @@ def init(out: Path, sites: Sequence[str], hosts: Sequence[str], port: int = PORT
     DataError
         If ``out`` holds anything.
     """
-    if not sites or not hosts:
-        raise ConfigError("name at least one --site and, for them to reach, one --host")
-    if twice := {site for site in sites if sites.count(site) > 1}:
-        raise ConfigError(f"the site {min(twice)} is named twice; each needs a name of its own")
-    for site in sites:
-        if site == COORDINATOR or not is_site_name(site):
-            raise ConfigError(f"'{site}' is no name of a site; {NAME_RULE}")
-    if len(sites) < LEAST_SITES:
-        raise ConfigError(
-            f"{len(sites)} of at least {LEAST_SITES} sites are named: of a sum over fewer, one "
-            "finds another's share"
-        )
+    _check_sites(sites, hosts)
     check_hosts(hosts)
     make_folder(out)
     folder = out / COORDINATOR
@@ -123,6 +112,21 @@ def init(out: Path, sites: Sequence[str], hosts: Sequence[str], port: int = PORT
     folder.chmod(0o700)
     for site in sites:
         _init_site(out / site, folder, f"{_bracketed(hosts[0])}:{port}")
+
+
+def _check_sites(sites: Sequence[str], hosts: Sequence[str]) -> None:
+    if not sites or not hosts:
+        raise ConfigError("name at least one --site and, for them to reach, one --host")
+    if twice := {site for site in sites if sites.count(site) > 1}:
+        raise ConfigError(f"the site {min(twice)} is named twice; each needs a name of its own")
+    for site in sites:
+        if site == COORDINATOR or not is_site_name(site):
+            raise ConfigError(f"'{site}' is no name of a site; {NAME_RULE}")
+    if len(sites) < LEAST_SITES:
+        raise ConfigError(
+            f"{len(sites)} of at least {LEAST_SITES} sites are named: of a sum over fewer, one "
+            "finds another's share"
+        )
 
 
 def renew(folder: Path, hosts: Sequence[str]) -> None:

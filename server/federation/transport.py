@@ -107,10 +107,8 @@ class Transport:
     ) -> Iterator[tuple[str, RecordDict]]:
         """Yield good replies as they arrive; sites that stay silent are faults.
 
-        A second reply to a message is ignored: the first may be in a sum by then.
-
-        Time is up when none of the sites still waited for has answered for ``patience``
-        seconds.
+        A second reply to a message is ignored: the first may be in a sum by then. Time is up when
+        none of the sites still waited for has answered for ``patience`` seconds.
         """
         labels = dict(pending)
         end = time.monotonic() + patience
@@ -126,9 +124,8 @@ class Transport:
                     yield label, reply.content
             if not replies:
                 time.sleep(POLL_SECONDS)
-        for label in pending.values():
-            record.faults[label] = f"gave no answer within {patience:g} s"
-            self.silent.add(label)
+        self.silent.update(pending.values())
+        record.faults |= dict.fromkeys(pending.values(), f"gave no answer within {patience:g} s")
 
     def _first_reply_of(
         self,

@@ -139,12 +139,7 @@ def attack_all(
     ConfigError
         If there is no defence, an attack is unknown or there are too few sites.
     """
-    if config.robust == NONE:
-        raise ConfigError("'robust' is none; name the defence to try, and 'hostile'")
-    if unknown := [name for name in attacks if name not in ATTACKS]:
-        raise ConfigError(f"'{unknown[0]}' is no attack; choose from {', '.join(ATTACKS)}")
-    if not hostile or not 0 < min(hostile) <= max(hostile) < sites:
-        raise ConfigError(f"hostile sites are {hostile} of {sites}; choose 1 to {sites - 1}")
+    _check(config, sites, attacks, hostile)
     dataset = with_splits(data, config)
     judged = TEST if part == "test" else "0"
     judge = Judge(dataset.select(dataset.splits == judged), config)
@@ -154,6 +149,15 @@ def attack_all(
     with owned(out):
         make_sites(training, out / "sites", "dirichlet", sites, alpha, config.seed)
         return _arms(out, config, judge, attacks, hostile, rules, part, sites)
+
+
+def _check(config: RunConfig, sites: int, attacks: Sequence[str], hostile: Sequence[int]) -> None:
+    if config.robust == NONE:
+        raise ConfigError("'robust' is none; name the defence to try, and 'hostile'")
+    if unknown := [name for name in attacks if name not in ATTACKS]:
+        raise ConfigError(f"'{unknown[0]}' is no attack; choose from {', '.join(ATTACKS)}")
+    if not hostile or not 0 < min(hostile) <= max(hostile) < sites:
+        raise ConfigError(f"hostile sites are {hostile} of {sites}; choose 1 to {sites - 1}")
 
 
 def _arms(

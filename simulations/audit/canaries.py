@@ -93,32 +93,38 @@ def _scores(
 ) -> Floats:
     """Weigh all that was seen of canaries (m,): above 0 for those that seem to be in.
 
-    The sums are linear in who is in: each adds its own, clipped, and then comes the noise. In a
-    step that samples, a canary is expected with its rate.
+    The sums are linear in who is in: each adds its own, clipped, and then comes the noise.
     """
     evidence = Evidence.none(len(canaries))
     for observed, total in sums:
-        known = observed.sent
-        if observed.question == "overview":
-            counts, features = total[:N_CLASSES], total[N_CLASSES:]
-            gram = np.equal.outer(canaries.y, canaries.y) + canaries.X @ canaries.X.T
-            matched, rate = counts[canaries.y] + canaries.X @ features, 1.0
-        elif observed.question == "moments":
-            X = shortened(canaries.X, Centre(known["mean"], known["scale"]))
-            class_sums, second = unpacked(total, N_CLASSES)
-            along, weight = X @ X.T, CLASS_SUMS**2
-            gram, rate = weight * np.equal.outer(canaries.y, canaries.y) * along + along**2, 1.0
-            matched = weight * np.einsum("ij,ij->i", class_sums[canaries.y], X)
-            matched += np.einsum("ij,ij->i", X @ second, X)
-        else:
-            X1 = Centre(known["mean"], known["scale"]).apply(canaries.X)
-            objective = Objective(config.head, known["offset"], known["class_weight"])
-            pulls = clipped_pulls(X1, canaries.y, known["weights"], objective, config.clip_norm)
-            gram, rate = (pulls @ pulls.T) * (X1 @ X1.T), config.rate
-            matched = np.einsum("ij,ij->i", pulls @ total, X1)
-        added = Evidence(rate**2 * gram, rate * matched, float((total**2).sum()), total.size)
-        evidence = evidence.plus(added, deviation(config, observed.question, canaries.sites))
+        new = _evidence(config, canaries, observed, total)
+        evidence = evidence.plus(new, deviation(config, observed.question, canaries.sites))
     return evidence.scores()
+
+
+def _evidence(
+    config: RunConfig, canaries: AllSites, observed: Observation, total: Floats
+) -> "Evidence":
+    """Weigh one sum; in a step that samples, a canary is expected with its rate."""
+    known = observed.sent
+    if observed.question == "overview":
+        counts, features = total[:N_CLASSES], total[N_CLASSES:]
+        gram = np.equal.outer(canaries.y, canaries.y) + canaries.X @ canaries.X.T
+        matched, rate = counts[canaries.y] + canaries.X @ features, 1.0
+    elif observed.question == "moments":
+        X = shortened(canaries.X, Centre(known["mean"], known["scale"]))
+        class_sums, second = unpacked(total, N_CLASSES)
+        along, weight = X @ X.T, CLASS_SUMS**2
+        gram, rate = weight * np.equal.outer(canaries.y, canaries.y) * along + along**2, 1.0
+        matched = weight * np.einsum("ij,ij->i", class_sums[canaries.y], X)
+        matched += np.einsum("ij,ij->i", X @ second, X)
+    else:
+        X1 = Centre(known["mean"], known["scale"]).apply(canaries.X)
+        objective = Objective(config.head, known["offset"], known["class_weight"])
+        pulls = clipped_pulls(X1, canaries.y, known["weights"], objective, config.clip_norm)
+        gram, rate = (pulls @ pulls.T) * (X1 @ X1.T), config.rate
+        matched = np.einsum("ij,ij->i", pulls @ total, X1)
+    return Evidence(rate**2 * gram, rate * matched, float((total**2).sum()), total.size)
 
 
 @dataclass(frozen=True)

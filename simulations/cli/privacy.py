@@ -17,32 +17,38 @@ _MOST_SITES = 1_000_000
 
 app = typer.Typer(help="Plan, account for and audit differential privacy.", no_args_is_help=True)
 
+Steps = Annotated[int, typer.Option(help="Steps of all rounds together.")]
+WantedEpsilon = Annotated[
+    float | None, typer.Option("--epsilon", help="Find the noise for this epsilon.")
+]
+Noise = Annotated[float | None, typer.Option(help="Find the epsilon of this noise multiplier.")]
+Rate = Annotated[
+    float | None, typer.Option(help="Probability that a step samples a unit; 1 for all.")
+]
+Units = Annotated[
+    int | None, typer.Option(help="Privacy units, such as lesions, for rate and delta.")
+]
+Batch = Annotated[int | None, typer.Option(help="Expected units of a step.")]
+Delta = Annotated[
+    float | None, typer.Option(help="Default: 1e-5 or 1/units^1.1, whichever is smaller.")
+]
+Sites = Annotated[int | None, typer.Option(help="Sites that share the noise under a secure sum.")]
+Honest = Annotated[
+    int | None, typer.Option(help="Least number of honest sites that may remain of them.")
+]
+
 
 @app.command()
 def plan(
-    steps: Annotated[int, typer.Option(help="Steps of all rounds together.")],
-    wanted: Annotated[
-        float | None, typer.Option("--epsilon", help="Find the noise for this epsilon.")
-    ] = None,
-    noise: Annotated[
-        float | None, typer.Option(help="Find the epsilon of this noise multiplier.")
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option(help="Probability that a step samples a unit; 1 for all.")
-    ] = None,
-    units: Annotated[
-        int | None, typer.Option(help="Privacy units, such as lesions, for rate and delta.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Expected units of a step.")] = None,
-    delta: Annotated[
-        float | None, typer.Option(help="Default: 1e-5 or 1/units^1.1, whichever is smaller.")
-    ] = None,
-    sites: Annotated[
-        int | None, typer.Option(help="Sites that share the noise under a secure sum.")
-    ] = None,
-    honest: Annotated[
-        int | None, typer.Option(help="Least number of honest sites that may remain of them.")
-    ] = None,
+    steps: Steps,
+    wanted: WantedEpsilon = None,
+    noise: Noise = None,
+    rate: Rate = None,
+    units: Units = None,
+    batch: Batch = None,
+    delta: Delta = None,
+    sites: Sites = None,
+    honest: Honest = None,
 ) -> None:
     """Find the noise multiplier for an epsilon, or the epsilon of a noise multiplier."""
     if (wanted is None) == (noise is None):

@@ -125,10 +125,7 @@ def _compare(
     )
     auc, *aucs = first.mean("macro_auc", folds) - second.mean("macro_auc", folds)
     gaps = np.array(resamples)
-    beyond = max((gaps <= -margin).sum(), (gaps >= margin).sum())
-    p = _sign_test(first, second, folds, seed)
-    # One more, as the observed one: no p-value of a resampling test is 0.
-    p_equivalent = float((beyond + 1) / (len(gaps) + 1))
+    p, p_equivalent = _sign_test(first, second, folds, seed), _equivalence_test(gaps, margin)
     return Comparison(
         family=family,
         first=first.arm.name,
@@ -145,6 +142,13 @@ def _compare(
         auc_interval=interval(np.array(aucs)),
         margin=margin,
     )
+
+
+def _equivalence_test(gaps: Floats, margin: float) -> float:
+    """Return the larger p-value of two one-sided tests that differences are within ``margin``."""
+    beyond = max((gaps <= -margin).sum(), (gaps >= margin).sum())
+    # One more, as the observed one: no p-value of a resampling test is 0.
+    return float((beyond + 1) / (len(gaps) + 1))
 
 
 def _sign_test(first: ArmResult, second: ArmResult, folds: Sequence[int], seed: int) -> float:

@@ -18,6 +18,8 @@ import numpy as np
 from flwr.app import Context, Message
 
 import client.app
+from common.arrays import Ints
+from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError, FedDermError, described
 from common.files import owned
@@ -112,32 +114,43 @@ def train(folder: Path, cores: int) -> None:
     if (folder / RESULT_FILE).exists():
         return
     job = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
-    study, cache = Study.model_validate(job["study"]), Path(job["cache"])
-    cell = Cell(Arm(*job["arm"]), job["fold"])
+    study, cell = Study.model_validate(job["study"]), Cell(Arm(*job["arm"]), job["fold"])
     parts = cut(study, Dataset.open(job["data"]), cell)
     held = {site: rows for site, rows in parts.parts.items() if len(rows)}
     if not held:
         raise DataError(f"{cell.arm.site} has no training lesion beside this fold's test lesions")
     sites, run = folder / "sites", folder / "run"
-    if sites.exists():
-        check_sites(parts.training, held, sites)
-    else:
-        write_sites(parts.training, held, sites, link=True)
-    config = study.config(cell.arm.route).model_copy(
-        update={"sites": sites.resolve(), "out": run, "cache": cache}
-    )
-    fresh, watch, started = not run.exists(), Stopwatch(), time.perf_counter()
-    simulate(config, watch)
-    seconds = watch.split(time.perf_counter() - started, len(held))
-    peak = _peak_memory()
+    _make_sites(sites, parts.training, held)
+    places = {"sites": sites.resolve(), "out": run, "cache": Path(job["cache"])}
+    config = study.config(cell.arm.route).model_copy(update=places)
+    watched = _simulate_watched(config, run, len(held))
     model = load_model(run / MODEL_FILE, config.weights)
-    _keep_predictions(folder, model, parts.test, cache)
+    _keep_predictions(folder, model, parts.test, config.cache)
     empty = dict.fromkeys(parts.parts.keys() - held.keys(), "has no training lesion")
-    # An interrupted run was not watched to its end; nothing is made up for it.
-    watched = (seconds, peak) if fresh else (None, None)
     result = _result(run, parts.training, len(held), empty, cores, *watched)
     shutil.rmtree(sites)
     write_json(folder / RESULT_FILE, result)
+
+
+def _make_sites(folder: Path, training: Dataset, rows: Mapping[str, Ints]) -> None:
+    """Write the sites' folders; those that an interrupted run left must be the same."""
+    if folder.exists():
+        check_sites(training, rows, folder)
+    else:
+        write_sites(training, rows, folder, link=True)
+
+
+def _simulate_watched(
+    config: RunConfig, run: Path, sites: int
+) -> tuple[dict[str, float] | None, int | None]:
+    """Train; return where the time went and the peak memory, None if the run was interrupted.
+
+    Such a run was not watched to its end, and nothing is made up for it.
+    """
+    fresh, watch, started = not run.exists(), Stopwatch(), time.perf_counter()
+    simulate(config, watch)
+    seconds = watch.split(time.perf_counter() - started, sites)
+    return (seconds, _peak_memory()) if fresh else (None, None)
 
 
 def _peak_memory() -> int | None:
