@@ -253,7 +253,7 @@ def deploy_demo(
     out: Annotated[Path, typer.Option(help="New folder for everything.")],
 ) -> None:
     """Run a coordinator and four hospitals as processes of this machine, from keys to a model."""
-    from simulations.runtimes.deploy_demo import demo
+    from simulations.cli.deploy_demo import demo
 
     demo(data, out)
 

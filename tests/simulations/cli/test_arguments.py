@@ -27,7 +27,7 @@ HEAVY = (
     "simulations.study.comparison._warm_up",
     "simulations.audit.audit.AuditedRun.opened",
     "simulations.bench.all.bench_features",
-    "simulations.runtimes.deploy_demo.Loopback",
+    "simulations.cli.deploy_demo.Loopback",
     "server.deployment.operations.flwr",
     "simulations.data.synthetic._draw_lesion",
     "subprocess.Popen",
