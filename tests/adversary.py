@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from client.app import app
 from client.egress.guard import REFUSED
 from client.site import SITE
-from common.config.run import RunConfig, flat
+from common.config.run import RunConfig, flat, settings_of
 from common.errors import Reason
+from common.methods import METHODS
 from common.svm.feature_map import FeatureMap, FourierMap
 from common.task import DIAGNOSES
 from common.wire.messages import pack, unpack_arrays, unpack_values
@@ -197,6 +198,12 @@ def distinguish(attack: Attack, hospitals: Sequence[Hospital], exact: bool) -> s
     return None
 
 
+def used_by(method: str, settings: Values) -> dict[str, Any]:
+    """Return the settings that a method uses."""
+    used = settings_of(METHODS[method])
+    return {key: value for key, value in settings.items() if key in used}
+
+
 _USUAL = {key: flat(value) for key, value in RunConfig()}
 
 
@@ -205,7 +212,15 @@ def sent_config(settings: Mapping[str, Any]) -> Values:
     plain = {key: value for key, value in _USUAL.items() if key not in settings}
     chosen = {key: str(v) if isinstance(v, Path) else v for key, v in settings.items()}
     # What a method chooses for itself is left to it.
-    return {**plain, "rounds": "", "lr": "", "imbalance": "", "imbalance_strength": "", **chosen}
+    return {
+        **plain,
+        "rounds": "",
+        "lr": "",
+        "imbalance": "",
+        "imbalance_strength": "",
+        "head": "",
+        **chosen,
+    }
 
 
 # What an attacker tries.
@@ -436,7 +451,7 @@ def attacks(draw: Any, method: str, fixed: Values, counts: Sequence[int]) -> Att
     """
     sizes = st.one_of(st.sampled_from(counts), st.integers(0, 130))
     known = {**_SETTINGS["common"], **_SETTINGS[method]}
-    settings = {**fixed, "method": method, **_DEFAULTS[method]}
+    settings = {**used_by(method, fixed), "method": method, **_DEFAULTS[method]}
     asks = draw(_ASKS[method](RunConfig.read(settings).flat()))
     settings["secure"] = draw(st.booleans())
     for name in draw(st.lists(st.sampled_from(sorted(known)), max_size=2, unique=True)):

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from common.config.run import RunConfig
+from common.config.run import RunConfig, settings_of
 from common.data.dataset import Dataset, Image
 from common.data.splits import TEST, site_splits
+from common.methods import METHODS
 from common.models.network import NetworkModel
 from common.networks.network import HEAD
 from server.run.folder import MODEL_FILE
@@ -62,7 +63,8 @@ def quick(folder: Path, weights: Path, **changes: Any) -> RunConfig:
         "cache": folder / "cache",
         "out": folder / "run",
     }
-    return RunConfig.read(settings | changes)
+    used = settings_of(METHODS[changes.get("method", settings["method"])])
+    return RunConfig.read({k: v for k, v in settings.items() if k in used} | changes)
 
 
 def small_dataset(data: Path, images: int = 40, validation: bool = True) -> Dataset:

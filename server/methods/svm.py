@@ -1,5 +1,6 @@
 """Training an SVM over a federation: the statistics once, then rounds of sums."""
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -50,15 +51,24 @@ class RoundBudget:
 
     def __init__(self, config: RunConfig):
         self._config, self._used = config, 0
+        self._known: set[str] = set()
 
-    def spend(self, outputs: int) -> None:
-        """Count one round.
+    def begin(self) -> None:
+        """Begin over other sites, which are asked again what was known."""
+        self._known.clear()
+
+    def spend(self, feature_map: FeatureMap, weights: Floats) -> None:
+        """Count a round, unless its sum is known.
 
         Raises
         ------
         ConfigError
             If the sites will not answer it.
         """
+        question = hashlib.sha256(weights.tobytes()).hexdigest() + feature_map.digest
+        if question in self._known:
+            return
+        outputs = feature_map.n_outputs
         if self._used >= outputs // 2:
             key = "fourier" if self._config.kernel == "rbf" else "components"
             raise ConfigError(
@@ -66,6 +76,7 @@ class RoundBudget:
                 f"sites answer {outputs // 2} rounds in a run, and this one needs more; set more "
                 f"{key}, fewer values of 'c' or a larger 'tolerance'"
             )
+        self._known.add(question)
         self._used += 1
 
 
@@ -107,7 +118,7 @@ class MappedSites:
 
     def hinge(self, weights: Floats) -> svm.HingeSums:
         """Return losses and gradients at ``weights``."""
-        self._budget.spend(self.feature_map.n_outputs)
+        self._budget.spend(self.feature_map, weights)
         zero = svm.HingeSums.zero(weights.shape)
         question = Question(
             "hinge",
@@ -178,6 +189,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     """
     budget = RoundBudget(config)
     while True:
+        budget.begin()
         try:
             return _train(federation, config, budget)
         except SitesLostError as lost:

@@ -15,7 +15,17 @@ from common.config.run import RunConfig
 from common.data.dataset import METADATA_FILE, Dataset
 from common.errors import Reason
 from common.svm.feature_map import FeatureMap
-from tests.adversary import RUN, Asks, Attack, Hospital, K, attacks, distinguish, sent_config
+from tests.adversary import (
+    RUN,
+    Asks,
+    Attack,
+    Hospital,
+    K,
+    attacks,
+    distinguish,
+    sent_config,
+    used_by,
+)
 from tests.examples import examples
 from tests.sites import N_FEATURES, make_quick_sites
 
@@ -41,7 +51,7 @@ class Pair:
         names = ("cache", "backbone", "weights", "size", "views", "predictions", "folds")
         tuning = ("stages", "rounds", "local_epochs", "batch", "lr")
         flat = config.flat()
-        self.fixed = {name: flat[name] for name in (*names, *tuning)}
+        self.fixed = {name: flat[name] for name in (*names, *tuning) if name in flat}
 
     def tell_apart(self, attack: Attack, folder: Path) -> str | None:
         """Return what tells them apart."""
@@ -119,7 +129,7 @@ def test_neighbours_refuse_alike_in_the_same_words(method, request, tmp_path_fac
 def ask_both(pair: Pair, folder: Path, method: str, asks: list[Asks], **settings: Any) -> list[Any]:
     """Ask both hospitals of a pair; return what left each, one answer after the other."""
     rules = settings.pop("rules", {"epsilon": 3.0})
-    config = sent_config({**pair.fixed, "method": method, **settings})
+    config = sent_config({**used_by(method, pair.fixed), "method": method, **settings})
     return [
         [hospital.ask(each) for each in asks] for hospital in pair.hospitals(config, folder, rules)
     ]
@@ -168,7 +178,8 @@ def test_how_large_numbers_may_be_depends_on_no_lesion_of_an_svm(frozen, tmp_pat
         return [Asks("prepare", prepared, named, attempt), last]
 
     settings = {"method": "svm", "secure": secure, "min_active": 1}
-    config = sent_config({**frozen.fixed, **settings})
+    fixed = used_by(str(settings["method"]), frozen.fixed)
+    config = sent_config({**fixed, **settings})
     found = [limit(each, asks) for each in frozen.hospitals(config, tmp_path, {})]
     assert found[0] == found[1]
     # Of a map that was refused as too large there are no sums.
@@ -191,7 +202,8 @@ def test_how_large_numbers_may_be_depends_on_no_lesion_of_a_private_site(frozen,
         return [overview, Asks("gradient", {**arrays, name: arrays[name] * factor}, values)]
 
     settings = {"method": "private", "epsilon": 1e-2, "components": 12, "steps": 1}
-    config = sent_config({**frozen.fixed, **settings})
+    fixed = used_by(str(settings["method"]), frozen.fixed)
+    config = sent_config({**fixed, **settings})
     found = [limit(each, asks) for each in frozen.hospitals(config, tmp_path, {"epsilon": 1000.0})]
     assert found[0] == found[1]
     assert found[0][1] == Reason.FORM

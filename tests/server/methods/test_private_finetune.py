@@ -12,7 +12,7 @@ from server.run.folder import CARD_FILE
 from simulations.runtimes.experiment import simulate
 from tests.finetuning import SITES, STAGE, changed, dealt, model_of, quick, spread
 
-SETTINGS: dict[str, Any] = {"method": "private_finetune", "opens": STAGE, "steps": 4, "stages": ()}
+SETTINGS: dict[str, Any] = {"method": "private_finetune", "opens": STAGE, "steps": 4}
 MakeRun = Callable[..., RunConfig]
 
 

@@ -8,7 +8,8 @@ import pytest
 
 import client.privacy.clipped
 import simulations.audit.methods
-from common.config.run import RunConfig
+from common.config.run import RunConfig, settings_of
+from common.methods import METHODS
 from simulations.audit.audited_run import open_run
 from simulations.audit.methods import HEAD_STAND_IN, STAND_IN
 from simulations.synthetic_note import SYNTHETIC_NOTE
@@ -21,12 +22,17 @@ DISTRIBUTED = ("trust=distributed", "honest=2")
 @pytest.fixture
 def private(fedderm: Type, synthetic_folder: Path, settings: list[str], tmp_path: Path) -> Path:
     """Train with shared noise over two sites; return the folder given to ``--out``."""
-    keys = {setting.partition("=")[0] for setting in PRIVATE}
-    rest = [setting for setting in settings if setting.partition("=")[0] not in keys]
+    rest = _used_by("private", settings)
     out = tmp_path / "private"
     command = ("simulate", synthetic_folder, "--out", out, *IID, *rest, *PRIVATE, *DISTRIBUTED)
     assert fedderm(*command)[0] == 0
     return out
+
+
+def _used_by(method: str, settings: list[str]) -> list[str]:
+    """Return what a method uses of the settings of another one."""
+    used = set(settings_of(METHODS[method])) - {"method", "steps", "components"}
+    return [setting for setting in settings if setting.partition("=")[0] in used]
 
 
 def _audited(fedderm: Type, run: Path, file: Path, *arguments: object) -> tuple[dict, str]:
@@ -71,7 +77,8 @@ def test_an_svm_shows_all(fedderm, finished, tmp_path):
 @pytest.mark.parametrize("head", [("head=lda",), ("kernel=rbf", "fourier=64")], ids="-".join)
 def test_so_do_its_other_heads(fedderm, synthetic_folder, settings, tmp_path, head):
     run = tmp_path / "run"
-    assert fedderm("simulate", synthetic_folder, "--out", run, *IID, *settings, *head)[0] == 0
+    code, _, err = fedderm("simulate", synthetic_folder, "--out", run, *IID, *settings, *head)
+    assert code == 0, err
     found, shown = _audited(fedderm, run, tmp_path / "audit.json")
     assert found["found"]["membership"]["auc"] > 0.6
     assert f"{head[0].removeprefix('head=')} heads" in shown or "svm heads" in shown
@@ -91,7 +98,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few")
 def test_a_network_trained_privately_keeps_its_promise(fedderm, synthetic_folder, tune, tmp_path):
     private = ("method=private_finetune", "opens=head", "epsilon=2", "steps=4")
-    run, rest = tmp_path / "run", [s for s in tune if not s.startswith("method=")]
+    run, rest = tmp_path / "run", _used_by("private_finetune", tune)
     command = ("simulate", synthetic_folder, "--out", run, *IID, *rest, *private, *DISTRIBUTED)
     assert fedderm(*command)[0] == 0
     found, shown = _audited(fedderm, run, tmp_path / "audit.json")
