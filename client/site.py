@@ -124,7 +124,7 @@ class Site:
 
     @property
     def n_components(self) -> int:
-        """How many components of them an SVM's map keeps."""
+        """How many components of them a feature map keeps."""
         return min(self.config.components, self.n_features)
 
     @property

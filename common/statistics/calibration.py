@@ -56,6 +56,9 @@ def uncalibrated(n_classes: int) -> Floats:
 UNCALIBRATED = uncalibrated(N_CLASSES)
 """For the classes of a run."""
 
+EVEN = np.full(N_CLASSES, 1 / N_CLASSES)
+"""Class frequencies (n_classes,) that favour no class of a run."""
+
 
 def probabilities(scores: Floats, calibration: Floats) -> Floats:
     """Return ``softmax(scale * scores + bias)``, (n, n_classes).

@@ -20,7 +20,7 @@ from common.finetune.plan import CONTROL, SQUARES, Round, Update, plan, shapes
 from common.models.network import NetworkModel
 from common.networks.network import ALL, Network, Stage, open_stage, shared_network
 from common.statistics import calibration
-from common.statistics.calibration import UNCALIBRATED
+from common.statistics.calibration import EVEN, UNCALIBRATED
 from common.statistics.metrics import Evaluation, Metrics
 from common.statistics.sums import S
 from common.task import DIAGNOSES, N_CLASSES
@@ -33,8 +33,6 @@ from server.run.progress import Progress
 from server.run.training_result import TrainingResult
 from server.strategies.aggregation import Aggregation
 from server.strategies.robust import Defence
-
-EVEN = np.full(N_CLASSES, 1 / N_CLASSES)
 
 _ROUNDING = 1e-9
 

@@ -7,7 +7,7 @@ import numpy as np
 from common.config.run import RunConfig
 from common.models.network import NetworkModel
 from common.privacy.network import OpenPart, open_part
-from common.statistics.calibration import UNCALIBRATED
+from common.statistics.calibration import EVEN, UNCALIBRATED
 from common.task import DIAGNOSES, N_CLASSES
 from server.federation.federation import Federation
 from server.privacy.card_facts import privacy_facts
@@ -34,11 +34,10 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     learned = learn(sites.sum, part, config)
     weights, priors = learned.weights, learned.counts / learned.counts.sum()
     calibration = np.stack([np.ones(N_CLASSES), learned.offset])
-    even = np.full(N_CLASSES, 1 / N_CLASSES)
     return TrainingResult(
         NetworkModel(part.tensors(weights), calibration, priors, DIAGNOSES, config),
         sites.evaluate(weights=weights, calibration=calibration, priors=priors),
-        sites.evaluate(weights=weights, calibration=UNCALIBRATED, priors=even),
+        sites.evaluate(weights=weights, calibration=UNCALIBRATED, priors=EVEN),
         details(config, learned.counts),
     )
 

@@ -10,20 +10,16 @@ from common.privacy.lda import moments_size
 from common.task import N_CLASSES
 
 
-def _dimensions(site: Site) -> int:
-    return site.n_components
-
-
 def _weights(site: Site) -> tuple[int, ...]:
-    return (N_CLASSES, _dimensions(site) + 1)
+    return (N_CLASSES, site.n_components + 1)
 
 
 def _overview(site: Site, _: Question) -> tuple[int, ...]:
-    return (N_CLASSES + _dimensions(site),)
+    return (N_CLASSES + site.n_components,)
 
 
 def _moments(site: Site, _: Question) -> tuple[int, ...]:
-    return (moments_size(_dimensions(site), N_CLASSES),)
+    return (moments_size(site.n_components, N_CLASSES),)
 
 
 _CENTRE = ("mean", "scale")
