@@ -14,6 +14,7 @@ from server.run.folder import METRICS_FILE
 from simulations.cli import summary
 from simulations.data.partition import partition, write_sites
 from simulations.runtimes.loopback import Loopback
+from simulations.runtimes.stop_signals import sigterm_raises
 
 _SITES = 4
 
@@ -48,7 +49,7 @@ def demo(data: Path, out: Path) -> None:
     sites = out / "data"
     write_sites(dataset, parts, sites, link=True)
     folders = {name: sites / name for name in parts}
-    with Loopback(out / "federation", folders, config) as federation:
+    with sigterm_raises(), Loopback(out / "federation", folders, config) as federation:
         typer.echo(f"keys and certificates: {federation.folder}")
         federation.start_server()
         typer.echo("the coordinator's server is up, with TLS; the keys of all nodes are registered")

@@ -22,6 +22,7 @@ from common.flower_commands import (
     flwr_environment,
     run_config_toml,
 )
+from simulations.runtimes.stop_signals import sigterm_raises
 
 
 def flwr_run(
@@ -51,7 +52,7 @@ def flwr_run(
     config_file = home / "run-config.toml"
     config_file.write_text(run_config_toml(run_config))
     # Ray's sockets lie in its folder, and a socket's path may have 107 characters only.
-    with tempfile.TemporaryDirectory(prefix="ray-") as ray_dir:
+    with sigterm_raises(), tempfile.TemporaryDirectory(prefix="ray-") as ray_dir:
         environment = _environment(home, ray_dir)
         federation = f"num-supernodes={sites} client-resources-num-cpus=1"
         options = ["--federation-config", federation, "--run-config", str(config_file)]

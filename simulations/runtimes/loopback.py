@@ -25,6 +25,7 @@ from common.site_folder import FILE as SITE_FILE
 from server.deployment import operations
 from server.run.folder import ROUNDS_FILE
 from simulations.runtimes.flower_run import free_ports
+from simulations.runtimes.stop_signals import stops_deferred
 
 _FEDDERM = "from simulations.cli.main import main; main()"
 _PATIENCE = 120.0
@@ -157,11 +158,10 @@ class Loopback:
 
     def _start(self, name: str, *arguments: object) -> "subprocess.Popen[bytes]":
         command = self._command(name, *arguments)
-        with self._log_file(name) as log:
-            process = subprocess.Popen(
+        with self._log_file(name) as log, stops_deferred():
+            process = self._processes[name] = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        self._processes[name] = process
         return process
 
     def _command(self, name: str, *arguments: object) -> list[str]:

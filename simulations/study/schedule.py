@@ -20,6 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from common.files import write_atomically
 from common.verified import read_json
+from simulations.runtimes.stop_signals import sigterm_raises, stops_deferred
 from simulations.study.cells import Cell
 from simulations.study.definition import Study
 from simulations.study.train_cell import JOB_FILE, RESULT_FILE
@@ -76,12 +77,18 @@ def run_cells(study: Study, data: Path, cache: Path, folders: dict[Path, Cell], 
     clock = _Clock(folders, jobs)
     free = [cores()[number::jobs] or cores() for number in range(jobs)]
     running: dict[Path, _Running] = {}
-    with _ended(running), logging_redirect_tqdm(), _bar(len(folders), len(waiting)) as bar:
+    with (
+        sigterm_raises(),
+        _ended(running),
+        logging_redirect_tqdm(),
+        _bar(len(folders), len(waiting)) as bar,
+    ):
         while waiting or running:
             while waiting and free:
                 folder = waiting.pop(0)
                 _describe(folder, study, data, cache, folders[folder])
-                running[folder] = _start(folder, free.pop(0))
+                with stops_deferred():
+                    running[folder] = _start(folder, free.pop(0))
             for folder in [f for f, cell in running.items() if cell.process.poll() is not None]:
                 cell = running.pop(folder)
                 free.append(cell.own)
@@ -180,11 +187,9 @@ def _close(folder: Path, code: int) -> None:
 @contextmanager
 def _ended(running: Mapping[Path, _Running]) -> Iterator[None]:
     """End what still runs when this process is stopped."""
-    stop = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, stop)
         for cell in running.values():
             cell.process.terminate()
         for cell in running.values():
