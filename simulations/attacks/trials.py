@@ -21,12 +21,12 @@ from common.models.network import NetworkModel
 from common.networks.inference import prediction_features
 from common.networks.network import shared_network
 from common.statistics.confusion import ConfusionMetrics, confusion_matrix
+from common.synthetic_note import synthetic_note
 from common.task import N_CLASSES
 from common.verified import read_json, write_json
 from server.run.folder import MODEL_FILE
 from simulations.attacks.hostile_sites import ATTACKS, Attack, chosen, hostile_app, poison, stamped
 from simulations.runtimes.experiment import make_sites, simulate, with_splits
-from simulations.synthetic_note import synthetic_note
 
 Part = Literal["test", "validation"]
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from common.formats import estimate, markdown_table
+from common.synthetic_note import synthetic_note
 from simulations.audit.epsilon_bound import LEVEL
 from simulations.audit.membership import AtRate, Membership
 from simulations.audit.results import Audit
-from simulations.synthetic_note import synthetic_note
 
 _COLUMNS = ("attack", "on", "found", "to compare with")
 

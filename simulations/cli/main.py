@@ -38,7 +38,6 @@ app.add_typer(privacy_cli.app, name="privacy")
 app.add_typer(deploy_cli.app, name="deploy")
 app.add_typer(site_cli.app, name="site")
 
-Data = Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")]
 Out = Annotated[Path, typer.Option(help="New folder for the results.")]
 Settings = Annotated[
     list[str] | None,
@@ -87,7 +86,7 @@ def pins(settings: Settings = None, config: ConfigFile = None) -> None:
 
 
 @app.command()
-def features(data: Data, settings: Settings = None, config: ConfigFile = None) -> None:
+def features(data: data_cli.Data, settings: Settings = None, config: ConfigFile = None) -> None:
     """Compute the frozen features of all images in DIR ahead of a run."""
     run = _read(settings, config)
     computed = extract(Dataset.open(data), run.feature_spec, run.cache.expanduser(), progress=True)
@@ -97,7 +96,7 @@ def features(data: Data, settings: Settings = None, config: ConfigFile = None) -
 
 @app.command()
 def simulate(
-    data: Data,
+    data: data_cli.Data,
     out: Out,
     scheme: Annotated[
         Literal["natural", "iid", "dirichlet", "quantity", "folders"],
@@ -117,7 +116,9 @@ def simulate(
 
 
 @app.command()
-def centralized(data: Data, out: Out, settings: Settings = None, config: ConfigFile = None) -> None:
+def centralized(
+    data: data_cli.Data, out: Out, settings: Settings = None, config: ConfigFile = None
+) -> None:
     """Train on everything in DIR pooled: the baseline, by the same code as one big site."""
     # One site hides nothing from itself.
     run = _read(settings, config).model_copy(update={"secure": False})
@@ -126,7 +127,7 @@ def centralized(data: Data, out: Out, settings: Settings = None, config: ConfigF
 
 @app.command()
 def compare(
-    data: Data,
+    data: data_cli.Data,
     out: Out,
     study: Annotated[
         Path | None,
@@ -160,7 +161,7 @@ def compare(
 
 @app.command()
 def evaluate(
-    data: Data,
+    data: data_cli.Data,
     runs: Annotated[
         list[str],
         typer.Argument(
@@ -214,7 +215,7 @@ def predict(
 
 @app.command()
 def attack(
-    data: Data,
+    data: data_cli.Data,
     out: Out,
     sites: Annotated[int, typer.Option(help="Number of Dirichlet sites.")] = 10,
     alpha: data_cli.Alpha = 0.5,
@@ -249,7 +250,7 @@ def attack(
 
 @deploy_cli.app.command("demo")
 def deploy_demo(
-    data: Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")],
+    data: data_cli.Data,
     out: Annotated[Path, typer.Option(help="New folder for everything.")],
 ) -> None:
     """Run a coordinator and four hospitals as processes of this machine, from keys to a model."""
@@ -260,7 +261,7 @@ def deploy_demo(
 
 @app.command()
 def bench(
-    data: Data,
+    data: data_cli.Data,
     c: Annotated[float, typer.Option(help="Regularisation strength of the SVMs timed.")] = 3e-4,
 ) -> None:
     """Measure speeds and their ratios, side by side in one run."""
@@ -316,12 +317,12 @@ def _partition_and_run(
 
 
 def _run(config: RunConfig, sites: Path, out: Path) -> None:
-    from simulations.cli import summary
+    from server.run.summary import run_summary
     from simulations.runtimes import experiment
 
     # Beside the sites, not around them: the run's folder holds nothing of a patient.
     run = config.model_copy(update={"sites": sites.resolve(), "out": out / _RUN})
-    typer.echo(summary.run_summary(experiment.simulate(run)))
+    typer.echo(run_summary(experiment.simulate(run)))
     typer.echo(printable(f"run folder: {run.out}"))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common.command_line import command
 from common.files import write_atomically
+from common.synthetic_note import SYNTHETIC_NOTE
 from common.task import DIAGNOSES
 from simulations.study.advice import Advice, advise
 from simulations.study.findings import About, Findings
@@ -17,7 +18,6 @@ from simulations.study.report.charts import draw
 from simulations.study.report.tables import Table, tables
 from simulations.study.report.tidy import COLUMNS, tidy
 from simulations.study.results import FALSE_POSITIVE_RATES, ArmResult, SiteQuality
-from simulations.synthetic_note import SYNTHETIC_NOTE
 
 HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 JSON_FILE, CSV_FILE = "report.json", "report.csv"

@@ -1,25 +1,16 @@
 """``flwr run`` gives what the in-process grid gives, and leaves no process behind."""
 
-import contextlib
 import json
 from pathlib import Path
 
 from simulations.runtimes.flower_run import flwr_run
 from simulations.runtimes.in_process import run_in_process
 from tests.simulations.tiny_app import app
+from tests.watch import processes_of
 
 APP_DIR = Path(app.__file__).parent
 # Everything that quoting could get wrong.
 TEXT = "a 'single' and a \"double\" quote = \\ä"
-
-
-def processes_of(home: Path) -> list[str]:
-    processes = []
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
-            if str(home) in environ.read_text(errors="replace"):
-                processes.append(environ.with_name("cmdline").read_text())
-    return processes
 
 
 def test_flwr_run_gives_the_result_of_the_in_process_run(tmp_path):

@@ -17,11 +17,11 @@ import pytest
 from sklearn import metrics
 
 from common.data.dataset import Dataset
+from common.synthetic_note import SYNTHETIC_NOTE
 from common.task import DIAGNOSES
 from simulations.study.cells import arms, cut, plan
 from simulations.study.definition import Study
 from simulations.study.schedule import FAILURE_FILE, failure
-from simulations.synthetic_note import SYNTHETIC_NOTE
 from tests.commands import is_one_error
 
 
