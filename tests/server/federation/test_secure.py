@@ -43,7 +43,7 @@ def random_shares(count: int, size: int, seed: int) -> dict[str, Pair]:
     }
 
 
-@examples(40)
+@examples(15)
 @given(data=st.data(), count=st.integers(3, 9), seed=st.integers(0, 2**32 - 1))
 def test_the_sum_is_exact_over_those_who_remain(tmp_path_factory, data, count, seed):
     """Up to the threshold, in either phase of any of three rounds."""
