@@ -29,8 +29,7 @@ def holdout(dataset: Dataset, fraction: float, seed: int, *, leave: int = 1) -> 
 
     Parameters
     ----------
-    fraction : float
-        Share of the lesions, in [0, 1); 0 chooses none.
+    fraction : share of the lesions, in [0, 1); 0 chooses none.
 
     Returns
     -------

@@ -38,14 +38,11 @@ class Augmentation:
 
     Attributes
     ----------
-    least_crop : float
-        The crop is a square; its side is uniform between this share of the image's short
+    least_crop : the crop is a square; its side is uniform between this share of the image's short
         side, in (0, 1], and all of it.
-    shift : float
-        How far, in each direction, the crop's centre may lie from the image's, as a share of
+    shift : how far, in each direction, the crop's centre may lie from the image's, as a share of
         the crop's side, in [0, 1); uniform, but never beyond the image.
-    brightness, contrast, saturation : float
-        Each factor is uniform in 1 plus or minus this, in [0, 1).
+    brightness, contrast, saturation : each factor is uniform in 1 plus or minus this, in [0, 1).
 
     Raises
     ------

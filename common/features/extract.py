@@ -52,22 +52,15 @@ class FeatureSpec:
 
     Attributes
     ----------
-    backbone : str
-        A convolutional network by timm's name.
-    weights : Path or None
-        Its weights file; None for the default backbone's own.
-    size : int
-        Height and width of a view in pixels, at least 32.
-    levels : int
-        How many of the last levels are pooled beside the final map, at least 0.
-    views : int
-        Number K of augmented views of each image, at least 0.
-    predictions : int
-        Number P of prediction views, 1 to 8: centre crops of several sizes, then mirrored.
-    augmentation : Augmentation
-        How far the augmented views stray.
-    seed : int
-        Seed of the augmented views, at least 0.
+    backbone : a convolutional network by timm's name.
+    weights : its weights file; None for the default backbone's own.
+    size : height and width of a view in pixels, at least 32.
+    levels : how many of the last levels are pooled beside the final map, at least 0.
+    views : number K of augmented views of each image, at least 0.
+    predictions : number P of prediction views, 1 to 8: centre crops of several sizes, then
+        mirrored.
+    augmentation : how far the augmented views stray.
+    seed : seed of the augmented views, at least 0.
 
     Raises
     ------
@@ -124,10 +117,8 @@ class Features:
 
     Attributes
     ----------
-    views : ndarray of float32, shape (n, K + P, D)
-        The augmented views, then the prediction views.
-    augmented : int
-        K, the number of augmented views.
+    views : (n, K + P, D) the augmented views, then the prediction views.
+    augmented : k, the number of augmented views.
     """
 
     views: Floats32
@@ -155,13 +146,10 @@ def extract(
 
     Parameters
     ----------
-    cache : Path
-        Folder for features and exported networks, made if needed. Any number of processes may
+    cache : folder for features and exported networks, made if needed. Any number of processes may
         use it at once; after a kill the next call goes on from the last finished shard.
-    progress : bool
-        Whether to show images done, rate and time left, where standard error is a terminal.
-    contents : sequence of str, optional
-        The images' :func:`content_keys`, where they are at hand.
+    progress : whether to show images done, rate and time left, where standard error is a terminal.
+    contents : the images' :func:`content_keys`, where they are at hand.
 
     Raises
     ------

@@ -56,12 +56,9 @@ def onnx_engine(network: Callable[[], PooledFeatures], size: int, file: Path) ->
 
     Parameters
     ----------
-    network : callable
-        Builds the network; called only where ``file`` is missing or damaged.
-    size : int
-        Height and width of the views in pixels.
-    file : Path
-        Where the exported network is kept; the name must say all that it depends on.
+    network : builds the network; called only where ``file`` is missing or damaged.
+    size : height and width of the views in pixels.
+    file : where the exported network is kept; the name must say all that it depends on.
 
     Raises
     ------

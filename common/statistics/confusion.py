@@ -20,9 +20,9 @@ class ConfusionMetrics(NamedTuple):
 
     Attributes
     ----------
-    accuracy, balanced_accuracy, macro_f1 : float64 ndarray of shape (...)
-        The last two are means over classes of sensitivity and F1.
-    sensitivity, specificity, precision, f1 : float64 ndarray of shape (..., n_classes)
+    accuracy, balanced_accuracy, macro_f1 : (...) the last two are means over classes of sensitivity
+        and F1.
+    sensitivity, specificity, precision, f1 : (..., n_classes)
     """
 
     accuracy: Floats
@@ -39,8 +39,8 @@ class ConfusionMetrics(NamedTuple):
 
         Parameters
         ----------
-        confusion : int64 or float64 ndarray of shape (..., n_classes, n_classes)
-            Number or weight of records by [true, predicted] class.
+        confusion : (..., n_classes, n_classes) number or weight of records by [true, predicted]
+            class.
         """
         hits = np.diagonal(confusion, axis1=-2, axis2=-1)
         positives, calls = confusion.sum(axis=-1), confusion.sum(axis=-2)
@@ -65,8 +65,7 @@ def confusion_matrix(
 
     Parameters
     ----------
-    labels, predicted : integer ndarray of shape (n,)
-        In [0, n_classes).
+    labels, predicted : (n,) in [0, n_classes).
     """
     return count((n_classes, n_classes), labels, predicted)
 
@@ -76,7 +75,7 @@ def balanced_shares(labels: NDArray[np.integer]) -> Floats:
 
     Parameters
     ----------
-    labels : integer ndarray of shape (n,)
+    labels : (n,)
 
     Returns
     -------

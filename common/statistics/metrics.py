@@ -38,8 +38,7 @@ def score_edges(n_classes: int) -> Floats:
 
     Parameters
     ----------
-    n_classes : int
-        Number of classes, at least 2.
+    n_classes : number of classes, at least 2.
 
     Returns
     -------
@@ -58,19 +57,15 @@ class Evaluation(Sums):
 
     Attributes
     ----------
-    confusion : int64 ndarray of shape (n_classes, n_classes)
-        Number of records by [true, predicted] class.
-    scores : int64 ndarray of shape (n_classes, 2, SCORE_BINS)
-        For each class, histograms of its predicted probability over the records of the
-        other classes (0) and over its own (1).
-    calibration : int64 ndarray of shape (2, CALIBRATION_BINS)
-        Number of records (0), and of those predicted correctly (1), by confidence: the
-        probability given to the predicted class. With the sums below, the points of a
-        reliability diagram.
-    confidence : float64 ndarray of shape (CALIBRATION_BINS,)
-        Sum of the confidences in each bin; bins have equal width and are closed above.
-    brier, log_loss : float64 ndarray of shape (1,)
-        Sums of the Brier score and of the negative log-likelihood in nats.
+    confusion : (n_classes, n_classes) number of records by [true, predicted] class.
+    scores : (n_classes, 2, SCORE_BINS) for each class, histograms of its predicted probability over
+        the records of the other classes (0) and over its own (1).
+    calibration : (2, CALIBRATION_BINS) number of records (0), and of those predicted correctly (1),
+        by confidence: the probability given to the predicted class. With the sums below, the points
+        of a reliability diagram.
+    confidence : (CALIBRATION_BINS,) sum of the confidences in each bin; bins have equal width and
+        are closed above.
+    brier, log_loss : (1,) sums of the Brier score and of the negative log-likelihood in nats.
     """
 
     nonnegative: ClassVar[tuple[str, ...]] = (
@@ -113,10 +108,9 @@ class Evaluation(Sums):
 
         Parameters
         ----------
-        labels, predicted : integer ndarray of shape (n,)
-            True and predicted class, each in [0, n_classes).
-        probabilities : floating ndarray of shape (n, n_classes)
-            Predicted probabilities in [0, 1]; every row sums to 1 within 1e-3.
+        labels, predicted : (n,) true and predicted class, each in [0, n_classes).
+        probabilities : (n, n_classes) predicted probabilities in [0, 1]; every row sums to 1 within
+            1e-3.
 
         Raises
         ------
@@ -159,16 +153,13 @@ class Metrics:
 
     Attributes
     ----------
-    n : int
-        Number of records.
-    accuracy, balanced_accuracy, macro_f1, macro_auc : float
-        In [0, 1]; the last three are means over classes of sensitivity, F1 and AUC.
-    expected_calibration_error, brier, log_loss : float
-        In [0, 1], [0, 2] and [0, 36.1] nats; 0 is best.
-    sensitivity, specificity, precision, f1, auc : float64 ndarray of shape (n_classes,)
-        In [0, 1], each class against the rest.
-    confusion : int64 ndarray of shape (n_classes, n_classes)
-        Number of records by [true, predicted] class.
+    n : number of records.
+    accuracy, balanced_accuracy, macro_f1, macro_auc : in [0, 1]; the last three are means over
+        classes of sensitivity, F1 and AUC.
+    expected_calibration_error, brier, log_loss : in [0, 1], [0, 2] and [0, 36.1] nats; 0 is best.
+    sensitivity, specificity, precision, f1, auc : (n_classes,) in [0, 1], each class against the
+        rest.
+    confusion : (n_classes, n_classes) number of records by [true, predicted] class.
     """
 
     n: int
@@ -215,8 +206,7 @@ class Metrics:
 
         Parameters
         ----------
-        class_names : list of str
-            Names of the classes, in the order of the labels.
+        class_names : names of the classes, in the order of the labels.
 
         Returns
         -------
@@ -247,8 +237,8 @@ def area_under_curve(others: Ints | Floats, own: Ints | Floats) -> Floats:
 
     Parameters
     ----------
-    others, own : int64 or float64 ndarray of shape (..., bins)
-        Number or weight of the other classes' records, and of the class's own.
+    others, own : (..., bins) number or weight of the other classes' records, and of the class's
+        own.
 
     Returns
     -------
@@ -272,8 +262,8 @@ def confidences(probabilities: Floats, predicted: NDArray[np.integer]) -> tuple[
 
     Parameters
     ----------
-    probabilities : float64 ndarray of shape (n, n_classes)
-    predicted : integer ndarray of shape (n,)
+    probabilities : (n, n_classes)
+    predicted : (n,)
 
     Returns
     -------
@@ -292,10 +282,9 @@ def calibration_error(surplus: Floats, n: NDArray[Any]) -> Floats:
 
     Parameters
     ----------
-    surplus : float64 ndarray of shape (..., CALIBRATION_BINS)
-        Number or weight of a bin's records that are right, minus the sum of their confidences.
-    n : ndarray of shape (...)
-        Number or weight of all records.
+    surplus : (..., CALIBRATION_BINS) number or weight of a bin's records that are right, minus the
+        sum of their confidences.
+    n : (...) number or weight of all records.
 
     References
     ----------
@@ -310,9 +299,8 @@ def squared_errors(own: Bools, probabilities: Floats) -> Floats:
 
     Parameters
     ----------
-    own : bool ndarray of shape (n, n_classes)
-        Whether the class is the record's.
-    probabilities : float64 ndarray of shape (n, n_classes)
+    own : (n, n_classes) whether the class is the record's.
+    probabilities : (n, n_classes)
     """
     return np.asarray((probabilities - own) ** 2)
 

@@ -34,14 +34,10 @@ class Progress:
 
     Parameters
     ----------
-    folder : RunFolder
-        Gets ``training.jsonl`` and, if asked for, event files.
-    rounds : int
-        Rounds of the whole run.
-    tensorboard : bool
-        Whether to write event files for TensorBoard.
-    done : int, default 0
-        Rounds that the checkpoint holds; what was told of later ones is dropped.
+    folder : gets ``training.jsonl`` and, if asked for, event files.
+    rounds : rounds of the whole run.
+    tensorboard : whether to write event files for TensorBoard.
+    done : rounds that the checkpoint holds; what was told of later ones is dropped.
     """
 
     def __init__(self, folder: RunFolder, rounds: int, tensorboard: bool, done: int = 0) -> None:
@@ -75,12 +71,9 @@ class Progress:
 
         Parameters
         ----------
-        number : int
-            Its number in the whole run, from 0.
-        stage : str
-            Its stage.
-        facts : mapping of str to float or None
-            What was measured, by name; None for what was not.
+        number : its number in the whole run, from 0.
+        stage : its stage.
+        facts : what was measured, by name; None for what was not.
         """
         seconds = self._lap(stage)
         left = f"{fmean(self._recent) * (self._rounds - number - 1):.0f} s left"

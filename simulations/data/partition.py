@@ -36,15 +36,12 @@ def partition(
 
     Parameters
     ----------
-    scheme : {"natural", "iid", "dirichlet", "quantity"}
-        ``natural``: a lesion goes to the acquisition source of most of its images, the first by
-        name if several have as many. ``iid``: equal numbers of random lesions. ``dirichlet``:
+    scheme : ``natural``: a lesion goes to the acquisition source of most of its images, the first
+        by name if several have as many. ``iid``: equal numbers of random lesions. ``dirichlet``:
         label skew, the shares of each class are drawn from Dir(alpha) [1]_. ``quantity``: size
         skew, the shares of all lesions are drawn from Dir(alpha).
-    sites : int or None
-        Number of sites; None, for ``natural`` only, takes as many as there are sources.
-    alpha : float
-        Concentration of the Dirichlet distribution: the smaller, the more skewed.
+    sites : number of sites; None, for ``natural`` only, takes as many as there are sources.
+    alpha : concentration of the Dirichlet distribution: the smaller, the more skewed.
 
     Returns
     -------

@@ -32,15 +32,11 @@ def flwr_run(
 
     Parameters
     ----------
-    app_dir : Path
-        The folder with the app's ``pyproject.toml``. Only the app is copied from it: data
-        is found by an absolute path in the run configuration.
-    run_config : Mapping[str, ConfigValue]
-        Overrides of ``[tool.flwr.app.config]``, which must name every key.
-    sites : int
-        Number of simulated sites, one CPU core each while they answer.
-    home : Path
-        Flower's folder for this run: its database, its logs and the unpacked app.
+    app_dir : the folder with the app's ``pyproject.toml``. Only the app is copied from it: data is
+        found by an absolute path in the run configuration.
+    run_config : overrides of ``[tool.flwr.app.config]``, which must name every key.
+    sites : number of simulated sites, one CPU core each while they answer.
+    home : flower's folder for this run: its database, its logs and the unpacked app.
 
     Returns
     -------

@@ -31,16 +31,11 @@ def bootstrap(
 
     Parameters
     ----------
-    labels, predicted : integer ndarray of shape (n,)
-        True and predicted class of each image.
-    probabilities : floating ndarray of shape (n, n_classes)
-        Predicted probabilities.
-    lesions : array-like of shape (n,)
-        Identifier of the lesion that each image shows.
-    seed : int
-        Seed of the resamples.
-    repeats : int, default=1000
-        Number of resamples.
+    labels, predicted : (n,) true and predicted class of each image.
+    probabilities : (n, n_classes) predicted probabilities.
+    lesions : (n,) identifier of the lesion that each image shows.
+    seed : seed of the resamples.
+    repeats : number of resamples.
 
     Returns
     -------
@@ -94,10 +89,8 @@ def paired_difference(
 
     Parameters
     ----------
-    labels : integer ndarray of shape (n,)
-        True class of each image.
-    first, second : tuple of ndarray
-        Predicted classes (n,) and probabilities (n, n_classes) of each model.
+    labels : (n,) true class of each image.
+    first, second : predicted classes (n,) and probabilities (n, n_classes) of each model.
     lesions, seed, repeats
         As in `bootstrap`.
 

@@ -99,9 +99,8 @@ class RocCurve:
 
     Attributes
     ----------
-    own, others : float64 ndarray of shape (repeats, scores)
-        Weight of the class's records, and of the others', at or above each score that occurs,
-        the highest first.
+    own, others : (repeats, scores) weight of the class's records, and of the others', at or above
+        each score that occurs, the highest first.
     """
 
     own: Floats
@@ -113,12 +112,10 @@ class RocCurve:
 
         Parameters
         ----------
-        positive : bool ndarray of shape (n,)
-            Whether a record belongs to the class.
-        scores : floating ndarray of shape (n,)
-            Score of each record, higher for the class.
-        weights : float64 ndarray of shape (repeats, n)
-            Non-negative; positives and negatives must each have some weight in every row.
+        positive : (n,) whether a record belongs to the class.
+        scores : (n,) score of each record, higher for the class.
+        weights : (repeats, n) non-negative; positives and negatives must each have some weight in
+            every row.
         """
         order = np.argsort(-scores, kind="stable")
         # A threshold may only lie where the score changes.

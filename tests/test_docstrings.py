@@ -1,0 +1,225 @@
+"""Public docstrings say what a signature cannot: shapes, and nothing that the signature says.
+
+The dialect is NumPy's sections with underlined headings, and ``name : text`` for a parameter or an
+attribute. When it was chosen, four in five entries of this repository were written so; the others
+were ``name : type`` with the text below. Every signature is typed, so a type is not repeated.
+"""
+
+import ast
+import builtins
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("client", "common", "server", "simulations")
+SECTIONS = {"Parameters", "Attributes", "Returns", "Raises", "References", "Notes"}
+
+ARRAYS = {"NDArray", "ndarray", "ArrayLike", "Tensor"}
+"""Names of array types; so are all names that modules give to types made of them."""
+
+UNTYPED = {
+    "client.egress.questions": "pydantic's annotated types, which Python has no type for",
+    "common.config.fields": "values before pydantic has checked them",
+    "common.verified": "what a JSON object holds, before its reader has checked it",
+}
+"""Modules whose public signatures may have ``Any``, and why."""
+
+_SIZE = r"(?:\.{3}|[\w.]+(?: ?[-+*/] ?(?:[\w.]+|\([^()]*\)))*)"
+SHAPE = re.compile(rf"\(\)|\({_SIZE},\)|\({_SIZE}(?:, {_SIZE})+\)|\(\.{{3}}\)|\bshapes?\b|\bas in `")
+"""A shape such as ``(n, d)`` or ``()``; or words that say where the shapes are."""
+
+TYPES = set("array bool callable dict float int list mapping ndarray sequence str tuple".split())
+
+
+class Module(NamedTuple):
+    """A module's source: its name, and what its text means."""
+
+    name: str
+    tree: ast.Module
+
+
+class Documented(NamedTuple):
+    """A public function or class with a docstring."""
+
+    module: Module
+    name: str
+    node: ast.FunctionDef | ast.ClassDef
+
+    @property
+    def sections(self) -> dict[str, str]:
+        """The docstring's sections by their headings; what comes before them under ""."""
+        lines = (ast.get_docstring(self.node) or "").splitlines()
+        heading, parts = "", {"": [""]}
+        for line, below in zip(lines, [*lines[1:], ""], strict=True):
+            if re.fullmatch("-{3,}", below):
+                heading = line
+                parts[heading] = []
+            elif not re.fullmatch("-{3,}", line):
+                parts[heading].append(line)
+        return {heading: "\n".join(lines).strip() for heading, lines in parts.items()}
+
+    def entries(self, *headings: str) -> Iterator[tuple[list[str], str]]:
+        """Yield the names and the text of each entry of these sections."""
+        for heading in headings:
+            for entry in re.split(r"\n+(?=\S)", self.sections.get(heading, "")):
+                if entry:
+                    names, _, text = entry.partition(" : ")
+                    yield names.replace("*", "").split(", "), text
+
+    @property
+    def parameters(self) -> dict[str, ast.expr | None]:
+        """What a caller passes, by name, with its type: a class's fields where it has any."""
+        made = self.node
+        if isinstance(made, ast.ClassDef):
+            fields = {f.target.id: f.annotation for f in made.body if _is_field(f)}
+            inits = [f for f in made.body if getattr(f, "name", "") == "__init__"]
+            if not inits:
+                return fields
+            made = inits[0]
+        a = made.args
+        every = [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))]
+        return {arg.arg: arg.annotation for arg in every if arg.arg not in ("self", "cls")}
+
+    @property
+    def attributes(self) -> set[str]:
+        """Names that objects of a class have."""
+        own = {n.target.id for n in self.node.body if _is_field(n)}
+        own |= {n.targets[0].id for n in self.node.body if isinstance(n, ast.Assign)}
+        own |= {n.name for n in self.node.body if isinstance(n, ast.FunctionDef)}
+        return own | {
+            n.attr for n in ast.walk(self.node) if isinstance(n, ast.Attribute) and _is_set(n)
+        }
+
+    def __str__(self) -> str:
+        return f"{self.module.name}.{self.name}"
+
+
+def _is_field(node: ast.stmt) -> bool:
+    return isinstance(node, ast.AnnAssign) and not node.target.id.startswith("_")
+
+
+def _is_set(node: ast.Attribute) -> bool:
+    return isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name)
+
+
+def _modules() -> Iterator[Module]:
+    for room in ROOMS:
+        for file in sorted((ROOT / room).rglob("*.py")):
+            name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+            yield Module(name.removesuffix(".__init__"), ast.parse(file.read_text()))
+
+
+def _public(module: Module) -> Iterator[Documented]:
+    def walk(body: list[ast.stmt], outer: str) -> Iterator[Documented]:
+        for node in body:
+            if not getattr(node, "name", "_").startswith("_"):
+                yield Documented(module, outer + node.name, node)
+                if isinstance(node, ast.ClassDef):
+                    yield from walk(node.body, f"{outer}{node.name}.")
+
+    if not any(part.startswith("_") for part in module.name.split(".")):
+        yield from walk(module.tree.body, "")
+
+
+MODULES = list(_modules())
+PUBLIC = [documented for module in MODULES for documented in _public(module)]
+
+
+def _words(kind: ast.AST | None) -> set[str]:
+    """Return the names in a type; those of a function's type are its own affair."""
+    match kind:
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.Constant(value=str(name)):
+            return {name}
+        case ast.Subscript(value=ast.Name(id="Callable" | "Literal")) | None:
+            return set()
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[first, *_])):
+            return _words(first)
+    return set().union(*map(_words, ast.iter_child_nodes(kind)))
+
+
+def _names(first: set[str]) -> dict[str, set[str]]:
+    """Return, for each module, ``first`` and the names of all types that are made of them."""
+    names = {module.name: set(first) for module in MODULES}
+    size = -1
+    while size != (size := sum(map(len, names.values()))):
+        for module in MODULES:
+            known = names[module.name]
+            for node in module.tree.body:
+                match node:
+                    case ast.Assign(targets=[ast.Name(id=name)], value=ast.Subscript() as made):
+                        known |= {name} if _words(made) & known else set()
+                    case ast.ImportFrom(module=source, names=imported):
+                        known |= {n.name for n in imported} & names.get(source, set())
+    return names
+
+
+def _shaped(text: str, name: str) -> bool:
+    """Tell whether a sentence has both a name and a shape."""
+    sentences = re.split(r"(?<=\.)\s|\n\n", text)
+    return any(re.search(rf"\b{name}\b", each) and SHAPE.search(each) for each in sentences)
+
+
+def _without_shape(each: Documented, names: set[str]) -> list[str]:
+    """Return the arrays of a signature of which the docstring says no shape."""
+    prose = each.sections[""]
+    arrays = [name for name, kind in each.parameters.items() if _words(kind) & names]
+    entries = [entry for entry in each.entries("Parameters", "Attributes") if SHAPE.search(entry[1])]
+    listed = {name for entry, _ in entries for name in entry}
+    missing = [n for n in arrays if n not in listed and not _shaped(prose, n)]
+    if isinstance(each.node, ast.FunctionDef) and _words(each.node.returns) & names:
+        said = SHAPE.findall(each.sections.get("Returns", "") or prose)
+        in_prose = "Returns" not in each.sections and not set(arrays) <= listed
+        missing += ["what it returns"] if len(said) < 1 + in_prose else []
+    return missing
+
+
+def test_every_array_in_a_public_signature_has_its_shape_in_the_docstring():
+    names = _names(ARRAYS)
+    missing = {str(each): _without_shape(each, names[each.module.name]) for each in PUBLIC}
+    assert {name: arrays for name, arrays in missing.items() if arrays} == {}
+
+
+def test_sections_are_those_of_numpy():
+    odd = re.compile(r"^(Args|Arguments|Returns|Raises|Yields):$|^:(param|return|raise)", re.M)
+    for each in PUBLIC:
+        assert set(each.sections) - {""} <= SECTIONS, each
+        assert not odd.search(ast.get_docstring(each.node) or ""), each
+
+
+def test_an_entry_is_a_name_of_the_signature_and_a_text_that_repeats_no_type():
+    wrong = []
+    for each in PUBLIC:
+        parameters = each.parameters
+        known = {"Parameters": set(parameters), "Attributes": set(parameters)}
+        if isinstance(each.node, ast.ClassDef):
+            known["Attributes"] |= each.attributes
+        for heading, allowed in known.items():
+            for names, text in each.entries(heading):
+                kinds = set().union(*(_words(parameters.get(name)) for name in names)) | TYPES
+                if not set(names) <= allowed or not text or re.split(r"\W", text)[0] in kinds:
+                    wrong.append(f"{each}: {', '.join(names)} : {text}")
+    assert wrong == []
+
+
+def test_raises_sections_name_exceptions():
+    own = {name for m in MODULES for n in m.tree.body if (name := getattr(n, "name", ""))}
+    for each in PUBLIC:
+        for names, _ in each.entries("Raises"):
+            for name in names[0].partition("\n")[0].split(", "):
+                assert name.endswith(("Error", "Exit")), each
+                assert name in own or hasattr(builtins, name), (each, name)
+
+
+def test_no_public_signature_has_any_where_a_type_can_be_said():
+    names = _names({"Any"})
+    untyped = set()
+    for each in PUBLIC:
+        if isinstance(each.node, ast.FunctionDef):
+            kinds = [*each.parameters.values(), each.node.returns]
+            if any(_words(kind) & names[each.module.name] for kind in kinds):
+                untyped.add(f"{each}")
+    assert untyped == set()
