@@ -162,7 +162,7 @@ class Site:
         return _digest(self._table.with_splits(splits), self.contents)
 
     def part(self, name: str) -> Ints:
-        """Return the numbers of the images of a part.
+        """Return the numbers (n,) of the images of a part, ascending.
 
         The parts are "test"; "validation", the first fold of the others; "train", the rest.
 

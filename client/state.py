@@ -157,6 +157,8 @@ class RoundArrays:
     def load(self, number: int) -> dict[str, Numbers]:
         """Return what was last saved for a round up to ``number``; forget what came before.
 
+        Names and shapes are those that :meth:`save` was given; nothing was saved: no arrays.
+
         Raises
         ------
         DataError
@@ -169,7 +171,7 @@ class RoundArrays:
         return read_arrays(self._file(usable[-1]))[0] if usable else {}
 
     def save(self, number: int, arrays: Mapping[str, Numbers]) -> None:
-        """Keep arrays for round ``number`` and later ones.
+        """Keep ``arrays``, of any shape, for round ``number`` and later ones.
 
         Raises
         ------

@@ -73,7 +73,7 @@ def read_verified(path: Path) -> bytes:
 
 
 def write_array(path: Path, array: Array) -> None:
-    """Write an array that :func:`map_array` can map into memory.
+    """Write ``array``, of any shape, for :func:`map_array` to map into memory.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def write_array(path: Path, array: Array) -> None:
 
 
 def map_array(path: Path) -> Array:
-    """Map an array into memory, so that only what is used is read again.
+    """Map an array into memory, in the shape it had, so that only what is used is read again.
 
     A file is checked as a whole once in a process; one that was written anew is another one.
 
@@ -131,7 +131,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def pack_arrays(arrays: Mapping[str, Array], fields: Mapping[str, Any]) -> bytes:
-    """Return a safetensors file of arrays and an object that JSON can hold, with their digest."""
+    """Return a safetensors file of ``arrays`` of any shape and an object, with their digest."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     # One key: safetensors writes several in random order, and equal files differ.
     return save(contiguous, {_ABOUT: json.dumps(_sealed(fields, contiguous))})
@@ -140,7 +140,7 @@ def pack_arrays(arrays: Mapping[str, Array], fields: Mapping[str, Any]) -> bytes
 def write_arrays(
     path: Path, arrays: Mapping[str, Array], fields: Mapping[str, Any] | None = None
 ) -> None:
-    """Write arrays, and an object that JSON can hold, as one safetensors file.
+    """Write ``arrays`` of any shape, and an object that JSON can hold, as one safetensors file.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def write_arrays(
 
 
 def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Return the arrays and the object that :func:`write_arrays` wrote.
+    """Return the arrays, in the shapes they had, and the object that :func:`write_arrays` wrote.
 
     Raises
     ------
@@ -187,7 +187,7 @@ class StoredArrays:
     _file: Any
 
     def read(self) -> dict[str, Array]:
-        """Return the arrays.
+        """Return the arrays, of the shapes in ``kinds``.
 
         Raises
         ------

@@ -37,8 +37,7 @@ class ServerMethod(Protocol):
 
         Returns
         -------
-        TrainingResult
-            The same, bit for bit, for a run that was interrupted as for one that was not.
+        The same, bit for bit, for a run that was interrupted as for one that was not.
 
         Raises
         ------

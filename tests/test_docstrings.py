@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 ROOMS = ("client", "common", "server", "simulations")
 SECTIONS = {"Parameters", "Attributes", "Returns", "Raises", "References", "Notes"}
@@ -29,10 +27,26 @@ UNTYPED = {
 """Modules whose public signatures may have ``Any``, and why."""
 
 _SIZE = r"(?:\.{3}|[\w.]+(?: ?[-+*/] ?(?:[\w.]+|\([^()]*\)))*)"
-SHAPE = re.compile(rf"\(\)|\({_SIZE},\)|\({_SIZE}(?:, {_SIZE})+\)|\(\.{{3}}\)|\bshapes?\b|\bas in `")
+SHAPE = re.compile(
+    rf"\(\)|\({_SIZE},\)|\({_SIZE}(?:, {_SIZE})+\)|\(\.{{3}}\)|\bshapes?\b|\bas in `"
+)
 """A shape such as ``(n, d)`` or ``()``; or words that say where the shapes are."""
 
-TYPES = set("array bool callable dict float int list mapping ndarray sequence str tuple".split())
+TYPES = set(
+    [
+        "array",
+        "bool",
+        "callable",
+        "dict",
+        "float",
+        "int",
+        "list",
+        "mapping",
+        "ndarray",
+        "str",
+        "tuple",
+    ]
+)
 
 
 class Module(NamedTuple):
@@ -163,14 +177,14 @@ def _shaped(text: str, name: str) -> bool:
     return any(re.search(rf"\b{name}\b", each) and SHAPE.search(each) for each in sentences)
 
 
-def _without_shape(each: Documented, names: set[str]) -> list[str]:
+def _without_shape(each: Documented, array_types: set[str]) -> list[str]:
     """Return the arrays of a signature of which the docstring says no shape."""
     prose = each.sections[""]
-    arrays = [name for name, kind in each.parameters.items() if _words(kind) & names]
-    entries = [entry for entry in each.entries("Parameters", "Attributes") if SHAPE.search(entry[1])]
-    listed = {name for entry, _ in entries for name in entry}
+    arrays = [name for name, kind in each.parameters.items() if _words(kind) & array_types]
+    entries = each.entries("Parameters", "Attributes")
+    listed = {name for names, text in entries if SHAPE.search(text) for name in names}
     missing = [n for n in arrays if n not in listed and not _shaped(prose, n)]
-    if isinstance(each.node, ast.FunctionDef) and _words(each.node.returns) & names:
+    if isinstance(each.node, ast.FunctionDef) and _words(each.node.returns) & array_types:
         said = SHAPE.findall(each.sections.get("Returns", "") or prose)
         in_prose = "Returns" not in each.sections and not set(arrays) <= listed
         missing += ["what it returns"] if len(said) < 1 + in_prose else []
@@ -188,6 +202,7 @@ def test_sections_are_those_of_numpy():
     for each in PUBLIC:
         assert set(each.sections) - {""} <= SECTIONS, each
         assert not odd.search(ast.get_docstring(each.node) or ""), each
+        assert "\n " not in each.sections.get("Returns", ""), (each, "is a type, then a text")
 
 
 def test_an_entry_is_a_name_of_the_signature_and_a_text_that_repeats_no_type():

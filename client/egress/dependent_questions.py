@@ -37,7 +37,7 @@ class Lines:
         self._folder = folder
 
     def add(self, weights: Floats) -> None:
-        """Remember a question (n_fits, n_classes, n_outputs + 1) that is to be answered.
+        """Remember ``weights`` (n_fits, n_classes, n_outputs + 1), which are to be answered.
 
         Raises
         ------

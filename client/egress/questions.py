@@ -49,7 +49,7 @@ class Form:
     dtype: Literal["<f8", "<f4"] = "<f8"
 
     def fits(self, array: np.ndarray[Any, Any]) -> bool:
-        """Tell whether an array looks like this; NaN is in no range."""
+        """Tell whether ``array`` has this shape, type and range; NaN is in no range."""
         if array.dtype.str != self.dtype or array.ndim != len(self.shape):
             return False
         sizes = zip(array.shape, self.shape, strict=True)
@@ -148,7 +148,7 @@ class Question(NamedTuple):
     run : Flower's number of the run.
     round : the coordinator's number of the round.
     name : of the question; empty where that cannot be read.
-    arrays, values : that came with it.
+    arrays, values : that came with it, by name; the shapes are checked against a :class:`Form`.
     """
 
     run: int

@@ -70,7 +70,8 @@ def clipped(config: RunConfig, units: Units, question: str, sent: Mapping[str, F
     Parameters
     ----------
     question : "overview", "gradient" or "moments".
-    sent : what the coordinator sends with it.
+    sent : what the coordinator sends with it: "mean" (d,) and "scale" (); for a gradient also
+        "weights" (n_classes, d + 1), "offset" and "class_weight" (n_classes,).
     """
     if question == "overview":
         return clipped_overview(config, units)

@@ -70,7 +70,8 @@ def clipped(
     Parameters
     ----------
     question : "overview" or "gradient".
-    sent : what the coordinator sends with it.
+    sent : what the coordinator sends with a gradient: "weights" (size,), "offset" and
+        "class_weight" (n_classes,).
     draw : draws units by ``rate``, and one image of each.
     """
     if question == "overview":

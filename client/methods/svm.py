@@ -165,6 +165,7 @@ def gated_hinge(prepared: Prepared, weights: Floats, min_active: int, folds: int
 
     Parameters
     ----------
+    weights : (n_fits, n_classes, n_outputs + 1).
     folds : how many there are, at all sites together.
     """
     return _hinge(prepared, weights, min_active, folds)[1]

@@ -10,11 +10,11 @@ randomness = os.urandom
 
 
 def sample(n: int, rate: float) -> NDArray[np.bool_]:
-    """Draw each of n units by itself."""
+    """Draw each of n units by itself with probability ``rate``; return who is drawn, (n,)."""
     return np.asarray(uniform(n) < rate)
 
 
 def uniform(n: int) -> NDArray[np.float64]:
-    """Draw n numbers in [0, 1)."""
+    """Draw numbers in [0, 1), (n,), multiples of 2^-53."""
     bits = np.frombuffer(randomness(8 * n), dtype=np.uint64) >> np.uint64(11)
     return np.asarray(bits * 2.0**-53)

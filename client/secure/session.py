@@ -50,7 +50,7 @@ class Masked(NamedTuple):
 
     Attributes
     ----------
-    vector : the masked values.
+    vector : (length,) the masked values.
     envelopes : for each member, its part of what opens the mask, which only it can read.
     seal : tells whether the mask was opened rightly.
     """

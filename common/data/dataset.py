@@ -175,7 +175,7 @@ class Dataset:
         return (self.folder / SYNTHETIC_MARKER).exists()
 
     def select(self, indices: NDArray[Any]) -> "Dataset":
-        """Return the images at ``indices`` (integers or a mask), in the order given."""
+        """Return the images at ``indices``, numbers (m,) or a mask (n,), in the order given."""
         chosen = np.arange(len(self))[indices]
         return replace(self, images=tuple(self.images[i] for i in chosen))
 

@@ -33,7 +33,7 @@ def holdout(dataset: Dataset, fraction: float, seed: int, *, leave: int = 1) -> 
 
     Returns
     -------
-    ndarray of bool, shape (n,)
+    (n,) true for the images of the test set.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def assign_splits(
 
 
 def lasting_splits(dataset: Dataset, test_fraction: float, n_folds: int) -> NDArray[np.str_]:
-    """Do the same for data that change: a lesion's name alone says whether it is for testing.
+    """Do the same, (n,), for data that change: a lesion's name alone decides if it is for testing.
 
     So none that was trained on is tested on later, and one more moves no other, as differential
     privacy takes for granted. A rare class may have no test lesion.
@@ -108,7 +108,7 @@ def _splits(dataset: Dataset, test: Bools, n_folds: int, seed: int) -> NDArray[n
 def site_splits(
     dataset: Dataset, test_fraction: float, n_folds: int, seed: int
 ) -> NDArray[np.str_]:
-    """Return the splits that the rows carry, or assign them where they carry none.
+    """Return the splits (n,) that the rows carry, or assign them where they carry none.
 
     The sites of a simulated partition carry those of the pooled data, so that the federated and
     the pooled model are tested on the same lesions.

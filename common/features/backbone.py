@@ -101,7 +101,8 @@ def fold_batchnorm(model: nn.Module, example: Tensor) -> None:
     Parameters
     ----------
     model : any network of 2-d convolutions; timm's ``BatchNormAct2d`` leaves its activation behind.
-    example : input for the two forward passes that find the pairs and check the result.
+    example : (n, 3, h, w) input for the two forward passes that find the pairs and check the
+        result.
 
     Raises
     ------

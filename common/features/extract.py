@@ -117,8 +117,8 @@ class Features:
 
     Attributes
     ----------
-    views : (n, K + P, D) the augmented views, then the prediction views.
-    augmented : k, the number of augmented views.
+    views : (n, K + P, D) float32, of the augmented views, then of the prediction views.
+    augmented : number K of augmented views.
     """
 
     views: Floats32
@@ -253,6 +253,10 @@ def fill_shards(
     ----------
     missing : numbers of the images by content key.
     rows : maps an image's bytes and content key to one row for each of ``folders``.
+
+    Returns
+    -------
+    For each folder the rows by content key, of the shape that ``rows`` gives them.
     """
     from common.features.inference_engine import one_thread_per_core
 

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def write_shard(folder: Path, rows: Mapping[str, NDArray[np.floating]]) -> None:
-    """Write ``rows``, arrays under hexadecimal keys, as one shard.
+    """Write ``rows``, arrays of one shape under hexadecimal keys, as one shard.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def write_shard(folder: Path, rows: Mapping[str, NDArray[np.floating]]) -> None:
 
 
 def read_rows(folder: Path, keys: Collection[str]) -> dict[str, NDArray[np.floating]]:
-    """Return those rows of a folder's shards whose key is in ``keys``.
+    """Return those rows of a folder's shards whose key is in ``keys``, in the shape they had.
 
     A shard whose content does not match its name is removed with a warning. Each is checked
     once in a process, so that many sites may pick their rows from the same shards.

@@ -170,7 +170,7 @@ class Update(Sums):
     ----------
     weight : () images seen by the sites, at most one for each that they have.
     loss : () mean training loss times weight.
-    tensors : changes of the trainable tensors by name, times weight.
+    tensors : changes times weight, by name, of the shapes that :func:`shapes` returns.
     """
 
     nonnegative: ClassVar[tuple[str, ...]] = ("weight", "loss")
@@ -182,7 +182,7 @@ class Update(Sums):
 
     @classmethod
     def of(cls, weight: float, loss: float, change: Mapping[str, Floats32]) -> Self:
-        """Weigh a site's mean loss and its change of weights."""
+        """Weigh a site's mean loss and ``change``, by name, of the shapes in :func:`shapes`."""
         scaled = {name: np.asarray(np.float32(weight) * a) for name, a in change.items()}
         return cls(np.array(weight), np.array(weight * loss), scaled)
 
@@ -196,11 +196,11 @@ class Update(Sums):
         return type(self)(self.weight + other.weight, self.loss + other.loss, tensors)
 
     def to_record(self) -> dict[str, NDArray[np.generic]]:
-        """Return the arrays by name, the tensors' beside the others'."""
+        """Return the arrays by name: weight (), loss (), and tensors of their own shapes."""
         return {"weight": self.weight, "loss": self.loss, **self.tensors}
 
     def from_record(self, record: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Read a record that must look like this one; without weight it must change nothing.
+        """Read a ``record`` with this one's names and shapes; without weight it changes nothing.
 
         Raises
         ------
@@ -218,7 +218,7 @@ class Update(Sums):
         return answer
 
     def change(self, name: str) -> Floats32:
-        """Return a tensor's change, not times the weight, which must not be 0."""
+        """Return a tensor's change in its own shape, not times the weight, which must not be 0."""
         return np.asarray(self.tensors[name] / self.weight, np.float32)
 
     def extra_bits(self, name: str) -> int:
@@ -232,6 +232,6 @@ class Update(Sums):
         return cls(weight, loss, tensors)
 
     def mean(self) -> dict[str, Floats32]:
-        """Return the weighted mean of the changes; none where no images were seen."""
+        """Return the weighted mean of the changes, in their own shapes; zeros without images."""
         scale = np.float32(1 / self.weight if self.weight else 0.0)
         return {name: np.asarray(a * scale) for name, a in self.tensors.items()}

@@ -76,7 +76,7 @@ class Model(Protocol):
         """
 
     def decide(self, scores: Floats) -> Ints:
-        """Return the classes (n,) for scores (n, n_classes)."""
+        """Return the classes (n,) for ``scores`` (n, n_classes)."""
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
         """Return the scores (n, n_classes) of a dataset's images; a bar shows how far it is.
@@ -96,7 +96,14 @@ class Model(Protocol):
 
 
 class ModelFile(NamedTuple):
-    """Arrays by name, names of the classes, and the configuration of the run."""
+    """What a model's file holds.
+
+    Attributes
+    ----------
+    arrays : by name, of the shapes that the model's class documents.
+    classes : names of the classes.
+    config : of the run.
+    """
 
     arrays: Mapping[str, NDArray[Any]]
     classes: Sequence[str]
@@ -136,7 +143,7 @@ class OpenModel:
     _stored: StoredArrays
 
     def read(self, expected: Mapping[str, Kind]) -> dict[str, NDArray[Any]]:
-        """Return the arrays, which must be those expected; only the variance may be infinite.
+        """Return the arrays, of the shapes expected; only the variance may be infinite.
 
         Raises
         ------
@@ -219,7 +226,7 @@ def _refuse_foreign(path: Path) -> Iterator[None]:
 def check_arrays(
     arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Check that arrays are those expected, by name and shape, and hold finite numbers.
+    """Check that ``arrays`` are those expected, by name and shape, and hold finite numbers.
 
     Raises
     ------
@@ -231,12 +238,12 @@ def check_arrays(
 
 
 def check_answers(values: Floats) -> Floats:
-    """Return what a model says of images, where it is numbers.
+    """Return ``values`` of any shape, which a model gave, in that shape, if they are numbers.
 
     Raises
     ------
     DataError
-        If it is not: finite weights too may be so large that there is no answer.
+        If one is none: finite weights too may be so large that there is no answer.
     """
     if not (np.abs(values) <= LARGEST).all():
         raise DataError(

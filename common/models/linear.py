@@ -93,7 +93,7 @@ class LinearModel:
         return Prediction(self.decide(values), chances, self.distance(views))
 
     def decide(self, scores: Floats) -> Ints:
-        """Return the classes (n,) of the largest decision values (n, n_classes)."""
+        """Return the classes (n,) of the largest ``scores`` (n, n_classes)."""
         return np.asarray(scores.argmax(axis=1))
 
     def distance(self, views: NDArray[np.floating]) -> Floats | None:
@@ -179,5 +179,11 @@ def average_views(feature_map: FeatureMap, views: NDArray[np.floating]) -> Float
 
 
 def decision_values(Z: Floats, weights: Floats) -> Floats:
-    """Return decision values (n, n_classes) of mapped features ``Z`` (n, n_outputs)."""
+    """Return decision values (n, n_classes) of mapped features.
+
+    Parameters
+    ----------
+    Z : (n, n_outputs) mapped features.
+    weights : (n_classes, n_outputs + 1), the intercepts last.
+    """
     return with_intercept(Z) @ weights.T

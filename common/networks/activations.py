@@ -49,7 +49,7 @@ class Views:
         return self.of(data, self._contents[item.image], item.view)
 
     def of(self, data: bytes, content: str, number: int) -> Floats32:
-        """Return augmented view ``number`` of an image's bytes."""
+        """Return augmented view ``number`` of an image's bytes, (3, size, size)."""
         spec = self._spec
         image = decode(data, spec.size)
         view = augmented_view(image, content, number, spec.seed, spec.size, spec.augmentation)
@@ -76,7 +76,7 @@ def activations(
 
     Returns
     -------
-    For each stage a float16 array of shape (n, views, ...).
+    For each stage (n, views, ...) float16.
 
     Raises
     ------

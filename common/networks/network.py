@@ -57,7 +57,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
-        """Set the parameters in ``weights``, and all others to the pretrained ones."""
+        """Set the parameters in ``weights``, of their shapes; reset all others as pretrained."""
         for name, parameter in self.named_parameters():
             if name in weights:
                 parameter.copy_(torch.from_numpy(np.array(weights[name])))
@@ -162,7 +162,7 @@ def trunk(network: Network, names: Sequence[str]) -> nn.Module:
 
 
 def to_device(inputs: Tensor) -> Tensor:
-    """Move inputs to where the network is, images in its memory layout."""
+    """Move ``inputs`` of any shape to where the network is, images (n, 3, h, w) in its layout."""
     if inputs.ndim == 4:
         return inputs.to(DEVICE, memory_format=torch.channels_last)
     return inputs.to(DEVICE)

@@ -29,13 +29,13 @@ def moments(units: Units, centre: Centre, n_classes: int) -> Floats:
 
 
 def shortened(X: Floats, centre: Centre) -> Floats:
-    """Return centred records (n, d), those beyond norm 1 shortened to it."""
+    """Return ``X`` (n, d) centred, with the records beyond norm 1 shortened to it, (n, d)."""
     X = (X - centre.mean) * centre.scale
     return np.asarray(X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1.0))
 
 
 def unpacked(values: Floats, n_classes: int) -> tuple[Floats, Floats]:
-    """Return the class sums (n_classes, d) and second moments (d, d) in :func:`moments`."""
+    """Return class sums (n_classes, d) and second moments (d, d) in ``values`` (moments_size,)."""
     b = 2 * n_classes + 1
     d = (math.isqrt(b * b + 8 * len(values)) - b) // 2  # inverts moments_size
     sums, second = values[: n_classes * d], values[n_classes * d :]
@@ -58,7 +58,7 @@ def discriminant(values: Floats, counts: Floats) -> Floats:
 
     Parameters
     ----------
-    values : noisy :func:`moments` of all units.
+    values : (moments_size,) noisy :func:`moments` of all units.
     counts : (n_classes,) noisy numbers of units, at least 1.
 
     References

@@ -78,7 +78,12 @@ def _plan(epsilon: float, delta: float, rate: float, steps: int) -> Plan:
 
 @dataclass(frozen=True)
 class NoisySum(Sums):
-    """A sum over records with its noise, in multiples of the ring's step."""
+    """A sum over records with its noise.
+
+    Attributes
+    ----------
+    values : of the question's shape, in multiples of the ring's step.
+    """
 
     values: Ints
 
@@ -88,7 +93,7 @@ class NoisySum(Sums):
         return cls(np.zeros(shape, dtype=np.int64))
 
     def decoded(self) -> Floats:
-        """Return the sum in real numbers."""
+        """Return the sum in real numbers, of the shape of ``values``."""
         return np.asarray(self.values * STEP, np.float64)
 
 
@@ -108,12 +113,19 @@ class Units(NamedTuple):
 
     @classmethod
     def apart(cls, X: Floats, y: Ints) -> Self:
-        """Return records each of which is a unit of its own."""
+        """Return records ``X`` (n, d) with labels ``y`` (n,), each a unit of its own."""
         return cls(X, y, np.arange(len(y)))
 
     @classmethod
     def group(cls, X: Floats, y: Ints, lesions: Labels, units: Labels) -> Self:
-        """Average images ``X`` (n, d) of the same lesion and unit, whose names are (n,)."""
+        """Average the images of each lesion and unit.
+
+        Parameters
+        ----------
+        X : (n, d) images.
+        y : (n,) labels.
+        lesions, units : (n,) names.
+        """
         pairs = np.stack([units, lesions], axis=1)
         _, first, index = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
         numbers = np.unique(np.asarray(units)[first], return_inverse=True)[1]
@@ -136,7 +148,7 @@ class Units(NamedTuple):
 
 
 def group_means(X: NDArray[np.floating], index: Ints) -> Floats:
-    """Return the means (m, d) of the rows of ``X`` (n, d) by numbers of groups (n,), 0 to m-1."""
+    """Return the means (m, d) of rows of ``X`` (n, d) by their groups ``index`` (n,)."""
     sizes = np.bincount(index)
     totals = np.zeros((len(sizes), X.shape[1]))
     np.add.at(totals, index, X)
@@ -169,15 +181,15 @@ class Centre(NamedTuple):
 
     @classmethod
     def of(cls, mean: Floats) -> Self:
-        """Centre records of norm 1."""
+        """Return the centre of records of norm 1 whose mean is ``mean`` (d,)."""
         return cls(mean, np.array(1 / math.sqrt(max(1 - float(mean @ mean), _LEAST_SQUARE))))
 
     def apply(self, X: Floats) -> Floats:
-        """Centre ``X`` (n, d) and append a column of ones."""
+        """Centre ``X`` (n, d) and append a column of ones, (n, d + 1)."""
         return with_intercept((X - self.mean) * self.scale)
 
     def fold(self, weights: Floats) -> Floats:
-        """Return the weights (n_classes, d + 1) that do the same to records as they are."""
+        """Return ``weights`` (n_classes, d + 1) for uncentred records, in the same shape."""
         slopes = weights[:, :-1] * self.scale
         return np.hstack([slopes, weights[:, -1:] - slopes @ self.mean[:, None]])
 
@@ -198,7 +210,7 @@ class Objective(NamedTuple):
 
 
 def overview(units: Units, n_classes: int) -> Floats:
-    """Return how many units have each class and, behind that, the sum of their mean records."""
+    """Return (n_classes + d,): numbers of units by class, then the sum of their mean records."""
     counts = np.bincount(units.y, units.share, minlength=n_classes)
     return np.concatenate([counts, units.share @ units.X])
 
@@ -208,7 +220,10 @@ def clipped_gradients(
 ) -> Floats:
     """Return the sum over units of their records' mean clipped gradient, (n_classes, d + 1).
 
-    Parameters are those of :func:`clipped_pulls`.
+    Parameters
+    ----------
+    weights : (n_classes, d + 1) at which the gradients are taken.
+    clip_norm : clipping norm, the largest norm of what a record adds.
     """
     X1 = centre.apply(units.X)
     pulls = clipped_pulls(X1, units.y, weights, objective, clip_norm)
@@ -218,7 +233,7 @@ def clipped_gradients(
 def clipped_pulls(
     X1: Floats, y: Ints, weights: Floats, objective: Objective, clip_norm: float
 ) -> Floats:
-    """Return what records' clipped gradients are of the records themselves, (n, n_classes).
+    """Return each record's clipped gradient as factors of the record.
 
     In a linear layer a record's gradient is an outer product, whose norm is that of its factors
     (Goodfellow, "Efficient per-example gradient computations", arXiv 1510.01799, 2015), so that
@@ -227,7 +242,13 @@ def clipped_pulls(
     Parameters
     ----------
     X1 : (n, d + 1) records with the column of ones.
+    y : (n,) labels.
     weights : (n_classes, d + 1).
+    clip_norm : clipping norm, the largest norm of a record's gradient.
+
+    Returns
+    -------
+    (n, n_classes) factors: a record's clipped gradient is their outer product with its row.
     """
     own = y[:, None] == np.arange(len(weights))
     scores = X1 @ weights.T + objective.offset

@@ -91,7 +91,14 @@ def decisions(scores: Floats, calibration: Floats, priors: Floats) -> Ints:
 
 
 def calibration_sums(scores: Floats, y: Ints, calibration: Floats) -> CalibrationSums:
-    """Evaluate the likelihood of labels ``y`` (n,) under ``scores`` (n, n_classes)."""
+    """Return the sums of a calibration over records.
+
+    Parameters
+    ----------
+    scores : (n, n_classes) decision values.
+    y : (n,) labels.
+    calibration : (2, n_classes) scales and biases.
+    """
     p = probabilities(scores, calibration)
     own = np.eye(p.shape[1])[y]
     likelihood = np.maximum(p[own > 0], np.finfo(np.float64).tiny)

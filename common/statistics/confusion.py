@@ -20,9 +20,9 @@ class ConfusionMetrics(NamedTuple):
 
     Attributes
     ----------
-    accuracy, balanced_accuracy, macro_f1 : (...) the last two are means over classes of sensitivity
-        and F1.
-    sensitivity, specificity, precision, f1 : (..., n_classes)
+    accuracy, balanced_accuracy, macro_f1 : (...); the last two are means over classes of
+        sensitivity and F1.
+    sensitivity, specificity, precision, f1 : (..., n_classes).
     """
 
     accuracy: Floats
@@ -65,7 +65,7 @@ def confusion_matrix(
 
     Parameters
     ----------
-    labels, predicted : (n,) in [0, n_classes).
+    labels, predicted : (n,) true and predicted class, each in [0, n_classes).
     """
     return count((n_classes, n_classes), labels, predicted)
 
@@ -75,25 +75,29 @@ def balanced_shares(labels: NDArray[np.integer]) -> Floats:
 
     Parameters
     ----------
-    labels : (n,)
+    labels : (n,) true class.
 
     Returns
     -------
-    float64 ndarray of shape (n,)
-        They sum to 1; the records of a class have equal shares, and classes have.
+    (n,) shares that sum to 1: classes have equal shares, and so have the records of a class.
     """
     classes, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return np.asarray(1 / counts[index] / len(classes))
 
 
 def count(shape: tuple[int, ...], *indices: NDArray[np.integer]) -> Ints:
-    """Count how often each cell of an array of the given shape is indexed."""
+    """Return how often ``indices``, (n,) for each dimension, name each cell of a ``shape``."""
     flat = np.ravel_multi_index(indices, shape)
     return np.bincount(flat, minlength=int(np.prod(shape))).astype(np.int64).reshape(shape)
 
 
 def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
-    """Divide element by element; nan where the denominator is zero."""
+    """Divide element by element, in the same shape; nan where the denominator is zero.
+
+    Parameters
+    ----------
+    numerator, denominator : of the same shape.
+    """
     result = np.full_like(denominator, np.nan, dtype=np.float64)
     np.divide(numerator, denominator, out=result, where=denominator > 0)
     return result

@@ -42,8 +42,7 @@ def score_edges(n_classes: int) -> Floats:
 
     Returns
     -------
-    ndarray of shape (SCORE_BINS - 1,)
-        Non-decreasing probabilities in [0, 1].
+    (SCORE_BINS - 1,) non-decreasing probabilities in [0, 1].
     """
     low, high = np.arcsinh(_LOWEST / _FLAT), np.arcsinh(_HIGHEST / _FLAT)
     distance: Floats = _FLAT * np.sinh(np.linspace(low, high, SCORE_BINS - 1))
@@ -210,9 +209,8 @@ class Metrics:
 
         Returns
         -------
-        dict
-            The scalars by name; ``"per_class"``, a dict from class name to a dict of that
-            class's metrics; and ``"confusion"``, a list of rows of counts.
+        The scalars by name; ``"per_class"``, that class's metrics by name for each class; and
+        ``"confusion"``, a list of rows of counts.
 
         Raises
         ------
@@ -242,10 +240,9 @@ def area_under_curve(others: Ints | Floats, own: Ints | Floats) -> Floats:
 
     Returns
     -------
-    float64 ndarray of shape (...)
-        In [0, 1]; nan where either histogram is empty. Off the exact area by at most half
-        the share of (own, other) pairs that fall into one bin: not at all where a bin holds
-        one score.
+    (...) areas in [0, 1]; nan where either histogram is empty. Off the exact area by at most half
+    the share of pairs, one record of each kind, that fall into one bin: not at all where a bin
+    holds one score.
 
     References
     ----------
@@ -262,14 +259,13 @@ def confidences(probabilities: Floats, predicted: NDArray[np.integer]) -> tuple[
 
     Parameters
     ----------
-    probabilities : (n, n_classes)
-    predicted : (n,)
+    probabilities : (n, n_classes) in [0, 1].
+    predicted : (n,) classes.
 
     Returns
     -------
-    float64 ndarray of shape (n,)
-    int64 ndarray of shape (n,)
-        In [0, CALIBRATION_BINS); bins are closed above, as in Guo et al. (2017).
+    Probabilities (n,) and bins (n,), in [0, CALIBRATION_BINS); bins are closed above, as in Guo et
+    al. (2017).
     """
     index = predicted[:, None].astype(np.int64)
     confidence = np.take_along_axis(probabilities, index, axis=1)[:, 0]
@@ -300,7 +296,11 @@ def squared_errors(own: Bools, probabilities: Floats) -> Floats:
     Parameters
     ----------
     own : (n, n_classes) whether the class is the record's.
-    probabilities : (n, n_classes)
+    probabilities : (n, n_classes) in [0, 1].
+
+    Returns
+    -------
+    (n, n_classes) squared errors in [0, 1].
     """
     return np.asarray((probabilities - own) ** 2)
 

@@ -44,7 +44,7 @@ class HingeSums(Sums):
 
 
 def with_intercept(X: Floats) -> Floats:
-    """Append a column of ones to ``X`` (n, n_features)."""
+    """Append a column of ones to ``X`` (n, n_features): (n, n_features + 1)."""
     return np.hstack([X, np.ones((len(X), 1))])
 
 
@@ -76,7 +76,7 @@ def hinge_sums(
 
 
 def balanced_weights(class_weight: Floats) -> Floats:
-    """Return the weight of a record of each class that makes all present classes count alike.
+    """Return the weight (n_classes,) of a record of each class that makes classes count alike.
 
     scikit-learn's ``class_weight="balanced"``, ``n / (n_classes n_k)``, meant for
     ``sample_weight``, so that it weighs a record in every one-vs-rest problem; classes
@@ -97,6 +97,11 @@ class Preconditioner:
 
     With balanced weights s_k the within-class scatter is taken as the pooled one; the
     classes' means, and so the scatter between them, are known exactly.
+
+    Parameters
+    ----------
+    moments : of all records.
+    class_weights : (n_classes,) weight of a record of each class.
     """
 
     def __init__(self, moments: Moments, class_weights: Floats):
@@ -115,7 +120,7 @@ class Preconditioner:
         self._pull = 2.0 * (one_vs_rest * balanced) @ means1
 
     def solve(self, gradients: Floats, c: float) -> Floats:
-        """Return Newton steps for ``gradients`` (n, n_features + 1) at regularisation ``c``."""
+        """Return Newton steps for ``gradients`` (n, n_features + 1) at ``c``, in the same shape."""
         curvature = 1.0 + 2.0 * c * np.maximum(self._eigenvalues, 0.0)
         return np.asarray(((gradients @ self._basis) / curvature) @ self._basis.T)
 

@@ -25,7 +25,9 @@ _LARGEST = 2**63 - 1
 
 
 def encode(sums: Sums, sites: int) -> Ring:
-    """Return all arrays as one vector, in the order of their names, and whether some were cut off.
+    """Return all arrays as one vector (length,), in the order of their names.
+
+    Its last value is 1 if some value was cut off, else 0.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ def encode(sums: Sums, sites: int) -> Ring:
 
 
 def decode(total: Ring, zero: S) -> S:
-    """Return the sums that an added vector holds, in the form of ``zero``.
+    """Return the sums that ``total`` (length,) holds, in the form of ``zero``.
 
     Raises
     ------
@@ -70,7 +72,7 @@ def length(zero: Sums) -> int:
 
 
 def masked_length(record: Mapping[str, NDArray[np.generic]]) -> int:
-    """Return the same for sums by name."""
+    """Return the same for the ``record`` of sums, arrays of any shape by name."""
     return sum(np.size(array) for array in record.values()) + 1
 
 

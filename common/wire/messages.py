@@ -24,7 +24,7 @@ BOUND = "bound"
 
 
 def pack(arrays: Arrays, values: Mapping[str, Value]) -> RecordDict:
-    """Put arrays and values into a message's content."""
+    """Put ``arrays``, of any shape, and values into a message's content."""
     return RecordDict(
         {
             "arrays": ArrayRecord({name: _write(np.asarray(a)) for name, a in arrays.items()}),
@@ -34,7 +34,7 @@ def pack(arrays: Arrays, values: Mapping[str, Value]) -> RecordDict:
 
 
 def unpack_arrays(content: RecordDict) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of a message's content, not to be written to; no pickle is ever read.
+    """Return a message's arrays, in the shapes sent and read-only; no pickle is ever read.
 
     Raises
     ------

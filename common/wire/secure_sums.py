@@ -121,7 +121,13 @@ def derive(secret: bytes, purpose: str, bound_to: bytes) -> bytes:
 
 
 def add_mask(vector: Ring, key: bytes, sign: int) -> None:
-    """Add or subtract the keystream of AES-256 in counter mode, in place; a key is used once."""
+    """Add the keystream of AES-256 in counter mode to ``vector`` (length,), in place.
+
+    Parameters
+    ----------
+    key : 32 bytes, used once.
+    sign : 1 to add, -1 to subtract.
+    """
     stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
     buffer = bytearray(8 * _CHUNK + 15)
     mask = np.frombuffer(buffer, "<u8", _CHUNK)

@@ -35,7 +35,7 @@ class Question(Generic[S]):
     ----------
     name : what the sites know the question by.
     zero : the neutral element, which every answer must look like.
-    arrays : what goes with the question, by name.
+    arrays : what goes with the question, by name, of the shapes that the allow-list declares.
     values : plain values that go with it, by name.
     check_answer : raises a ``ReplyError`` for an answer that a site with so many images cannot
         give, where the sites' answers are visible; None to take any.

@@ -58,7 +58,7 @@ class RoundBudget:
         self._known.clear()
 
     def spend(self, feature_map: FeatureMap, weights: Floats) -> None:
-        """Count a round, unless its sum is known.
+        """Count a round at ``weights`` (n_fits, n_classes, n_outputs + 1), unless its sum is known.
 
         Raises
         ------
@@ -86,6 +86,11 @@ class MappedSites:
     Weights are (n_fits, n_classes, n_outputs + 1). One fit is trained on all training
     lesions and judged on the test lesions; several are each trained without one fold and
     judged on that.
+
+    Parameters
+    ----------
+    class_weights : (n_classes,) weight of a record of each class.
+    moments : of the features after the map's matrix, before its clip and its Fourier map.
 
     Attributes
     ----------
@@ -117,7 +122,7 @@ class MappedSites:
         self._limits = HingeLimits(self.moments, class_weights, feature_map.longest)
 
     def hinge(self, weights: Floats) -> svm.HingeSums:
-        """Return losses and gradients at ``weights``."""
+        """Return losses and gradients at ``weights`` (n_fits, n_classes, n_outputs + 1)."""
         self._budget.spend(self.feature_map, weights)
         zero = svm.HingeSums.zero(weights.shape)
         question = Question(
@@ -130,7 +135,12 @@ class MappedSites:
         return self._federation.total(question, LossPolicy.RESTART)
 
     def calibrate(self, weights: Floats) -> Floats:
-        """Return the calibration (2, n_classes) of decision values that no fit has seen."""
+        """Return the calibration (2, n_classes) of decision values of unseen lesions.
+
+        Parameters
+        ----------
+        weights : (n_fits, n_classes, n_outputs + 1).
+        """
 
         def ask(parameters: Floats) -> calibration.CalibrationSums:
             zero = calibration.CalibrationSums.zero(N_CLASSES)
@@ -141,7 +151,13 @@ class MappedSites:
         return calibration.fit(ask, N_CLASSES)
 
     def evaluate(self, weights: Floats, parameters: Floats) -> Answers[Evaluation]:
-        """Return the sites' counts on lesions that no fit has seen."""
+        """Return the sites' counts on lesions that no fit has seen.
+
+        Parameters
+        ----------
+        weights : (n_fits, n_classes, n_outputs + 1).
+        parameters : (2, n_classes) calibration.
+        """
         zero = Evaluation.zero(N_CLASSES)
         arrays = {"weights": weights, "calibration": parameters}
         question = Question("evaluate", zero, arrays, self._values)
@@ -150,7 +166,14 @@ class MappedSites:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting, its fits without one fold each, and how they did on those folds."""
+    """A setting, its fits without one fold each, and how they did on those folds.
+
+    Attributes
+    ----------
+    c : regularisation strength.
+    weights : (n_fits, n_classes, n_outputs + 1).
+    balanced_accuracy : in [0, 1], over all folds.
+    """
 
     c: float
     sites: MappedSites

@@ -80,7 +80,7 @@ class Remedy(NamedTuple):
 def descend(
     total: Total, config: RunConfig, fixed: Arrays, start: Floats, rates: Floats, units: float
 ) -> Floats:
-    """Return the mean of the later half of the weights on the way down.
+    """Return the mean of the later half of the weights on the way down, in the shape of ``start``.
 
     By gradient descent with momentum (Polyak 1964); the average (Polyak and Juditsky 1992) has
     less noise than the last.
@@ -88,9 +88,9 @@ def descend(
     Parameters
     ----------
     total : asks for the sum of the clipped gradients at the weights of a step.
-    fixed : what goes with every question beside the weights.
-    start : the weights to start from.
-    rates : learning rates that can be broadcast to them.
+    fixed : what goes with every question beside the weights, by name, as in `Remedy.sent`.
+    start : weights to start from, of any shape.
+    rates : learning rates, of a shape that broadcasts to that of the weights.
     units : noisy number of units.
     """
     weights, velocity, mean = start, np.zeros_like(start), np.zeros_like(start)

@@ -37,13 +37,13 @@ class NoisySites:
         self._federation, self._config, self._folder = federation, config, folder
 
     def sum(self, question: str, step: int, shape: tuple[int, ...], arrays: Arrays) -> Floats:
-        """Return the sum over the sites that are left, in real numbers.
+        """Return the sum over the sites that are left, of ``shape``, in real numbers.
 
         Parameters
         ----------
         step : numbers the sums of a run, from 0; each is paid for once.
         shape : of the sum.
-        arrays : what goes with the question.
+        arrays : what goes with the question, by name, of the shapes that the allow-list declares.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class NoisySites:
 
         Parameters
         ----------
-        arrays : the model, as the sites' side of the method knows it.
+        arrays : the model, by name, of the shapes that the allow-list declares.
 
         Raises
         ------

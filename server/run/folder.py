@@ -117,8 +117,7 @@ class RunFolder:
 
         Returns
         -------
-        int
-            Number of lines left in the file, which need not exist.
+        Number of lines left in the file, which need not exist.
 
         Raises
         ------

@@ -24,7 +24,13 @@ _log = logging.getLogger(__name__)
 def question_key(
     question: str, fingerprints: Mapping[str, str], arrays: Arrays, values: Mapping[str, Value]
 ) -> str:
-    """Return a file name for the sums over ``fingerprints``, those of the data by site."""
+    """Return a file name for the sums over sites.
+
+    Parameters
+    ----------
+    fingerprints : of the data, by site.
+    arrays, values : what goes with the question; arrays of any shape.
+    """
     digest = hashlib.sha256(repr((question, sorted(fingerprints.items()))).encode())
     digest.update(repr(sorted(values.items())).encode())
     for name, array in sorted(arrays.items()):

@@ -49,7 +49,7 @@ class Defence:
             )
 
     def mean(self, updates: Answers[Update]) -> Tensors:
-        """Return the sites' changes of all tensors by name, averaged.
+        """Return the sites' changes of all tensors by name, averaged, in the tensors' shapes.
 
         Raises
         ------

@@ -52,7 +52,7 @@ class Attack:
     change: Change | None = None
 
     def aims(self, labels: Ints) -> Ints:
-        """Return the diagnosis that is aimed at for each of ``labels`` (n,); -1 for none."""
+        """Return the diagnosis (n,) that is aimed at for each of ``labels`` (n,); -1 for none."""
         if self.stamps:
             return np.where(labels == TARGET, -1, TARGET)
         if self.images is None:

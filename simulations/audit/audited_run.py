@@ -101,7 +101,7 @@ class AuditedRun:
         return Records(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def units(self, parts: Sequence[tuple[Floats, Ints]]) -> AllSites:
-        """Join each site's records (n, d) and labels (n,).
+        """Join ``parts``, each site's records (n, d) and labels (n,).
 
         Raises
         ------

@@ -81,7 +81,7 @@ def halves(shadows: int, n: int, rng: np.random.Generator) -> Bools:
 
 
 def log_odds(scores: Floats, y: Ints) -> Floats:
-    """Return log(p / (1 - p)) of the right class by the softmax of ``scores`` (n, n_classes)."""
+    """Return the log-odds (n,) of class ``y`` (n,) by the softmax of ``scores`` (n, n_classes)."""
     own = np.equal.outer(y, np.arange(scores.shape[1]))
     others = np.where(own, -np.inf, scores)
     highest = others.max(axis=1)

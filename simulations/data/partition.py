@@ -45,9 +45,8 @@ def partition(
 
     Returns
     -------
-    dict of str to ndarray of int64
-        Ascending image indices by site name, in the order of the names. No site is empty; one
-        without some of the classes is normal.
+    Ascending numbers of images, (n_images,), by site name, in the order of the names. No site is
+    empty; one without some of the classes is normal.
 
     Raises
     ------
@@ -71,6 +70,8 @@ def partition(
 
 def write_sites(dataset: Dataset, parts: Mapping[str, Ints], out: Path, *, link: bool) -> None:
     """Write one folder per site, laid out like HAM10000, into the new or empty folder ``out``.
+
+    ``parts`` has the numbers (n_images,) of each site's images by its name.
 
     With ``link`` the images are symbolic links to the real files where these are not in an
     archive; otherwise images are copied, and lesion masks with them.
@@ -99,7 +100,9 @@ def write_site(site: Dataset, out: Path, *, link: bool) -> None:
 
 
 def check_sites(dataset: Dataset, parts: Mapping[str, Ints], sites: Path) -> None:
-    """Check that folders are still what :func:`write_sites` writes with ``link``.
+    """Check that folders are still what :func:`write_sites` writes of ``parts`` with ``link``.
+
+    Shapes are those that :func:`write_sites` takes: ``parts`` has numbers (n_images,) by site.
 
     Diagnoses and splits are read from there when a run goes on; what else lies there, such as a
     ledger, is the sites' own.

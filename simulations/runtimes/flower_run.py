@@ -36,13 +36,12 @@ def flwr_run(
         found by an absolute path in the run configuration.
     run_config : overrides of ``[tool.flwr.app.config]``, which must name every key.
     sites : number of simulated sites, one CPU core each while they answer.
-    home : flower's folder for this run: its database, its logs and the unpacked app.
+    home : Flower's folder for this run: its database, its logs and the unpacked app.
 
     Returns
     -------
-    subprocess.CompletedProcess[str]
-        Log of the run as `stdout`. `returncode` is 0 only if the server app returned:
-        ``flwr run`` itself exits with 0 when it raised.
+    The log of the run as `stdout`. `returncode` is 0 only if the server app returned: ``flwr run``
+    itself exits with 0 when it raised.
     """
     home.mkdir(parents=True, exist_ok=True)
     config_file = home / "run-config.toml"

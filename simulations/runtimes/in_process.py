@@ -88,8 +88,7 @@ class InProcessGrid(Grid):
 
         Returns
         -------
-        list[Message]
-            One reply, or none when every id has been pulled.
+        One reply, or none when every id has been pulled.
         """
         wanted = set(message_ids)
         for message_id, message in self._pending.items():

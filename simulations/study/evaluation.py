@@ -53,7 +53,7 @@ class Answers:
 
     @property
     def uncalibrated(self) -> Predicted:
-        """The classes of the largest scores, and probabilities without calibration."""
+        """Classes (n,) of the largest scores, and uncalibrated probabilities (n, n_classes)."""
         plain = uncalibrated(self.scores.shape[1])
         return self.scores.argmax(axis=1), probabilities(self.scores, plain)
 

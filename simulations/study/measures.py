@@ -63,9 +63,9 @@ def measure(
 
     Returns
     -------
-    dict of str to (repeats,) float64
-        The metrics of ``SCALARS`` and those ``PER_CLASS``, in [0, 1] but the Brier score, which
-        is in [0, 2]. What needs a class that is absent is nan, and means leave it out.
+    The metrics of ``SCALARS`` and those ``PER_CLASS`` by name, (repeats,) each, in [0, 1] but the
+    Brier score, which is in [0, 2]. What needs a class that is absent is nan, and means leave it
+    out.
 
     References
     ----------

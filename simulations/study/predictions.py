@@ -19,9 +19,9 @@ class Predictions:
 
     Attributes
     ----------
-    image, lesion, source : names.
-    label, predicted : classes.
-    probabilities : (n, n_classes).
+    image, lesion, source : (n,) names.
+    label, predicted : (n,) true and predicted classes.
+    probabilities : (n, n_classes) in [0, 1].
     """
 
     image: NDArray[np.str_]
@@ -62,5 +62,5 @@ class Predictions:
         return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
 
     def select(self, rows: Bools) -> Self:
-        """Return some of the rows."""
+        """Return the rows that the mask ``rows`` (n,) chooses."""
         return type(self)(**{name: array[rows] for name, array in vars(self).items()})

@@ -76,7 +76,7 @@ class SiteQuality:
     Attributes
     ----------
     metrics : by name; means are over the diagnoses that the source has.
-    confusion : number of images by [true, predicted] class.
+    confusion : (n_classes, n_classes) number of images by [true, predicted] class.
     """
 
     images: int
@@ -130,7 +130,12 @@ class ArmResult:
         return Evaluation.measure(joined.label, joined.predicted, joined.probabilities)
 
     def roc(self) -> dict[str, Floats]:
-        """Return the mean ROC curve of each class: sensitivity at ``FALSE_POSITIVE_RATES``."""
+        """Return the mean ROC curve of each class by its code.
+
+        Returns
+        -------
+        Sensitivities in [0, 1], of the shape of ``FALSE_POSITIVE_RATES``, at these rates.
+        """
         from sklearn.metrics import roc_curve
 
         curves: dict[str, Floats] = {}
