@@ -15,15 +15,16 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from common.errors import DataError
 from common.files import locked, sync_folder, write_atomically
+from common.json_types import JsonObject
 
-Line = Mapping[str, Any]
+Line = JsonObject
 
 _BEFORE = "before"
 _log = logging.getLogger(__name__)
@@ -183,7 +184,7 @@ def _usable(folder: Path) -> Iterator[None]:
         raise DataError(f"cannot write to {folder} ({reason}); nothing was reserved") from error
 
 
-def _parse(line: bytes) -> dict[str, Any]:
+def _parse(line: bytes) -> Line:
     try:
         fields = json.loads(line)
     except ValueError:

@@ -14,16 +14,11 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from client.sealed_log import SealedLog
 from common.errors import Reason, RefusalError
 from common.files import append, locked
-from common.verified import read_arrays, write_arrays
-
-Numbers = NDArray[Any]
+from common.verified import Array, read_arrays, write_arrays
 
 SECURE_LOG = ".secure.jsonl"
 """End of the names of the logs that secure sums keep of a run."""
@@ -154,7 +149,7 @@ class RoundArrays:
         """Keep other processes of this site from answering for the same run meanwhile."""
         return locked(self._folder / f"{self._run}.lock")
 
-    def load(self, number: int) -> dict[str, Numbers]:
+    def load(self, number: int) -> dict[str, Array]:
         """Return what was last saved for a round up to ``number``; forget what came before.
 
         Names and shapes are those that :meth:`save` was given; nothing was saved: no arrays.
@@ -170,7 +165,7 @@ class RoundArrays:
             self._file(each).unlink()
         return read_arrays(self._file(usable[-1]))[0] if usable else {}
 
-    def save(self, number: int, arrays: Mapping[str, Numbers]) -> None:
+    def save(self, number: int, arrays: Mapping[str, Array]) -> None:
         """Keep ``arrays``, of any shape, for round ``number`` and later ones.
 
         Raises

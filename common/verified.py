@@ -21,8 +21,10 @@ from safetensors.numpy import save
 
 from common.errors import DataError, reason
 from common.files import write_atomically
+from common.json_types import Json, JsonObject
 
 Array = NDArray[Any]
+"""An array in a file: whoever reads it knows which type its numbers must have."""
 
 FORMAT_ERRORS = (
     *(OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError),
@@ -103,7 +105,7 @@ def map_array(path: Path) -> Array:
     return array
 
 
-def write_json(path: Path, fields: Mapping[str, Any]) -> None:
+def write_json(path: Path, fields: Mapping[str, Json]) -> None:
     """Write an object as JSON that begins with its digest.
 
     Raises
@@ -114,7 +116,7 @@ def write_json(path: Path, fields: Mapping[str, Any]) -> None:
     write_atomically(path, (json.dumps(_sealed(fields, {}), indent=1) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """Return the object that :func:`write_json` wrote.
 
     Raises
@@ -130,7 +132,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return fields
 
 
-def pack_arrays(arrays: Mapping[str, Array], fields: Mapping[str, Any]) -> bytes:
+def pack_arrays(arrays: Mapping[str, Array], fields: Mapping[str, Json]) -> bytes:
     """Return a safetensors file of ``arrays`` of any shape and an object, with their digest."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     # One key: safetensors writes several in random order, and equal files differ.
@@ -138,7 +140,7 @@ def pack_arrays(arrays: Mapping[str, Array], fields: Mapping[str, Any]) -> bytes
 
 
 def write_arrays(
-    path: Path, arrays: Mapping[str, Array], fields: Mapping[str, Any] | None = None
+    path: Path, arrays: Mapping[str, Array], fields: Mapping[str, Json] | None = None
 ) -> None:
     """Write ``arrays`` of any shape, and an object that JSON can hold, as one safetensors file.
 
@@ -150,7 +152,7 @@ def write_arrays(
     write_atomically(path, pack_arrays(arrays, fields or {}))
 
 
-def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+def read_arrays(path: Path) -> tuple[dict[str, Array], JsonObject]:
     """Return the arrays, in the shapes they had, and the object that :func:`write_arrays` wrote.
 
     Raises

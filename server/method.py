@@ -1,10 +1,10 @@
 """A method's side at the coordinator."""
 
-from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Protocol
 
 from common.config.run import RunConfig
+from common.json_types import JsonObject
 from common.methods import METHODS
 from server.federation.federation import Federation
 from server.run.folder import RunFolder
@@ -52,7 +52,7 @@ class ServerMethod(Protocol):
     def model_name(self, config: RunConfig) -> str:
         """Return what the model card calls the model, without an article."""
 
-    def training_facts(self, config: RunConfig, training: Mapping[str, Any]) -> dict[str, object]:
+    def training_facts(self, config: RunConfig, training: JsonObject) -> dict[str, object]:
         """Return what the model card says of the training, by name.
 
         Parameters

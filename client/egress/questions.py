@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from flwr.app import RecordDict
+from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
 from client.site import Site
@@ -26,8 +27,6 @@ LARGEST = 1e9
 LARGEST_MAP = 1e15
 """Of a feature map's, such as one over the deviation of a feature that hardly varies; and of a
 calibration, whose solver may try anything."""
-
-"""Number of diagnoses."""
 
 _RECORDS = {"arrays", "values", RECORD}
 
@@ -48,14 +47,15 @@ class Form:
     high: float = LARGEST
     dtype: Literal["<f8", "<f4"] = "<f8"
 
-    def fits(self, array: np.ndarray[Any, Any]) -> bool:
+    def fits(self, array: NDArray[np.generic]) -> bool:
         """Tell whether ``array`` has this shape, type and range; NaN is in no range."""
         if array.dtype.str != self.dtype or array.ndim != len(self.shape):
             return False
         sizes = zip(array.shape, self.shape, strict=True)
         if any(wanted not in (None, size) for size, wanted in sizes):
             return False
-        return bool(((self.low <= array) & (array <= self.high)).all())
+        within = np.less_equal(self.low, array) & np.less_equal(array, self.high)
+        return bool(within.all())
 
 
 Type = Any

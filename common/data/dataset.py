@@ -17,12 +17,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.arrays import Ints
+from common.arrays import Bools, Ints
 from common.errors import DataError, reason
 from common.reading import open_file, read_bytes, read_text
 from common.task import DIAGNOSES
@@ -174,7 +174,7 @@ class Dataset:
         """Whether the images were generated; every table made from them must say so."""
         return (self.folder / SYNTHETIC_MARKER).exists()
 
-    def select(self, indices: NDArray[Any]) -> "Dataset":
+    def select(self, indices: NDArray[np.integer] | Bools) -> "Dataset":
         """Return the images at ``indices``, numbers (m,) or a mask (n,), in the order given."""
         chosen = np.arange(len(self))[indices]
         return replace(self, images=tuple(self.images[i] for i in chosen))

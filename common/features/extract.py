@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ FEATURES_VERSION = 2
 
 SHARD_IMAGES = 256
 """Images in a shard: what a killed extraction loses at most."""
+
+Row = TypeVar("Row", bound=NDArray[np.floating])
 
 _log = logging.getLogger(__name__)
 
@@ -243,10 +245,10 @@ def _compute(
 def fill_shards(
     dataset: Dataset,
     missing: Mapping[str, int],
-    rows: Callable[[bytes, str], Sequence[NDArray[Any]]],
+    rows: Callable[[bytes, str], Sequence[Row]],
     folders: Sequence[Path],
     progress: bool,
-) -> list[dict[str, NDArray[Any]]]:
+) -> list[dict[str, Row]]:
     """Compute rows of images on all cores and keep them, a shard at a time.
 
     Parameters
@@ -260,9 +262,9 @@ def fill_shards(
     """
     from common.features.inference_engine import one_thread_per_core
 
-    computed: list[dict[str, NDArray[Any]]] = [{} for _ in folders]
+    computed: list[dict[str, Row]] = [{} for _ in folders]
 
-    def compute(job: tuple[str, int]) -> Sequence[NDArray[Any]]:
+    def compute(job: tuple[str, int]) -> Sequence[Row]:
         content, index = job
         return rows(dataset.read(dataset.images[index].image_id), content)
 
@@ -272,7 +274,7 @@ def fill_shards(
     ):
         jobs = iter(missing.items())
         while shard := list(islice(jobs, SHARD_IMAGES)):
-            done: list[dict[str, NDArray[Any]]] = [{} for _ in folders]
+            done: list[dict[str, Row]] = [{} for _ in folders]
             for (content, _), images_rows in zip(shard, pool.map(compute, shard), strict=True):
                 for into, row in zip(done, images_rows, strict=True):
                     into[content] = row

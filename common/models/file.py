@@ -9,16 +9,16 @@ from pkgutil import resolve_name
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig, settings_of
 from common.data.dataset import Dataset
 from common.errors import ConfigError, DataError, reason
 from common.features.pretrained import find_weights, weights_digest
+from common.json_types import Json
 from common.methods import METHODS
 from common.task import DIAGNOSES
-from common.verified import FORMAT_ERRORS, Kind, StoredArrays, open_arrays, write_arrays
+from common.verified import FORMAT_ERRORS, Array, Kind, StoredArrays, open_arrays, write_arrays
 
 VERSION = 3
 """Of what a model file says of itself; to be raised with every change."""
@@ -105,7 +105,7 @@ class ModelFile(NamedTuple):
     config : of the run.
     """
 
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Mapping[str, Array]
     classes: Sequence[str]
     config: RunConfig
 
@@ -119,7 +119,7 @@ class ModelFile(NamedTuple):
         DataError
             If it cannot be written.
         """
-        fields = {
+        fields: dict[str, Json] = {
             "version": VERSION,
             "classes": list(self.classes),
             "config": self.config.model_dump(mode="json", exclude=_PLACES),
@@ -142,7 +142,7 @@ class OpenModel:
     kinds: Mapping[str, Kind]
     _stored: StoredArrays
 
-    def read(self, expected: Mapping[str, Kind]) -> dict[str, NDArray[Any]]:
+    def read(self, expected: Mapping[str, Kind]) -> dict[str, Array]:
         """Return the arrays, of the shapes expected; only the variance may be infinite.
 
         Raises
@@ -223,9 +223,7 @@ def _refuse_foreign(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_arrays(
-    arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]
-) -> None:
+def check_arrays(arrays: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> None:
     """Check that ``arrays`` are those expected, by name and shape, and hold finite numbers.
 
     Raises
@@ -290,7 +288,7 @@ def _check_shapes(
             raise ValueError(f"array '{name}' has the shape {shapes}")
 
 
-def _check_finite(arrays: Mapping[str, NDArray[Any]]) -> None:
+def _check_finite(arrays: Mapping[str, Array]) -> None:
     for name, array in sorted(arrays.items()):
         if not (np.abs(array) <= LARGEST).all():
             raise ValueError(f"array '{name}' has values that are no finite numbers")

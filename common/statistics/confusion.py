@@ -4,7 +4,7 @@ The only implementation of each: the added counts of a federation, one model's p
 resamples of a bootstrap are judged by the same code.
 """
 
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ def count(shape: tuple[int, ...], *indices: NDArray[np.integer]) -> Ints:
     return np.bincount(flat, minlength=int(np.prod(shape))).astype(np.int64).reshape(shape)
 
 
-def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
+def ratio(numerator: NDArray[np.number], denominator: NDArray[np.number]) -> Floats:
     """Divide element by element, in the same shape; nan where the denominator is zero.
 
     Parameters

@@ -7,12 +7,13 @@ is never averaged over sites.
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.arrays import Bools, Floats, Ints
+from common.json_types import Json
 from common.statistics.confusion import (
     ConfusionMetrics,
     confusion_matrix,
@@ -200,7 +201,7 @@ class Metrics:
             confusion=evaluation.confusion,
         )
 
-    def to_json(self, class_names: list[str]) -> dict[str, Any]:
+    def to_json(self, class_names: list[str]) -> dict[str, Json]:
         """Return the metrics as plain values, with None for nan.
 
         Parameters
@@ -273,7 +274,7 @@ def confidences(probabilities: Floats, predicted: NDArray[np.integer]) -> tuple[
     return confidence, np.maximum(bins, 0)  # a confidence of exactly 0 belongs to the first
 
 
-def calibration_error(surplus: Floats, n: NDArray[Any]) -> Floats:
+def calibration_error(surplus: Floats, n: Ints | Floats) -> Floats:
     """Return expected calibration errors (...), in [0, 1].
 
     Parameters

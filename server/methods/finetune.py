@@ -17,6 +17,7 @@ from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
 from common.finetune.imbalance import ClassCounts, left_to_weigh
 from common.finetune.plan import CONTROL, SQUARES, Round, Update, plan, shapes
+from common.json_types import JsonObject
 from common.models.network import NetworkModel
 from common.networks.network import ALL, Network, Stage, open_stage, shared_network
 from common.statistics import calibration
@@ -274,7 +275,7 @@ def model_name(config: RunConfig) -> str:
     return f"{config.backbone} with a linear head, fine-tuned stage by stage"
 
 
-def training_facts(config: RunConfig, training: Mapping[str, Any]) -> dict[str, object]:
+def training_facts(config: RunConfig, training: JsonObject) -> dict[str, object]:
     """Return what the model card says of the training."""
     keys = ("bytes_sent", "bytes_of_whole_networks")
     sent, whole = (f"{training[key] / 1e6:.0f} MB" for key in keys)

@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from common.arrays import Floats
 from common.config.run import RunConfig
 from common.errors import ConfigError
 from common.features.extract import check_network
+from common.json_types import Json, JsonObject
 from common.models.linear import LinearModel
 from common.statistics import calibration
 from common.statistics.calibration import UNCALIBRATED
@@ -25,7 +25,7 @@ from server.federation.federation import Federation, SitesLostError
 from server.federation.plausibility import HingeLimits, check_moments
 from server.federation.question import Answers, LossPolicy, Question
 from server.run.folder import RunFolder
-from server.run.training_result import Json, TrainingResult
+from server.run.training_result import TrainingResult
 
 NEVER = -1e9
 """Intercept of a class that no site has: it is never the largest, its probability is 0."""
@@ -331,7 +331,7 @@ def model_name(config: RunConfig) -> str:
     return f"{_HEADS[config.head]}, on frozen features of {config.backbone}"
 
 
-def training_facts(config: RunConfig, training: Mapping[str, Any]) -> dict[str, object]:
+def training_facts(config: RunConfig, training: JsonObject) -> dict[str, object]:
     """Return what the model card says of the training."""
     facts: dict[str, object] = {"class weights": "balanced"}
     if config.head == "svm":

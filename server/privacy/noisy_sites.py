@@ -6,6 +6,7 @@ from collections.abc import Collection
 from common.arrays import Floats
 from common.config.run import RunConfig
 from common.errors import QuorumError
+from common.json_types import Json
 from common.privacy.linear import NoisySum, plan
 from common.statistics.metrics import Evaluation
 from common.task import DIAGNOSES, N_CLASSES
@@ -14,7 +15,6 @@ from server.federation.federation import Federation
 from server.federation.question import Answers, LossPolicy, Question
 from server.privacy.descent import Arrays
 from server.run.folder import RunFolder
-from server.run.training_result import Json
 
 _log = logging.getLogger(__name__)
 

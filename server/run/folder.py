@@ -14,6 +14,7 @@ from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
 from common.features.pretrained import weights_digest
 from common.files import append, make_folder, owned, write_atomically
+from common.json_types import Json
 from common.models.file import Model
 from common.verified import read_verified, write_verified
 from server.run.journal import Journal
@@ -102,7 +103,7 @@ class RunFolder:
         self.append(ROUNDS_FILE, line)
         self._rounds += 1
 
-    def append(self, name: str, values: Mapping[str, Any]) -> None:
+    def append(self, name: str, values: Mapping[str, Json]) -> None:
         """Append a line of JSON to a file; what is not a finite number, JSON's null.
 
         Raises
@@ -135,7 +136,7 @@ class RunFolder:
             self.write_text(name, "".join(kept))
         return len(kept)
 
-    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+    def write_json(self, name: str, values: Mapping[str, Json]) -> None:
         """Write a JSON file; what is not a finite number, JSON's null."""
         self.write_text(name, json.dumps(_finite(values), indent=1) + "\n")
 

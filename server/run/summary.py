@@ -1,14 +1,12 @@
 """What came of a run, as text that a newcomer can read."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from common.formats import rounded
+from common.json_types import JsonObject
 from common.synthetic_note import synthetic_note
 from common.text import printable
 
 
-def run_summary(metrics: Mapping[str, Any]) -> str:
+def run_summary(metrics: JsonObject) -> str:
     """Return a run's metrics as text: a line for all sites, for each, and each left out."""
     rows = {"all sites": metrics["overall"], **metrics["sites"]}
     lines = [_summary(name, row) for name, row in rows.items()]
@@ -17,7 +15,7 @@ def run_summary(metrics: Mapping[str, Any]) -> str:
     return "\n".join([*synthetic_note(metrics["data"]["synthetic"]), *lines])
 
 
-def _summary(name: str, metrics: Mapping[str, Any]) -> str:
+def _summary(name: str, metrics: JsonObject) -> str:
     shown = ("balanced_accuracy", "macro_auc", "accuracy", "expected_calibration_error")
     cells = [f"{key.replace('_', ' ')} {rounded(metrics[key])}" for key in shown]
     return f"{name:16} {metrics['n']:5} test images  " + "  ".join(cells)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from client.site import Records, Site, site_folders
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
+from common.json_types import JsonObject
 from common.privacy.linear import group_means, public_map
 from server.run.folder import CONFIG_FILE, METRICS_FILE, MODEL_FILE
 from simulations.audit.recorded_training import AllSites
@@ -43,11 +43,9 @@ class AuditedRun:
             yield Site(folder, self.config)
 
     @property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> JsonObject:
         """What the run wrote of its training."""
-        metrics: dict[str, Any] = json.loads(
-            (self.folder / METRICS_FILE).read_text(encoding="utf-8")
-        )
+        metrics: JsonObject = json.loads((self.folder / METRICS_FILE).read_text(encoding="utf-8"))
         return metrics
 
     def private_units(self) -> AllSites:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from flwr.app import UserConfig
@@ -16,6 +16,7 @@ from common.data.dataset import Dataset
 from common.data.splits import site_splits
 from common.errors import DataError, QuorumError
 from common.files import owned, whole_folder, write_atomically
+from common.json_types import JsonObject
 from server.run.folder import METRICS_FILE, ROUNDS_FILE
 from simulations.data.partition import Scheme, check_sites, partition, write_site
 from simulations.runtimes.in_process import Answer, run_in_process
@@ -69,7 +70,7 @@ def make_sites(
             write_atomically(folder / _PARTITION_FILE, description.encode())
 
 
-def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> dict[str, Any]:
+def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> JsonObject:
     """Run both apps in this process over the folders in ``config.sites``.
 
     Parameters
@@ -95,11 +96,11 @@ def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> dict[str,
         raise QuorumError(f"{config.sites} has {n_sites} of the {needed} sites that are needed")
     nodes: list[UserConfig] = [{"partition-id": i} for i in range(n_sites)]
     run_in_process(server.app.app, sites_app, nodes, config.flat())
-    metrics: dict[str, Any] = json.loads((config.out / METRICS_FILE).read_text())
+    metrics: JsonObject = json.loads((config.out / METRICS_FILE).read_text())
     return metrics
 
 
-def rounds(run: Path) -> list[dict[str, Any]]:
+def rounds(run: Path) -> list[JsonObject]:
     """Return the log of a run, one entry a round."""
     lines = (run / ROUNDS_FILE).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]

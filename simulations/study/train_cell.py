@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from flwr.app import Context, Message
@@ -23,6 +24,7 @@ from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError, FedDermError, described
 from common.files import owned
+from common.json_types import Json
 from common.models.file import Model, load_model
 from common.statistics.calibration import probabilities
 from common.text import log_lines, printable
@@ -129,7 +131,7 @@ def train(folder: Path, cores: int) -> None:
     empty = dict.fromkeys(parts.parts.keys() - held.keys(), "has no training lesion")
     result = _result(run, parts.training, len(held), empty, cores, *watched)
     shutil.rmtree(sites)
-    write_json(folder / RESULT_FILE, result)
+    write_json(folder / RESULT_FILE, cast("Mapping[str, Json]", result))
 
 
 def _make_sites(folder: Path, training: Dataset, rows: Mapping[str, Ints]) -> None:
