@@ -112,7 +112,7 @@ class SealedLog:
         lines = self._content.splitlines(keepends=True)
         self._check_seal(lines)
         before = ""
-        found: list[Line] = []
+        checked: list[Line] = []
         for number, line in enumerate(lines, 1):
             fields = _parse(line)
             if fields.pop(_BEFORE, None) != before:
@@ -121,8 +121,8 @@ class SealedLog:
                     "back, or release nothing more of this data: what was spent is unknown"
                 )
             before = _hash(line)
-            found.append(fields)
-        return found
+            checked.append(fields)
+        return checked
 
     def _check_seal(self, lines: list[bytes]) -> None:
         try:

@@ -211,10 +211,10 @@ def check(site: Site, question: Question, forms: Mapping[str, QuestionForm]) -> 
             )
 
 
-def _check_names(found: Collection[str], required: set[str], known: set[str]) -> None:
-    if unknown := set(found) - known:
+def _check_names(names: Collection[str], required: set[str], known: set[str]) -> None:
+    if unknown := set(names) - known:
         raise _bad(f"nothing named '{min(unknown)}' belongs to this question")
-    if missing := required - set(found):
+    if missing := required - set(names):
         raise _bad(f"'{min(missing)}' is missing in this question")
 
 

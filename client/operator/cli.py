@@ -33,12 +33,12 @@ def run(folder: Folder) -> None:
 @app.command()
 def check(folder: Folder) -> None:
     """Look whether this hospital is ready, a line for each thing; exit 1 if one is not."""
-    from client.operator.readiness import check as findings
+    from client.operator.readiness import check as look
 
-    found = list(findings(folder, Operator.read(folder / FILE)))
-    for finding in found:
+    findings = list(look(folder, Operator.read(folder / FILE)))
+    for finding in findings:
         typer.echo(finding)
-    if not all(finding.good for finding in found):
+    if not all(finding.good for finding in findings):
         raise typer.Exit(1)
 
 

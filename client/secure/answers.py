@@ -67,12 +67,12 @@ def masking(site: Site, content: RecordDict) -> Iterator[Mask]:
         yield _nothing
         return
     try:
-        asked = SumRound.read(content)
+        sum_round = SumRound.read(content)
     except ReplyError as error:
         raise RefusalError(Reason.FORM, str(error)) from error
-    with Session.of(site, asked.run) as session:
-        session.check(asked)
-        yield partial(_masked, session, asked, question_digest(content))
+    with Session.of(site, sum_round.run) as session:
+        session.check(sum_round)
+        yield partial(_masked, session, sum_round, question_digest(content))
 
 
 def _nothing(sums: Sums | Gated) -> Answer:
@@ -84,9 +84,9 @@ def _nothing(sums: Sums | Gated) -> Answer:
     return Answer()
 
 
-def _masked(session: Session, asked: SumRound, digest: bytes, sums: Sums | Gated) -> Answer:
+def _masked(session: Session, sum_round: SumRound, digest: bytes, sums: Sums | Gated) -> Answer:
     gated = sums if isinstance(sums, Gated) else Gated(sums)
-    masked = session.mask(asked, digest, gated)
+    masked = session.mask(sum_round, digest, gated)
     return Answer(
         {"masked": masked.vector.view(np.int64)},
         {"envelopes": masked.envelopes, "seal": masked.seal},

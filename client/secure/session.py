@@ -178,7 +178,7 @@ class Session:
             "threshold": self._threshold,
         }
 
-    def check(self, asked: SumRound) -> None:
+    def check(self, sum_round: SumRound) -> None:
         """Check a sum before anything is computed for it.
 
         Raises
@@ -186,10 +186,10 @@ class Session:
         RefusalError
             If its round is not a new one, or its sites are too few, or not all in the last sum.
         """
-        state, members = self._begun, asked.members
-        if asked.number <= state.number:
+        state, members = self._begun, sum_round.members
+        if sum_round.number <= state.number:
             raise RefusalError(
-                Reason.ORDER, f"round {asked.number} is not after round {state.number}"
+                Reason.ORDER, f"round {sum_round.number} is not after round {state.number}"
             )
         if members != sorted(set(members)) or self._name not in members:
             raise RefusalError(
@@ -208,7 +208,7 @@ class Session:
                 f"this site wants {self._threshold}",
             )
 
-    def mask(self, asked: SumRound, question: bytes, gated: Gated) -> Masked:
+    def mask(self, sum_round: SumRound, question: bytes, gated: Gated) -> Masked:
         """Mask this site's share of a sum that was checked.
 
         Raises
@@ -217,12 +217,12 @@ class Session:
             If the question was summed over other sites: the difference of the two sums would be a
             share.
         """
-        state, members = self._begun, asked.members
+        state, members = self._begun, sum_round.members
         self._refuse_other_sites(members, question)
         vector = encode(gated.sums, len(members))
         counts = np.array(gated.counts, np.int64).view(np.uint64)
         keys = [bytes.fromhex(state.peers[name]) for name in members]
-        bound_to = context(asked, keys, question, schema(gated.sums))
+        bound_to = context(sum_round, keys, question, schema(gated.sums))
         seed = self._seed(bound_to)
         self._add_pairwise_masks(vector, counts, members, bound_to)
         add_mask(vector, self_mask(seed, bound_to), 1)
@@ -230,7 +230,7 @@ class Session:
         # A sum that is never opened tells nothing, so it leaves nobody out.
         self._note(
             asked=list(members),
-            number=asked.number,
+            number=sum_round.number,
             bound_to=bound_to.hex(),
             gate=asdict(gated.gate),
             question=question.hex(),
