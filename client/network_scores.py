@@ -30,7 +30,7 @@ def scores(
     tensors : weights of the network by name, of its shapes; the others are the pretrained ones.
     images : (n,) numbers of the site's images.
     views : number of prediction views.
-    adapt : changes the network's head first, for these scores alone.
+    adapt : changes the network's head before it scores, for these scores alone.
     """
     network = shared_network(site.config.backbone, site.config.weights)
     network.load(tensors)

@@ -1,4 +1,4 @@
-"""Lines that are only ever added, on disk before they count, and changes to them noticed.
+"""A log on disk to which lines are only added; it detects changes to them.
 
 A line is a JSON object with the SHA-256 of the line before it, so that no line can be edited
 without every later one. A *seal*, a small file elsewhere, holds where the log lies, how many lines
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class SealedLog:
-    """A log and its seal; nobody else reads or writes either between ``opened`` and its end.
+    """A log and its seal; while it is ``opened`` no other process reads or writes them.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class SealedLog:
 
     @classmethod
     def at(cls, path: Path, seals: Path, kind: str) -> Self:
-        """Return a log whose seal is told from others in a folder by kind and place of the log."""
+        """Return a log; its seal is named after the log's kind and place."""
         name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
         return cls(path, seals.expanduser() / f"{kind}-{name}.json")
 

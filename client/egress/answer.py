@@ -8,7 +8,7 @@ from common.wire.messages import Arrays, Value
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer; it has no room for what the guard does not check.
+    """An answer; the guard checks each of its fields.
 
     Attributes
     ----------

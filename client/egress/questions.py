@@ -94,7 +94,7 @@ class QuestionForm:
     Attributes
     ----------
     values : types of its plain values, by name, beside its own name.
-    arrays : returns their forms, at a site and for such values.
+    arrays : returns the forms of its arrays, given a site and its plain values.
     optional : whether single arrays may be missing.
     """
 
@@ -179,7 +179,7 @@ class Question(NamedTuple):
 
 
 def check(site: Site, question: Question, forms: Mapping[str, QuestionForm]) -> None:
-    """Check all that comes with a question; of the site's data nothing is looked at.
+    """Check all that comes with a question, without reading the site's data.
 
     Parameters
     ----------

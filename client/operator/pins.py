@@ -43,16 +43,16 @@ def digests(config: RunConfig) -> dict[str, str]:
 
 
 def check(site: Site) -> None:
-    """Compare what this site runs with what its operator pinned, if anything.
+    """Check that this site runs what its operator pinned, if anything.
 
-    The network is compared where it is trained: then its weights are the coordinator's.
+    The network is compared only where a method trains it, with the coordinator's weights.
 
     Raises
     ------
     RefusalError
-        If something is another.
+        If a hash differs.
     ConfigError
-        If the operator's file is none of hashes.
+        If the operator's file is no file of hashes.
     """
     if site.rules.pins is None:
         return

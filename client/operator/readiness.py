@@ -1,4 +1,4 @@
-"""Whether a hospital is ready to take part: one finding after the other, each with what to do."""
+"""Checks whether a hospital is ready to take part; each finding says what to do."""
 
 import platform
 import shutil
@@ -48,9 +48,9 @@ class Finding(NamedTuple):
 
     Attributes
     ----------
-    what : was looked at.
+    what : what was checked.
     good : whether it is as it should be.
-    says : what was found, and what to do.
+    says : the result, and what to do.
     """
 
     what: str
@@ -62,7 +62,7 @@ class Finding(NamedTuple):
 
 
 def check(folder: Path, operator: Operator) -> Iterator[Finding]:
-    """Yield what is found in a hospital's folder, under its operator's file, and at the server."""
+    """Yield the findings on a hospital's folder, its operator's file and the server."""
     looks: dict[str, Callable[[], Finding]] = {
         "versions": _versions,
         "data": lambda: _data(operator),
@@ -143,7 +143,7 @@ def _keys(folder: Path) -> Finding:
 
 
 def _rules(operator: Operator) -> Finding:
-    """Find what no training could get past, whatever the coordinator configures."""
+    """Find rules that refuse every run, whatever the coordinator configures."""
     rules = operator.rules
     if not rules.methods:
         return Finding("rules", False, "no method is allowed; name one in 'methods'")

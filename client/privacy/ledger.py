@@ -1,8 +1,8 @@
 """A site's privacy ledger: what may still leave it, over the whole life of its data.
 
-Whatever leaves is reserved here first and counts as spent from then on, whichever run, method or
-coordinator asked for it, and even where a crash came before it left. ``client/sealed_log.py`` says
-how the ledger is kept, and what it cannot notice.
+Whatever leaves is reserved here first and counts as spent from then on, for all runs, methods and
+coordinators, and even if a crash came before it left. ``client/sealed_log.py`` says how the ledger
+is kept, and what it cannot notice.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ SEAL_FOLDER = "seal"
 class Ledger:
     """The ledger of one data set, in a folder that outlives runs.
 
-    There is one for a data set, whatever its unit: what two knew of would add up, unseen by both.
+    A data set has a single ledger, whatever the unit: of two, neither would know what both spend.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Ledger:
         epsilon : the limit, which the site's operator sets, never the coordinator.
         delta : at which epsilon is computed.
         state : folder of the seal.
-        former : returns the digest by which the same data went before, which is noted then.
+        former : returns the former digest of the same data; the ledger then notes the new one.
 
         Raises
         ------
@@ -145,7 +145,8 @@ class Ledger:
         Raises
         ------
         RefusalError
-            If they would pass the limit; nothing is reserved. Also if a key is another release.
+            If they would exceed the limit, and then nothing is reserved; or if a key belongs to
+            another release.
         DataError
             If they cannot be written.
         """

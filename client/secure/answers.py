@@ -36,7 +36,7 @@ def respond(site: Site, question: Question) -> Answer:
     Raises
     ------
     RefusalError
-        If it is not what this site may answer.
+        If this site does not answer it.
     """
     values = question.values
     with Session.of(site, str(values["run"])) as session:
@@ -61,7 +61,7 @@ def masking(site: Site, content: RecordDict) -> Iterator[Mask]:
     Raises
     ------
     RefusalError
-        If the sum is refused; of the site's data nothing was looked at.
+        If the sum is refused; the site's data was not read.
     """
     if RECORD not in content:
         yield _nothing

@@ -1,8 +1,7 @@
 """A site's part in secure sums: what it masks, what it opens, and what it refuses.
 
-The coordinator carries all messages and is not trusted. A site keeps its key of a run, and what
-was asked last, on its disk; it holds no answer back for later, so that a process may end between
-any two messages.
+The coordinator carries all messages and is not trusted. A site keeps its key of a run, and the last
+round, on its disk and nothing in memory, so that a process may end between any two messages.
 """
 
 import hashlib
@@ -62,7 +61,7 @@ class Masked(NamedTuple):
 
 @dataclass
 class _State:
-    """What a site knows of a run: what its log adds up to.
+    """The state of a site in a run, which its log adds up to.
 
     Attributes
     ----------
@@ -101,8 +100,7 @@ class _State:
 class Session:
     """A site's secure sums in one run.
 
-    All that it did is in a sealed log, so that no older copy of it opens a sum again or lets a
-    mask hide two shares.
+    Its log is sealed, so that no older copy of it opens a sum again or uses a mask for two shares.
 
     Parameters
     ----------
@@ -150,7 +148,7 @@ class Session:
     def agree(self, keys: Mapping[str, bytes]) -> dict[str, Value]:
         """Take the keys of the sites of a run, each signed by its site; they are never changed.
 
-        A site that was away then may come back, but into no sum: nobody takes its key any more.
+        A site that was away then may come back, but into no sum: the others have no key of it.
 
         Raises
         ------
