@@ -1,7 +1,7 @@
-"""The one list of methods: what each is, where its parts lie, and what others must know of it.
+"""The list of methods: the description, the modules, the settings and the properties of each.
 
-Whoever lists or tells apart methods reads this list. Of a method's modules none is imported before
-it is asked for: not every method needs PyTorch. ``docs/extending.md`` says how to add one.
+All code that lists or distinguishes methods reads this list. A method's modules are imported when
+they are used, because not every method needs PyTorch. ``docs/extending.md`` says how to add one.
 """
 
 from collections.abc import Mapping
@@ -35,11 +35,12 @@ class Method:
         ``module:function``; empty if there is none.
     families : of its settings, beside those of all methods.
     defaults : of settings for which methods want different ones.
-    choices : values of a setting that it offers, where there are others.
-    refused : why it has no use for a setting, where more is to be said than that.
-    private : whether noise hides each privacy unit.
+    choices : by setting, the values that the method offers, where it does not offer all.
+    refused : by setting, why the method does not use it, where there is a reason to give.
+    private : whether the method is differentially private.
     trains_network : whether weights of the network change; if not, it starts from frozen features.
-    effort : to explain it to a reader, 0 the least; a study's advice takes the simplest route.
+    effort : how hard the method is to explain, 0 the least; a study's advice takes the simplest
+        route.
     """
 
     name: str

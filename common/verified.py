@@ -1,7 +1,7 @@
-"""What is read back from a disk is what was written: files that carry a digest of their content.
+"""Files that carry a digest of their content, so that damage is noticed on reading.
 
-A flipped bit, a lost end or another file of the same name is found on reading. Whoever reads
-decides what follows: what can be computed again is, all else ends in one line.
+Reading notices a flipped bit, a lost end or another file of the same name. The reader then computes
+the content again, or ends with an error of one line.
 """
 
 import hashlib
@@ -203,9 +203,9 @@ class StoredArrays:
 
 @contextmanager
 def open_arrays(path: Path) -> Iterator[StoredArrays]:
-    """Open a file that :func:`write_arrays` wrote, or somebody else.
+    """Open a file of arrays, whoever wrote it.
 
-    Raises one of ``FORMAT_ERRORS`` for anything else; what is large is refused before it is read.
+    Anything else raises one of ``FORMAT_ERRORS``; a large description is refused unread.
     """
     if not path.is_file():  # a pipe would wait for ever
         raise FileNotFoundError(f"there is no file {path}")

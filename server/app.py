@@ -62,7 +62,7 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _begin_log() -> None:
-    """Show what this app logs where Flower starts it, which begins no log but its own."""
+    """Show this app's log where Flower starts the app: Flower shows its own log alone."""
     if not logging.getLogger().handlers:
         log_lines(logging.WARNING, "%(levelname)s %(message)s")
         logging.getLogger("server").setLevel(logging.INFO)

@@ -15,12 +15,12 @@ class ServerMethod(Protocol):
     """What a module in ``server/methods`` offers: the module itself is such an object."""
 
     def check(self, config: RunConfig) -> None:
-        """Refuse what cannot work, before a run has a folder or a site is asked.
+        """Refuse settings that cannot work, before a run has a folder or asks a site.
 
         Raises
         ------
         ConfigError
-            If the network cannot be had, or has no part that the settings name.
+            If the network cannot be loaded, or has no part that the settings name.
         DataError
             If the file of its weights cannot be read.
         """
@@ -30,10 +30,10 @@ class ServerMethod(Protocol):
 
         Parameters
         ----------
-        federation : the sites. What they are asked is all that is known of them.
+        federation : the sites; nothing is known of them but their answers.
         config : of the run.
-        folder : of the run, for what a run that is interrupted goes on from; the model and its
-            card are written by the caller.
+        folder : of the run, for the state from which an interrupted run goes on; the caller writes
+            the model and its card.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""A site's answers under differential privacy: noisy sums, charged before they are computed."""
+"""A site's answers under differential privacy: noisy sums, charged before noise is drawn."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -58,7 +58,7 @@ class PaidStep:
         return cls(str(values["run"]), number, question, due)
 
     def answer(self, site: Site, compute: Callable[[], Clipped]) -> NoisySum:
-        """Charge the ledger, and return the noisy sum of what ``compute`` clips.
+        """Return the noisy sum of what ``compute`` clips, after the ledger was charged.
 
         A repeated question gets the same answer, because other noise would tell more. The sealed
         ledger records which steps were answered, so an older or lost file of answers allows no

@@ -14,7 +14,7 @@ _EXACT = " and ".join(m.name for m in METHODS.values() if not m.private)
 
 
 class CommonConfig(BaseModel):
-    """The rules a run goes by, and what all methods see of the images."""
+    """The rules of a run, and what all methods see of the images."""
 
     out: OptionalPath = Field(default=None, description="run folder to write")
     sites: OptionalPath = Field(default=None, description="folder with one folder per site")

@@ -10,7 +10,7 @@ Unit = Literal["lesion_id", "patient_id", "image_id"]
 
 
 class PrivateConfig(FeaturesConfig):
-    """How much a lesion may have told when training is over, and how training spends that."""
+    """The privacy budget of a run, and how training spends it."""
 
     epsilon: float = Field(
         default=0.0, ge=0, description="privacy of a unit over the whole run; 0: none is promised"

@@ -31,7 +31,7 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
-        """Give keys that are left empty what their method wants."""
+        """Give keys that are left empty their method's defaults."""
         name = str(values.get("method", cls.model_fields["method"].default))
         values = fill_in(values, METHODS[name].defaults if name in METHODS else {})
         # Of these some are left empty for all methods, and not every method has a use for each.

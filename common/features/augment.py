@@ -1,9 +1,9 @@
 """Views of an image: what a network sees of it in training and in prediction.
 
-A view is a pure function of the image, the configuration, the seed, the image's content key and
-the view's number: the same bits in any thread, order or process. Geometry and colours work on
+A view is a pure function of the image, the configuration, the seed, the image's content key and the
+view's number. It has the same bits in any thread, order or process. Geometry and colours work on
 8-bit Pillow images, which is both faster than tensors here and antialiased. torchvision, and torch
-with it, is imported where a view is made: whoever has all features cached needs neither.
+with it, is imported where a view is made, because cached features need neither.
 """
 
 import io
@@ -30,11 +30,11 @@ _BICUBIC = int(Pillow.Resampling.BICUBIC)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far augmented views stray from the image.
+    """How much augmented views differ from the image.
 
-    A lesion has no upright, so every view is turned by a random number of quarter turns and
-    mirrored or not. Other angles would need invented corners. Lesions are photographed in the
-    middle, and a close crop elsewhere would show skin alone, so crops stay near it.
+    A lesion has no upright position, so every view is rotated by a random multiple of 90 degrees
+    and mirrored at random; other angles would need invented corners. A lesion lies in the middle of
+    its image, so crops stay near the middle.
 
     Attributes
     ----------
@@ -106,8 +106,8 @@ def augmented_view(
 def prediction_view(image: Pillow.Image, number: int, size: int) -> Pillow.Image:
     """Return a square around the centre of an RGB image, resized bicubically to ``size`` pixels.
 
-    View ``number`` has the crop at that place in :data:`CROPS`, counted round and round, and is
-    mirrored the second time.
+    View ``number`` has crop ``number`` modulo the number of :data:`CROPS`; those after the first
+    round are mirrored.
     """
     side = round(min(image.size) * CROPS[number % len(CROPS)])
     return _mirrored(_crop(image, side, np.zeros(2), size), number >= len(CROPS))

@@ -1,4 +1,4 @@
-"""Frozen features: what a pretrained network says about each image, computed once and kept.
+"""Frozen features: a pretrained network's output for each image, computed once and kept.
 
 Features are kept under the SHA-256 of the image's bytes, in a folder named after everything else
 they depend on, so every experiment and every site on this machine shares them, whatever the
@@ -61,7 +61,7 @@ class FeatureSpec:
     views : number K of augmented views of each image, at least 0.
     predictions : number P of prediction views, 1 to 8: centre crops of several sizes, then
         mirrored.
-    augmentation : how far the augmented views stray.
+    augmentation : how much the augmented views differ from the image.
     seed : seed of the augmented views, at least 0.
 
     Raises
@@ -151,7 +151,7 @@ def extract(
     cache : folder for features and exported networks, made if needed. Any number of processes may
         use it at once; after a kill the next call goes on from the last finished shard.
     progress : whether to show images done, rate and time left, where standard error is a terminal.
-    contents : the images' :func:`content_keys`, where they are at hand.
+    contents : the images' :func:`content_keys`; None to compute them.
 
     Raises
     ------
@@ -287,11 +287,11 @@ def fill_shards(
 
 @lru_cache(maxsize=2)
 def _torch_rows(spec: FeatureSpec, key: str) -> Callable[[bytes, str], Floats32]:
-    """Remember the network: who diagnoses one image after the other loads it once.
+    """Keep the network in memory, so that it is loaded once for many images.
 
     Parameters
     ----------
-    key : the spec's; another one where its weights file was replaced.
+    key : the spec's key, which changes where its weights file was replaced.
     """
     from common.features.inference_engine import torch_engine
 
@@ -299,9 +299,9 @@ def _torch_rows(spec: FeatureSpec, key: str) -> Callable[[bytes, str], Floats32]
 
 
 def check_network(spec: FeatureSpec) -> None:
-    """Build a spec's network, to find what is wrong with it before images are looked at.
+    """Build a spec's network, so that its errors show before images are read.
 
-    Not the built-in one, which is known to work: to import PyTorch takes seconds.
+    The built-in network is known to work and is not built, because importing PyTorch takes seconds.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Rows kept on disk in shards that are written once, name their content and prove it on reading.
+"""Rows on disk in shards, which are written once, named by a digest and checked on reading.
 
 Any number of processes may write into one folder: a shard appears whole or not at all, and equal
 shards have equal names. So a run that was killed goes on with every shard it finished.

@@ -1,4 +1,4 @@
-"""Staged fine-tuning: the plan of a run, the order of images, and what sites send.
+"""Staged fine-tuning: the rounds of a run, the order of images, and the updates of sites.
 
 Time is counted in epochs. Every site goes through its images at the same pace, so in a step of
 the federation each contributes images in proportion to how many it has, and with one step a
@@ -114,7 +114,7 @@ def shapes(stage: Stage, config: FinetuneConfig) -> dict[str, tuple[int, ...]]:
 
 
 class Item(NamedTuple):
-    """An image to be seen: its number at the site, and which view of it."""
+    """An image to train on: its number at the site, and the number of its view."""
 
     image: int
     view: int
@@ -137,7 +137,7 @@ class Stream:
         self._seed = [seed, int.from_bytes(digest[:8], "big")]
 
     def between(self, begin: float, end: float) -> list[Item]:
-        """Return what is seen between two times in epochs."""
+        """Return the items between two times in epochs."""
         first, last = (math.floor(self._length * time + 1e-6) for time in (begin, end))
         epochs = {position // self._length for position in range(first, last)}
         orders = {epoch: self._order(epoch) for epoch in epochs}

@@ -1,4 +1,4 @@
-"""A trained model as a file, safetensors and nothing that executes; and the door to all of them."""
+"""Trained models as safetensors files, which hold nothing that executes; saving and loading."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,14 +36,14 @@ _PLACES = {"out", "sites", "cache", "weights"}
 
 
 class Prediction(NamedTuple):
-    """What a model says of n images.
+    """A model's predictions for n images.
 
     Attributes
     ----------
     labels : (n,) indices into the model's classes.
     probabilities : (n, n_classes).
-    distance : (n,) how far each lies from the training images, about 1 is usual; None where
-        the model cannot tell.
+    distance : (n,) distance of each image from the training images, about 1 as a rule; None where
+        the model has no such measure.
     """
 
     labels: Ints
@@ -134,7 +134,7 @@ class OpenModel:
 
     Attributes
     ----------
-    config : the run that trained it, with the weights file found here.
+    config : the run that trained it, with the path of the weights file on this machine.
     kinds : what its arrays claim to be, by name.
     """
 
@@ -169,15 +169,15 @@ def load_model(path: Path, *weights: Path | None) -> Model:
 
     Parameters
     ----------
-    weights : files among which the model's pretrained weights are found by their digest, beside
-        those that the default backbone brings. What the model file says opens no other file.
+    weights : files to search for the model's pretrained weights, by their digest, beside those of
+        the default backbone. The model file cannot make this open another file.
 
     Raises
     ------
     DataError
         If the file is not there or not such a model.
     ConfigError
-        If the model's pretrained network cannot be had.
+        If the model's pretrained weights are missing.
     """
     with _refuse_foreign(path), open_arrays(path) as stored:
         method = _read_config(stored.fields).method
@@ -189,16 +189,16 @@ def load_model(path: Path, *weights: Path | None) -> Model:
 def open_model(
     path: Path, kind: type[Model], weights: Sequence[Path | None]
 ) -> Iterator[OpenModel]:
-    """Open a file that a run of a method wrote whose models are of a kind.
+    """Open a model file of a method whose models are of class ``kind``.
 
-    Whatever is wrong with it, inside too, is a ``DataError``.
+    Errors of the file become a ``DataError``, those that show inside the block too.
 
     Raises
     ------
     DataError
         If the file is not there or not such a model.
     ConfigError
-        If none of ``weights`` are those that it needs.
+        If none of ``weights`` has the digest that the model needs.
     """
     with _refuse_foreign(path), open_arrays(path) as stored:
         config = _read_config(stored.fields)
@@ -214,7 +214,7 @@ def open_model(
 
 @contextmanager
 def _refuse_foreign(path: Path) -> Iterator[None]:
-    """Raise a DataError of one line for whatever comes of reading a file that is no model."""
+    """Turn any error of reading a file that is no model into a DataError of one line."""
     try:
         yield
     except FORMAT_ERRORS as error:
@@ -236,12 +236,12 @@ def check_arrays(arrays: Mapping[str, Array], expected: Mapping[str, tuple[int, 
 
 
 def check_answers(values: Floats) -> Floats:
-    """Return ``values`` of any shape, which a model gave, in that shape, if they are numbers.
+    """Check ``values`` of any shape, which a model gave; return them in the same shape.
 
     Raises
     ------
     DataError
-        If one is none: finite weights too may be so large that there is no answer.
+        If one is no finite number: even finite weights may be so large that scores overflow.
     """
     if not (np.abs(values) <= LARGEST).all():
         raise DataError(

@@ -1,4 +1,4 @@
-"""The classifier that fine-tuning gives: a whole network with its calibration."""
+"""The classifier of fine-tuning: a whole network with its calibration."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -86,7 +86,7 @@ class NetworkModel:
         return self.scores(tqdm(files, total=len(dataset), unit="image", disable=None))
 
     def predict(self, images: Mapping[str, bytes]) -> Prediction:
-        """Give JPEG or PNG files' bytes by name their classes.
+        """Diagnose JPEG or PNG files, given as their bytes by name.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What a network says of images: its features, averaged over their prediction views."""
+"""A network's features of images, averaged over their prediction views."""
 
 from collections.abc import Iterable
 from concurrent.futures import Executor

@@ -105,7 +105,7 @@ def build(backbone: str, weights: Path | None) -> Network:
 
 
 def shared_network(backbone: str, weights: Path | None) -> Network:
-    """Return one network for all sites of a process; whoever uses it loads weights first.
+    """Return one network for all sites of a process; each user loads its weights first.
 
     Where the weights file was replaced it is another network.
 
@@ -174,7 +174,7 @@ def autocast() -> torch.autocast:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into modules down to those without children, whose code may branch on shapes."""
+    """Traces modules down to those without children, whose code may branch on shapes."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return next(m.children(), None) is None
@@ -211,14 +211,14 @@ def _owner(node: fx.Node) -> str | None:
 
 
 class _Cut(NamedTuple):
-    """Nodes from number ``end`` on know of those before only ``value``."""
+    """Nodes from number ``end`` on use only ``value`` of those before."""
 
     value: fx.Node
     end: int
 
 
 def _cut(network: Network, name: str) -> _Cut:
-    """Return the last place, before what a stage opens, where a single value leads on."""
+    """Return the last place, before what a stage opens, where a single value is passed on."""
     nodes = list(network.graph.nodes)
     opened = set(_opened(network, name))
     first = next(i for i, n in enumerate(nodes) if _owner(n) in opened or n.op == "output")

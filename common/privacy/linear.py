@@ -1,4 +1,4 @@
-"""A linear classifier under differential privacy: what sites send, and what it costs.
+"""A linear classifier under differential privacy: the sums of sites, and the noise of a run.
 
 Records are lesions: of each, the mean of all views of all its images. What a unit adds is the mean
 over its records, each of which is clipped, so that what is bounded is all that a unit adds. Sites
@@ -138,7 +138,7 @@ class Units(NamedTuple):
 
     @property
     def share(self) -> Floats:
-        """What each record counts for, (n,): those of a unit for 1 together."""
+        """The weight of each record, (n,); the weights of a unit's records sum to 1."""
         return np.asarray(1.0 / np.bincount(self.unit)[self.unit])
 
     def of(self, drawn: Bools) -> "Units":
@@ -157,7 +157,7 @@ def group_means(X: NDArray[np.floating], index: Ints) -> Floats:
 
 @lru_cache(maxsize=4)
 def public_map(n_features: int, dimensions: int, seed: int) -> FeatureMap:
-    """Return a random projection to vectors of norm 1, which all know by its seed.
+    """Return a random projection to vectors of norm 1, drawn from a public seed.
 
     Where there are fewer features than ``dimensions``, it has as many outputs as features.
     """
@@ -195,7 +195,7 @@ class Centre(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """What training lowers, and what rare classes get.
+    """The loss that training minimises, and the remedy for rare classes.
 
     Attributes
     ----------

@@ -74,10 +74,10 @@ def probabilities(scores: Floats, calibration: Floats) -> Floats:
 
 
 def decisions(scores: Floats, calibration: Floats, priors: Floats) -> Ints:
-    """Return the classes (n,) whose probability is largest beside how frequent they are.
+    """Return the classes (n,) with the largest ratio of probability to prior.
 
-    Of all rules this has the best expected balanced accuracy, if the probabilities are right:
-    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 3.
+    If the probabilities are right, no rule has a better expected balanced accuracy: Menon et al.,
+    "Long-tail learning via logit adjustment", ICLR 2021, equation 3.
 
     Parameters
     ----------

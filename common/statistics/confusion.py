@@ -1,7 +1,7 @@
-"""What follows from confusion matrices: accuracy, sensitivity, F1, of many at once.
+"""Metrics of confusion matrices: accuracy, sensitivity, F1, of many matrices at once.
 
-The only implementation of each: the added counts of a federation, one model's predictions and all
-resamples of a bootstrap are judged by the same code.
+Each has this implementation alone: for the added counts of a federation, for one model's
+predictions and for all resamples of a bootstrap.
 """
 
 from typing import NamedTuple, Self

@@ -75,10 +75,10 @@ def digest(content: RecordDict, without: str = BOUND) -> bytes:
 
 
 def bind(content: RecordDict, question: bytes) -> RecordDict:
-    """Add to an answer what binds it to its question, so that no other passes for it.
+    """Bind an answer to its question, so that no other answer is taken for it.
 
-    It is no signature: it tells what is damaged or late from what is not, on either way, but not
-    who wrote it.
+    This is no signature: it shows damaged and late messages in both directions, but not who wrote
+    them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What sites and coordinator agree on in a secure sum: keys, masks, and what they are bound to.
+"""What sites and coordinator share in a secure sum: keys, masks, and what masks are bound to.
 
 Every pair of sites adds and subtracts the same mask, and each site one of its own, which is
 opened when all have answered (Bonawitz et al., "Practical secure aggregation for
@@ -139,7 +139,7 @@ def add_mask(vector: Ring, key: bytes, sign: int) -> None:
 
 
 def seal(seed: bytes, bound_to: bytes) -> bytes:
-    """Return what tells a site's seed from another, and nothing about it."""
+    """Return a digest that identifies a site's seed and tells nothing else about it."""
     return hashlib.sha256(b"seal\0" + bound_to + seed).digest()
 
 

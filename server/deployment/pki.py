@@ -98,7 +98,7 @@ def make_server(
 
 
 def check_hosts(hosts: Sequence[str]) -> None:
-    """Check what sites are to reach a server by, before anything is made for it.
+    """Check the hosts by which sites reach a server, before anything is made for it.
 
     Raises
     ------

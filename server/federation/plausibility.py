@@ -1,6 +1,6 @@
-"""Sums that no images can make: what a coordinator that sees each site's answer refuses.
+"""Refuses sums that no images can give, where the coordinator sees each site's answer.
 
-A lie that some images could have made passes. An exact sum cannot outvote it.
+A false sum that some images could give passes, and an exact sum cannot outvote it.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The coordinator's part in secure sums: it carries keys and envelopes, adds, and takes masks off.
+"""The coordinator's part in secure sums: it carries keys and envelopes and removes masks.
 
 A sum is asked for in two messages: the masked shares, and what opens them. A site that is missing
 among the shares is left out and the others are asked again, under new masks; the masks of the
@@ -126,7 +126,7 @@ class SecureSums:
         return decode(total, zero), sum_round.members
 
     def _begin_round(self, content: RecordDict) -> SumRound:
-        """Begin a round over the sites that are left, and say so in the question's content."""
+        """Begin a round over the sites that are left, and put it into the question's content."""
         if len(self.members) < self._threshold:
             raise QuorumError(
                 f"{len(self.members)} sites are left for secure sums, {self._threshold} must be in "
@@ -257,7 +257,7 @@ def _bytes(value: Value | None, count: int) -> list[bytes]:
 def _checked_seed(
     own: bytes, parts: Mapping[int, bytes], expected: bytes, bound_to: bytes, name: str
 ) -> bytes:
-    """Return a site's seed as it told it, else as the others' parts make it."""
+    """Return the seed that a site sent, else the one that the others' parts give."""
     if hmac.compare_digest(seal(own, bound_to), expected):
         return own
     try:

@@ -55,7 +55,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
 
 @dataclass(frozen=True)
 class _Scores:
-    """What weights make of a part of the sites' images.
+    """Scores of a part of the sites' images under some weights.
 
     Attributes
     ----------
@@ -225,7 +225,7 @@ class _Training:
     def _ask_about(
         self, scores: _Scores, question: str, zero: S, parameters: Floats, priors: Floats
     ) -> Answers[S]:
-        """Ask about scores; their weights are sent once, the sites keep what comes of them."""
+        """Ask about scores; their weights are sent once, because the sites keep the scores."""
         arrays: dict[str, NDArray[Any]] = {"calibration": parameters, "priors": priors}
         if scores.key not in self._sent:
             arrays |= scores.weights
@@ -266,7 +266,7 @@ def _bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def check(config: RunConfig) -> None:
-    """Refuse a network that cannot be had, or has no such stages."""
+    """Refuse a network that cannot be loaded, or has no such stages."""
     _open_stages(shared_network(config.backbone, config.weights), config.stages)
 
 

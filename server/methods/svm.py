@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 class RoundBudget:
     """Counts the rounds of a run: sites answer half as many as a feature map has outputs.
 
-    With as many as it has features, Hessians could be solved for, and records read off them.
+    From as many rounds as it has features a Hessian could be computed, and from it records.
     """
 
     def __init__(self, config: RunConfig):
@@ -54,7 +54,7 @@ class RoundBudget:
         self._known: set[str] = set()
 
     def begin(self) -> None:
-        """Begin over other sites, which are asked again what was known."""
+        """Begin over other sites: known sums are asked for, and count, again."""
         self._known.clear()
 
     def spend(self, feature_map: FeatureMap, weights: Floats) -> None:
@@ -182,7 +182,7 @@ class Candidate:
     balanced_accuracy: float
 
     def describe(self) -> dict[str, float | None]:
-        """Return what was chosen from, for the run's metrics."""
+        """Return the setting and how it did, for the run's metrics."""
         fourier = self.sites.feature_map.fourier
         width = fourier.width if fourier else None
         return {"c": self.c, "width": width, "balanced_accuracy": self.balanced_accuracy}
@@ -255,7 +255,7 @@ def _without_absent(weights: Floats, class_weights: Floats) -> Floats:
 
 
 def _one_shot(config: RunConfig, moments: Moments) -> Floats:
-    """Solve ridge or LDA from the moments; the sites are asked nothing further."""
+    """Solve ridge or LDA from the moments, without another question to the sites."""
     solved = ridge(moments, config.penalty) if config.head == "ridge" else lda(moments)
     coefficients, intercepts = solved
     return np.hstack([coefficients, intercepts[:, None]])[None]
@@ -322,7 +322,7 @@ def _path(
 
 
 def check(config: RunConfig) -> None:
-    """Refuse a network whose features cannot be had."""
+    """Refuse a network that cannot be loaded."""
     check_network(config.feature_spec)
 
 

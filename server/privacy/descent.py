@@ -1,6 +1,6 @@
-"""Descent along noisy gradients: a remedy for rare classes, steps, and their average.
+"""Descent along noisy gradients: the remedy for rare classes, the steps and their average.
 
-What is made of noisy sums costs no more privacy: sizes of steps, averages, scales.
+What is computed from noisy sums costs no more privacy: step sizes, averages, scales.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ _MOMENTUM: Final = 0.9
 
 
 class Learned(NamedTuple):
-    """What comes of noisy sums.
+    """A model learned from noisy sums.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Learned(NamedTuple):
 
 
 class Remedy(NamedTuple):
-    """What rare classes get.
+    """The remedy for rare classes.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The sites of a private run: asked for sums with noise, each of which is paid for once."""
+"""The sites of a private run, which answer with noisy sums; each sum is charged once."""
 
 import logging
 from collections.abc import Collection
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 class NoisySites:
     """The sites of a federation that add noise to what they answer.
 
-    Sums of an interrupted run are on disk, and not asked for again.
+    Sums of an interrupted run are on disk, and are not asked for again.
 
     Raises
     ------
@@ -41,7 +41,7 @@ class NoisySites:
 
         Parameters
         ----------
-        step : numbers the sums of a run, from 0; each is paid for once.
+        step : number of the sum in the run, from 0; each is charged once.
         shape : of the sum.
         arrays : what goes with the question, by name, of the shapes that the allow-list declares.
 
@@ -65,7 +65,7 @@ class NoisySites:
     def evaluate(self, **arrays: Floats) -> Answers[Evaluation]:
         """Return the counts on test lesions of the sites that give them.
 
-        Of secure sums, which are over all sites, there are none where one gives none.
+        Secure sums are over all sites, so there are none where one site gives no counts.
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class NoisySites:
 
 
 def details(config: RunConfig, counts: Floats) -> dict[str, Json]:
-    """Return what a private run tells of itself, given its noisy class counts (n_classes,)."""
+    """Return the details of a private run, given its noisy class ``counts`` (n_classes,)."""
     spent = plan(config)
     return {
         "noise": spent.training.noise if spent else 0.0,

@@ -64,7 +64,7 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
 
 
 def _sizes(site: JsonObject) -> list[object]:
-    return [site[key] or "not told" for key in ("images", "lesions")]
+    return [site[key] or "not disclosed" for key in ("images", "lesions")]
 
 
 def _training(config: RunConfig, method: ServerMethod, training: JsonObject) -> str:

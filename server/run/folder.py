@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked for, what happened, and what came out."""
+"""The folder of a run: its configuration, its rounds and its results."""
 
 import json
 import math
@@ -38,9 +38,9 @@ _PACKAGES = ("fedderm", "flwr", "numpy", "scikit-learn", "torch")
 class RunFolder:
     """Writes a run's files; each appears whole or not at all.
 
-    A run that was killed goes on if it is started again as it was. It trains until there is a
-    model, and is finished when the sites know so and what it went on from is removed, its name
-    last.
+    A killed run goes on if it is started again with the same settings. It has trained when there is
+    a model. It is finished when the sites have heard so and the files from which it would go on are
+    removed, its name last.
 
     Attributes
     ----------
@@ -149,7 +149,7 @@ class RunFolder:
         model.save(self.path / MODEL_FILE)
 
     def forget(self) -> None:
-        """Drop what the run went on from; it is finished."""
+        """Remove the files from which the run would go on; it is finished."""
         self.journal.clear()
         for name in (CHECKPOINT_FILE, _NAME_FILE):
             (self.path / name).unlink(missing_ok=True)

@@ -48,7 +48,7 @@ class Journal:
     def recall(self, key: str, zero: S) -> S | None:
         """Return the sums under ``key`` if they are there, whole, and look like ``zero``.
 
-        What is damaged can be asked again: the sites answer the very same.
+        Damaged sums can be asked for again: the sites give the same answer.
         """
         try:
             arrays, _ = read_arrays(self._path(key))
@@ -60,7 +60,7 @@ class Journal:
             return None
 
     def keep(self, key: str, sums: Sums) -> None:
-        """Write sums; an acknowledgement holds none, so its command is always given again.
+        """Write sums; an acknowledgement holds none, so its command is always sent again.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""How far a long run is: a bar on a terminal, lines in the log, files in the run folder."""
+"""Progress of a long run: a bar on a terminal, lines in the log, files in the run folder."""
 
 import logging
 import time
@@ -27,17 +27,17 @@ _log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Tells of each round; to be entered, so that the bar and the event file are closed.
+    """Reports each round; leaving this context manager closes the bar and the event file.
 
-    A round is to be told of before the checkpoint after it: if the run is killed between the
-    two, the round is repeated and its first telling dropped, and every round is kept once.
+    Report a round before the checkpoint after it: if the run is killed between the two, the round
+    is repeated, its first report is dropped, and every round is kept once.
 
     Parameters
     ----------
-    folder : gets ``training.jsonl`` and, if asked for, event files.
+    folder : gets ``training.jsonl`` and, with ``tensorboard``, event files.
     rounds : rounds of the whole run.
     tensorboard : whether to write event files for TensorBoard.
-    done : rounds that the checkpoint holds; what was told of later ones is dropped.
+    done : rounds that the checkpoint holds; reports of later ones are dropped.
     """
 
     def __init__(self, folder: RunFolder, rounds: int, tensorboard: bool, done: int = 0) -> None:
@@ -67,7 +67,7 @@ class Progress:
         self._closing.close()
 
     def round(self, number: int, stage: str, facts: Mapping[str, float | None]) -> None:
-        """Tell of a finished round.
+        """Report a finished round.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ def _bar(rounds: int, done: int) -> Any:
 
 
 def _event_file(folder: RunFolder, done: int) -> Any:
-    """Return a writer of a new event file that replaces what others say of rounds not done."""
+    """Return a writer of a new event file, which replaces others' reports of rounds not done."""
     from tensorboardX import SummaryWriter  # it imports PyTorch
 
     return SummaryWriter(

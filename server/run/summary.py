@@ -1,4 +1,4 @@
-"""What came of a run, as text that a newcomer can read."""
+"""The results of a run, as text that a newcomer can read."""
 
 from common.formats import rounded
 from common.json_types import JsonObject

@@ -1,4 +1,4 @@
-"""What a method hands back, and the metrics of its run."""
+"""The result of a method, and the metrics of its run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -177,7 +177,7 @@ def reply(arrays: Weights, weight: float = 1.0) -> Message:
 
 @contextmanager
 def only_warnings() -> Iterator[None]:
-    """Leave out how many results Flower received: how many sites answered stands in the run."""
+    """Silence Flower's count of results; the run's log says how many sites answered."""
     _flower_log.addFilter(_is_warning)
     try:
         yield

@@ -1,4 +1,4 @@
-"""A finished run that is attacked: its configuration, and its lesions as its method sees them."""
+"""A finished run under attack: its configuration, and its lesions as its method sees them."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ class AuditedRun:
     ----------
     folder : of its configuration and model.
     sites : the folders of its sites, or of pooled data in their place.
-    pooled : whether it is that; its units are dealt to as many sites as share the run's noise.
+    pooled : whether the data are pooled; units then go in turn to as many sites as share the noise.
     """
 
     folder: Path
@@ -38,7 +38,7 @@ class AuditedRun:
     pooled: bool = False
 
     def opened(self) -> Iterator[Site]:
-        """Yield the sites one by one, so that nobody need hold all their features."""
+        """Yield the sites one by one, so that not all features are in memory at once."""
         for folder in self.sites:
             yield Site(folder, self.config)
 
@@ -51,7 +51,7 @@ class AuditedRun:
     def private_units(self) -> AllSites:
         """Return the records as sites of method private make them, (n, d) of norm 1 at most.
 
-        Where a patient has several lesions, each is attacked by itself, as if it were the only one.
+        Each of a patient's lesions is attacked by itself, as if it were the only one.
         """
         by_site = [units_of(site) for site in self.opened()]
         return self.units([(each.X, each.y) for each in by_site])

@@ -1,7 +1,7 @@
 """The game of the one-run audit with a network that is trained privately from a module on.
 
-Canaries are loud activations at the cut, by chance, whose gradients are clipped and have little in
-common. What each adds the attacker computes for himself, by plain automatic differentiation.
+Canaries are random activations of a large norm at the cut; their gradients are clipped and nearly
+orthogonal. The attacker computes what each adds by plain automatic differentiation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,7 +51,7 @@ class Activations:
 
     @classmethod
     def draw(cls, m: int, shape: Sequence[int], sites: int, rng: np.random.Generator) -> Self:
-        """Draw canaries of a shape, at sites by chance."""
+        """Draw canaries of a shape at random sites."""
         X = (_LOUD * rng.standard_normal((m, *shape))).astype(np.float32)
         return cls(X, rng.integers(0, N_CLASSES, m), rng.integers(0, sites, m))
 

@@ -1,7 +1,7 @@
 """Training over units in memory, by the code of site and coordinator, with all that is seen of it.
 
-Noise and samples come from the operating system's randomness, as at a site; so figures differ
-between audits. Nothing is released and nobody's ledger pays.
+Noise and samples come from the operating system's randomness, as at a site, so figures differ
+between audits. Nothing is released and no ledger is charged.
 """
 
 from dataclasses import dataclass

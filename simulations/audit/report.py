@@ -12,7 +12,7 @@ _COLUMNS = ("attack", "on", "found", "to compare with")
 
 
 def audit_report(audit: Audit) -> str:
-    """Return what the attacks found, with what chance or the claim would give beside it."""
+    """Return the attacks' results beside those of chance or of the claim."""
     lines = [
         *synthetic_note(audit.synthetic),
         _claim(audit),

@@ -1,4 +1,4 @@
-"""Who holds what: pooled data spread over sites, a lesion always whole at one site."""
+"""Partitions of pooled data over sites; all images of a lesion are at one site."""
 
 import os
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """A deployed federation on one machine: a server and a node for each site, as processes.
 
-What is started is what a hospital starts, over TLS and with keys; only the ports are free ones and
-the folders are filled in. Ended by their process groups when the object is left.
+The processes are those that a hospital starts, over TLS and with keys; only the ports are free ones
+and the folders are filled in. Leaving the object ends their process groups.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What a study compares: routes, how the data lie, and how all of it is judged; one TOML file."""
+"""A study file in TOML: the routes, how the data lie, and how models are judged."""
 
 import tomllib
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Models on the same test lesions: how good each is, and how sure it is that one is better."""
+"""Models on the same test lesions: how good each is, and whether one is better."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says of n images.
+    """A model's answers on n images.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class HeldOut:
         return cls(dataset, config.cache, config.seed)
 
     def ask(self, model: Model) -> Answers:
-        """Return what a model says of the images."""
+        """Return a model's answers on the images."""
         scores = model.dataset_scores(self.dataset, self.cache)
         return Answers(scores, model.decide(scores), model.calibration)
 
@@ -175,7 +175,7 @@ def _common_images(data: Path, models: Mapping[str, Model], cache: Path) -> Held
 
 
 def _refuse_trained_on(test: Dataset, name: str, run: Path, config: RunConfig) -> None:
-    """Refuse a run whose sites did not hold out the test lesions, if they are there to be asked."""
+    """Refuse a run whose sites trained on test lesions, as far as their folders still exist."""
     try:
         started = json.loads((run / CONFIG_FILE).read_text(encoding="utf-8"))
         sites = [Site(folder, config).dataset for folder in site_folders(Path(started["sites"]))]

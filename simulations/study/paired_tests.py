@@ -1,4 +1,4 @@
-"""What may be said of two arms: paired differences, tests of them, equivalence."""
+"""Comparison of two arms: paired differences, tests of them, equivalence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

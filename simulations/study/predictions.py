@@ -1,4 +1,4 @@
-"""What a cell said of its test images, and how it is kept."""
+"""A cell's predictions for its test images, and their file."""
 
 import io
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from common.verified import read_verified, write_verified
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a cell said of its fold's test images; arrays of n rows.
+    """A cell's predictions for its fold's test images; arrays of n rows.
 
     Attributes
     ----------

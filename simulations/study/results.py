@@ -1,4 +1,4 @@
-"""What an arm of a study reached: plain values that a report reads.
+"""The results of a study's arm: plain values that a report reads.
 
 A metric of an arm is the mean of its folds'. Its interval resamples lesions within class and fold,
 and takes the mean of the folds again.

@@ -109,7 +109,7 @@ def failure(folder: Path) -> str | None:
 
 
 class _Clock:
-    """How long cells took, and what follows for those that are left."""
+    """The seconds that cells took, and an estimate for those that are left."""
 
     def __init__(self, folders: dict[Path, Cell], jobs: int) -> None:
         self._jobs = jobs

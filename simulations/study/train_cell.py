@@ -1,7 +1,7 @@
 """One cell in a process of its own: ``python -m simulations.study.train_cell FOLDER CORE...``.
 
-So its peak memory is its own, its cores are the only ones it uses, and whatever ends it leaves the
-other cells alone.
+So its peak memory is its own, it uses its own cores alone, and its end leaves the other cells
+alone.
 """
 
 import json
@@ -147,7 +147,7 @@ def _simulate_watched(
 ) -> tuple[dict[str, float] | None, int | None]:
     """Train; return where the time went and the peak memory, None if the run was interrupted.
 
-    Such a run was not watched to its end, and nothing is made up for it.
+    Such a run was not measured to its end.
     """
     fresh, watch, started = not run.exists(), Stopwatch(), time.perf_counter()
     simulate(config, watch)
@@ -166,7 +166,7 @@ def _peak_memory() -> int | None:
 
 
 def _keep_predictions(folder: Path, model: Model, test: Dataset, cache: Path) -> None:
-    """Write what the model says of the fold's test images, and the truth."""
+    """Write the model's predictions for the fold's test images, and their labels."""
     scores = model.dataset_scores(test, cache)
     predictions = Predictions(
         image=np.array([image.image_id for image in test.images]),
