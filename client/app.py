@@ -183,8 +183,8 @@ def _refuse_rare(site: Site) -> None:
     if (present < least).any() or len(present) == 1:
         raise RefusalError(
             Reason.FEW,
-            f"outside of secure sums each of two classes or more must have {least} lesions, the "
-            "operator's 'least_lesions'; set secure=true",
+            f"plain sums need two classes or more, each of {least} lesions or more, the operator's "
+            "'least_lesions'; set secure=true",
         )
 
 

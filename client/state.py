@@ -109,7 +109,8 @@ class RoundCount:
             done = self._file.stat().st_size
             if done >= limit:
                 raise RefusalError(
-                    Reason.ORDER, f"{done} rounds were answered in this run, no more are"
+                    Reason.ORDER,
+                    f"{done} rounds were answered in this run, no more may follow",
                 )
             append(self._file, b".")
 

@@ -100,7 +100,7 @@ def _signed_keys(site: Site, values: Mapping[str, Value]) -> dict[str, bytes]:
     keys, signatures = _bytes(values["keys"]), _bytes(values["signatures"])
     if not len(set(names)) == len(names) == len(keys) == len(signatures):
         raise RefusalError(
-            Reason.FORM, "names, keys and signatures are not as many, each name once"
+            Reason.FORM, "names, keys and signatures differ in number, or a name occurs twice"
         )
     pinned = pinned_keys(site)
     for name, key, signature in zip(names, keys, signatures, strict=True):

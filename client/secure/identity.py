@@ -103,7 +103,7 @@ def read_keys(file: Path) -> dict[str, bytes]:
         lines = read_text(file).splitlines()
         pairs = [_pair(line) for line in lines if line.strip()]
         if len(dict(pairs)) < len(pairs):
-            raise ValueError("a site is there twice")
+            raise ValueError("a site occurs twice")
         return dict(pairs)
     except (OSError, ValueError) as error:
         raise ConfigError(

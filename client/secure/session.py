@@ -191,7 +191,8 @@ class Session:
             )
         if members != sorted(set(members)) or self._name not in members:
             raise RefusalError(
-                Reason.MEMBERS, "the sites of a sum are not this site and others, each once"
+                Reason.MEMBERS,
+                "the sites of a sum are not this site and others in order, each once",
             )
         if added := set(members) - set(state.members):
             raise RefusalError(

@@ -58,5 +58,5 @@ class PrivateConfig(FeaturesConfig):
     @model_validator(mode="after")
     def _shared_noise(self) -> Self:
         if self.trust == "site" and self.honest != 1:
-            raise ValueError("'honest' is for trust=distributed; a site's own noise needs no other")
+            raise ValueError("'honest' is for trust=distributed; a site's own noise is enough")
         return self

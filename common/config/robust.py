@@ -31,6 +31,6 @@ class RobustConfig(BaseModel):
         if (self.robust == "none") != (self.hostile == 0):
             raise ValueError(
                 f"'robust' is {self.robust} and 'hostile' is {self.hostile}; a rule needs the "
-                "number of hostile sites to withstand, at least 1, and without one it is 0"
+                "number of hostile sites to withstand, at least 1; without a rule it is 0"
             )
         return self

@@ -71,19 +71,19 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
         if self.secure:
             raise ValueError(
                 f"'{key}' is {getattr(self, key)}, but under secure sums the coordinator sees no "
-                "site's change; a site would have to prove the norm of its own, which none can "
-                f"here: set secure=false or {key}={type(self).model_fields[key].default}"
+                "site's change; a site would have to prove the norm of its own, which is not "
+                f"implemented: set secure=false or {key}={type(self).model_fields[key].default}"
             )
         if self.optimizer != "sgd":
             raise ValueError(
                 f"'{key}' is {getattr(self, key)}, but adamw divides steps by averaged mean "
-                "squares; without what a defence takes for outliers they are too small and the "
+                "squares; a defence that leaves outliers out makes these too small, and the "
                 "weights explode: set optimizer=sgd, and lr to suit"
             )
         if self.robust != "none" and self.patience:
             raise ValueError(
                 f"'patience' is {self.patience}, but what sites say of their validation lesions "
-                "may be a lie, too: with 'robust' the last round is kept; set patience=0"
+                "may be false, too: with 'robust' the last round is kept; set patience=0"
             )
         return self
 

@@ -123,8 +123,8 @@ def site_splits(
     carried = {int(split) for split in dataset.splits if split != TEST}
     if carried and max(carried) >= n_folds:
         raise DataError(
-            f"{dataset.folder}: the column split has {max(carried) + 1} folds, {n_folds} were "
-            f"asked for; ask for {max(carried) + 1} or partition again"
+            f"{dataset.folder}: the column split has {max(carried) + 1} folds, the run has "
+            f"{n_folds}; set folds={max(carried) + 1} or partition again"
         )
     return dataset.splits
 

@@ -183,7 +183,7 @@ class Federation:
             raise SitesLostError(words)
         elif opened:
             raise QuorumError(
-                f"{words}; sums with it were opened, and the same without it would tell "
+                f"{words}; sums with it were opened, and the same sums without it would tell "
                 "its share: start this run again when it is back, and it goes on"
             )
 

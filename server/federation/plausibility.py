@@ -40,7 +40,8 @@ def check_moments(moments: Moments, images: int) -> None:
         np.linalg.cholesky(within / np.outer(scale, scale) + _DEFINITE * np.eye(len(scale)))
     except np.linalg.LinAlgError as error:
         raise ReplyError(
-            "second moments are of no records: around the means they are not positive semidefinite"
+            "no records have its second moments: around the means they are not positive "
+            "semidefinite"
         ) from error
 
 

@@ -130,7 +130,7 @@ class SecureSums:
         if len(self.members) < self._threshold:
             raise QuorumError(
                 f"{len(self.members)} sites are left for secure sums, {self._threshold} must be in "
-                "each: those that began the run may be subtracted only so often"
+                "each: sums over fewer of the sites that began the run could be subtracted"
             )
         self._number += 1
         sum_round = SumRound(self._run, self._number, self.members)
@@ -183,7 +183,7 @@ class SecureSums:
 def _check_enough(sites: Collection[str]) -> None:
     if len(sites) < LEAST_SITES:
         raise QuorumError(
-            f"secure sums are over {LEAST_SITES} sites or more, of which {len(sites)} are here"
+            f"secure sums need {LEAST_SITES} sites or more, and there are {len(sites)}"
         )
 
 
@@ -239,7 +239,7 @@ def _read_state(site: str, reply: RecordDict) -> _State:
     values = unpack_values(reply)
     number, members, least = (values.get(key) for key in ("round", "members", "threshold"))
     if type(number) is not int or type(least) is not int or not isinstance(members, list):
-        raise ReplyError("does not say where it is in this run")
+        raise ReplyError("does not say its state in this run")
     return _State(number, {str(member) for member in members}, least)
 
 

@@ -46,7 +46,7 @@ def read_info(reply: RecordDict) -> SiteInfo:
     except ValidationError as error:
         first = error.errors()[0]
         what = ".".join(map(str, first["loc"]))
-        raise ReplyError(f"has an odd introduction: {what}: {first['msg']}") from error
+        raise ReplyError(f"describes itself wrongly: {what}: {first['msg']}") from error
 
 
 def odd_ones(infos: Mapping[str, SiteInfo], features: str) -> dict[str, str]:

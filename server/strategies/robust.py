@@ -44,7 +44,7 @@ class Defence:
         rule, hostile = self._config.robust, self._config.hostile
         if sites < (needed := least_sites(self._config)):
             raise QuorumError(
-                f"'robust' is {rule} against {hostile} hostile sites, which takes {needed} sites "
+                f"'robust' is {rule} against {hostile} hostile sites, which needs {needed} sites "
                 f"that train, and there are {sites}; lower 'hostile' or add sites"
             )
 

@@ -78,7 +78,7 @@ def test_beyond_the_threshold_the_round_fails_and_says_why(tmp_path, phase):
 
 
 def test_two_sites_have_no_secure_sum(tmp_path):
-    with pytest.raises(QuorumError, match="secure sums are over 3 sites or more, of which 2 are"):
+    with pytest.raises(QuorumError, match="secure sums need 3 sites or more, and there are 2"):
         Crowd.of(tmp_path, random_shares(2, 2, 0)).begun()
 
 
