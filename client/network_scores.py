@@ -13,7 +13,7 @@ from common.networks.inference import prediction_features
 from common.networks.network import DEVICE, Network, shared_network
 
 _LARGEST = 1e30
-"""Of scores."""
+"""Largest score; a larger one is cut off."""
 
 
 def scores(

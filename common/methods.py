@@ -164,4 +164,4 @@ def _listed(name: str) -> str:
 
 
 MethodName = Annotated[str, AfterValidator(_listed)]
-"""Of a method in the list, for pydantic."""
+"""Name of a method in the list, for pydantic."""

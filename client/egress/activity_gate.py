@@ -51,7 +51,7 @@ class Gate:
 
 
 OPEN = Gate()
-"""Everything passes it."""
+"""A gate that everything passes."""
 
 
 @dataclass(frozen=True)

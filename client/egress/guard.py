@@ -31,7 +31,7 @@ FILE = "egress-log.jsonl"
 REFUSED = "refused"
 
 _LONGEST = 1 << 16
-"""Bytes of a text or key that leaves."""
+"""Most bytes of a text or key that leaves."""
 
 
 def release(site: Site, question: Question, answer: Answer) -> RecordDict:

@@ -7,7 +7,7 @@ from client.site import Site
 from common.task import N_CLASSES
 
 LARGEST_PRIVATE = 1e6
-"""Of the numbers that a question of a private method holds."""
+"""Largest number in a question of a private method."""
 
 STEP = {"run": RUN, "step": NUMBER}
 

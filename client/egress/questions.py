@@ -22,7 +22,7 @@ from common.wire.messages import Arrays, Value, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, RECORD, UNMASK
 
 LARGEST = 1e9
-"""Of the numbers that a question of an exact method holds."""
+"""Largest number in a question of an exact method."""
 
 LARGEST_MAP = 1e15
 """Of a feature map's, such as one over the deviation of a feature that hardly varies; and of a
@@ -59,7 +59,7 @@ class Form:
 
 
 Type = Any
-"""Of a plain value: what pydantic makes a :class:`TypeAdapter` of."""
+"""Type of a plain value, of which pydantic makes a :class:`TypeAdapter`."""
 
 
 def text(pattern: str) -> Type:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 randomness = os.urandom
-"""Of noise and samples. Never a run's seed: the coordinator knows it."""
+"""Source of noise and samples; never a run's seed, which the coordinator knows."""
 
 
 def sample(n: int, rate: float) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from common.privacy.linear import NoisySum, plan
 from common.wire.messages import Value
 
 FOLDER = "ledger"
-"""Of the ledger, in a site's own one."""
+"""Name of the ledger's folder, in a site's own folder."""
 
 
 def ledger_of(site: Site) -> Ledger:

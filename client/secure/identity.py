@@ -15,7 +15,7 @@ from common.text import is_site_name
 from common.wire.secure_sums import derive
 
 _FOLDER = "identity"
-"""Folder in a site's own one."""
+"""Name of the folder of keys, in a site's own folder."""
 
 
 class Identity:

@@ -25,8 +25,9 @@ class CommonConfig(BaseModel):
 
     method: MethodName = Field(
         default="svm",
-        description=f"how the sites train; {_EXACT} send exact sums, which may tell of"
-        " single lesions whoever crafts questions: only the private methods' noise hides them",
+        description=f"how the sites train; {_EXACT} send exact sums, which may show"
+        " single lesions to a coordinator that crafts questions; only the private methods' noise"
+        " hides them",
     )
     backbone: str = Field(
         default=DEFAULT_BACKBONE,

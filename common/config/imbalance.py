@@ -12,7 +12,7 @@ class ImbalanceConfig(BaseModel):
 
     imbalance: Imbalance = Field(
         default="weights",
-        description="what rare classes get: loss weights, more draws, focal"
+        description="remedy for rare classes: loss weights, more draws, focal"
         " loss, or logits adjusted by the priors",
     )
     imbalance_strength: float = Field(

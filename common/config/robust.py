@@ -11,7 +11,7 @@ class RobustConfig(BaseModel):
     """How the coordinator averages changes of weights, some of which may be hostile."""
 
     robust: Rule = Field(
-        default="none", description="rule that averages sites' changes, of which some may be lies"
+        default="none", description="rule that averages sites' changes, some of which may be false"
     )
     hostile: int = Field(default=0, ge=0, description="hostile sites that the rule must withstand")
     mixing: bool = Field(

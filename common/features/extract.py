@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from common.features.inference_engine import Engine
 
 FEATURES_VERSION = 2
-"""To be raised with every change of the views, the network or the pooling; else old ones count."""
+"""Raise it with every change of views, network or pooling, or old features are still used."""
 
 SHARD_IMAGES = 256
 """Images in a shard: what a killed extraction loses at most."""

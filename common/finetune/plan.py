@@ -23,7 +23,7 @@ from common.networks.network import Stage
 from common.statistics.sums import Sums
 
 CONTROL = "control/"
-"""Before the names of SCAFFOLD's control variates."""
+"""Prefix of the names of SCAFFOLD's control variates."""
 
 SQUARES = "exp_avg_sq"
 """The one of AdamW's moments that a step divides by the root of."""
@@ -33,7 +33,7 @@ STEP = "step"
 
 
 NONNEGATIVE = (f"{SQUARES}/", f"{STEP}/")
-"""Before the names of moments that no steps make negative."""
+"""Prefixes of the names of moments that no steps make negative."""
 
 
 @dataclass(frozen=True)

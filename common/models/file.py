@@ -21,10 +21,10 @@ from common.task import DIAGNOSES
 from common.verified import FORMAT_ERRORS, Array, Kind, StoredArrays, open_arrays, write_arrays
 
 VERSION = 3
-"""Of what a model file says of itself; to be raised with every change."""
+"""Version of the description in a model file; raise it with every change."""
 
 LARGEST = np.float64(1e100)
-"""Of the numbers in a model and of its answers: whatever is multiplied then stays finite."""
+"""Largest number in a model and in its scores, so that products stay finite."""
 
 VARIANCE = "variance"
 """Name of the only array that may be infinite."""

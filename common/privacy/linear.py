@@ -30,13 +30,13 @@ OVERVIEW_NORM = math.sqrt(2)
 """Largest norm of what a unit adds to an overview."""
 
 CLASS_SUMS = 4.0
-"""How much longer class sums are than second moments: means want less noise than the scatter."""
+"""Factor of class sums beside second moments: means need less noise than the scatter."""
 
 MOMENTS_NORM = math.hypot(1.0, CLASS_SUMS)
 """Largest norm of what a unit adds to the moments of a linear discriminant analysis."""
 
 _MOST_VALUES = 10**8
-"""Of a noisy sum."""
+"""Most values of a noisy sum."""
 
 _OVERVIEW_SHARE = 0.15
 """Of the budget, what the overview takes: at epsilon 1 noisy counts of rare classes cost most."""

@@ -14,12 +14,12 @@ from common.arrays import Floats, Ints
 from common.errors import ConfigError
 
 STEP = 2.0**-24
-"""One of the ring in real numbers: with 64 bits, sums up to 5e11 do not wrap."""
+"""A step of the ring in real numbers: with 64 bits, sums up to 5e11 do not wrap."""
 
 _LARGEST_SCALE = 1e12
 
 Randomness = Callable[[int], bytes]
-"""Returns as many random bytes as it is asked for."""
+"""Returns so many random bytes."""
 
 
 def noisy(values: Floats, sensitivity: float, noise: float, randomness: Randomness) -> Ints:

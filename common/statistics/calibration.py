@@ -54,7 +54,7 @@ def uncalibrated(n_classes: int) -> Floats:
 
 
 UNCALIBRATED = uncalibrated(N_CLASSES)
-"""For the classes of a run."""
+"""The calibration (2, n_classes) of a run's classes that leaves the scores as they are."""
 
 EVEN = np.full(N_CLASSES, 1 / N_CLASSES)
 """Class frequencies (n_classes,) that favour no class of a run."""

@@ -9,7 +9,7 @@ from common.errors import ConfigError
 from common.reading import read_bytes
 
 NOTICE_DAYS = 30
-"""From when on the end of a certificate is announced."""
+"""Days before a certificate expires at which warnings begin."""
 
 
 def days_left(certificate: bytes) -> float:

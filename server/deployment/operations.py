@@ -34,10 +34,10 @@ PORT = 9092
 _FLOWER = "flwr"
 """Flower's folder in the coordinator's."""
 _RUN_FILE = "last-run"
-"""In there: number and settings of the run that was started last."""
+"""File in that folder: number and settings of the last run."""
 
 APP_DIR = Path(server.__file__).parents[1]
-"""Where the app lies that a run is of."""
+"""Folder of the app that a run trains."""
 
 _KNOWN = "code: 23"
 """What Flower says of a key that is registered already."""

@@ -18,10 +18,10 @@ from server.federation.transport import POLL_SECONDS, RoundRecord
 T = TypeVar("T")
 
 _PATIENCE = 30.0
-"""Seconds at most that a run waits for sites on which it does not depend."""
+"""Most seconds that a run waits for sites on which it does not depend."""
 
 _CHANCES = 3
-"""How often a site that was lost is asked whether it is back, before its node is seen again."""
+"""Most questions to a lost site whether it is back, until its node is seen again."""
 
 
 class Members:

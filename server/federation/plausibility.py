@@ -13,7 +13,7 @@ from common.task import DIAGNOSES
 
 _ROUNDING = 1e-6
 _DEFINITE = 1e-8
-"""Of a feature's second moment: rounding makes a positive semidefinite matrix miss less."""
+"""Tolerance, as a share of a feature's second moment: rounding errors are smaller."""
 
 
 def check_moments(moments: Moments, images: int) -> None:

@@ -71,8 +71,8 @@ def _training(config: RunConfig, method: ServerMethod, training: JsonObject) -> 
     facts: dict[str, object] = {"seed": config.seed}
     if not METHODS[config.method].private:
         facts["privacy"] = (
-            "none is promised: exact sums left the sites, which may tell of single lesions whoever "
-            "crafts questions; only a private method's noise hides them"
+            "none is promised: exact sums left the sites, which may show single lesions to a "
+            "coordinator that crafts questions; only a private method's noise hides them"
         )
     if config.secure:
         facts["sums"] = "secure: the coordinator learned those over all sites, no site's share"

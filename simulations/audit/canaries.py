@@ -35,7 +35,7 @@ _LEAST_NOISE = 1e-3
 """Of the norm, what the attacker reckons with where there is none: his arithmetic needs some."""
 
 _SHARES = np.logspace(-3, 9, 49)
-"""Variances of what a canary adds, over that of the noise, from which the attacker chooses."""
+"""Ratios, from which the attacker chooses, of a canary's variance to the noise's."""
 
 _TINY = 1e-12
 

@@ -24,7 +24,7 @@ from common.task import DIAGNOSES, N_CLASSES
 Labels = NDArray[np.integer]
 
 SPECIFICITY = 0.95
-"""At which the sensitivity for melanoma is reported."""
+"""Specificity at which the sensitivity for melanoma is reported."""
 
 MELANOMA = DIAGNOSES.index("mel")
 

@@ -19,7 +19,7 @@ from simulations.study.intervals import interval
 from simulations.study.predictions import Predictions
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)
-"""At which the mean ROC curve is given."""
+"""False-positive rates at which the mean ROC curve is given."""
 
 
 class TrainingSize(TypedDict):
