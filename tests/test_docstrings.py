@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("client", "common", "server", "simulations")
 SECTIONS = {"Parameters", "Attributes", "Returns", "Raises", "References", "Notes"}
@@ -89,7 +91,7 @@ class Documented(NamedTuple):
     def attributes(self) -> set[str]:
         """Names that objects of a class have."""
         own = {n.target.id for n in self.node.body if _is_field(n)}
-        own |= {n.targets[0].id for n in self.node.body if isinstance(n, ast.Assign)}
+        own |= {t.id for n in self.node.body if isinstance(n, ast.Assign) for t in n.targets}
         own |= {n.name for n in self.node.body if isinstance(n, ast.FunctionDef)}
         return own | {
             n.attr for n in ast.walk(self.node) if isinstance(n, ast.Attribute) and _is_set(n)
@@ -184,6 +186,31 @@ def _without_shape(each: Documented, array_types: dict[str, str]) -> list[str]:
     return missing
 
 
+def _wrong_entries(each: Documented) -> Iterator[str]:
+    """Yield the entries with a name that the signature lacks, a repeated type or no text."""
+    known = {"Parameters": set(each.parameters), "Attributes": set(each.parameters)}
+    if isinstance(each.node, ast.ClassDef):
+        known["Attributes"] |= each.attributes
+    for heading, allowed in known.items():
+        for names, text in each.entries(heading):
+            kinds = set().union(*(_words(each.parameters.get(name)) for name in names)) | TYPES
+            if not set(names) <= allowed or not text or re.split(r"\W", text)[0] in kinds:
+                yield f"{each}: {', '.join(names)} : {text}"
+
+
+def _raised(each: Documented) -> list[str]:
+    """Return the names in the Raises section."""
+    lines = each.sections.get("Raises", "").splitlines()
+    return [name for line in lines if line[:1].strip() for name in line.split(", ")]
+
+
+def _untyped(each: Documented, names: dict[str, str]) -> set[str]:
+    """Return what is made of ``Any`` in a signature; its own name, where it is ``Any`` itself."""
+    kinds = [*each.parameters.values(), getattr(each.node, "returns", None)]
+    words = {word for kind in kinds if kind for word in re.findall(r"\w+", ast.unparse(kind))}
+    return {str(each) if names[word] == "Any" else names[word] for word in words & names.keys()}
+
+
 def test_every_array_in_a_public_signature_has_its_shape_in_the_docstring():
     names = _names(ARRAYS)
     missing = {str(each): _without_shape(each, names[each.module.name]) for each in PUBLIC}
@@ -199,36 +226,55 @@ def test_sections_are_those_of_numpy():
 
 
 def test_an_entry_is_a_name_of_the_signature_and_a_text_that_repeats_no_type():
-    wrong = []
-    for each in PUBLIC:
-        parameters = each.parameters
-        known = {"Parameters": set(parameters), "Attributes": set(parameters)}
-        if isinstance(each.node, ast.ClassDef):
-            known["Attributes"] |= each.attributes
-        for heading, allowed in known.items():
-            for names, text in each.entries(heading):
-                kinds = set().union(*(_words(parameters.get(name)) for name in names)) | TYPES
-                if not set(names) <= allowed or not text or re.split(r"\W", text)[0] in kinds:
-                    wrong.append(f"{each}: {', '.join(names)} : {text}")
-    assert wrong == []
+    assert [wrong for each in PUBLIC for wrong in _wrong_entries(each)] == []
 
 
 def test_raises_sections_name_exceptions():
-    own = {name for m in MODULES for n in m.tree.body if (name := getattr(n, "name", ""))}
+    known = {name for m in MODULES for n in m.tree.body if (name := getattr(n, "name", ""))}
+    known |= set(dir(builtins))
     for each in PUBLIC:
-        for names, _ in each.entries("Raises"):
-            for name in names[0].partition("\n")[0].split(", "):
-                assert name.endswith(("Error", "Exit")), each
-                assert name in own or hasattr(builtins, name), (each, name)
+        for name in _raised(each):
+            assert name.endswith("Error"), (each, name)
+            assert name in known, (each, name)
 
 
 def test_no_public_signature_has_any_where_a_type_can_be_said():
     names = _names({"Any"})
-    untyped = set()
-    for each in PUBLIC:
-        if isinstance(each.node, ast.FunctionDef):
-            for kind in filter(None, [*each.parameters.values(), each.node.returns]):
-                for name in re.findall(r"\w+", ast.unparse(kind)):
-                    made = names[each.module.name].get(name)
-                    untyped |= {str(each) if made == "Any" else made} - {None}
+    functions = (each for each in PUBLIC if isinstance(each.node, ast.FunctionDef))
+    untyped = set().union(*(_untyped(each, names[each.module.name]) for each in functions))
     assert untyped == UNTYPED.keys()
+
+
+def _sample(signature: str, docstring: str) -> Documented:
+    tree = ast.parse(f'def sample({signature}:\n    """{docstring}"""\n')
+    return Documented(Module("sample", tree), "sample", tree.body[0])
+
+
+SECTION = "Do it.\n\n    Parameters\n    ----------\n    "
+
+
+@pytest.mark.parametrize(
+    ("signature", "docstring", "missing"),
+    [
+        ("X: NDArray) -> None", "Do it to ``X`` (n, d).", []),
+        ("X: NDArray) -> None", "Do it to ``X``. The rest is (n, d).", ["X"]),
+        ("X: NDArray) -> None", f"{SECTION}X : (n, d) records.", []),
+        ("X: dict[str, NDArray]) -> None", f"{SECTION}X : what goes with it.", ["X"]),
+        ("X: dict[str, NDArray]) -> None", f"{SECTION}X : by name, as in `SUMS`.", []),
+        ("x: float) -> NDArray", "Return that.", ["what it returns"]),
+        ("x: float) -> NDArray", "Return that, ().", []),
+        ("X: NDArray) -> NDArray", "Return that of ``X`` (n,).", ["what it returns"]),
+        ("X: NDArray) -> NDArray", "Return that of ``X`` (n,) in the same shape.", []),
+        ("f: Callable[[NDArray], int]) -> None", "Do it.", []),
+    ],
+)
+def test_a_shape_that_is_missing_is_seen(signature, docstring, missing):
+    assert _without_shape(_sample(signature, docstring), dict.fromkeys(ARRAYS, "")) == missing
+
+
+@pytest.mark.parametrize(
+    "entry", ["y : of another name.", "x : float\n        The text.", "x : int, the text.", "x"]
+)
+def test_an_entry_that_is_stale_or_a_type_is_seen(entry):
+    assert [*_wrong_entries(_sample("x: float) -> None", SECTION + entry))]
+    assert not [*_wrong_entries(_sample("x: float) -> None", f"{SECTION}x : the text."))]

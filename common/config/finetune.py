@@ -29,7 +29,7 @@ class FinetuneConfig(ImbalanceConfig):
     batch: int = Field(
         default=64,
         ge=1,
-        description="images of a step over all sites, in proportion to their numbers",
+        description="images of a step, over all sites in proportion to theirs",
     )
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="local optimiser")
     lr: Positives = Field(

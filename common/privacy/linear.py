@@ -241,8 +241,7 @@ def clipped_pulls(
 
     Parameters
     ----------
-    X1 : (n, d + 1) records with the column of ones.
-    y : (n,) labels.
+    X1, y : (n, d + 1) records with the column of ones, and (n,) labels.
     weights : (n_classes, d + 1).
     clip_norm : clipping norm, the largest norm of a record's gradient.
 
