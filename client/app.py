@@ -96,7 +96,7 @@ def _answer(site: Site, question: Question, content: RecordDict) -> Answer:
 
     Parameters
     ----------
-    content : of the question's message.
+    content : the content of the question's message.
     """
     operator = site.operator
     if operator is not None and question.name != CLOSE:

@@ -94,7 +94,7 @@ class SealedLog:
         return len(lines) + 1
 
     def remove(self) -> None:
-        """Remove the log and its seal, of which nothing is needed any more."""
+        """Remove the log and its seal, which are no longer needed."""
         self.path.unlink(missing_ok=True)
         for file in (self.seal, self.seal.with_suffix(".lock")):
             file.unlink(missing_ok=True)

@@ -55,9 +55,9 @@ class Site:
 
     Attributes
     ----------
-    folder : of the images and their table.
-    config : of the run; the coordinator's word.
-    operator : of a hospital; None for a part of a simulation.
+    folder : the folder of the images and their table.
+    config : the configuration of the run, which the coordinator chooses.
+    operator : the file of a hospital's operator; None in a simulation.
     """
 
     folder: Path
@@ -249,8 +249,8 @@ def open_site(context: Context, operator: Operator | None) -> Site:
 
     Parameters
     ----------
-    operator : of a hospital. A simulated site is the one at its ``partition-id`` among the folders
-        in ``sites``.
+    operator : the file of a hospital's operator. A simulated site is the one at its
+        ``partition-id`` among the folders in ``sites``.
 
     Raises
     ------

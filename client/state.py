@@ -31,7 +31,7 @@ class SiteState:
     Attributes
     ----------
     data : folder of the site's images.
-    out : folder of the run; the coordinator's word.
+    out : folder of the run, which the coordinator chooses.
     cache : folder of what can be computed again.
     own : folder of what must not be lost.
     seals : folder of the seals of logs.
@@ -89,7 +89,7 @@ class RoundCount:
 
     Parameters
     ----------
-    file : as long as the count in bytes.
+    file : the file, which has as many bytes as rounds were counted.
     """
 
     def __init__(self, file: Path) -> None:
@@ -115,7 +115,7 @@ class RoundCount:
             append(self._file, b".")
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Set the count to 0."""
         self._file.unlink(missing_ok=True)
 
 
@@ -123,17 +123,17 @@ class RoundArrays:
     """Arrays of one run, by the round that they are for.
 
     Those of earlier rounds are kept until a later round begins, so that a coordinator that was
-    killed can ask for its last round again and gets the very same answer.
+    killed can ask for its last round again and gets the same answer.
 
     Parameters
     ----------
-    folder : of this site and run folder.
+    folder : the folder for this site and this run's folder.
     run : names the run, in hexadecimal; what another one left is never read.
 
     Raises
     ------
     RefusalError
-        If ``run`` is no such name: it is the coordinator's word, and becomes a file's name.
+        If ``run`` is no such name: the coordinator chooses it, and it becomes a file's name.
     """
 
     def __init__(self, folder: Path, run: str) -> None:

@@ -33,8 +33,8 @@ class Method:
         :mod:`client.egress.allowlist`; reviewed apart from the method.
     audit : function that attacks a finished run, as of :mod:`simulations.audit.methods`,
         ``module:function``; empty if there is none.
-    families : of its settings, beside those of all methods.
-    defaults : of settings for which methods want different ones.
+    families : classes of its settings, beside those of all methods.
+    defaults : its defaults of settings whose defaults differ between methods.
     choices : by setting, the values that the method offers, where it does not offer all.
     refused : by setting, why the method does not use it, where there is a reason to give.
     private : whether the method is differentially private.

@@ -90,7 +90,7 @@ def write_array(path: Path, array: Array) -> None:
 def map_array(path: Path) -> Array:
     """Map an array into memory, in the shape it had, so that only what is used is read again.
 
-    A file is checked as a whole once in a process; one that was written anew is another one.
+    A file is checked as a whole once in a process, and again if it was written again.
 
     Raises
     ------
@@ -180,7 +180,7 @@ class StoredArrays:
     Attributes
     ----------
     fields : the object beside the arrays, not yet compared with its digest.
-    kinds : of the arrays, by name.
+    kinds : the kinds of the arrays, by name.
     """
 
     fields: Mapping[str, Any]

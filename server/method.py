@@ -31,9 +31,9 @@ class ServerMethod(Protocol):
         Parameters
         ----------
         federation : the sites; nothing is known of them but their answers.
-        config : of the run.
-        folder : of the run, for the state from which an interrupted run goes on; the caller writes
-            the model and its card.
+        config : the configuration of the run.
+        folder : the folder of the run, for the state from which an interrupted run goes on; the
+            caller writes the model and its card.
 
         Returns
         -------

@@ -30,7 +30,7 @@ class Lines:
 
     Parameters
     ----------
-    folder : for them alone.
+    folder : the folder of these questions alone.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -147,7 +147,7 @@ class Question(NamedTuple):
     ----------
     run : Flower's number of the run.
     round : the coordinator's number of the round.
-    name : of the question; empty where that cannot be read.
+    name : the name of the question; empty where that cannot be read.
     arrays, values : that came with it, by name; the shapes are checked against a :class:`Form`.
     """
 
@@ -183,7 +183,7 @@ def check(site: Site, question: Question, forms: Mapping[str, QuestionForm]) -> 
 
     Parameters
     ----------
-    forms : of the questions of the run's method, by name.
+    forms : the forms of the questions of the run's method, by name.
 
     Raises
     ------

@@ -29,7 +29,7 @@ class Array:
 
     Attributes
     ----------
-    shape : sizes, or the function that makes them of settings and question alone.
+    shape : sizes, or the function that computes them from settings and question alone.
     dtype : as NumPy writes it.
     counts : whether it holds numbers of images.
     """

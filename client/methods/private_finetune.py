@@ -89,7 +89,7 @@ def clipped(
 
 
 def _units(site: Site) -> Units:
-    """Return the privacy units, whose records are lesions of which nothing but labels is kept."""
+    """Return the privacy units; of their records, the lesions, only labels are kept."""
     train, names = training_units(site)
     return Units.group(np.zeros((len(train), 0)), train.labels, train.lesions, names)
 
@@ -115,7 +115,7 @@ def _unit_of_image(site: Site) -> Ints:
 
 
 def _batches(site: Site, images: Ints) -> Iterator[Batch]:
-    """Yield activations of a view by chance of each image, and labels."""
+    """Yield activations of a random view of each image, and labels."""
     labels, kept = site.dataset.labels[~site.held_out], site.once(_activations)
     views = (uniform(len(images)) * kept.shape[1]).astype(np.int64)
     for begin in range(0, len(images), CHUNK):

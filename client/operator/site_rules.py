@@ -1,6 +1,6 @@
 """What the operator of a hospital decides: where its data lie, and what may leave it.
 
-One TOML file, read anew for every question, so that a change holds from the next one on. Its
+One TOML file, read again for every question, so that a change holds from the next one on. Its
 folders may be given relative to its own.
 """
 
@@ -40,7 +40,7 @@ class Rules:
 
     Attributes
     ----------
-    methods : methods that the hospital takes part in.
+    methods : the methods in which the hospital takes part.
     epsilon : most that all private runs together may spend; 0 allows no private run.
     delta : largest chance that a private run's epsilon does not hold.
     expected_lesions : lesions, or patients, that the site may ever have; at most 1 / delta, else a
@@ -95,14 +95,14 @@ class Operator(BaseModel):
 
     Attributes
     ----------
-    name : of the site, as the others know it.
+    name : the name of the site, as the others know it.
     data : folder of the images and their table.
     cache : folder of features, which can be computed again.
     state : folder of what must not be lost: ledger, identity, egress log.
     seals : folder of the seals, which show when an older copy of these is put back.
     weights : file of the pretrained network, if it is not the built-in one.
     superlink : host and port of the coordinator.
-    port : port, on this machine alone, at which Flower's processes talk to each other.
+    port : the port of this machine at which Flower's processes talk to each other.
     rules : what may leave.
     """
 

@@ -17,7 +17,7 @@ class Entry:
 
     Attributes
     ----------
-    number : of the line, from 2.
+    number : the number of the line, from 2.
     time : when it was written, in UTC.
     what : the purpose that was given.
     cost : what it costs; None for a change of the limit.

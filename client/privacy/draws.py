@@ -1,4 +1,4 @@
-"""Draws by chance at a private site, from the operating system alone."""
+"""Random draws at a private site, from the operating system's randomness alone."""
 
 import os
 

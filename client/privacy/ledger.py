@@ -34,7 +34,7 @@ class Ledger:
 
     Parameters
     ----------
-    folder : of the ledger, existing.
+    folder : the folder of the ledger, which must exist.
     state : folder of its seal; never restore both from the same backup.
 
     Raises
@@ -64,15 +64,15 @@ class Ledger:
         state: Path = SEALS,
         former: Callable[[], str] = lambda: "",
     ) -> Self:
-        """Return the ledger of a data set, begun if there is none.
+        """Return the ledger of a data set; begin it if there is none.
 
         Parameters
         ----------
-        folder : of the ledger.
+        folder : the folder of the ledger.
         fingerprint : digest of the data.
         unit : column whose values are protected, such as "lesion_id".
         epsilon : the limit, which the site's operator sets, never the coordinator.
-        delta : at which epsilon is computed.
+        delta : the delta at which epsilon is computed.
         state : folder of the seal.
         former : returns the former digest of the same data; the ledger then notes the new one.
 
@@ -140,7 +140,7 @@ class Ledger:
 
         Parameters
         ----------
-        releases : of each the cost, the purpose and the key, None if it has none.
+        releases : cost, purpose and key of each; the key is None if it has none.
 
         Raises
         ------

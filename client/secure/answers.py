@@ -56,7 +56,7 @@ def masking(site: Site, content: RecordDict) -> Iterator[Mask]:
 
     Parameters
     ----------
-    content : of the question's message.
+    content : the content of the question's message.
 
     Raises
     ------

@@ -31,7 +31,7 @@ class Identity:
 
     @classmethod
     def begun(cls, folder: Path) -> Self:
-        """Return a site's identity, made if there is none.
+        """Return a site's identity; make it if there is none.
 
         Raises
         ------

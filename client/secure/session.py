@@ -50,8 +50,8 @@ class Masked(NamedTuple):
     Attributes
     ----------
     vector : (length,) the masked values.
-    envelopes : for each member, its part of what opens the mask, which only it can read.
-    seal : tells whether the mask was opened rightly.
+    envelopes : each member's part of what opens the mask; only that member can read it.
+    seal : the digest that shows whether the mask was opened rightly.
     """
 
     vector: Ring
@@ -74,7 +74,7 @@ class _State:
     gate : what the counts over all sites must be before it is opened.
     question : digest of its question.
     opened : whether this site has opened it.
-    sums : by digest of the question, which members were in the sum that this site has opened.
+    sums : the members in each sum that this site has opened, by the question's digest.
     """
 
     secret: str = ""
@@ -104,10 +104,10 @@ class Session:
 
     Parameters
     ----------
-    folder : where its log lies.
+    folder : the folder of its log.
     seals : folder of the log's seal.
-    name : of the site.
-    run : of the run; the coordinator's word.
+    name : the name of the site.
+    run : the name of the run, which the coordinator chooses.
     least : number of sites that this site wants in every sum, whatever the protocol allows.
     """
 
@@ -139,7 +139,7 @@ class Session:
             yield self
 
     def signed_key(self, identity: Identity) -> dict[str, Value]:
-        """Return this site's key of the run, made if there is none, and sign it."""
+        """Return this site's key of the run, signed; make it if there is none."""
         if not self._known.secret:
             self._note(secret=X25519PrivateKey.generate().private_bytes_raw().hex())
         key = self._secret.public_key().public_bytes_raw()

@@ -1,4 +1,4 @@
-"""HAM10000 as people have it: one metadata table beside folders or zip files of JPEG images.
+"""HAM10000 as published: a metadata table beside folders or zip files of JPEG images.
 
 Source: Tschandl, Rosendahl, Kittler, "The HAM10000 dataset", Scientific Data 5:180161 (2018),
 doi:10.7910/DVN/DBW86T.
@@ -102,7 +102,7 @@ class Defect:
 
 
 class Scan(NamedTuple):
-    """What a folder holds, fit for use or not; nothing was decoded."""
+    """The content of a folder, usable or not; no image was decoded."""
 
     images: tuple[Image, ...]
     files: dict[str, Location]

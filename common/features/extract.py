@@ -213,7 +213,7 @@ def refuse_unreadable(dataset: Dataset, indices: Sequence[int]) -> None:
     Raises
     ------
     DataError
-        If some cannot be decoded, with the first of them.
+        If some cannot be decoded; the message names the first of them.
     """
     from common.data.check import unreadable
 

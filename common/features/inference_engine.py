@@ -58,7 +58,7 @@ def onnx_engine(network: Callable[[], PooledFeatures], size: int, file: Path) ->
     ----------
     network : builds the network; called only where ``file`` is missing or damaged.
     size : height and width of the views in pixels.
-    file : where the exported network is kept; the name must say all that it depends on.
+    file : the file of the exported network; its name must say all that the network depends on.
 
     Raises
     ------

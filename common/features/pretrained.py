@@ -74,6 +74,6 @@ def find_weights(backbone: str, digest: str, named: Iterable[Path | None]) -> Pa
 
 @lru_cache(maxsize=16)
 def _digest(file: Path, number: int, modified: int, size: int) -> str:
-    """Read a file once in a process, until it is written anew."""
+    """Read a file once in a process, until it is written again."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -70,7 +70,7 @@ def _index(path: Path) -> Mapping[str, int]:
 
 @lru_cache(maxsize=4096)
 def _checked_index(path: Path, modified: int, size: int) -> Mapping[str, int]:
-    """Check a shard against its name; a file that was written anew since is another one."""
+    """Check a shard against its name; a file that was written again since counts as another one."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != path.stem:
         raise _DamagedError

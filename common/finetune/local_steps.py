@@ -37,8 +37,8 @@ class LocalSteps:
     labels : (n,) of the site's training images.
     load : reads what the steps need; called from many threads.
     pool : one thread for each core.
-    moments : the optimiser's, by kind and parameter such as ``exp_avg/head.weight``, each of its
-        parameter's shape; the optimiser begins anew with those that are not given.
+    moments : the optimiser's, by kind and parameter such as ``exp_avg/head.weight``, of the shapes
+        that :func:`common.finetune.plan.shapes` returns; those that are not given start at zero.
     correction : by parameter and of its shape, added to every gradient (SCAFFOLD's c - c_i).
     """
 

@@ -42,7 +42,7 @@ class Round:
 
     Attributes
     ----------
-    number : from 0 over the whole run.
+    number : the number of the round in the run, from 0.
     stage : name of the open stage.
     begin, end : epochs since the run began.
     stage_begin, stage_end, run_end : the same, of its stage and of the run.
@@ -222,7 +222,7 @@ class Update(Sums):
         return np.asarray(self.tensors[name] / self.weight, np.float32)
 
     def extra_bits(self, name: str) -> int:
-        """Return 16 for mean squares: an error there counts as its root, beside AdamW's 1e-8."""
+        """Return 16 for mean squares, since steps divide by their roots, else 0."""
         return 16 if name.startswith(f"{SQUARES}/") else 0
 
     @classmethod

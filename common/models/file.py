@@ -102,7 +102,7 @@ class ModelFile(NamedTuple):
     ----------
     arrays : by name, of the shapes that the model's class documents.
     classes : names of the classes.
-    config : of the run.
+    config : the configuration of the run.
     """
 
     arrays: Mapping[str, Array]
@@ -148,7 +148,7 @@ class OpenModel:
         Raises
         ------
         ValueError
-            If they are not, with the first that is odd, or are not what was written.
+            If they are not, with the first that differs, or are not what was written.
         """
         shapes = (
             {name: kind.shape for name, kind in kinds.items()} for kinds in (self.kinds, expected)
@@ -229,7 +229,7 @@ def check_arrays(arrays: Mapping[str, Array], expected: Mapping[str, tuple[int, 
     Raises
     ------
     ValueError
-        If they are not, with the first that is odd.
+        If they are not, with the first that differs.
     """
     _check_shapes({name: array.shape for name, array in arrays.items()}, expected)
     _check_finite(arrays)

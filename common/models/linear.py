@@ -30,7 +30,7 @@ class LinearModel:
 
     Attributes
     ----------
-    feature_map : from raw features to the classifier's.
+    feature_map : the map from raw features to the classifier's.
     variance : (n_components,) variances of the training views' components, infinite for those that
         distances leave out.
     weights : (n_classes, n_outputs + 1), the intercepts last.

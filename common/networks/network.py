@@ -205,7 +205,7 @@ def _opened(network: Network, name: str) -> list[str]:
 
 
 def _owner(node: fx.Node) -> str | None:
-    """Name the module whose parameters a node uses, as a whole or one as it is."""
+    """Name the module that a node calls, or whose parameter it reads; None for others."""
     target = str(node.target)
     return {"call_module": target, "get_attr": target.rpartition(".")[0]}.get(node.op)
 

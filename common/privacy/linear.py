@@ -1,10 +1,9 @@
 """A linear classifier under differential privacy: the sums of sites, and the noise of a run.
 
-Records are lesions: of each, the mean of all views of all its images. What a unit adds is the mean
-over its records, each of which is clipped, so that what is bounded is all that a unit adds. Sites
-send one noisy sum of the records themselves, which counts the classes and centres the records, and
-then noisy sums of clipped gradients (Abadi et al., "Deep learning with differential privacy", CCS
-2016, algorithm 1).
+Records are lesions: of each, the mean of all views of all its images. A unit adds the mean over its
+records, each of which is clipped, so the norm of what it adds is bounded. Sites send one noisy sum
+of the records themselves, which counts the classes and centres the records, and then noisy sums of
+clipped gradients (Abadi et al., "Deep learning with differential privacy", CCS 2016, algorithm 1).
 """
 
 import math

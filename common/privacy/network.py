@@ -34,7 +34,7 @@ class OpenPart(nn.Module):
 
     Attributes
     ----------
-    names : of the open weights, in the order of the stage.
+    names : the names of the open weights, in the order of the stage.
     pretrained : (size,) the open weights as they were, one after the other.
 
     Raises

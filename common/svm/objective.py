@@ -6,8 +6,8 @@ LIBLINEAR, JMLR 9, 2008, eq. 2; ``sklearn.svm.LinearSVC(dual=False)``)::
 
     f_k(w) = 1/2 |w|^2 + C sum_i s_i max(0, 1 - t_i w.[x_i, 1])^2
 
-The sum and its gradient are all that leaves a site. Hessians stay at home: near
-convergence two of them differ by one record, whose features the difference gives away.
+The sum and its gradient are all that leaves a site. Hessians do not leave a site: near convergence
+two of them differ by one record, and the difference shows its features.
 """
 
 from collections.abc import Callable
@@ -100,7 +100,7 @@ class Preconditioner:
 
     Parameters
     ----------
-    moments : of all records.
+    moments : the moments of all records.
     class_weights : (n_classes,) weight of a record of each class.
     """
 

@@ -4,8 +4,8 @@ A real number becomes the nearest multiple of a public step, 2^-36 unless its cl
 (:meth:`common.statistics.sums.Sums.extra_bits`); a whole number stays what it is. With n sites each
 may add at most ``(2^63 - 1) / n`` steps, so that no sum wraps. A larger value, or one that is no
 number, is cut off there, and a last value of the vector counts the sites that cut off. A site does
-not refuse, because that would tell of its records by name; a sum in which some site cut off is an
-error. Every other sum of n sites is off by at most ``n / 2`` steps.
+not refuse, because a refusal would name it and depend on its records; a sum in which some site cut
+off is an error. Every other sum of n sites is off by at most ``n / 2`` steps.
 """
 
 from collections.abc import Mapping

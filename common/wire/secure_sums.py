@@ -56,7 +56,7 @@ class SumRound(NamedTuple):
     Attributes
     ----------
     run : name of the run.
-    number : of the round; each is higher than those before.
+    number : the number of the round; each is higher than those before.
     members : names of the sites in the sum, in their order.
     """
 

@@ -51,7 +51,7 @@ class Coordinator(BaseModel):
 
     Attributes
     ----------
-    host, port : where the server listens.
+    host, port : the host and port at which the server listens.
     run : settings of a run.
     """
 

@@ -30,8 +30,8 @@ class Federation:
     Parameters
     ----------
     grid : Flower's way to the sites.
-    config : for the quorum, the sites expected and the seconds an answer may take.
-    folder : where every round is logged, and sums are kept for a run that is interrupted.
+    config : has the quorum, the number of sites expected and the seconds that an answer may take.
+    folder : logs every round, and keeps sums for a run that is interrupted.
     """
 
     def __init__(self, grid: Grid, config: RunConfig, folder: RunFolder) -> None:

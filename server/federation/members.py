@@ -30,7 +30,7 @@ class Members:
     Parameters
     ----------
     rounds : the way to the sites.
-    config : for the quorum, the sites expected and the seconds an answer may take.
+    config : has the quorum, the number of sites expected and the seconds that an answer may take.
     features : key of the features that the run's model will rest on.
 
     Attributes

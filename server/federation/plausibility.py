@@ -50,7 +50,7 @@ class HingeLimits:
 
     Parameters
     ----------
-    moments : of the mapped records of all sites.
+    moments : the moments of the mapped records of all sites.
     class_weights : (n_classes,).
     clip : largest norm of a mapped record; 0 for any.
     """

@@ -37,7 +37,7 @@ class Transport:
 
     Attributes
     ----------
-    names : of the sites, by node; others are called after their nodes.
+    names : the names of the sites, by node; others are called after their nodes.
     silent : those that gave no answer at all to the last messages, not even a refusal.
     """
 

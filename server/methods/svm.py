@@ -90,11 +90,12 @@ class MappedSites:
     Parameters
     ----------
     class_weights : (n_classes,) weight of a record of each class.
-    moments : of the features after the map's matrix, before its clip and its Fourier map.
+    moments : the moments of the features after the map's matrix, before its clip and its Fourier
+        map.
 
     Attributes
     ----------
-    moments : of the mapped features.
+    moments : the moments of the mapped features.
     """
 
     def __init__(

@@ -26,9 +26,9 @@ class Learned(NamedTuple):
 
     Attributes
     ----------
-    weights : (n_classes, d + 1) for records as they are, the intercepts last; of a network all
-        that is open, (size,).
-    offset : (n_classes,) added to the scores for classes as frequent as they are.
+    weights : (n_classes, d + 1) for records that are not centred, the intercepts last; of a network
+        all open ones, (size,).
+    offset : (n_classes,) added to the scores for the classes' own frequencies.
     counts : (n_classes,) noisy numbers of units, at least 1.
     """
 
@@ -44,7 +44,7 @@ class Remedy(NamedTuple):
     ----------
     sent : with every question, (n_classes,) each: "offset", which is added to the scores in
         training, and "class_weight", which clipped gradients are multiplied with.
-    priors : (n_classes,) added to the trained scores for classes as frequent as they are.
+    priors : (n_classes,) added to the trained scores for the classes' own frequencies.
     units : noisy number of units, each counted by its class's weight.
     """
 

@@ -42,7 +42,7 @@ class NoisySites:
         Parameters
         ----------
         step : number of the sum in the run, from 0; each is charged once.
-        shape : of the sum.
+        shape : the shape of the sum.
         arrays : what goes with the question, by name, of the shapes that the allow-list declares.
 
         Raises

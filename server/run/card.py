@@ -31,7 +31,7 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
 
     Parameters
     ----------
-    config : of the run.
+    config : the configuration of the run.
     method : says what its model is, and how it was trained.
     metrics : as written into the run folder: ``data``, ``training``, ``overall``, ``sites``.
     """

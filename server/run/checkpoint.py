@@ -27,12 +27,13 @@ class Checkpoint:
     counts : training images of each class over all sites.
     weights : the tensors trained so far, by name, of the network's shapes.
     best : those of the best round, of the same shapes.
-    moments : of the sites' optimiser, averaged, and SCAFFOLD's control variate; each of its
-        tensor's shape.
+    moments : the averaged moments of the sites' optimiser, and SCAFFOLD's control variate, of the
+        shapes that :func:`common.finetune.plan.shapes` returns.
     aggregation : state of the server's optimiser, of the shapes in `Aggregation.state`.
     best_score, best_round : macro AUC on the validation lesions, in [0, 1], and its round.
     waited : evaluations of this stage since then.
-    bytes_sent, bytes_whole : of weights to and from the sites; had all been sent each time.
+    bytes_sent, bytes_whole : bytes of weights to and from the sites; what they would be for whole
+        networks.
     """
 
     run: str

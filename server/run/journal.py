@@ -28,7 +28,7 @@ def question_key(
 
     Parameters
     ----------
-    fingerprints : of the data, by site.
+    fingerprints : the digests of the data, by site.
     arrays, values : what goes with the question; arrays of any shape.
     """
     digest = hashlib.sha256(repr((question, sorted(fingerprints.items()))).encode())

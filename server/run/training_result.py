@@ -32,7 +32,7 @@ class TrainingResult:
     def metrics(self) -> dict[str, Json]:
         """Return the metrics of all sites together, from added counts, and of each alone.
 
-        Of each alone there are none where sums are secure.
+        Where sums are secure there are no metrics of single sites.
         """
         raw = Metrics.compute(self.uncalibrated.total)
         metrics: dict[str, Json] = {

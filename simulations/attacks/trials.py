@@ -45,8 +45,8 @@ class Arm:
     Attributes
     ----------
     hostile : number of hostile sites.
-    rule : by which the coordinator averages.
-    balanced_accuracy : of the judged images; None without a model.
+    rule : the rule by which the coordinator averages.
+    balanced_accuracy : the balanced accuracy of the judged images; None without a model.
     aimed : by attack, the share of the images with an aimed diagnosis that got it: for the arm's
         own attack, or for each attack on an honest federation.
     failure : why there is no model.

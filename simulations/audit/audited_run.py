@@ -27,7 +27,7 @@ class AuditedRun:
 
     Attributes
     ----------
-    folder : of its configuration and model.
+    folder : the folder with its configuration and model.
     sites : the folders of its sites, or of pooled data in their place.
     pooled : whether the data are pooled; units then go in turn to as many sites as share the noise.
     """

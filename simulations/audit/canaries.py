@@ -41,7 +41,7 @@ _TINY = 1e-12
 
 
 def draw_canaries(count: int, dimensions: int, sites: int, rng: np.random.Generator) -> AllSites:
-    """Draw records of norm 1, orthogonal as far as the dimensions go, at sites by chance."""
+    """Draw records of norm 1 at random sites, orthogonal as far as the dimensions allow."""
     blocks = -(-count // dimensions)
     bases = [np.linalg.qr(rng.standard_normal((dimensions, dimensions)))[0] for _ in range(blocks)]
     y, site = rng.integers(0, N_CLASSES, count), rng.integers(0, sites, count)
@@ -53,7 +53,7 @@ def audit_sums(config: RunConfig, dimensions: int, sites: int, m: int | None = N
 
     Parameters
     ----------
-    dimensions : of the records.
+    dimensions : number of dimensions of the records.
     m : number of canaries; None for as many as suit the dimensions.
     """
     m = min(CANARIES, 4 * dimensions) if m is None else m

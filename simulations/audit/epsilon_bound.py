@@ -40,7 +40,7 @@ class Guesses:
 
 @dataclass(frozen=True)
 class OneRun:
-    """What one training run tells of epsilon.
+    """What one training run shows of epsilon.
 
     Attributes
     ----------

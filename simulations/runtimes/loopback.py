@@ -40,9 +40,9 @@ class Loopback:
     ----------
     folder : new; everything lies in it.
     data : folders of the sites' images, by name.
-    config : of the runs; its ``out`` is the name of the first one.
+    config : the configuration of the runs; its ``out`` is the name of the first one.
     rules : keys of every site's file that differ from what :func:`operations.init` writes.
-    address : of the server.
+    address : the address of the server.
     hosts : commands that start others on a host of their own, by the name of a site or
         "coordinator"; where there is none, on this one.
     """

@@ -16,9 +16,9 @@ class RouteCost:
 
     Attributes
     ----------
-    feature_seconds : for what is computed once for a training image and kept on disk.
+    feature_seconds : seconds for what is computed once for a training image and kept on disk.
     latency : median seconds from the bytes of an image file to its diagnosis, by batch size.
-    model_bytes, backbone_bytes : of the run's file, and of the pretrained weights beside it.
+    model_bytes, backbone_bytes : bytes of the run's model file and of the pretrained weights.
     """
 
     feature_seconds: float

@@ -66,7 +66,7 @@ class HeldOut:
     ----------
     dataset : these images alone.
     cache : folder of frozen features.
-    seed : of the resamples.
+    seed : seed of the resamples.
     """
 
     dataset: Dataset

@@ -20,7 +20,7 @@ class Judge:
 
     Parameters
     ----------
-    seed, repeats : of the resamples.
+    seed, repeats : seed and number of the resamples.
     """
 
     def __init__(self, seed: int, repeats: int) -> None:

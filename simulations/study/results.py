@@ -92,7 +92,7 @@ class ArmResult:
     Attributes
     ----------
     cells : by fold, what the cell kept of itself (``result.json``).
-    predictions : by fold.
+    predictions : the predictions by fold.
     resampled : by fold, each metric (1 + repeats,).
     failures : reasons by fold.
     missing : folds that were not trained yet.

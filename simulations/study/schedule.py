@@ -70,7 +70,7 @@ def run_cells(study: Study, data: Path, cache: Path, folders: dict[Path, Cell], 
 
     Parameters
     ----------
-    folders : of the cells, in the order in which they are trained.
+    folders : the folders of the cells, in the order in which they are trained.
     jobs : cells side by side; each has its share of the cores to itself.
     """
     waiting = [folder for folder in folders if not finished(folder)]

@@ -101,8 +101,8 @@ class Stopwatch:
 def train(folder: Path, cores: int) -> None:
     """Train the cell that ``job.json`` in a folder describes, and keep what came of it.
 
-    A cell that was interrupted goes on from the last round of its run; one that is finished
-    stays as it is. To be called by the owner of the folder alone.
+    A cell that was interrupted goes on from the last round of its run; one that is finished stays
+    as it is. Only the owner of the folder may call it.
 
     Parameters
     ----------
