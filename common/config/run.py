@@ -103,6 +103,23 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
         _refuse_unused(config)
         return config
 
+    @classmethod
+    def read_settings(cls, values: Mapping[str, object]) -> "RunConfig":
+        """Check the settings of a user who says beside them where to read and write.
+
+        Raises
+        ------
+        ConfigError
+            As of :meth:`read`, and if they say it.
+        """
+        for key in ("out", "sites"):
+            if key in values:
+                raise ConfigError(
+                    f"'{key}' is no setting here: DIR and --out say where to read and write, in "
+                    "Python 'data' and 'out'"
+                )
+        return cls.read(values)
+
     def flat(self) -> dict[str, str | int | float]:
         """Return what the run's method uses, as Flower's run configuration holds it."""
         return {key: flat(getattr(self, key)) for key in settings_of(METHODS[self.method])}
