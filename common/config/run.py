@@ -11,6 +11,7 @@ from common.config.base import CommonConfig
 from common.config.fields import fill_in
 from common.config.finetune import FinetuneConfig
 from common.config.private import PrivateConfig
+from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
 from common.config.svm import SvmConfig
 from common.errors import ConfigError
@@ -19,7 +20,9 @@ from common.methods import METHODS, Method
 from common.text import suggestion
 
 
-class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonConfig):
+class RunConfig(
+    RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, ProgressConfig, CommonConfig
+):
     """Everything that decides a run's model, and the rules it runs under.
 
     Field names are the keys of a configuration file, of ``key=value`` on the command line

@@ -119,6 +119,9 @@ class Run:
         Numbers of these images by [true, predicted] diagnosis, in the order of ``classes``.
     rounds : tuple of Round
         What the sites were asked, in order.
+    learning : tuple of mapping of str to Any
+        Where the training told of its rounds, one entry each: "round", "stage", "seconds", bytes,
+        "loss" and what else was measured; None for what was not.
     left_out : mapping of str to str
         Sites that do not take part in the model, with the reason.
     training : mapping of str to Any
@@ -133,6 +136,7 @@ class Run:
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
     rounds: tuple[Round, ...]
+    learning: tuple[Mapping[str, Any], ...]
     left_out: Mapping[str, str]
     training: Mapping[str, Any]
 
@@ -146,6 +150,7 @@ class Run:
             If there is no finished run.
         """
         from server.run.folder import CONFIG_FILE, METRICS_FILE, ROUNDS_FILE
+        from server.run.progress import TRAINING_FILE
 
         folder = model_file(Path(path)).parent
         try:
@@ -153,7 +158,6 @@ class Run:
                 json.loads((folder / name).read_text(encoding="utf-8"))
                 for name in (CONFIG_FILE, METRICS_FILE)
             )
-            lines = (folder / ROUNDS_FILE).read_text(encoding="utf-8").splitlines()
             overall, data = metrics["overall"], metrics["data"]
             confusion = tuple(map(tuple, overall["confusion"]))
             return cls(
@@ -164,7 +168,8 @@ class Run:
                 sites=tuple(_site(name, values) for name, values in metrics["sites"].items()),
                 classes=_classes(overall["per_class"], confusion),
                 confusion=confusion,
-                rounds=tuple(_round(json.loads(line)) for line in lines),
+                rounds=tuple(map(_round, _lines(folder / ROUNDS_FILE))),
+                learning=_lines(folder / TRAINING_FILE),
                 left_out=data["left_out"],
                 training=metrics["training"],
             )
@@ -189,6 +194,12 @@ def model_file(path: Path) -> Path:
         if file.is_file():
             return file
     raise DataError(f"{path} holds no finished run; name a run's folder or its model file")
+
+
+def _lines(file: Path) -> tuple[Mapping[str, Any], ...]:
+    """Return what the lines of a file say, which not every method writes."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    return tuple(json.loads(line) for line in text.splitlines())
 
 
 def _site(name: str, values: Mapping[str, Any]) -> SiteMetrics:
