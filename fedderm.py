@@ -26,7 +26,6 @@ from common.errors import ConfigError, DataError, FedDermError, QuorumError
 from common.models import file as model_files
 from common.models.classifier import Classifier
 from simulations.data.partition import Scheme
-from simulations.data.synthetic import write_synthetic
 from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetrics, model_file
 from simulations.study.judgement import Gap, Judged
 
@@ -223,6 +222,30 @@ def load_model(path: PathLike, *, weights: PathLike | Iterable[PathLike] = ()) -
         If its pretrained weights are missing.
     """
     return Classifier(model_files.load_model(model_file(Path(path)), *_paths(weights)))
+
+
+def write_synthetic(folder: PathLike, images: int = 1200, seed: int = 0) -> None:
+    """Generate images that describe no patients, laid out like HAM10000.
+
+    Parameters
+    ----------
+    folder : path
+        New folder.
+    images : int
+        At least 40.
+    seed : int
+        At least 0; the same seed gives the same images.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range.
+    DataError
+        If the folder holds anything, or cannot be written.
+    """
+    from simulations.data import synthetic
+
+    synthetic.write_synthetic(Path(folder), images, seed)
 
 
 def _plain(settings: Mapping[str, object]) -> dict[str, object]:

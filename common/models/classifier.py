@@ -68,10 +68,11 @@ class Classifier:
         names = [_add(files, number, image) for number, image in enumerate(_each(images))]
         if not names:
             raise DataError("there are no images; name image files, or give arrays")
-        prediction = self._model.predict(files)
+        labels, probabilities, distance = self._model.predict(files)
         place = {name: row for row, name in enumerate(files)}
         rows = [place[name] for name in names]
-        return Prediction(*(part if part is None else part[rows] for part in prediction))
+        distance = None if distance is None else distance[rows]
+        return Prediction(labels[rows], probabilities[rows], distance)
 
     def __sklearn_tags__(self) -> "Tags":
         from sklearn.utils import ClassifierTags, Tags, TargetTags
@@ -110,9 +111,9 @@ def _read(path: Path) -> bytes:
 
 def _png(image: Any, number: int) -> bytes:
     """Return pixels as a PNG file, which loses nothing: they go the way of any file."""
-    shape = image.shape if isinstance(image, np.ndarray) else ()
-    if len(shape) != 3 or shape[2] != 3 or not image.size or image.dtype != np.uint8:
-        kind = f"{image.dtype} {shape}" if isinstance(image, np.ndarray) else type(image).__name__
+    array = isinstance(image, np.ndarray)
+    kind = f"{image.dtype} {image.shape}" if array else type(image).__name__
+    if not (array and image.size and image.dtype == np.uint8 and image.shape[2:] == (3,)):
         raise DataError(
             f"image {number} is {kind}; an image is a path, or an array of uint8 (height, width, 3)"
         )

@@ -1,11 +1,11 @@
 """The Python interface does what the commands do; results are tables, models classifiers."""
 
 import json
-import math
 import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import TEST
 from common.errors import ConfigError, DataError
+from common.methods import METHODS
 from common.task import DIAGNOSES, FULL_NAMES
 from server.run.folder import MODEL_FILE
+from simulations.cli.settings import settings_text
 from simulations.runtimes.experiment import rounds
 from tests.commands import metrics_of
 from tests.finetuning import BACKBONE, SIZE
@@ -85,9 +87,7 @@ def test_nothing_heavy_is_loaded_with_the_interface():
 
 
 def test_the_module_is_the_command_line():
-    assert python("-m", "fedderm", "settings") == python(
-        "-c", "from simulations.cli.main import main; main()", "settings"
-    )
+    assert python("-m", "fedderm", "settings", "svm") == f"{settings_text(METHODS['svm'])}\n"
 
 
 def test_a_run_is_what_its_folder_says(run):
@@ -96,21 +96,23 @@ def test_a_run_is_what_its_folder_says(run):
     assert run.synthetic
     for site, shown in [("all sites", run.overall), *((each.site, each) for each in run.sites)]:
         written = metrics["overall"] if site == "all sites" else metrics["sites"][site]
-        row = vars(shown)
+        row = asdict(shown)
         assert row.pop("site") == site
         assert row == {name: written[name] for name in row}
     assert [(each.diagnosis, each.name) for each in run.classes] == list(FULL_NAMES.items())
     assert [each.n for each in run.classes] == [sum(row) for row in run.confusion]
     for each in run.classes:
-        written = metrics["overall"]["per_class"][each.diagnosis]
-        for name, value in written.items():
-            assert getattr(each, name) == value or (value is None and math.isnan(each.auc))
+        for name, value in metrics["overall"]["per_class"][each.diagnosis].items():
+            expected = np.nan if value is None else value
+            np.testing.assert_equal(getattr(each, name), expected)
     assert (run.left_out, run.training) == (metrics["data"]["left_out"], metrics["training"])
     log = rounds(run.folder)
     assert [(each.round, each.question, each.bytes_up) for each in run.rounds] == [
         (line["round"], line["question"], line["bytes_up"]) for line in log
     ]
     assert {each.answered for each in run.rounds} == {2}
+    assert [line["round"] for line in run.learning] == list(range(1, len(run.learning) + 1))
+    assert pandas.DataFrame(run.learning)["loss"].notna().all()
     assert interface.Run.read(run.folder) == interface.Run.read(run.folder.parent) == run
 
 
@@ -203,11 +205,13 @@ def test_pixels_are_diagnosed_as_their_files(model, images):
     for given in (pixels, np.stack(pixels), [*pixels[:2], *map(str, images[2:])]):
         for part, expected in zip(model.diagnose(given), whole, strict=True):
             np.testing.assert_array_equal(part, expected)
-    # One alone; the same one again, in any order.
-    np.testing.assert_array_equal(model.predict_proba(images[1]), whole.probabilities[1:2])
-    np.testing.assert_array_equal(model.predict_proba(pixels[1]), whole.probabilities[1:2])
+    # One alone; one twice, in any order. Of fewer images the last digits are others.
+    for given in (images[1], pixels[1]):
+        one = model.predict_proba(given)
+        np.testing.assert_allclose(one, whole.probabilities[1:2], atol=1e-6)
     twice = model.predict_proba(np.array([str(images[k]) for k in (3, 0, 3)]))
-    np.testing.assert_array_equal(twice, whole.probabilities[[3, 0, 3]])
+    np.testing.assert_allclose(twice, whole.probabilities[[3, 0, 3]], atol=1e-6)
+    np.testing.assert_array_equal(twice[0], twice[2])
 
 
 @pytest.mark.parametrize(
@@ -246,7 +250,7 @@ def test_scikit_learn_takes_a_model_for_a_classifier(run, model, synthetic_folde
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder to try the documents in."""
+    """Make a folder to try the documents in; they have data and features in common."""
     return tmp_path_factory.mktemp("desk")
 
 
@@ -262,6 +266,6 @@ def test_the_notebook_runs_and_is_kept_without_results(desk):
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
     code = "\n".join("".join(cell["source"]) for cell in cells)
-    first, second = re.findall(r"'(\w+)'", python("-c", code, folder=desk))
-    assert first == second
-    assert first in DIAGNOSES
+    diagnoses = re.findall(r"'(\w+)'", python("-c", code, folder=desk))
+    assert len(diagnoses) == 2
+    assert set(diagnoses) <= set(DIAGNOSES)
