@@ -25,6 +25,7 @@ from common.config.run import RunConfig
 from common.errors import ConfigError, DataError, FedDermError, QuorumError
 from common.models import file as model_files
 from common.models.classifier import Classifier
+from common.models.file import Prediction
 from simulations.data.partition import Scheme
 from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetrics, model_file
 from simulations.study.judgement import Gap, Judged
@@ -37,6 +38,7 @@ __all__ = [
     "EvaluatedRun",
     "Evaluation",
     "FedDermError",
+    "Prediction",
     "QuorumError",
     "Round",
     "Run",
