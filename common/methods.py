@@ -14,6 +14,7 @@ from common.config.features import FeaturesConfig
 from common.config.finetune import FinetuneConfig
 from common.config.imbalance import ImbalanceConfig
 from common.config.private import PrivateConfig
+from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
 from common.config.svm import SvmConfig
 from common.text import suggestion
@@ -98,7 +99,7 @@ METHODS: dict[str, Method] = {
             model="common.models.linear:LinearModel",
             allowlist="client.egress.allowlist.svm",
             audit="simulations.audit.methods:svm",
-            families=(FeaturesConfig, SvmConfig),
+            families=(FeaturesConfig, SvmConfig, ProgressConfig),
             defaults={"size": 224, "folds": 3, "head": "svm", **_WEIGHTS},
             choices={"head": ("svm", "ridge", "lda")},
             refused={**_no_noise("svm", "private head=hinge"), **_no_defence(_EXACT_SUM)},
@@ -111,7 +112,7 @@ METHODS: dict[str, Method] = {
             model="common.models.network:NetworkModel",
             allowlist="client.egress.allowlist.finetune",
             audit="simulations.audit.methods:finetune",
-            families=(ImbalanceConfig, FinetuneConfig, RobustConfig),
+            families=(ImbalanceConfig, FinetuneConfig, ProgressConfig, RobustConfig),
             defaults={"size": 128, "folds": 10, **_WEIGHTS},
             refused=_no_noise("finetune", "private_finetune"),
             trains_network=True,

@@ -70,7 +70,6 @@ class FinetuneConfig(ImbalanceConfig):
     patience: int = Field(
         default=0, ge=0, description="evaluations without improvement that end a stage; 0 for any"
     )
-    tensorboard: bool = Field(default=False, description="write event files for TensorBoard")
 
     @model_validator(mode="before")
     @classmethod

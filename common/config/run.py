@@ -11,6 +11,7 @@ from common.config.base import CommonConfig
 from common.config.fields import fill_in
 from common.config.finetune import FinetuneConfig
 from common.config.private import PrivateConfig
+from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
 from common.config.svm import SvmConfig
 from common.errors import ConfigError
@@ -19,7 +20,9 @@ from common.methods import METHODS, Method
 from common.text import suggestion
 
 
-class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonConfig):
+class RunConfig(
+    RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, ProgressConfig, CommonConfig
+):
     """Everything that decides a run's model, and the rules it runs under.
 
     Field names are the keys of a configuration file, of ``key=value`` on the command line
@@ -102,6 +105,23 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
             raise ConfigError(_explain(error)) from error
         _refuse_unused(config)
         return config
+
+    @classmethod
+    def read_settings(cls, values: Mapping[str, object]) -> "RunConfig":
+        """Check the settings of a user who says beside them where to read and write.
+
+        Raises
+        ------
+        ConfigError
+            As of :meth:`read`, and if they say it.
+        """
+        for key in ("out", "sites"):
+            if key in values:
+                raise ConfigError(
+                    f"'{key}' is no setting here: DIR and --out say where to read and write, in "
+                    "Python 'data' and 'out'"
+                )
+        return cls.read(values)
 
     def flat(self) -> dict[str, str | int | float]:
         """Return what the run's method uses, as Flower's run configuration holds it."""

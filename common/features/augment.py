@@ -65,7 +65,10 @@ class Augmentation:
 
 
 def decode(data: bytes, size: int) -> Pillow.Image:
-    """Decode a JPEG or PNG file to RGB, a large JPEG at the least scale not below ``size``.
+    """Decode a JPEG or PNG file to RGB, a large one at the least scale not below ``size``.
+
+    The scale is 1, 1/2, 1/4 or 1/8, which a JPEG is decoded at; the pixels of a PNG are averaged,
+    to nearly the same.
 
     Raises
     ------
@@ -75,11 +78,17 @@ def decode(data: bytes, size: int) -> Pillow.Image:
     try:
         with Pillow.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             image.draft("RGB", (size, size))
-            return image.convert("RGB")
+            pixels = image.convert("RGB")
+            return pixels.reduce(_scale(pixels, size)) if image.format == "PNG" else pixels
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         # Pillow's own text for an unknown format shows an address in memory.
         why = "no image" if isinstance(error, UnidentifiedImageError) else reason(error)
         raise DataError(f"an image cannot be decoded ({why}); use JPEG or PNG") from error
+
+
+def _scale(image: Pillow.Image, size: int) -> int:
+    """Return by how much Pillow makes a JPEG of this size smaller where ``size`` is wanted."""
+    return next(scale for scale in (8, 4, 2, 1) if min(image.size) >= scale * size or scale == 1)
 
 
 def augmented_view(

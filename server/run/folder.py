@@ -48,6 +48,7 @@ class RunFolder:
     name : names the run to the sites, in hexadecimal; a new one for each, "" if it is finished.
     journal : the sums added so far.
     features : key of the features that the model will rest on, pretrained weights included.
+    bytes_down, bytes_up : sent to the sites and by them since this process opened the folder.
 
     Raises
     ------
@@ -77,6 +78,7 @@ class RunFolder:
             write_verified(name, secrets.token_hex(8).encode())
         self.name = "" if self.finished else read_verified(name).decode()
         self.journal = Journal(self.path / "journal")
+        self.bytes_down, self.bytes_up = 0, 0
         self._rounds = self.trim(ROUNDS_FILE)
 
     @classmethod
@@ -102,6 +104,8 @@ class RunFolder:
         line = {"round": self._rounds + 1, **vars(record), "seconds": round(seconds, 4)}
         self.append(ROUNDS_FILE, line)
         self._rounds += 1
+        self.bytes_down += record.bytes_down
+        self.bytes_up += record.bytes_up
 
     def append(self, name: str, values: Mapping[str, Json]) -> None:
         """Append a line of JSON to a file; what is not a finite number, JSON's null.

@@ -130,18 +130,20 @@ def evaluate(
 
     Parameters
     ----------
-    files : the runs' model files by the runs' names, at least one; the others are compared
-        with the first.
+    files : the runs' model files by the runs' names; the others are compared with the first.
     cache : folder of frozen features.
     weights : files among which the models' pretrained weights are found.
 
     Raises
     ------
     ConfigError
-        If the runs hold out different lesions, or a model's pretrained weights are missing.
+        If there are no runs, they hold out different lesions, or a model's pretrained weights are
+        missing.
     DataError
         If a file is no model, the data cannot be used, or a run trained on a test lesion.
     """
+    if not files:
+        raise ConfigError("no run to evaluate; name the folders of finished runs")
     models = {name: load_model(file, *weights) for name, file in files.items()}
     held_out = _common_images(data, models, cache)
     for name, model in models.items():
