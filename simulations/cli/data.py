@@ -61,7 +61,7 @@ def synth(
 def partition(
     folder: Data,
     out: Annotated[Path, typer.Option(help="New folder for the site folders.")],
-    scheme: Annotated[Scheme, typer.Option(help="Who holds what.")] = "natural",
+    scheme: Annotated[Scheme, typer.Option(help="How images are divided over sites.")] = "natural",
     sites: Sites = None,
     alpha: Alpha = 0.5,
     seed: Seed = _RUN.seed,
@@ -71,9 +71,9 @@ def partition(
     folds: Annotated[int, typer.Option(help="Folds of the other lesions.")] = _RUN.folds,
     link: Annotated[bool, typer.Option("--link", help="Link images instead of copying.")] = False,
 ) -> None:
-    """Write one folder per site of DIR; all carry the splits of the pooled data.
+    """Divide DIR into one folder per site; all have the splits of the pooled data.
 
-    Where the rows of DIR carry splits already, those are kept.
+    Splits that the rows of DIR have already are kept.
     """
     dataset = Dataset.open(folder)
     dataset = dataset.with_splits(site_splits(dataset, test_fraction, folds, seed))

@@ -74,7 +74,7 @@ def settings(
 
 @app.command()
 def pins(settings: Settings = None, config: ConfigFile = None) -> None:
-    """Print the hashes of code, weights and network, for the file that a hospital's `pins` names.
+    """Print the hashes of program, weights and network for a hospital's file of pins.
 
     Operators compare what they print with each other, and with what they reviewed.
     """
@@ -86,7 +86,7 @@ def pins(settings: Settings = None, config: ConfigFile = None) -> None:
 
 @app.command()
 def features(data: data_cli.Data, settings: Settings = None, config: ConfigFile = None) -> None:
-    """Compute the frozen features of all images in DIR ahead of a run."""
+    """Compute the frozen features of all images in DIR before a run."""
     run = _read(settings, config)
     computed = extract(Dataset.open(data), run.feature_spec, run.cache.expanduser(), progress=True)
     n, views, size = computed.views.shape
@@ -99,14 +99,16 @@ def simulate(
     out: Out,
     scheme: Annotated[
         Literal["natural", "iid", "dirichlet", "quantity", "folders"],
-        typer.Option(help="Who holds what; folders: DIR has one folder per site already."),
+        typer.Option(
+            help="How images are divided over sites; folders: DIR has one folder per site already."
+        ),
     ] = "natural",
     sites: data_cli.Sites = None,
     alpha: data_cli.Alpha = 0.5,
     settings: Settings = None,
     config: ConfigFile = None,
 ) -> None:
-    """Train over the sites that DIR is partitioned into, all in this process."""
+    """Partition DIR over simulated sites and train over them, in this process."""
     from simulations.runtimes import experiment
 
     _show(experiment.train(_read(settings, config), data, out, scheme, sites, alpha))
@@ -116,7 +118,7 @@ def simulate(
 def centralized(
     data: data_cli.Data, out: Out, settings: Settings = None, config: ConfigFile = None
 ) -> None:
-    """Train on everything in DIR pooled: the baseline, by the same code as one big site."""
+    """Train on all images of DIR at one site: the centralized baseline."""
     from simulations.runtimes import experiment
 
     _show(experiment.train(_read(settings, config), data, out, experiment.POOLED))
@@ -141,7 +143,7 @@ def compare(
     ] = None,
     cache: Annotated[Path, typer.Option(help="Folder for features.")] = _CACHE,
 ) -> None:
-    """Cross-validate the routes and ways of data of a study file; write a report.
+    """Run a study: cross-validate routes and partitions, and write a report.
 
     A study that was stopped goes on when it is started again with the same command.
     """
@@ -171,7 +173,7 @@ def evaluate(
     ] = None,
     weights: Weights = None,
 ) -> None:
-    """Judge the models of runs on the same test lesions of DIR, beside the first of them."""
+    """Evaluate the models of runs on the same test lesions of DIR; compare with the first."""
     from simulations.cli import summary
     from simulations.study import evaluation
 
@@ -191,7 +193,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files.")],
     weights: Weights = None,
 ) -> None:
-    """Print diagnosis and probabilities of each image; no medical device.
+    """Print the diagnosis and the probabilities of each image. Not a medical device.
 
     The last number is the image's distance from the training images, where the model can tell:
     about 1 is usual, and what lies much farther the model has never seen the like of.
@@ -227,9 +229,9 @@ def attack(
     settings: Settings = None,
     config: ConfigFile = None,
 ) -> None:
-    """Let hostile sites attack a fine-tuning, with a defence and without.
+    """Fine-tune with hostile sites among the others, with a defence and without.
 
-    A table that was interrupted goes on when it is started again with the same command.
+    An interrupted call goes on when it is started again with the same command.
     """
     from simulations.attacks import hostile_sites, trials
 

@@ -104,7 +104,7 @@ def audit(
         Path | None, typer.Option(help="New JSON file for the same figures, exact.")
     ] = None,
 ) -> None:
-    """Attack a run of the configuration of RUN; exit 1 if it keeps less than it promises."""
+    """Attack a run with the settings of RUN; exit 1 if it is less private than promised."""
     from simulations.audit import audit as attacks
     from simulations.audit.report import audit_report
 
