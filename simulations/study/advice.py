@@ -187,7 +187,7 @@ def _federation(findings: Findings) -> Iterator[Advice]:
     for route, name in findings.names.routes.items():
         gaps = [(r, findings.against_pooled(r)) for r in federated(findings, route)]
         texts = [
-            f"{findings.names.way(r.arm)} {_against(findings, gap, r)}"
+            f"over {findings.names.way(r.arm)} it {_against(findings, gap, r)}"
             for r, gap in gaps
             if gap is not None
         ]

@@ -67,8 +67,9 @@ def _answer(findings: Findings, top: ArmResult) -> str:
         where,
     )
     begin = ", ".join(part for part in parts if part)
-    clauses = [*_against_pooled(findings, group), *_against_alone(findings, top)]
-    return f"{begin}: {' and '.join(clauses)}." if clauses else f"{begin}."
+    clauses = [*_above_pooled(findings, group), *_against_alone(findings, top)]
+    answer = f"{begin}: {' and '.join(clauses)}" if clauses else begin
+    return f"{'; '.join((answer, *_below_pooled(findings, group)))}."
 
 
 def _where(findings: Findings, result: ArmResult) -> str:
@@ -81,25 +82,31 @@ def _where(findings: Findings, result: ArmResult) -> str:
     return f"federated over {way}"
 
 
-def _against_pooled(findings: Findings, group: Sequence[ArmResult]) -> Iterator[str]:
-    """Say what federation does to the best route, where both are there."""
-    if group[0].arm.site:
-        return
-    if not any(findings.scheme(r) == POOLED for r in group):
-        if (gap := findings.against_pooled(group[0])) is not None:
-            yield standing(findings, gap, "pooled data")
-        return
-    route = group[0].arm.route
-    other = best(r for r in federated(findings, route) if r not in group)
-    if other is not None and (gap := findings.against_pooled(other)) is not None:
-        yield f"{_where(findings, other)} it is {standing(findings, gap)}"
+def _above_pooled(findings: Findings, group: Sequence[ArmResult]) -> Iterator[str]:
+    """Say how the best stands against pooled data, if that is another arm."""
+    gap = findings.against_pooled(group[0])
+    if gap is not None and not _holds_pooled(findings, group) and not group[0].arm.site:
+        yield standing(findings, gap, "pooled data")
+
+
+def _below_pooled(findings: Findings, group: Sequence[ArmResult]) -> Iterator[str]:
+    """Say what federation does to the best route, if pooled data are the best."""
+    if _holds_pooled(findings, group):
+        among = federated(findings, group[0].arm.route)
+        other = best(r for r in among if r not in group)
+        if other is not None and (gap := findings.against_pooled(other)) is not None:
+            yield f"{_where(findings, other)} it is {standing(findings, gap)}"
+
+
+def _holds_pooled(findings: Findings, group: Sequence[ArmResult]) -> bool:
+    return any(findings.scheme(r) == POOLED for r in group)
 
 
 def _against_alone(findings: Findings, top: ArmResult) -> Iterator[str]:
     """Say what the best has over the best site alone, or that a site alone is the best."""
     if top.arm.site:
         if (other := best(findings.whole)) is not None:
-            yield f"the best of several sites is {_named(findings, other)}, {shown(other.balanced)}"
+            yield f"all sites reach {shown(other.balanced)} at most ({_named(findings, other)})"
         return
     alone = best_alone(findings, top.arm.route) or best_alone(findings)
     if alone is not None:
@@ -113,8 +120,8 @@ def _melanoma(findings: Findings, top: ArmResult) -> Tile:
     title = "Melanoma sensitivity at 95 % specificity"
     if math.isnan(value.mean):
         return Tile(title, "not measured", "no melanoma among the test lesions")
-    text = f"{span((value.low, value.high))}; {_named(findings, top)}"
-    return Tile(title, f"{in_points(value.mean)} points", text)
+    bounds = "" if math.isnan(value.low) else f"{span((value.low, value.high))}; "
+    return Tile(title, f"{in_points(value.mean)} points", f"{bounds}{_named(findings, top)}")
 
 
 def _cost(findings: Findings, top: ArmResult) -> Tile:

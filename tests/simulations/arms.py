@@ -58,10 +58,11 @@ def make_arm(
     site: str = "",
     scale: float = 1.0,
     seconds: float = 1.0,
+    classes: int = 3,
 ) -> JudgedArm:
     """Return an arm that is right about a share of its images, and trained for some seconds."""
     judge = Judge(0, 400)
-    found = {fold: _predictions(fold, hits, lesions) for fold in range(folds)}
+    found = {fold: _predictions(fold, hits, lesions, classes) for fold in range(folds)}
     resampled = {fold: judge.measure(fold, said) for fold, said in found.items()}
     cells = {fold: _cell(seconds) for fold in found}
     return JudgedArm(Arm(route, spread, site, scale), cells, found, resampled, {}, {}, [])

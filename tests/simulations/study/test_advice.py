@@ -82,9 +82,9 @@ def test_the_highest_of_all_is_named_where_it_is_not_on_pooled_data():
 
 def test_federation_is_identical_equal_worse_or_undecided():
     question, known = "What does federation cost linear SVM?", ((0.7, 0.7), (0.8, 0.8))
-    assert _advice(*known)[question] == "Against pooled data, 1 site is identical."
-    assert "1 site is equal within the margin: -" in _advice(*known, natural=0.797)[question]
-    assert "1 site is worse: -" in _advice(*known, natural=0.6)[question]
+    assert _advice(*known)[question] == "Against pooled data, over 1 site it is identical."
+    assert "1 site it is equal within the margin: -" in _advice(*known, natural=0.797)[question]
+    assert "1 site it is worse: -" in _advice(*known, natural=0.6)[question]
     gain = _advice(*known)["What does a site gain by taking part (linear SVM)?"]
     assert "over the best site alone (b)" in gain
     assert "over the mean of the 2 sites" in gain

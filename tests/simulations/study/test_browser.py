@@ -154,8 +154,10 @@ def test_charts_say_what_they_show_and_are_legible(open_report, studied):
             assert len(chart.locator("> desc").text_content() or "") > 80
             assert (chart.bounding_box() or {"height": 0})["height"] > 100
         sizes = page.evaluate(
-            """[...document.querySelectorAll('svg text')].map(text =>
-                parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a)"""
+            """[...document.querySelectorAll('svg text')].map(text => {
+                const {a, b} = text.getScreenCTM()  // b, where it is turned
+                return parseFloat(getComputedStyle(text).fontSize) * Math.hypot(a, b)
+            })"""
         )
         assert min(sizes) >= SMALLEST_TEXT
         ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")

@@ -175,15 +175,18 @@ def test_the_page_is_written_anew_from_its_numbers(studied, tmp_path):
 
 
 def test_a_calibration_error_lies_in_its_interval(studied):
-    """Though those of resamples are larger on average; not so for a single class at a site."""
-    judged = [arm for arm in _json(studied.out)["arms"] if "metrics" in arm]
-    for arm in judged:
-        for metric in CALIBRATION_ERRORS:
-            found = arm["metrics"][metric]
-            assert found["low"] <= found["mean"] <= found["high"]
-            for site in arm["sites"].values():
-                found = site["metrics"][metric]
-                assert found["low"] <= found["value"] <= found["high"]
+    """Though those of resamples are larger on average."""
+    judged = 0
+    for arm in _json(studied.out)["arms"]:
+        places = [arm, *arm["sites"].values()] if "metrics" in arm else []
+        for found in (
+            place["metrics"][metric] for place in places for metric in CALIBRATION_ERRORS
+        ):
+            value = found.get("mean", found.get("value"))
+            if found["low"] is not None:  # at a site of one diagnosis nothing is resampled
+                assert found["low"] <= value <= found["high"]
+                judged += 1
+    assert judged > 40
 
 
 def test_no_run_of_a_cell_has_seen_its_test_lesions(studied):
