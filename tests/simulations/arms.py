@@ -68,13 +68,9 @@ def make_arm(
     return JudgedArm(Arm(route, spread, site, scale), cells, found, resampled, {}, {}, [])
 
 
-def make_findings(
-    arms: Sequence[JudgedArm],
-    latency: Mapping[str, float],
-    changes: Mapping[str, Any] | None = None,
-) -> Findings:
-    """Return what a study would find with these arms; ``changes`` are made to its file."""
-    study = Study.model_validate({**STUDY, **(changes or {})})
+def make_findings(arms: Sequence[JudgedArm], latency: Mapping[str, float]) -> Findings:
+    """Return what a study would find with these arms."""
+    study = Study.model_validate(STUDY)
     costs = {
         route: RouteCost(0.01, {1: seconds, 32: 20 * seconds}, 10**6, 10**7)
         for route, seconds in latency.items()

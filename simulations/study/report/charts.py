@@ -139,7 +139,7 @@ def _cost(findings: Findings, look: Look) -> Chart | None:
     known = [(r, c.computing / 60) for r in arms if (c := findings.cost(r)) is not None]
     if not known:
         return None
-    figure, axes = new_figure(4.6)
+    figure, axes = new_figure(3.6)
     for result, minutes in known:
         value = result.balanced
         bounds = [100 * value.low, 100 * value.high]

@@ -1,6 +1,8 @@
 """What the charts of a study share: the look of its series, and a key to it."""
 
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from simulations.study.findings import Findings, groups
@@ -10,9 +12,12 @@ from simulations.study.results import ArmResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-_KEY_LETTERS = 42
-"""That two columns of a key hold side by side."""
+Draw = Callable[[ArmResult], dict[str, Any]]
+
+_KEY_LETTERS, _KEY_ROW = 42, 0.22
+"""Letters that a row of a key holds, and inches that it takes."""
 
 
 class Look:
@@ -45,28 +50,42 @@ class Look:
         return {"color": self.line(result)["color"], "linewidth": 1.0}
 
     def key(self, figure: "Figure", results: Sequence[ArmResult], lines: bool = True) -> None:
-        """Put above a figure which colour is which route, and which line which data."""
-        from matplotlib.lines import Line2D
+        """Put above a figure which colour is which route, and which line which data.
 
-        styles, names = self._styles, self._names
+        Where routes share a colour it lists each series.
+        """
         draw = self.line if lines else self.point
-        routes = {r.arm.route: r for r in sorted(results, key=lambda r: styles.route(r.arm))}
-        ways = {r.arm[1:3]: r for r in sorted(results, key=lambda r: styles.way(r.arm))}
-        colours = [
-            Line2D([], [], color=self.line(r)["color"], linewidth=5, label=names.routes[route])
-            for route, r in routes.items()
-        ]
-        marks = [
-            Line2D([], [], **{**draw(r), "color": INK}, label=names.way(r.arm))
-            for r in ways.values()
-        ]
-        letters = sum(max(len(str(h.get_label())) for h in column) for column in (colours, marks))
-        columns = 2 if letters <= _KEY_LETTERS else 1
+        if self._styles.repeated:
+            columns = [[_sample(self._names.arm(r.arm), **draw(r)) for r in results]]
+        else:
+            columns = [self._colours(results), self._marks(results, draw)]
+        if sum(max(len(str(h.get_label())) for h in column) for column in columns) > _KEY_LETTERS:
+            columns = [[handle for column in columns for handle in column]]
+        rows = max(map(len, columns))
         # Columns are filled one after the other.
-        rows = max(len(colours), len(marks)) if columns == 2 else 0
-        empty = [Line2D([], [], linestyle="", label=" ")] * rows
-        both = [*(colours + empty)[: rows or None], *(marks + empty)[: rows or None]]
-        figure.legend(handles=both, loc="outside upper left", ncols=columns)
+        filled = [(column + [_sample("", linestyle="")] * rows)[:rows] for column in columns]
+        figure.set_figheight(figure.get_figheight() + _KEY_ROW * rows)
+        handles = list(chain.from_iterable(filled))
+        figure.legend(handles=handles, loc="outside upper left", ncols=len(columns))
+
+    def _colours(self, results: Sequence[ArmResult]) -> list["Line2D"]:
+        ordered = sorted(results, key=lambda r: self._styles.route(r.arm))
+        routes = {r.arm.route: self.line(r)["color"] for r in ordered}
+        return [
+            _sample(self._names.routes[route], color=colour, linewidth=5)
+            for route, colour in routes.items()
+        ]
+
+    def _marks(self, results: Sequence[ArmResult], draw: Draw) -> list["Line2D"]:
+        ordered = sorted(results, key=lambda r: self._styles.way(r.arm))
+        ways = {self._names.way(r.arm): {**draw(r), "color": INK} for r in ordered}
+        return [_sample(way, **look) for way, look in ways.items()]
+
+
+def _sample(label: str, **look: Any) -> "Line2D":
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=textwrap.fill(label, _KEY_LETTERS), **look)
 
 
 def drawn(results: Iterable[ArmResult]) -> list[ArmResult]:

@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-
 from common.arrays import Floats
 from common.task import DIAGNOSES, N_CLASSES
 from simulations.study.findings import Findings, groups
@@ -25,7 +24,7 @@ def roc(findings: Findings, look: Look) -> Chart | None:
     arms = drawn(findings.whole)
     if not arms:
         return None
-    figure, panels = panel_grid(N_CLASSES, 1.85)
+    figure, panels = panel_grid(N_CLASSES, 1.65)
     for panel, dx in zip(panels, DIAGNOSES, strict=True):
         _roc_panel(panel, dx, arms, look)
     look.key(figure, arms)
@@ -92,7 +91,7 @@ def by_site(findings: Findings, look: Look) -> Chart | None:
     routes = list(dict.fromkeys(r.arm.route for r in arms))
     members = [[r for r in arms if r.arm.route == route] for route in routes]
     most = max(map(len, members))
-    figure, panels = panel_grid(len(routes), len(sites) * (0.15 * most + 0.15) + 0.5)
+    figure, panels = panel_grid(len(routes), len(sites) * (0.15 * most + 0.15) + 0.4)
     for panel, route, own in zip(panels, routes, members, strict=True):
         _site_panel(panel, own, sites, 0.8 / most, look)
         panel.set_title(findings.names.routes[route])
@@ -120,7 +119,7 @@ def _site_panel(
 
 def _square(panel: "Axes") -> None:
     """Draw the diagonal of a panel whose sides are points."""
-    panel.plot([0, 100], [0, 100], color=GRID)
+    panel.plot([0, 100], [0, 100], color=GRID, zorder=0)
     panel.set_xticks([0, 50, 100])
     panel.set_yticks([0, 50, 100])
 

@@ -63,6 +63,11 @@ class Styles:
         number = self.way(arm) + again * len(self.ways)
         return Style(colour, _dashes(number), MARKERS[number % len(MARKERS)])
 
+    @property
+    def repeated(self) -> bool:
+        """Whether there are more routes than colours."""
+        return len(self.routes) > len(LIGHT)
+
     def route(self, arm: Arm) -> int:
         """Return the number of an arm's route."""
         return self.routes[arm.route]

@@ -83,8 +83,7 @@ def test_the_first_screen_answers(open_report, studied, size):
         assert page.locator(".dots circle").count() == page.locator(".dots th[scope=row]").count()
 
 
-@SIZES
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "light"), (DESK, "dark")])
 def test_axe_finds_no_barrier(open_report, studied, size, scheme):
     for file in (studied.out / "report.html", COMMITTED):
         page, _, _ = open_report(size, scheme, file)
