@@ -108,7 +108,7 @@ def _against_alone(findings: Findings, top: ArmResult) -> Iterator[str]:
         if (other := best(findings.whole)) is not None:
             yield f"all sites reach {shown(other.balanced)} at most ({_named(findings, other)})"
         return
-    alone = best_alone(findings, top.arm.route) or best_alone(findings)
+    alone = best_alone(findings)
     if alone is not None:
         lead = in_points(top.balanced.mean - alone.balanced.mean)
         route = findings.names.routes[alone.arm.route]
