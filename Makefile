@@ -6,23 +6,24 @@ BIN := .venv/bin
 # Workers beside each other, each of which computes on one core.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-.PHONY: demo deploy-demo test test-deep flower-defaults bench clean
+.PHONY: demo deploy-demo test test-deep flower-defaults bench lock clean
 
 # On real data a study goes on if it was stopped; STUDY names another one.
 ifeq ($(DATA),data/synthetic)
 BUILT_IN := data/synthetic
+SITES := data/sites
 RUN := runs/demo
 else
 RUN := runs/study
 STUDY ?= docs/study/ham10000-svm.toml
 endif
 
-demo: .venv/ready $(BUILT_IN)
+demo: .venv/ready $(BUILT_IN) $(SITES)
 	$(if $(BUILT_IN),rm -rf $(RUN))
 	$(BIN)/fedderm compare $(DATA) --out $(RUN) $(if $(STUDY),--study $(STUDY))
 
 # A coordinator and four hospitals as processes of this machine, with TLS and keys.
-deploy-demo: .venv/ready $(BUILT_IN)
+deploy-demo: .venv/ready $(BUILT_IN) $(SITES)
 	rm -rf runs/deploy-demo
 	$(BIN)/fedderm deploy demo $(DATA) --out runs/deploy-demo
 
@@ -45,16 +46,30 @@ bench: .venv/ready $(BUILT_IN)
 	$(BIN)/fedderm bench $(DATA)
 
 clean:
-	rm -rf .venv data/synthetic runs
+	rm -rf .venv data/synthetic data/sites runs
 
-# pip, not another installer: where torch has a CPU build of its own, only pip finds it.
-.venv/ready: pyproject.toml
+# pip, not another installer: where torch has a CPU build of its own, only pip finds it. The
+# variable, unlike --constraint, holds for what the build needs too.
+.venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m simulations.runtimes.flower_home
 	touch $@
+
+# The newest versions that pyproject.toml allows, without the labels of builds (torch's "+cpu").
+lock:
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip freeze --all --exclude pip --exclude-editable | sed 's/+.*//' > constraints.txt
+	touch .venv/ready
 
 # Renamed when complete: a folder cut short by an interrupt would be taken for the data.
 data/synthetic: | .venv/ready
 	rm -rf $@.part
 	$(BIN)/fedderm data synth $@.part
 	mv $@.part $@
+
+# What `flwr run .` trains on.
+data/sites: data/synthetic
+	rm -rf $@
+	$(BIN)/fedderm data partition data/synthetic --out $@ --link

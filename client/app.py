@@ -1,4 +1,4 @@
-"""The app that runs at a site: one door in, one door out."""
+"""The client app: it answers the coordinator's questions; all that leaves a site passes here."""
 
 import logging
 import time
@@ -59,7 +59,7 @@ def answer(message: Message, context: Context) -> Message:
 def _refusal(
     operator: Operator | None, question: Question, values: Mapping[str, Value]
 ) -> RecordDict:
-    """Return a refusal, which is logged too; where it cannot be, it tells nothing but that."""
+    """Log a refusal and return it; where it cannot be logged, return only that fact."""
     try:
         return release_refusal(operator, question, values)
     except Exception as error:
@@ -72,7 +72,7 @@ def _named(question: Question) -> str:
 
 
 def _reason(error: Exception) -> Reason:
-    """Return what a coordinator may read of an error: nothing that an image could say."""
+    """Return the reason that a coordinator may read of an error; it depends on no image."""
     match error:
         case RefusalError():
             return error.reason
@@ -84,7 +84,7 @@ def _reason(error: Exception) -> Reason:
 
 
 def _detail(error: Exception) -> str:
-    """Return what is for the site's own log, and for the user of a simulation."""
+    """Return an error's detail for the site's own log, and for the user of a simulation."""
     if isinstance(error, FedDermError):
         return described(error)
     _log.error("a question could not be answered", exc_info=error)
@@ -92,11 +92,11 @@ def _detail(error: Exception) -> str:
 
 
 def _answer(site: Site, question: Question, content: RecordDict) -> Answer:
-    """Return an answer that the guard has still to check.
+    """Return an answer, which the guard has yet to check.
 
     Parameters
     ----------
-    content : of the question's message.
+    content : the content of the question's message.
     """
     operator = site.operator
     if operator is not None and question.name != CLOSE:
@@ -137,12 +137,12 @@ def _sums(site: Site, method: ClientMethod, question: Question, content: RecordD
 
 
 def _obey(config: RunConfig, operator: Operator, question: str) -> None:
-    """Refuse what the operator's rules forbid; of the site's data nothing is looked at.
+    """Refuse what the operator's rules forbid, without reading the site's data.
 
     Raises
     ------
     RefusalError
-        If they do.
+        If they forbid the run or the question.
     """
     rules = operator.rules
     if config.method not in rules.methods:
@@ -165,15 +165,15 @@ def _obey(config: RunConfig, operator: Operator, question: str) -> None:
 
 
 def _refuse_rare(site: Site) -> None:
-    """Refuse exact sums outside of secure ones where a class of the site has too few lesions.
+    """Refuse plain sums where a class of the site has too few lesions.
 
-    Sums of a class begin to be the lesions that it has; weighted as they are in training, those of
-    a rare class stand out of all sums. A class alone has no other to hide among.
+    A sum over few lesions shows these lesions. Training gives a rare class a large weight, so its
+    part stands out of the sum over all classes. A single class has no other class to hide it.
 
     Raises
     ------
     RefusalError
-        If so.
+        If a class has too few, or the site has a single class.
     """
     least, config = site.rules.least_lesions, site.config
     if not least or config.secure or METHODS[config.method].private:
@@ -183,13 +183,13 @@ def _refuse_rare(site: Site) -> None:
     if (present < least).any() or len(present) == 1:
         raise RefusalError(
             Reason.FEW,
-            f"outside of secure sums each of two classes or more must have {least} lesions, the "
-            "operator's 'least_lesions'; set secure=true",
+            f"plain sums need two classes or more, each of {least} lesions or more, the operator's "
+            "'least_lesions'; set secure=true",
         )
 
 
 def _describe(site: Site) -> Mapping[str, Value]:
-    """Say who this site is; nothing about a patient."""
+    """Describe this site, and nothing of a patient."""
     return {
         "site": site.name,
         "classes": list(DIAGNOSES),

@@ -13,7 +13,7 @@ from common.networks.inference import prediction_features
 from common.networks.network import DEVICE, Network, shared_network
 
 _LARGEST = 1e30
-"""Of scores."""
+"""Largest score; a larger one is cut off."""
 
 
 def scores(
@@ -27,9 +27,10 @@ def scores(
 
     Parameters
     ----------
-    tensors : weights of the network by name; the others are the pretrained ones.
-    images : numbers (n,) of the site's images.
-    adapt : changes the network's head first, for these scores alone.
+    tensors : weights of the network by name, of its shapes; the others are the pretrained ones.
+    images : (n,) numbers of the site's images.
+    views : number of prediction views.
+    adapt : changes the network's head before it scores, for these scores alone.
     """
     network = shared_network(site.config.backbone, site.config.weights)
     network.load(tensors)
@@ -46,7 +47,7 @@ def scores(
 def image_features(
     site: Site, network: Network, images: NDArray[np.int64], views: int
 ) -> NDArray[np.float32]:
-    """Return the network's features (n, n_features) of images, averaged over prediction views."""
+    """Return features (n, n_features) of ``images`` (n,), averaged over prediction views."""
     spec = replace(site.config.feature_spec, predictions=views)
     files = (site.dataset.read(site.dataset.images[i].image_id) for i in images)
     with one_thread_per_core() as pool:

@@ -1,4 +1,4 @@
-"""Lines that are only ever added, on disk before they count, and changes to them noticed.
+"""A log on disk to which lines are only added; it detects changes to them.
 
 A line is a JSON object with the SHA-256 of the line before it, so that no line can be edited
 without every later one. A *seal*, a small file elsewhere, holds where the log lies, how many lines
@@ -15,22 +15,23 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from common.errors import DataError
 from common.files import locked, sync_folder, write_atomically
+from common.json_types import JsonObject
 
-Line = Mapping[str, Any]
+Line = JsonObject
 
 _BEFORE = "before"
 _log = logging.getLogger(__name__)
 
 
 class SealedLog:
-    """A log and its seal; nobody else reads or writes either between ``opened`` and its end.
+    """A log and its seal; while it is ``opened`` no other process reads or writes them.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class SealedLog:
 
     @classmethod
     def at(cls, path: Path, seals: Path, kind: str) -> Self:
-        """Return a log whose seal is told from others in a folder by kind and place of the log."""
+        """Return a log; its seal is named after the log's kind and place."""
         name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
         return cls(path, seals.expanduser() / f"{kind}-{name}.json")
 
@@ -93,7 +94,7 @@ class SealedLog:
         return len(lines) + 1
 
     def remove(self) -> None:
-        """Remove the log and its seal, of which nothing is needed any more."""
+        """Remove the log and its seal, which are no longer needed."""
         self.path.unlink(missing_ok=True)
         for file in (self.seal, self.seal.with_suffix(".lock")):
             file.unlink(missing_ok=True)
@@ -111,7 +112,7 @@ class SealedLog:
         lines = self._content.splitlines(keepends=True)
         self._check_seal(lines)
         before = ""
-        found: list[Line] = []
+        checked: list[Line] = []
         for number, line in enumerate(lines, 1):
             fields = _parse(line)
             if fields.pop(_BEFORE, None) != before:
@@ -120,8 +121,8 @@ class SealedLog:
                     "back, or release nothing more of this data: what was spent is unknown"
                 )
             before = _hash(line)
-            found.append(fields)
-        return found
+            checked.append(fields)
+        return checked
 
     def _check_seal(self, lines: list[bytes]) -> None:
         try:
@@ -183,7 +184,7 @@ def _usable(folder: Path) -> Iterator[None]:
         raise DataError(f"cannot write to {folder} ({reason}); nothing was reserved") from error
 
 
-def _parse(line: bytes) -> dict[str, Any]:
+def _parse(line: bytes) -> Line:
     try:
         fields = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A hospital's side: the only door to its images, labels and what is derived from them."""
+"""A site's data: the only access to its images, labels and what is derived from them."""
 
 import hashlib
 from collections.abc import Callable
@@ -55,9 +55,9 @@ class Site:
 
     Attributes
     ----------
-    folder : of the images and their table.
-    config : of the run; the coordinator's word.
-    operator : of a hospital; None for a part of a simulation.
+    folder : the folder of the images and their table.
+    config : the configuration of the run, which the coordinator chooses.
+    operator : the file of a hospital's operator; None in a simulation.
     """
 
     folder: Path
@@ -139,14 +139,14 @@ class Site:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the images and their rows in the table, whatever is tested on."""
+        """A digest of the images and their rows in the table; a run's splits are not in it."""
         return _digest(self._table, self.contents)
 
     @property
     def data_name(self) -> str:
-        """What a coordinator tells the site's data by: whether they are the same as before.
+        """The name by which a coordinator sees whether the site's data are the same as before.
 
-        A hospital's is keyed by its identity: nobody can try whether it has some images.
+        A hospital's is keyed by its identity, so that nobody can test whether it has some images.
         """
         if self.operator is None:
             return self.fingerprint
@@ -156,13 +156,13 @@ class Site:
 
     @property
     def former_fingerprint(self) -> str:
-        """The digest by which ledgers went that were begun when it covered a run's splits too."""
+        """The digest of older ledgers, which covered a run's splits too."""
         config = self.config
         splits = site_splits(self._table, config.test_fraction, config.folds, config.seed)
         return _digest(self._table.with_splits(splits), self.contents)
 
     def part(self, name: str) -> Ints:
-        """Return the numbers of the images of a part.
+        """Return the numbers (n,) of the images of a part, ascending.
 
         The parts are "test"; "validation", the first fold of the others; "train", the rest.
 
@@ -205,7 +205,7 @@ class Site:
         )
 
     def once(self, compute: Callable[["Site"], T]) -> T:
-        """Return what a function makes of this site; it is called once a run in a process."""
+        """Return ``compute`` of this site; it is called once for each run in a process."""
         if compute not in self._made:
             self._made[compute] = compute(self)
         return cast("T", self._made[compute])
@@ -231,8 +231,8 @@ class Site:
 def operator_of(context: Context) -> Operator | None:
     """Read the file of the hospital's operator that a node's configuration names as ``site``.
 
-    It is None for a part of a simulation. The file may change at any time: read once for an
-    answer, and handed on, all of the answer obeys the same rules.
+    It is None in a simulation. The file may change at any time; it is read once for an answer, so
+    that all of the answer obeys the same rules.
 
     Raises
     ------
@@ -249,8 +249,8 @@ def open_site(context: Context, operator: Operator | None) -> Site:
 
     Parameters
     ----------
-    operator : of a hospital. A simulated site is the one at its ``partition-id`` among the folders
-        in ``sites``.
+    operator : the file of a hospital's operator. A simulated site is the one at its
+        ``partition-id`` among the folders in ``sites``.
 
     Raises
     ------
@@ -292,7 +292,7 @@ def site_folders(sites: Path) -> list[Path]:
 
 
 def _hospital(operator: Operator, context: Context) -> Site:
-    """Return a hospital's site; no path on its disks is the coordinator's word."""
+    """Return a hospital's site; the coordinator chooses no path on its disks."""
     try:
         config = RunConfig.read(context.run_config)
     except ConfigError as error:
@@ -307,5 +307,5 @@ def _digest(dataset: Dataset, contents: list[str]) -> str:
 
 @lru_cache(maxsize=1024)
 def _site(folder: Path, config: RunConfig, operator: Operator | None = None) -> Site:
-    """Remember sites, since a process may answer many messages for many of them."""
+    """Keep sites in memory, because a process may answer many messages for many of them."""
     return Site(folder, config, operator)

@@ -14,16 +14,11 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from client.sealed_log import SealedLog
 from common.errors import Reason, RefusalError
 from common.files import append, locked
-from common.verified import read_arrays, write_arrays
-
-Numbers = NDArray[Any]
+from common.verified import Array, read_arrays, write_arrays
 
 SECURE_LOG = ".secure.jsonl"
 """End of the names of the logs that secure sums keep of a run."""
@@ -36,7 +31,7 @@ class SiteState:
     Attributes
     ----------
     data : folder of the site's images.
-    out : folder of the run; the coordinator's word.
+    out : folder of the run, which the coordinator chooses.
     cache : folder of what can be computed again.
     own : folder of what must not be lost.
     seals : folder of the seals of logs.
@@ -94,7 +89,7 @@ class RoundCount:
 
     Parameters
     ----------
-    file : as long as the count in bytes.
+    file : the file, which has as many bytes as rounds were counted.
     """
 
     def __init__(self, file: Path) -> None:
@@ -114,12 +109,13 @@ class RoundCount:
             done = self._file.stat().st_size
             if done >= limit:
                 raise RefusalError(
-                    Reason.ORDER, f"{done} rounds were answered in this run, no more are"
+                    Reason.ORDER,
+                    f"{done} rounds were answered in this run, no more may follow",
                 )
             append(self._file, b".")
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Set the count to 0."""
         self._file.unlink(missing_ok=True)
 
 
@@ -127,17 +123,17 @@ class RoundArrays:
     """Arrays of one run, by the round that they are for.
 
     Those of earlier rounds are kept until a later round begins, so that a coordinator that was
-    killed can ask for its last round again and gets the very same answer.
+    killed can ask for its last round again and gets the same answer.
 
     Parameters
     ----------
-    folder : of this site and run folder.
+    folder : the folder for this site and this run's folder.
     run : names the run, in hexadecimal; what another one left is never read.
 
     Raises
     ------
     RefusalError
-        If ``run`` is no such name: it is the coordinator's word, and becomes a file's name.
+        If ``run`` is no such name: the coordinator chooses it, and it becomes a file's name.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
@@ -154,8 +150,10 @@ class RoundArrays:
         """Keep other processes of this site from answering for the same run meanwhile."""
         return locked(self._folder / f"{self._run}.lock")
 
-    def load(self, number: int) -> dict[str, Numbers]:
+    def load(self, number: int) -> dict[str, Array]:
         """Return what was last saved for a round up to ``number``; forget what came before.
+
+        Names and shapes are those that :meth:`save` was given; nothing was saved: no arrays.
 
         Raises
         ------
@@ -168,8 +166,8 @@ class RoundArrays:
             self._file(each).unlink()
         return read_arrays(self._file(usable[-1]))[0] if usable else {}
 
-    def save(self, number: int, arrays: Mapping[str, Numbers]) -> None:
-        """Keep arrays for round ``number`` and later ones.
+    def save(self, number: int, arrays: Mapping[str, Array]) -> None:
+        """Keep ``arrays``, of any shape, for round ``number`` and later ones.
 
         Raises
         ------

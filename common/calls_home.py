@@ -21,6 +21,9 @@ SWITCHES = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     # Versions, hardware and libraries of each simulation, every hour.
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Where it would listen at all of this machine's addresses, and ask the way to a public one to
+    # learn its own, it takes the loopback address.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     # Versions of Python and of libraries, with each download that a user asks for.
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }

@@ -1,4 +1,4 @@
-"""The command that a user typed, and how it ends: an error that can be acted on is one line."""
+"""The command that a user typed, and how it ends: an error for the user is one line."""
 
 import shlex
 import sys

@@ -22,7 +22,7 @@ class ReplyError(FedDermError):
 
 
 class Reason(StrEnum):
-    """Why a hospital does not answer: the closed list of all that a coordinator can read of it.
+    """Why a hospital refuses: the closed list of the reasons that a coordinator can read.
 
     No text holds a value. What is wrong in detail stands in the hospital's own log.
     """
@@ -51,7 +51,7 @@ class Reason(StrEnum):
 
 
 class RefusalError(FedDermError):
-    """What a site will not answer.
+    """A question that a site refuses to answer.
 
     Parameters
     ----------
@@ -69,17 +69,17 @@ class QuorumError(FedDermError):
 
 
 class BusyError(FedDermError):
-    """What another process is writing."""
+    """A folder that another process is writing."""
 
 
 _LONGEST_REASON = 300
 
 
 def described(error: BaseException) -> str:
-    """Return what an error says, or its kind where it says nothing: no reason is without words."""
+    """Return an error's message, or its type where the message is empty."""
     return str(error).strip() or type(error).__name__
 
 
 def reason(error: BaseException) -> str:
-    """Return what an error says as a part of one line, whoever chose its words; never empty."""
+    """Return an error's message as a printable part of one line; never empty."""
     return printable(" ".join(described(error).split())[:_LONGEST_REASON])

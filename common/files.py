@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and that one process at a time writes.
+"""Files that appear whole or not at all, written by one process at a time.
 
 Locks are those of the operating system (POSIX only): they end with the process that holds them,
 however it ends. What a process that was killed leaves of a file ends with ``.part``.
@@ -35,7 +35,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Add to the end of a file; a failure leaves it as it was, a kill perhaps a part more.
+    """Append to a file; an error leaves it as it was, a killed process may leave a part.
 
     Raises
     ------
@@ -58,13 +58,13 @@ def make_folder(out: Path, first: str = "") -> None:
 
     Parameters
     ----------
-    first : name of the file that is written into it first; what a process that was killed left
-        of that one does not count.
+    first : name of the file that is written into it first; what a killed process left of that file
+        does not count.
 
     Raises
     ------
     DataError
-        If ``out`` holds anything, for no command writes over data, or cannot be made.
+        If ``out`` cannot be made, or holds anything: no command overwrites data.
     """
     with _usable(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -78,8 +78,8 @@ def make_folder(out: Path, first: str = "") -> None:
 def whole_folder(out: Path) -> Iterator[Path]:
     """Yield a folder to fill, which becomes ``out`` when it is complete.
 
-    Nobody sees ``out`` before, and what a process that was killed left is removed. To be entered
-    by the owner of ``out`` alone.
+    Nobody sees ``out`` before. What a killed process left is removed. Only the owner of ``out`` may
+    enter this.
 
     Raises
     ------
@@ -100,16 +100,16 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def owned(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Be the only process that writes a folder, which need not exist yet.
+    """Own a folder, which need not exist yet: no other process writes it meanwhile.
 
     Parameters
     ----------
-    wait : for another process that owns it to end.
+    wait : whether to wait until another owner ends.
 
     Raises
     ------
     BusyError
-        If another process owns it: which one, and since when.
+        If another process owns it; the message says which and since when.
     DataError
         If there can be no such folder.
     """
@@ -150,7 +150,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes out that lock the same file meanwhile; the file stays."""
+    """Lock a file against other processes that lock it too; the file stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -198,7 +198,7 @@ def _seize(folder: Path, file: IO[str], wait: bool) -> None:
 
 
 def _part_of(name: str) -> str:
-    """Return a pattern of what a killed process may have left of a file."""
+    """Return a pattern of the names of parts that a killed process may have left of a file."""
     return f".{name}.*{_PART}"
 
 

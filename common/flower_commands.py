@@ -1,4 +1,4 @@
-"""Flower's own commands, as a program types them; imports nothing of Flower."""
+"""Runs Flower's own commands; imports nothing of Flower."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def run_config_toml(run_config: Mapping[str, ConfigValue]) -> str:
 
 
 def flwr(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Type a command of Flower and wait for it; standard error is in its output."""
+    """Run a command of Flower and wait for it; standard error is in its output."""
     return subprocess.run(
         ["flwr", *arguments],
         env=environment,

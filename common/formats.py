@@ -1,4 +1,4 @@
-"""How reports write numbers and tables, wherever they stand."""
+"""How reports write numbers and tables."""
 
 import math
 import re

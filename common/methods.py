@@ -1,7 +1,7 @@
-"""The one list of methods: what each is, where its parts lie, and what others must know of it.
+"""The list of methods: the description, the modules, the settings and the properties of each.
 
-Whoever lists or tells apart methods reads this list. Of a method's modules none is imported before
-it is asked for: not every method needs PyTorch. ``docs/extending.md`` says how to add one.
+All code that lists or distinguishes methods reads this list. A method's modules are imported when
+they are used, because not every method needs PyTorch. ``docs/extending.md`` says how to add one.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from common.config.features import FeaturesConfig
 from common.config.finetune import FinetuneConfig
 from common.config.imbalance import ImbalanceConfig
 from common.config.private import PrivateConfig
+from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
 from common.config.svm import SvmConfig
 from common.text import suggestion
@@ -34,13 +35,14 @@ class Method:
     title : for readers of a study; a setting in braces stands for its value, "" for the name.
     audit : function that attacks a finished run, as of :mod:`simulations.audit.methods`,
         ``module:function``; empty if there is none.
-    families : of its settings, beside those of all methods.
-    defaults : of settings for which methods want different ones.
-    choices : values of a setting that it offers, where there are others.
-    refused : why it has no use for a setting, where more is to be said than that.
-    private : whether noise hides each privacy unit.
+    families : classes of its settings, beside those of all methods.
+    defaults : its defaults of settings whose defaults differ between methods.
+    choices : by setting, the values that the method offers, where it does not offer all.
+    refused : by setting, why the method does not use it, where there is a reason to give.
+    private : whether the method is differentially private.
     trains_network : whether weights of the network change; if not, it starts from frozen features.
-    effort : to explain it to a reader, 0 the least; a study's advice takes the simplest route.
+    effort : how hard the method is to explain, 0 the least; a study's advice takes the simplest
+        route.
     """
 
     name: str
@@ -100,7 +102,7 @@ METHODS: dict[str, Method] = {
             allowlist="client.egress.allowlist.svm",
             title="{kernel} {head}",
             audit="simulations.audit.methods:svm",
-            families=(FeaturesConfig, SvmConfig),
+            families=(FeaturesConfig, SvmConfig, ProgressConfig),
             defaults={"size": 224, "folds": 3, "head": "svm", **_WEIGHTS},
             choices={"head": ("svm", "ridge", "lda")},
             refused={**_no_noise("svm", "private head=hinge"), **_no_defence(_EXACT_SUM)},
@@ -114,7 +116,7 @@ METHODS: dict[str, Method] = {
             allowlist="client.egress.allowlist.finetune",
             title="fine-tuning",
             audit="simulations.audit.methods:finetune",
-            families=(ImbalanceConfig, FinetuneConfig, RobustConfig),
+            families=(ImbalanceConfig, FinetuneConfig, ProgressConfig, RobustConfig),
             defaults={"size": 128, "folds": 10, **_WEIGHTS},
             refused=_no_noise("finetune", "private_finetune"),
             trains_network=True,
@@ -169,4 +171,4 @@ def _listed(name: str) -> str:
 
 
 MethodName = Annotated[str, AfterValidator(_listed)]
-"""Of a method in the list, for pydantic."""
+"""Name of a method in the list, for pydantic."""

@@ -1,4 +1,4 @@
-"""Reading a file that others put there: it may be none, and its name may be no name."""
+"""Reads files that others name, which may be no regular files or have impossible names."""
 
 import errno
 import os
@@ -8,12 +8,12 @@ from typing import BinaryIO
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a regular file to be read; one waits for a pipe, and a device may have no end.
+    """Open a regular file for reading, and no pipe, which may block, or device, which may not end.
 
     Raises
     ------
     OSError
-        If it is none, or cannot be opened; also for a name with a NUL character, which no file has.
+        If it is no regular file or cannot be opened, or if its name has a NUL character.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

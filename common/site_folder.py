@@ -8,7 +8,7 @@ FILE = "site.toml"
 """Name of the operator's file."""
 
 AUTHORITY, NODE_KEY = "ca.crt", "node"
-"""Beside it: by whose certificate the server is known, and by which key this site's node is."""
+"""Files beside it: the authority's certificate, and the key of this site's node."""
 
 
 def first_file(name: str, superlink: str) -> str:
@@ -43,7 +43,7 @@ test_counts = false         # whether exact counts on test lesions leave in priv
 least_sites = 3             # in secure sums only, over so many sites or more
 least_lesions = 20          # of each class that is there, for sums that are not secure
 least_count = 5             # smaller counts leave in secure sums only
-min_active = 20             # lesions that must pull in each of an SVM's problems
+min_active = 20             # lesions that must be active in each of an SVM's problems
 rounds = 10000              # an SVM's, over all runs
 questions = 50000           # about the images, over all runs
 rounds_a_day = 5000         # answers in 24 hours

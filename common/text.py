@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 NAME_RULE = "use letters, digits, spaces and _.,'&+()-"
-"""What to do about a name that is none of a site."""
+"""What to do about a name that a site may not have."""
 
 _NAME_LENGTH = 100
 _MARKS = frozenset(" _.,'&+()-")

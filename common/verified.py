@@ -1,7 +1,7 @@
-"""What is read back from a disk is what was written: files that carry a digest of their content.
+"""Files that carry a digest of their content, so that damage is noticed on reading.
 
-A flipped bit, a lost end or another file of the same name is found on reading. Whoever reads
-decides what follows: what can be computed again is, all else ends in one line.
+Reading notices a flipped bit, a lost end or another file of the same name. The reader then computes
+the content again, or ends with an error of one line.
 """
 
 import hashlib
@@ -21,8 +21,10 @@ from safetensors.numpy import save
 
 from common.errors import DataError, reason
 from common.files import write_atomically
+from common.json_types import Json, JsonObject
 
 Array = NDArray[Any]
+"""An array in a file: whoever reads it knows which type its numbers must have."""
 
 FORMAT_ERRORS = (
     *(OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError),
@@ -73,7 +75,7 @@ def read_verified(path: Path) -> bytes:
 
 
 def write_array(path: Path, array: Array) -> None:
-    """Write an array that :func:`map_array` can map into memory.
+    """Write ``array``, of any shape, for :func:`map_array` to map into memory.
 
     Raises
     ------
@@ -86,9 +88,9 @@ def write_array(path: Path, array: Array) -> None:
 
 
 def map_array(path: Path) -> Array:
-    """Map an array into memory, so that only what is used is read again.
+    """Map an array into memory, in the shape it had, so that only what is used is read again.
 
-    A file is checked as a whole once in a process; one that was written anew is another one.
+    A file is checked as a whole once in a process, and again if it was written again.
 
     Raises
     ------
@@ -103,7 +105,7 @@ def map_array(path: Path) -> Array:
     return array
 
 
-def write_json(path: Path, fields: Mapping[str, Any]) -> None:
+def write_json(path: Path, fields: Mapping[str, Json]) -> None:
     """Write an object as JSON that begins with its digest.
 
     Raises
@@ -114,7 +116,7 @@ def write_json(path: Path, fields: Mapping[str, Any]) -> None:
     write_atomically(path, (json.dumps(_sealed(fields, {}), indent=1) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """Return the object that :func:`write_json` wrote.
 
     Raises
@@ -130,17 +132,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return fields
 
 
-def pack_arrays(arrays: Mapping[str, Array], fields: Mapping[str, Any]) -> bytes:
-    """Return a safetensors file of arrays and an object that JSON can hold, with their digest."""
+def pack_arrays(arrays: Mapping[str, Array], fields: Mapping[str, Json]) -> bytes:
+    """Return a safetensors file of ``arrays`` of any shape and an object, with their digest."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     # One key: safetensors writes several in random order, and equal files differ.
     return save(contiguous, {_ABOUT: json.dumps(_sealed(fields, contiguous))})
 
 
 def write_arrays(
-    path: Path, arrays: Mapping[str, Array], fields: Mapping[str, Any] | None = None
+    path: Path, arrays: Mapping[str, Array], fields: Mapping[str, Json] | None = None
 ) -> None:
-    """Write arrays, and an object that JSON can hold, as one safetensors file.
+    """Write ``arrays`` of any shape, and an object that JSON can hold, as one safetensors file.
 
     Raises
     ------
@@ -150,8 +152,8 @@ def write_arrays(
     write_atomically(path, pack_arrays(arrays, fields or {}))
 
 
-def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Return the arrays and the object that :func:`write_arrays` wrote.
+def read_arrays(path: Path) -> tuple[dict[str, Array], JsonObject]:
+    """Return the arrays, in the shapes they had, and the object that :func:`write_arrays` wrote.
 
     Raises
     ------
@@ -178,7 +180,7 @@ class StoredArrays:
     Attributes
     ----------
     fields : the object beside the arrays, not yet compared with its digest.
-    kinds : of the arrays, by name.
+    kinds : the kinds of the arrays, by name.
     """
 
     fields: Mapping[str, Any]
@@ -187,7 +189,7 @@ class StoredArrays:
     _file: Any
 
     def read(self) -> dict[str, Array]:
-        """Return the arrays.
+        """Return the arrays, of the shapes in ``kinds``.
 
         Raises
         ------
@@ -201,9 +203,9 @@ class StoredArrays:
 
 @contextmanager
 def open_arrays(path: Path) -> Iterator[StoredArrays]:
-    """Open a file that :func:`write_arrays` wrote, or somebody else.
+    """Open a file of arrays, whoever wrote it.
 
-    Raises one of ``FORMAT_ERRORS`` for anything else; what is large is refused before it is read.
+    Anything else raises one of ``FORMAT_ERRORS``; a large description is refused unread.
     """
     if not path.is_file():  # a pipe would wait for ever
         raise FileNotFoundError(f"there is no file {path}")

@@ -1,5 +1,6 @@
 """The app that runs at the coordinator: join, train, write the run folder."""
 
+import json
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
@@ -10,10 +11,13 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.config.run import RunConfig
 from common.errors import DataError, QuorumError
+from common.text import log_lines
+from server.deployment.local_superlink import local_superlink
 from server.federation.federation import Federation
 from server.method import ServerMethod, server_method
 from server.run.card import model_card
 from server.run.folder import ANOTHER_FOLDER, CARD_FILE, METRICS_FILE, RunFolder
+from server.run.summary import run_summary
 
 app = ServerApp()
 
@@ -30,6 +34,7 @@ def main(grid: Grid, context: Context) -> None:
         If the configuration is wrong, the folder is taken or too few sites are left; what
         was written before stays, and the same run started again goes on from there.
     """
+    _begin_log()
     config = RunConfig.read(context.run_config)
     method = server_method(config)
     method.check(config)
@@ -40,6 +45,7 @@ def main(grid: Grid, context: Context) -> None:
                 folder.path,
                 ANOTHER_FOLDER,
             )
+            _log_end(folder)
             return
         federation = Federation(grid, config, folder)
         # Where there is a model, sites that cannot be reached are missed by nobody.
@@ -52,6 +58,23 @@ def main(grid: Grid, context: Context) -> None:
             # Only now: a run whose sites had forgotten it could not go on from here.
             federation.close(folder.trained)
         folder.forget()
+        _log_end(folder)
+
+
+def _begin_log() -> None:
+    """Show this app's log where Flower starts the app: Flower shows its own log alone."""
+    if not logging.getLogger().handlers:
+        log_lines(logging.WARNING, "%(levelname)s %(message)s")
+        logging.getLogger("server").setLevel(logging.INFO)
+
+
+def _log_end(folder: RunFolder) -> None:
+    metrics = json.loads((folder.path / METRICS_FILE).read_text(encoding="utf-8"))
+    for line in run_summary(metrics).splitlines():
+        _log.info("%s", line)
+    _log.info("run folder: %s", folder.path.resolve())
+    if superlink := local_superlink():
+        _log.info("Flower's local SuperLink stays for the next run; end it: kill %d", superlink)
 
 
 def _train(

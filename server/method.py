@@ -1,10 +1,10 @@
 """A method's side at the coordinator."""
 
-from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Protocol
 
 from common.config.run import RunConfig
+from common.json_types import JsonObject
 from common.methods import METHODS
 from server.federation.federation import Federation
 from server.run.folder import RunFolder
@@ -15,12 +15,12 @@ class ServerMethod(Protocol):
     """What a module in ``server/methods`` offers: the module itself is such an object."""
 
     def check(self, config: RunConfig) -> None:
-        """Refuse what cannot work, before a run has a folder or a site is asked.
+        """Refuse settings that cannot work, before a run has a folder or asks a site.
 
         Raises
         ------
         ConfigError
-            If the network cannot be had, or has no part that the settings name.
+            If the network cannot be loaded, or has no part that the settings name.
         DataError
             If the file of its weights cannot be read.
         """
@@ -30,15 +30,14 @@ class ServerMethod(Protocol):
 
         Parameters
         ----------
-        federation : the sites. What they are asked is all that is known of them.
-        config : of the run.
-        folder : of the run, for what a run that is interrupted goes on from; the model and its
-            card are written by the caller.
+        federation : the sites; nothing is known of them but their answers.
+        config : the configuration of the run.
+        folder : the folder of the run, for the state from which an interrupted run goes on; the
+            caller writes the model and its card.
 
         Returns
         -------
-        TrainingResult
-            The same, bit for bit, for a run that was interrupted as for one that was not.
+        The same, bit for bit, for a run that was interrupted as for one that was not.
 
         Raises
         ------
@@ -53,7 +52,7 @@ class ServerMethod(Protocol):
     def model_name(self, config: RunConfig) -> str:
         """Return what the model card calls the model, without an article."""
 
-    def training_facts(self, config: RunConfig, training: Mapping[str, Any]) -> dict[str, object]:
+    def training_facts(self, config: RunConfig, training: JsonObject) -> dict[str, object]:
         """Return what the model card says of the training, by name.
 
         Parameters

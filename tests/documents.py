@@ -1,14 +1,63 @@
-"""What the documents promise, as tests read it."""
+"""What the documents say and promise, as tests read it."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
+
+ACTIVATE = ". .venv/bin/activate"
+"""After which the commands of a page are typed."""
+
+_FENCED = re.compile(r"(?ms)^```(\w*)\n(.*?)^```$")
+_SPAN = re.compile(r"`((?:[^`\n]|\n(?!\n))+)`")
+
+
+def blocks(page: Path, language: str = "sh") -> list[str]:
+    """Return the fenced blocks of a page in one language."""
+    found = _FENCED.findall(page.read_text(encoding="utf-8"))
+    return [text for name, text in found if name == language]
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks."""
+    return _FENCED.sub("", page.read_text(encoding="utf-8"))
+
+
+def spans(page: Path) -> list[str]:
+    """Return what stands in backticks in a page, in one line each."""
+    return [" ".join(text.split()) for text in _SPAN.findall(prose(page))]
+
+
+def lines(page: Path) -> list[str]:
+    """Return the lines of a page's shell blocks; a line that goes on below is one."""
+    whole = "".join(blocks(page)).replace("\\\n", " ")
+    return [line for line in whole.splitlines() if line.strip()]
+
+
+def tables(page: Path) -> Iterator[list[list[str]]]:
+    """Yield the tables of a page, each as rows of cells, the header first."""
+    for table in re.findall(r"(?m)(?:^\|.*\n)+", prose(page)):
+        rows = [line.strip("|\n ").split(" | ") for line in table.splitlines()]
+        yield [row for row in rows if not set("".join(row)) <= set("-| ")]
+
+
+def links(page: Path) -> list[str]:
+    """Return the targets of a page's links and pictures."""
+    return re.findall(r"\]\(([^)\s]+)\)", prose(page))
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"(?m)^#+ (.+)$", prose(page))
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 def listed_records() -> set[str]:
     """Return the names of all records that docs/privacy.md says how they are paid for."""
-    text = (_ROOT / "docs" / "privacy.md").read_text()
+    text = (ROOT / "docs" / "privacy.md").read_text()
     table = text.partition("## Everything that leaves a site")[2].partition("\n## ")[0]
     rows = [line.split("|")[1:4] for line in table.splitlines() if line.startswith("| `")]
     assert all(re.match(r" (public|charged|refused)", how) for _, _, how in rows)
@@ -17,6 +66,6 @@ def listed_records() -> set[str]:
 
 def switched_off() -> set[str]:
     """Return the settings that docs/deployment.md lists as switching off what libraries send."""
-    text = (_ROOT / "docs" / "deployment.md").read_text()
+    text = (ROOT / "docs" / "deployment.md").read_text()
     table = text.partition("| switched off by |")[2].partition("\n\n")[0]
     return set(re.findall(r"`(\w+=\d)` \|$", table, re.MULTILINE))

@@ -11,6 +11,7 @@ from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("client", "common", "server")
+INTERFACE = "fedderm"
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,7 @@ def deep_app(tmp_path_factory) -> Path:
         (folder / "deep.py").touch()
     for name in ("server", "client"):
         (app / name / "app.py").write_text("app = None\n")
+    (app / f"{INTERFACE}.py").touch()
     return app
 
 
@@ -38,8 +40,9 @@ def test_flowers_bundle_has_the_modules_of_every_depth_that_a_site_or_coordinato
     assert modules == deep
 
 
-def test_packages_of_every_depth_are_installed(deep_app):
+def test_the_interface_and_packages_of_every_depth_are_installed(deep_app):
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert settings["py-modules"] == [INTERFACE] == [file.stem for file in ROOT.glob("*.py")]
     found = set(find_packages(str(deep_app), **settings["packages"]["find"]))
     rooms = (*SHIPPED, "simulations")
     assert found == {f"{room}{inner}" for room in rooms for inner in ("", ".one", ".one.two")}

@@ -1,5 +1,6 @@
 """What processes reach and what they leave behind, seen from outside: by the kernel's calls."""
 
+import contextlib
 import functools
 import os
 import re
@@ -74,6 +75,16 @@ class Watch:
         """Return the folders in the home in which files were left."""
         files = (path for path in self.home.rglob("*") if not path.is_dir())
         return {str(path.parent.relative_to(self.home)) for path in files}
+
+
+def processes_of(home: Path) -> list[str]:
+    """Return the commands of the processes in whose environment a folder is named."""
+    processes = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+            if str(home) in environ.read_text(errors="replace"):
+                processes.append(environ.with_name("cmdline").read_text())
+    return processes
 
 
 def _away(calls: str) -> Iterator[str]:

@@ -25,6 +25,7 @@ LONG = (
     "tests/server/federation/test_fault_plans.py",
     "tests/simulations/attacks/test_trials.py",
     "tests/simulations/runtimes/test_exactness.py",
+    "tests/test_readme.py",
     "tests/client/egress/test_adversary.py",
     "tests/server/methods/test_finetune_restart.py",
     "tests/server/methods/test_finetune.py",

@@ -14,13 +14,13 @@ _FOLD_SHARE = 1 / 3
 class Gate:
     """Least numbers of active lesions.
 
-    Under secure sums the counts are added over all sites before they are compared, by each site
-    and unseen by the coordinator.
+    Under secure sums each site compares the counts summed over all sites; the coordinator does not
+    see them.
 
     Attributes
     ----------
     size : number of counts.
-    fits : how many of them, the first, are counts of a fit; the others are of one fold in a fit.
+    fits : how many counts, from the first, are of a whole fit; the others are of one fold in a fit.
     min_active : least number of lesions of a fit; of a fold a third as many must be active,
         because fits with and without it can be subtracted.
     """
@@ -51,7 +51,7 @@ class Gate:
 
 
 OPEN = Gate()
-"""Everything passes it."""
+"""A gate that everything passes."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Gated:
 
     Attributes
     ----------
-    counts : of this site.
+    counts : numbers of active lesions of this site.
     """
 
     sums: Sums

@@ -8,12 +8,12 @@ from common.wire.messages import Arrays, Value
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer; it has no room for what the guard does not check.
+    """An answer; the guard checks each of its fields.
 
     Attributes
     ----------
-    arrays, values : what leaves.
-    hidden : the sums that are in the arrays under masks, as they were before.
+    arrays, values : what leaves; the arrays by name, of the shapes that the allow-list declares.
+    hidden : the sums, by name and in their own shapes, that ``arrays`` holds under masks.
     """
 
     arrays: Arrays = field(default_factory=dict)

@@ -1,11 +1,11 @@
-"""Which questions an SVM's earlier ones forbid: sums at dependent points give records away.
+"""Refuses an SVM's question that depends on earlier ones, because the sums would show records.
 
-Between points a sum of gradients is linear in the weights but for the kinks of those records that
-change sides of the margin. Where points depend on each other (three on a line, four in a plane),
-the linear part of all records cancels in a difference that the coordinator can take, and what is
-left is those few. A solver needs no such points: each of its steps goes in a direction that none
-before had. Over several runs, which honestly come to about the same points, nothing is compared:
-there the operator's ``rounds`` are the bound.
+A sum of gradients is piecewise linear in the weights: it bends only where a record crosses the
+margin. Where points depend on each other (three on a line, four in a plane), the coordinator can
+take a difference of their sums in which the linear part of all records cancels. The few records
+that crossed the margin are left. A solver needs no such points, because each of its steps has a new
+direction. Questions of several runs are not compared, because honest runs reach about the same
+points; the operator's ``rounds`` bound those.
 """
 
 from collections import defaultdict
@@ -30,14 +30,14 @@ class Lines:
 
     Parameters
     ----------
-    folder : for them alone.
+    folder : the folder of these questions alone.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def add(self, weights: Floats) -> None:
-        """Remember a question (n_fits, n_classes, n_outputs + 1) that is to be answered.
+        """Remember ``weights`` (n_fits, n_classes, n_outputs + 1), which are to be answered.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class Lines:
 def depends(point: Floats, others: Floats) -> bool:
     """Tell whether a point (d,) lies in the affine space of ``others`` (n, d).
 
-    The very same point among them tells nothing new, so nothing depends on it.
+    A point that is itself among ``others`` tells nothing new, and does not count as dependent.
     """
     if len(others) < 2:
         return False
@@ -77,7 +77,7 @@ def depends(point: Floats, others: Floats) -> bool:
 
 
 def _points(weights: Floats) -> Iterator[tuple[tuple[int, int], Floats]]:
-    """Yield what is asked of each fit and class, and of all lesions where the fits ask alike.
+    """Yield the point of each fit and class, and that of all lesions where the fits' points agree.
 
     The sums of fits that leave out one fold each add up to a multiple of the whole.
     """

@@ -1,9 +1,8 @@
-"""The way out of a site: everything that leaves it passes :func:`release`, and is logged first.
+"""The guard of a site: it checks and logs everything that leaves, in :func:`release`.
 
-What is not declared in ``client/egress/allowlist`` does not leave, nor an array of another
-length than settings and question make it; at a hospital, nor what its operator's rules forbid. A
-hospital's log is chained by hashes (``client/sealed_log.py``), and written before its node gets
-the message.
+Only what ``client/egress/allowlist`` declares leaves, in the length that settings and question
+determine, and at a hospital only what its operator's rules allow. A hospital's log is chained by
+hashes (``client/sealed_log.py``) and written before its node gets the message.
 """
 
 import math
@@ -32,11 +31,11 @@ FILE = "egress-log.jsonl"
 REFUSED = "refused"
 
 _LONGEST = 1 << 16
-"""Bytes of a text or key that leaves."""
+"""Most bytes of a text or key that leaves."""
 
 
 def release(site: Site, question: Question, answer: Answer) -> RecordDict:
-    """Return an answer as a message's content, which may leave, after it was checked and logged.
+    """Check and log an answer, and return it as a message's content, which may leave.
 
     Raises
     ------
@@ -57,7 +56,7 @@ def release(site: Site, question: Question, answer: Answer) -> RecordDict:
 def release_refusal(
     operator: Operator | None, question: Question, values: Mapping[str, Value]
 ) -> RecordDict:
-    """Return a refusal as a message's content, after it was checked and logged.
+    """Check and log a refusal, and return it as a message's content, which may leave.
 
     Raises
     ------
@@ -75,9 +74,9 @@ def release_refusal(
 
 
 def _check(site: Site, question: Question, answer: Answer) -> None:
-    """Check that an answer is what is declared for its question, and no count in it too small.
+    """Check that an answer is as declared for its question, and that no count in it is too small.
 
-    Counts that are under masks may be: the coordinator sees them in a sum over sites only.
+    Masked counts may be small: the coordinator sees only their sum over sites.
     """
     declared = allowlist_of(site.config.method).SUMS.get(question.name, {})
     if answer.hidden:
@@ -111,12 +110,12 @@ def _refuse_small(site: Site, name: str, counts: NDArray[np.generic]) -> None:
 
 
 def refuse_beyond_quota(operator: Operator, question: str) -> None:
-    """Refuse before anything is computed where as much has left as the operator allows.
+    """Refuse, before anything is computed, where the operator's quota is used up.
 
     Raises
     ------
     RefusalError
-        If so.
+        If it is used up.
     """
     with log_of(operator).opened() as lines:
         _refuse_beyond_quota(operator, lines, question, 0)

@@ -7,7 +7,7 @@ from client.site import Site
 from common.task import N_CLASSES
 
 LARGEST_PRIVATE = 1e6
-"""Of the numbers that a question of a private method holds."""
+"""Largest number in a question of a private method."""
 
 STEP = {"run": RUN, "step": NUMBER}
 
@@ -15,7 +15,7 @@ STEP = {"run": RUN, "step": NUMBER}
 def private_forms(
     size: Callable[[Site], tuple[int, ...]], *names: str
 ) -> Callable[[Site, Values], Forms]:
-    """Return the forms of a private method's arrays, of whose weights ``size`` is the shape."""
+    """Return the forms of a private method's arrays; ``size`` returns the shape of its weights."""
 
     def forms(site: Site, _: Values) -> Forms:
         low, high = -LARGEST_PRIVATE, LARGEST_PRIVATE

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from flwr.app import RecordDict
+from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
 from client.site import Site
@@ -21,13 +22,11 @@ from common.wire.messages import Arrays, Value, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, RECORD, UNMASK
 
 LARGEST = 1e9
-"""Of the numbers that a question of an exact method holds."""
+"""Largest number in a question of an exact method."""
 
 LARGEST_MAP = 1e15
 """Of a feature map's, such as one over the deviation of a feature that hardly varies; and of a
 calibration, whose solver may try anything."""
-
-"""Number of diagnoses."""
 
 _RECORDS = {"arrays", "values", RECORD}
 
@@ -48,18 +47,19 @@ class Form:
     high: float = LARGEST
     dtype: Literal["<f8", "<f4"] = "<f8"
 
-    def fits(self, array: np.ndarray[Any, Any]) -> bool:
-        """Tell whether an array looks like this; NaN is in no range."""
+    def fits(self, array: NDArray[np.generic]) -> bool:
+        """Tell whether ``array`` has this shape, type and range; NaN is in no range."""
         if array.dtype.str != self.dtype or array.ndim != len(self.shape):
             return False
         sizes = zip(array.shape, self.shape, strict=True)
         if any(wanted not in (None, size) for size, wanted in sizes):
             return False
-        return bool(((self.low <= array) & (array <= self.high)).all())
+        within = np.less_equal(self.low, array) & np.less_equal(array, self.high)
+        return bool(within.all())
 
 
 Type = Any
-"""Of a plain value: what pydantic makes a :class:`TypeAdapter` of."""
+"""Type of a plain value, of which pydantic makes a :class:`TypeAdapter`."""
 
 
 def text(pattern: str) -> Type:
@@ -94,7 +94,7 @@ class QuestionForm:
     Attributes
     ----------
     values : types of its plain values, by name, beside its own name.
-    arrays : returns their forms, at a site and for such values.
+    arrays : returns the forms of its arrays, given a site and its plain values.
     optional : whether single arrays may be missing.
     """
 
@@ -147,8 +147,8 @@ class Question(NamedTuple):
     ----------
     run : Flower's number of the run.
     round : the coordinator's number of the round.
-    name : of the question; empty where that cannot be read.
-    arrays, values : that came with it.
+    name : the name of the question; empty where that cannot be read.
+    arrays, values : that came with it, by name; the shapes are checked against a :class:`Form`.
     """
 
     run: int
@@ -179,11 +179,11 @@ class Question(NamedTuple):
 
 
 def check(site: Site, question: Question, forms: Mapping[str, QuestionForm]) -> None:
-    """Check all that comes with a question; of the site's data nothing is looked at.
+    """Check all that comes with a question, without reading the site's data.
 
     Parameters
     ----------
-    forms : of the questions of the run's method, by name.
+    forms : the forms of the questions of the run's method, by name.
 
     Raises
     ------
@@ -211,10 +211,10 @@ def check(site: Site, question: Question, forms: Mapping[str, QuestionForm]) -> 
             )
 
 
-def _check_names(found: Collection[str], required: set[str], known: set[str]) -> None:
-    if unknown := set(found) - known:
+def _check_names(names: Collection[str], required: set[str], known: set[str]) -> None:
+    if unknown := set(names) - known:
         raise _bad(f"nothing named '{min(unknown)}' belongs to this question")
-    if missing := required - set(found):
+    if missing := required - set(names):
         raise _bad(f"'{min(missing)}' is missing in this question")
 
 

@@ -1,4 +1,4 @@
-"""The records in which something leaves a site, by name, shape and type.
+"""The arrays that may leave a site, by name, shape and type.
 
 Those of each method are in :mod:`client.egress.allowlist`. ``docs/privacy.md`` and
 ``docs/deployment.md`` say what each tells.
@@ -29,7 +29,7 @@ class Array:
 
     Attributes
     ----------
-    shape : sizes, or the function that makes them of settings and question alone.
+    shape : sizes, or the function that computes them from settings and question alone.
     dtype : as NumPy writes it.
     counts : whether it holds numbers of images.
     """
@@ -52,7 +52,7 @@ def like_weights(dimensions: int) -> Shape:
 
 
 def noisy(shape: tuple[int, ...] | Shape) -> Arrays:
-    """Return a sum of whole numbers with noise."""
+    """Return the declaration of a sum of whole numbers with noise."""
     return {"values": Array(shape, "<i8")}
 
 
@@ -74,7 +74,7 @@ EVALUATION: Arrays = {
 
 
 def masks(length: int) -> Arrays:
-    """Return what leaves in their place in a secure sum."""
+    """Return the declaration of the masked values that replace all arrays in a secure sum."""
     return {MASKED: Array((length,), "<i8")}
 
 

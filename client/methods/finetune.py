@@ -38,13 +38,13 @@ _RULE = ("calibration", "priors")
 
 
 def describe(site: Site) -> dict[str, Value]:
-    """Say which network this site would train, and on views of what kind."""
+    """Describe the network that this site would train, and its views."""
     network = shared_network(site.config.backbone, site.config.weights)
     return {"n_features": network.n_features, "features": site.config.feature_spec.key}
 
 
 def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
-    """Compute what each frozen part of the network makes of images."""
+    """Compute the activations of images at the cut of each frozen part."""
     network = shared_network(config.backbone, config.weights)
     if frozen := [stage for stage in config.stages if stage != ALL]:
         activations(network, frozen, dataset, content_keys(dataset), config.feature_spec, cache)
@@ -201,7 +201,7 @@ def _control_change(
 
 
 def _kept_scores(site: Site, tensors: Tensors, question: Question) -> NDArray[np.float64]:
-    """Return scores under weights that are sent with the first question about them only."""
+    """Return scores; their weights are sent only with the first question about them."""
     values = question.values
     file = site.state.scratch(question.run) / f"scores-{values['scores']!s}.npy"
     if tensors:

@@ -1,4 +1,4 @@
-"""A site's answers under differential privacy: noisy sums, paid for before they are computed."""
+"""A site's answers under differential privacy: noisy sums, charged before noise is drawn."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +35,7 @@ from common.wire.messages import Value
 
 
 def describe(site: Site) -> dict[str, Value]:
-    """Say what this site's features are; of its lesions nothing."""
+    """Describe this site's features, and nothing of its lesions."""
     return rules.describe(site, site.features.views.shape[2])
 
 
@@ -65,12 +65,13 @@ def answer(site: Site, question: Question) -> Sums:
 def clipped(config: RunConfig, units: Units, question: str, sent: Mapping[str, Floats]) -> Clipped:
     """Sum over a site's units.
 
-    Nothing is paid for here: this is for a site that will, and for an audit of the mechanism.
+    Nothing is charged here: a site charges its ledger first, and an audit has none.
 
     Parameters
     ----------
     question : "overview", "gradient" or "moments".
-    sent : what the coordinator sends with it.
+    sent : what the coordinator sends with it: "mean" (d,) and "scale" (); for a gradient also
+        "weights" (n_classes, d + 1), "offset" and "class_weight" (n_classes,).
     """
     if question == "overview":
         return clipped_overview(config, units)

@@ -29,13 +29,13 @@ from common.wire.messages import Value
 
 
 def describe(site: Site) -> dict[str, Value]:
-    """Say which network this site would train; of its lesions nothing."""
+    """Describe the network that this site would train, and nothing of its lesions."""
     network = shared_network(site.config.backbone, site.config.weights)
     return rules.describe(site, network.n_features)
 
 
 def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
-    """Compute nothing: a run computes its own, of training images alone."""
+    """Compute nothing: a run computes the activations itself, of training images alone."""
 
 
 def answer(site: Site, question: Question) -> Sums:
@@ -65,12 +65,13 @@ def clipped(
 ) -> Clipped:
     """Sum over a site's units.
 
-    Nothing is paid for here: this is for a site that will, and for an audit of the mechanism.
+    Nothing is charged here: a site charges its ledger first, and an audit has none.
 
     Parameters
     ----------
     question : "overview" or "gradient".
-    sent : what the coordinator sends with it.
+    sent : what the coordinator sends with a gradient: "weights" (size,), "offset" and
+        "class_weight" (n_classes,).
     draw : draws units by ``rate``, and one image of each.
     """
     if question == "overview":
@@ -88,7 +89,7 @@ def clipped(
 
 
 def _units(site: Site) -> Units:
-    """Return the privacy units, whose records are lesions of which nothing but labels is kept."""
+    """Return the privacy units; of their records, the lesions, only labels are kept."""
     train, names = training_units(site)
     return Units.group(np.zeros((len(train), 0)), train.labels, train.lesions, names)
 
@@ -98,7 +99,7 @@ def _drawn(site: Site, units: Units) -> Iterator[Batch]:
 
 
 def _drawn_images(site: Site, units: Units) -> Ints:
-    """Return one image (n,) of each unit that is drawn; of all images are numbers those below."""
+    """Return a random training image (n,) of each unit that is drawn, by its number."""
     unit = site.once(_unit_of_image)
     drawn = sample(units.total, site.config.rate)
     # The first of a unit's images in an order by chance is one of them by chance.
@@ -114,7 +115,7 @@ def _unit_of_image(site: Site) -> Ints:
 
 
 def _batches(site: Site, images: Ints) -> Iterator[Batch]:
-    """Yield activations of a view by chance of each image, and labels."""
+    """Yield activations of a random view of each image, and labels."""
     labels, kept = site.dataset.labels[~site.held_out], site.once(_activations)
     views = (uniform(len(images)) * kept.shape[1]).astype(np.int64)
     for begin in range(0, len(images), CHUNK):
@@ -137,7 +138,7 @@ def _activations(site: Site) -> NDArray[np.float16]:
 
 
 class _LastScores:
-    """Scores of a site's test images, by the weights that were asked about last."""
+    """Scores of a site's test images at the weights of the last question."""
 
     def __init__(self, site: Site) -> None:
         self._site = site

@@ -80,7 +80,7 @@ class Prepared:
 
 
 def describe(site: Site) -> dict[str, Value]:
-    """Say what this site's features are; computes those that are not on disk."""
+    """Describe this site's features; compute those that are not on disk."""
     size = site.features.views.shape[2]
     return {"n_features": size, "features": site.config.feature_spec.key}
 
@@ -150,9 +150,9 @@ def hinge(prepared: Prepared, weights: Floats, min_active: int) -> HingeSums:
     Raises
     ------
     RefusalError
-        If in some problem the records of fewer than ``min_active`` lesions pull: their summed
-        gradient would begin to be a patient. Of each fold a third as many must pull, because
-        fits with and without it can be subtracted.
+        If fewer than ``min_active`` lesions are active in a problem, because their summed gradient
+        would show single patients. Of each fold a third as many must be active, because fits with
+        and without it can be subtracted.
     """
     folds = max(len(weights), int(prepared.fold.max(initial=0)) + 1)
     sums, gated = _hinge(prepared, weights, min_active, folds)
@@ -161,10 +161,11 @@ def hinge(prepared: Prepared, weights: Floats, min_active: int) -> HingeSums:
 
 
 def gated_hinge(prepared: Prepared, weights: Floats, min_active: int, folds: int) -> Gated:
-    """Return the same with the counts, to be compared when they are those of all sites.
+    """Return losses and gradients with this site's counts, for a gate on those of all sites.
 
     Parameters
     ----------
+    weights : (n_fits, n_classes, n_outputs + 1).
     folds : how many there are, at all sites together.
     """
     return _hinge(prepared, weights, min_active, folds)[1]
@@ -205,7 +206,7 @@ def _moments(site: Site) -> Moments:
 
 
 def _refuse_other_map(config: RunConfig, feature_map: FeatureMap, digest: str) -> None:
-    """Refuse a map that the run's settings do not make; they say all but its numbers."""
+    """Refuse a map that the run's settings do not allow."""
     if feature_map.digest != digest:
         raise RefusalError(Reason.FORM, "the feature map is not the one that its name says")
     fourier = feature_map.fourier

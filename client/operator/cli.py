@@ -32,13 +32,13 @@ def run(folder: Folder) -> None:
 
 @app.command()
 def check(folder: Folder) -> None:
-    """Look whether this hospital is ready, a line for each thing; exit 1 if one is not."""
-    from client.operator.readiness import check as findings
+    """Check whether this hospital is ready, a line for each check; exit code 1 for a problem."""
+    from client.operator.readiness import check as look
 
-    found = list(findings(folder, Operator.read(folder / FILE)))
-    for finding in found:
+    findings = list(look(folder, Operator.read(folder / FILE)))
+    for finding in findings:
         typer.echo(finding)
-    if not all(finding.good for finding in found):
+    if not all(finding.good for finding in findings):
         raise typer.Exit(1)
 
 
@@ -70,7 +70,7 @@ def identity(
 ) -> None:
     """Print a line for each hospital, its name and public key, for the file that `peers` names.
 
-    A hospital without a key gets one; the secret one stays in its state folder.
+    A hospital without a key gets one; the secret key stays in its state folder.
     """
     for folder in folders:
         typer.echo(identity_line(folder))

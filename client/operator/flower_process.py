@@ -12,19 +12,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-
-from flwr.clientapp import ClientApp
-from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
-from flwr.supernode.runtime import run_clientapp
+from typing import TYPE_CHECKING
 
 from common.errors import FedDermError
 from common.files import write_atomically
 from common.text import log_lines
 
+if TYPE_CHECKING:
+    from flwr.clientapp import ClientApp
+
 _HELPER = "flower-superexec"
 """What starts the commands; it finds them by their names."""
 
-_NODE = "flower_supernode"
+_NOT_CALLED = {
+    "flwr.supernode.cli.flower_supernode": ["flower_supernode"],
+    "flwr.supercore.error.http": ["BearerAuthenticationError", "http_error_translator"],
+}
+"""Modules of Flower with what others import from them: a node's own, and of its servers."""
 
 
 def make_commands(folder: Path) -> None:
@@ -35,6 +39,8 @@ def make_commands(folder: Path) -> None:
     FedDermError
         If Flower is not installed beside this program.
     """
+    from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
+
     helper = Path(sys.executable).with_name(_HELPER)
     if not helper.exists():
         raise FedDermError(f"{helper} is missing; install Flower beside this program")
@@ -49,16 +55,13 @@ def make_commands(folder: Path) -> None:
 
 def main() -> None:
     """Answer one message."""
-    # Flower's commands import each other. The node's own, with a database, would take longer to
-    # import than many an answer takes, and is not called here.
-    node = ModuleType(_NODE)
-    setattr(node, _NODE, None)
-    sys.modules[f"flwr.supernode.cli.{_NODE}"] = node
+    _skip_imports()
     from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
+    from flwr.supernode.runtime import run_clientapp
 
     from client.app import app
 
-    def installed(**_: object) -> Callable[..., ClientApp]:
+    def installed(**_: object) -> "Callable[..., ClientApp]":
         return lambda *_: app
 
     log_lines(logging.WARNING, "%(asctime)s %(levelname)s %(message)s")
@@ -66,6 +69,20 @@ def main() -> None:
     assert hasattr(run_clientapp, "get_load_client_app_fn"), "this version of Flower is not known"
     run_clientapp.get_load_client_app_fn = installed
     flwr_clientapp()
+
+
+def _skip_imports() -> None:
+    """Keep what Flower imports and does not call here from taking longer than many an answer.
+
+    Its commands import each other, and what its servers do with errors, which is a web framework.
+    """
+    from starlette import status
+
+    for name, contents in _NOT_CALLED.items():
+        vars(empty := ModuleType(name)).update(dict.fromkeys(contents))
+        sys.modules[name] = empty
+    vars(web := ModuleType("fastapi")).update(status=status)
+    sys.modules["fastapi"] = web
 
 
 if __name__ == "__main__":

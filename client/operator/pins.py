@@ -43,24 +43,24 @@ def digests(config: RunConfig) -> dict[str, str]:
 
 
 def check(site: Site) -> None:
-    """Compare what this site runs with what its operator pinned, if anything.
+    """Check that this site runs what its operator pinned, if anything.
 
-    The network is compared where it is trained: then its weights are the coordinator's.
+    The network is compared only where a method trains it, with the coordinator's weights.
 
     Raises
     ------
     RefusalError
-        If something is another.
+        If a hash differs.
     ConfigError
-        If the operator's file is none of hashes.
+        If the operator's file is no file of hashes.
     """
     if site.rules.pins is None:
         return
     pinned, config = _read(site.rules.pins), site.config
-    found = {CODE: code_digest(), WEIGHTS: weights_digest(config.backbone, config.weights)}
+    present = {CODE: code_digest(), WEIGHTS: weights_digest(config.backbone, config.weights)}
     if METHODS[config.method].trains_network:
-        found[NETWORK] = network_digest(config)
-    for name, digest in found.items():
+        present[NETWORK] = network_digest(config)
+    for name, digest in present.items():
         if digest != pinned[name]:
             raise RefusalError(
                 Reason.PINS,
@@ -72,10 +72,10 @@ def check(site: Site) -> None:
 @lru_cache(maxsize=1)
 def code_digest() -> str:
     """Return a digest of the sources of this program that run at a site, by name and content."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, source in sorted(_sources()):
-        found.update(json.dumps([name, len(source)]).encode() + source)
-    return found.hexdigest()
+        digest.update(json.dumps([name, len(source)]).encode() + source)
+    return digest.hexdigest()
 
 
 def network_digest(config: RunConfig) -> str:
@@ -97,8 +97,8 @@ def network_digest(config: RunConfig) -> str:
 
 def _sources() -> Iterator[tuple[str, bytes]]:
     for package in _packages():
-        found = find_spec(package)
-        for folder in map(Path, (found and found.submodule_search_locations) or ()):
+        spec = find_spec(package)
+        for folder in map(Path, (spec and spec.submodule_search_locations) or ()):
             for file in folder.rglob("*.py"):
                 yield file.relative_to(folder.parent).as_posix(), file.read_bytes()
 

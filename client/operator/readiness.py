@@ -1,4 +1,4 @@
-"""Whether a hospital is ready to take part: one finding after the other, each with what to do."""
+"""Checks whether a hospital is ready to take part; each finding says what to do."""
 
 import platform
 import shutil
@@ -48,9 +48,9 @@ class Finding(NamedTuple):
 
     Attributes
     ----------
-    what : was looked at.
+    what : what was checked.
     good : whether it is as it should be.
-    says : what was found, and what to do.
+    says : the result, and what to do.
     """
 
     what: str
@@ -62,7 +62,7 @@ class Finding(NamedTuple):
 
 
 def check(folder: Path, operator: Operator) -> Iterator[Finding]:
-    """Yield what is found in a hospital's folder, under its operator's file, and at the server."""
+    """Yield the findings on a hospital's folder, its operator's file and the server."""
     looks: dict[str, Callable[[], Finding]] = {
         "versions": _versions,
         "data": lambda: _data(operator),
@@ -82,7 +82,7 @@ def check(folder: Path, operator: Operator) -> Iterator[Finding]:
 
 
 def _versions() -> Finding:
-    found, wrong = [f"Python {platform.python_version()}"], []
+    present, wrong = [f"Python {platform.python_version()}"], []
     try:
         wanted = [Requirement(line) for line in requires("fedderm") or []]
     except PackageNotFoundError:
@@ -95,19 +95,19 @@ def _versions() -> Finding:
         except PackageNotFoundError:
             has = "missing"
         if each.name in ("flwr", "numpy", "torch"):
-            found.append(f"{each.name} {has}")
+            present.append(f"{each.name} {has}")
         if has == "missing" or not each.specifier.contains(has, prereleases=True):
             wrong.append(f"{each.name} is {has}, install {each.specifier}")
-    return Finding("versions", not wrong, "; ".join(wrong) or ", ".join(found))
+    return Finding("versions", not wrong, "; ".join(wrong) or ", ".join(present))
 
 
 def _data(operator: Operator) -> Finding:
-    found = check_data(operator.data)
-    fatal = [str(defect) for defect in found.defects if defect.severity == "fatal"]
+    report = check_data(operator.data)
+    fatal = [str(defect) for defect in report.defects if defect.severity == "fatal"]
     if fatal:
         advice = f"; `fedderm data check {operator.data}` shows all"
         return Finding("data", False, f"{operator.data}: {'; '.join(fatal)}{advice}")
-    total = found.total
+    total = report.total
     return Finding("data", True, f"{total.images} images of {total.lesions} lesions")
 
 
@@ -143,7 +143,7 @@ def _keys(folder: Path) -> Finding:
 
 
 def _rules(operator: Operator) -> Finding:
-    """Find what no training could get past, whatever the coordinator configures."""
+    """Find rules that refuse every run, whatever the coordinator configures."""
     rules = operator.rules
     if not rules.methods:
         return Finding("rules", False, "no method is allowed; name one in 'methods'")
@@ -210,11 +210,11 @@ def _clock(folder: Path, operator: Operator) -> Finding:
             connection.request("GET", "/")
         except OSError:
             return Finding("clock", False, "not compared, as the server cannot be asked")
-        told = connection.getresponse().headers["Date"]
-    if told is None:
+        date = connection.getresponse().headers["Date"]
+    if date is None:
         return Finding("clock", False, "the server does not tell its time; is it a SuperLink?")
     # The server tells whole seconds.
-    off = (datetime.now(UTC) - parsedate_to_datetime(told)).total_seconds() - 0.5
+    off = (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds() - 0.5
     says = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the server's"
     good = abs(off) < _SECONDS
     return Finding("clock", good, says if good else f"{says}; synchronise it, by NTP for instance")

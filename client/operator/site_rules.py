@@ -1,6 +1,6 @@
 """What the operator of a hospital decides: where its data lie, and what may leave it.
 
-One TOML file, read anew for every question, so that a change holds from the next one on. Its
+One TOML file, read again for every question, so that a change holds from the next one on. Its
 folders may be given relative to its own.
 """
 
@@ -36,28 +36,28 @@ Count = Annotated[int, Field(ge=0, strict=True)]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Rules:
-    """What may leave a hospital, whatever a run's configuration says; 0: no such rule.
+    """What may leave a hospital, whatever a run's configuration says; 0 is no such rule.
 
     Attributes
     ----------
-    methods : those that it takes part in.
-    epsilon : largest that all private runs together may spend; 0: there are none.
+    methods : the methods in which the hospital takes part.
+    epsilon : most that all private runs together may spend; 0 allows no private run.
     delta : largest chance that a private run's epsilon does not hold.
-    expected_lesions : lesions, or patients, that the site may come to have; beside more than
-        1 / delta of them one might be published as it is.
+    expected_lesions : lesions, or patients, that the site may ever have; at most 1 / delta, else a
+        private run might publish one of them as it is.
     unit : column that names what private runs protect, with all of its images.
     test_fraction : share of the lesions held out for testing, where the table has no splits.
     test_counts : whether exact counts on lesions held out for testing leave in private runs too.
-    least_sites : least number of sites in a secure sum; 0: a sum need not be secure.
-    least_lesions : lesions that a class with any must have, for exact sums to leave outside of a
-        secure sum; of fewer the sum begins to be a patient.
+    least_sites : least number of sites in a secure sum; with 0 a sum need not be secure.
+    least_lesions : least lesions of each class that the site has, for plain sums to leave; a sum
+        over fewer would show single patients.
     least_count : smallest count, but 0, that leaves outside of a secure sum.
-    min_active : smallest ``min_active`` of a run; of fewer lesions a gradient begins to be a
-        patient.
-    rounds : an SVM's losses and gradients, over all runs.
-    questions : answers about the site's images, refusals included, over all runs.
-    rounds_a_day : answers in 24 hours.
-    megabytes_a_day : sent in 24 hours.
+    min_active : smallest ``min_active`` of a run; a gradient of fewer lesions would show single
+        patients.
+    rounds : most answers with an SVM's losses and gradients, over all runs.
+    questions : most answers about the site's images, refusals included, over all runs.
+    rounds_a_day : most answers in 24 hours.
+    megabytes_a_day : most megabytes sent in 24 hours.
     peers : file of the public keys of the sites that may be in a secure sum.
     pins : file of the hashes of code, weights and network.
     """
@@ -95,14 +95,14 @@ class Operator(BaseModel):
 
     Attributes
     ----------
-    name : of the site, as the others know it.
+    name : the name of the site, as the others know it.
     data : folder of the images and their table.
     cache : folder of features, which can be computed again.
     state : folder of what must not be lost: ledger, identity, egress log.
-    seals : folder of what tells when an older copy of these is put back.
+    seals : folder of the seals, which show when an older copy of these is put back.
     weights : file of the pretrained network, if it is not the built-in one.
     superlink : host and port of the coordinator.
-    port : of this machine alone, at which Flower's processes talk to each other.
+    port : the port of this machine at which Flower's processes talk to each other.
     rules : what may leave.
     """
 

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 from client.sealed_log import Line
 from common.privacy.accounting import SampledGaussian, epsilon
@@ -17,7 +17,7 @@ class Entry:
 
     Attributes
     ----------
-    number : of the line, from 2.
+    number : the number of the line, from 2.
     time : when it was written, in UTC.
     what : the purpose that was given.
     cost : what it costs; None for a change of the limit.
@@ -117,9 +117,7 @@ class Account:
         yield f"epsilon {self.spent:.4g} is spent of {self.limit:g}; {self.left:.4g} is left"
 
 
-def first_line(
-    time: str, fingerprint: str, unit: str, epsilon: float, delta: float
-) -> dict[str, Any]:
+def first_line(time: str, fingerprint: str, unit: str, epsilon: float, delta: float) -> Line:
     """Return the line with which a ledger begins."""
     about = {"fingerprint": fingerprint, "unit": unit, "epsilon": epsilon, "delta": delta}
     return {"schema": SCHEMA, "id": secrets.token_hex(8), "time": time, **about}

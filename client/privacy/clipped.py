@@ -33,7 +33,7 @@ class Clipped(NamedTuple):
 
 
 def clipped_overview(config: RunConfig, units: Units) -> Clipped:
-    """Sum what a run asks of units first: how many have each class, and where their mean is."""
+    """Sum the overview that a run begins with: units of each class, and their mean records."""
     spent = plan(config)
     noise = spent.overview.noise if spent else 0.0
     return Clipped(overview(units, N_CLASSES), OVERVIEW_NORM, noise)

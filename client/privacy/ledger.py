@@ -1,8 +1,8 @@
 """A site's privacy ledger: what may still leave it, over the whole life of its data.
 
-Whatever leaves is reserved here first and counts as spent from then on, whichever run, method or
-coordinator asked for it, and even where a crash came before it left. ``client/sealed_log.py`` says
-how the ledger is kept, and what it cannot notice.
+Whatever leaves is reserved here first and counts as spent from then on, for all runs, methods and
+coordinators, and even if a crash came before it left. ``client/sealed_log.py`` says how the ledger
+is kept, and what it cannot notice.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ SEAL_FOLDER = "seal"
 class Ledger:
     """The ledger of one data set, in a folder that outlives runs.
 
-    There is one for a data set, whatever its unit: what two knew of would add up, unseen by both.
+    A data set has a single ledger, whatever the unit: of two, neither would know what both spend.
 
     Parameters
     ----------
-    folder : of the ledger, existing.
+    folder : the folder of the ledger, which must exist.
     state : folder of its seal; never restore both from the same backup.
 
     Raises
@@ -64,17 +64,17 @@ class Ledger:
         state: Path = SEALS,
         former: Callable[[], str] = lambda: "",
     ) -> Self:
-        """Return the ledger of a data set, begun if there is none.
+        """Return the ledger of a data set; begin it if there is none.
 
         Parameters
         ----------
-        folder : of the ledger.
+        folder : the folder of the ledger.
         fingerprint : digest of the data.
         unit : column whose values are protected, such as "lesion_id".
         epsilon : the limit, which the site's operator sets, never the coordinator.
-        delta : at which epsilon is computed.
+        delta : the delta at which epsilon is computed.
         state : folder of the seal.
-        former : returns the digest by which the same data went before, which is noted then.
+        former : returns the former digest of the same data; the ledger then notes the new one.
 
         Raises
         ------
@@ -140,12 +140,13 @@ class Ledger:
 
         Parameters
         ----------
-        releases : of each the cost, the purpose and the key, None if it has none.
+        releases : cost, purpose and key of each; the key is None if it has none.
 
         Raises
         ------
         RefusalError
-            If they would pass the limit; nothing is reserved. Also if a key is another release.
+            If they would exceed the limit, and then nothing is reserved; or if a key belongs to
+            another release.
         DataError
             If they cannot be written.
         """

@@ -1,4 +1,4 @@
-"""A noisy sum of a run: answered once, in its turn, after the site's ledger has paid for it."""
+"""A noisy sum of a run: answered once, in order, after the site's ledger is charged."""
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -15,13 +15,13 @@ from common.privacy.linear import NoisySum, plan
 from common.wire.messages import Value
 
 FOLDER = "ledger"
-"""Of the ledger, in a site's own one."""
+"""Name of the ledger's folder, in a site's own folder."""
 
 
 def ledger_of(site: Site) -> Ledger:
-    """Open the site's ledger. That of a simulated site is all in its folder, and goes with it.
+    """Open the site's ledger; a simulated site's ledger lies in its folder.
 
-    A hospital's is of its operator's unit, delta and limit, whatever a run asks for.
+    A hospital's ledger has its operator's unit, delta and limit, whatever a run configures.
     """
     config, folder = site.config, site.own_folder / FOLDER
     unit, delta, limit, state = config.unit, config.delta, config.epsilon, folder / SEAL_FOLDER
@@ -35,14 +35,14 @@ def ledger_of(site: Site) -> Ledger:
 
 @dataclass(frozen=True)
 class PaidStep:
-    """A noisy sum that is asked for in a run.
+    """A noisy sum of a run.
 
     Attributes
     ----------
     run : name of the run.
     number : 0 for the overview, then from 1.
     question : its name.
-    due : whether it is the question of such a step.
+    due : whether this is the question of that step.
     """
 
     run: str
@@ -58,17 +58,17 @@ class PaidStep:
         return cls(str(values["run"]), number, question, due)
 
     def answer(self, site: Site, compute: Callable[[], Clipped]) -> NoisySum:
-        """Return the noisy sum of what ``compute`` clips, after it was paid for.
+        """Return the noisy sum of what ``compute`` clips, after the ledger was charged.
 
-        Asked again it is the very same: another noise would tell more. The sealed ledger knows
-        which steps were answered, so that an older or lost file of answers opens none again. What
-        can fail comes before the budget is charged.
+        A repeated question gets the same answer, because other noise would tell more. The sealed
+        ledger records which steps were answered, so an older or lost file of answers allows no
+        second answer. Whatever can fail comes before the charge.
 
         Raises
         ------
         RefusalError
-            If it does not follow the last of its run, or the budget does not allow the run. Steps
-            in between, which the site missed, are paid for all the same.
+            If the step does not follow the last of its run, or the budget does not allow the run.
+            Steps in between, which the site missed, are charged all the same.
         """
         answers = RoundArrays(site.own_folder / FOLDER / "answers", self.run)
         with answers.locked():

@@ -6,7 +6,7 @@ from common.wire.messages import Value
 
 
 def describe(site: Site, n_features: int) -> dict[str, Value]:
-    """Say what a private site may say of itself: of its lesions nothing, for that has its price.
+    """Describe a private site, and nothing of its lesions, which would spend its budget.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def describe(site: Site, n_features: int) -> dict[str, Value]:
 
 
 def refuse_what_only_simulations_may(site: Site, question: str) -> None:
-    """Refuse what would tell more of a hospital's lesions than its budget says.
+    """Refuse what would tell more of a hospital's lesions than its budget allows.
 
     Raises
     ------

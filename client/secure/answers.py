@@ -36,7 +36,7 @@ def respond(site: Site, question: Question) -> Answer:
     Raises
     ------
     RefusalError
-        If it is not what this site may answer.
+        If this site does not answer it.
     """
     values = question.values
     with Session.of(site, str(values["run"])) as session:
@@ -56,23 +56,23 @@ def masking(site: Site, content: RecordDict) -> Iterator[Mask]:
 
     Parameters
     ----------
-    content : of the question's message.
+    content : the content of the question's message.
 
     Raises
     ------
     RefusalError
-        If the sum is refused; of the site's data nothing was looked at.
+        If the sum is refused; the site's data was not read.
     """
     if RECORD not in content:
         yield _nothing
         return
     try:
-        asked = SumRound.read(content)
+        sum_round = SumRound.read(content)
     except ReplyError as error:
         raise RefusalError(Reason.FORM, str(error)) from error
-    with Session.of(site, asked.run) as session:
-        session.check(asked)
-        yield partial(_masked, session, asked, question_digest(content))
+    with Session.of(site, sum_round.run) as session:
+        session.check(sum_round)
+        yield partial(_masked, session, sum_round, question_digest(content))
 
 
 def _nothing(sums: Sums | Gated) -> Answer:
@@ -84,9 +84,9 @@ def _nothing(sums: Sums | Gated) -> Answer:
     return Answer()
 
 
-def _masked(session: Session, asked: SumRound, digest: bytes, sums: Sums | Gated) -> Answer:
+def _masked(session: Session, sum_round: SumRound, digest: bytes, sums: Sums | Gated) -> Answer:
     gated = sums if isinstance(sums, Gated) else Gated(sums)
-    masked = session.mask(asked, digest, gated)
+    masked = session.mask(sum_round, digest, gated)
     return Answer(
         {"masked": masked.vector.view(np.int64)},
         {"envelopes": masked.envelopes, "seal": masked.seal},
@@ -100,7 +100,7 @@ def _signed_keys(site: Site, values: Mapping[str, Value]) -> dict[str, bytes]:
     keys, signatures = _bytes(values["keys"]), _bytes(values["signatures"])
     if not len(set(names)) == len(names) == len(keys) == len(signatures):
         raise RefusalError(
-            Reason.FORM, "names, keys and signatures are not as many, each name once"
+            Reason.FORM, "names, keys and signatures differ in number, or a name occurs twice"
         )
     pinned = pinned_keys(site)
     for name, key, signature in zip(names, keys, signatures, strict=True):

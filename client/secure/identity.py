@@ -15,7 +15,7 @@ from common.text import is_site_name
 from common.wire.secure_sums import derive
 
 _FOLDER = "identity"
-"""Folder in a site's own one."""
+"""Name of the folder of keys, in a site's own folder."""
 
 
 class Identity:
@@ -31,7 +31,7 @@ class Identity:
 
     @classmethod
     def begun(cls, folder: Path) -> Self:
-        """Return a site's identity, made if there is none.
+        """Return a site's identity; make it if there is none.
 
         Raises
         ------
@@ -103,7 +103,7 @@ def read_keys(file: Path) -> dict[str, bytes]:
         lines = read_text(file).splitlines()
         pairs = [_pair(line) for line in lines if line.strip()]
         if len(dict(pairs)) < len(pairs):
-            raise ValueError("a site is there twice")
+            raise ValueError("a site occurs twice")
         return dict(pairs)
     except (OSError, ValueError) as error:
         raise ConfigError(

@@ -1,8 +1,7 @@
 """A site's part in secure sums: what it masks, what it opens, and what it refuses.
 
-The coordinator carries all messages and is not trusted. A site keeps its key of a run, and what
-was asked last, on its disk; it holds no answer back for later, so that a process may end between
-any two messages.
+The coordinator carries all messages and is not trusted. A site keeps its key of a run, and the last
+round, on its disk and nothing in memory, so that a process may end between any two messages.
 """
 
 import hashlib
@@ -50,9 +49,9 @@ class Masked(NamedTuple):
 
     Attributes
     ----------
-    vector : the masked values.
-    envelopes : for each member, its part of what opens the mask, which only it can read.
-    seal : tells whether the mask was opened rightly.
+    vector : (length,) the masked values.
+    envelopes : each member's part of what opens the mask; only that member can read it.
+    seal : the digest that shows whether the mask was opened rightly.
     """
 
     vector: Ring
@@ -62,7 +61,7 @@ class Masked(NamedTuple):
 
 @dataclass
 class _State:
-    """What a site knows of a run: what its log adds up to.
+    """The state of a site in a run, which its log adds up to.
 
     Attributes
     ----------
@@ -75,7 +74,7 @@ class _State:
     gate : what the counts over all sites must be before it is opened.
     question : digest of its question.
     opened : whether this site has opened it.
-    sums : by digest of the question, which members were in the sum that this site has opened.
+    sums : the members in each sum that this site has opened, by the question's digest.
     """
 
     secret: str = ""
@@ -101,15 +100,14 @@ class _State:
 class Session:
     """A site's secure sums in one run.
 
-    All that it did is in a sealed log, so that no older copy of it opens a sum again or lets a
-    mask hide two shares.
+    Its log is sealed, so that no older copy of it opens a sum again or uses a mask for two shares.
 
     Parameters
     ----------
-    folder : where its log lies.
+    folder : the folder of its log.
     seals : folder of the log's seal.
-    name : of the site.
-    run : of the run; the coordinator's word.
+    name : the name of the site.
+    run : the name of the run, which the coordinator chooses.
     least : number of sites that this site wants in every sum, whatever the protocol allows.
     """
 
@@ -141,7 +139,7 @@ class Session:
             yield self
 
     def signed_key(self, identity: Identity) -> dict[str, Value]:
-        """Return this site's key of the run, made if there is none, and sign it."""
+        """Return this site's key of the run, signed; make it if there is none."""
         if not self._known.secret:
             self._note(secret=X25519PrivateKey.generate().private_bytes_raw().hex())
         key = self._secret.public_key().public_bytes_raw()
@@ -150,7 +148,7 @@ class Session:
     def agree(self, keys: Mapping[str, bytes]) -> dict[str, Value]:
         """Take the keys of the sites of a run, each signed by its site; they are never changed.
 
-        A site that was away then may come back, but into no sum: nobody takes its key any more.
+        A site that was away then may come back, but into no sum: the others have no key of it.
 
         Raises
         ------
@@ -178,7 +176,7 @@ class Session:
             "threshold": self._threshold,
         }
 
-    def check(self, asked: SumRound) -> None:
+    def check(self, sum_round: SumRound) -> None:
         """Check a sum before anything is computed for it.
 
         Raises
@@ -186,14 +184,15 @@ class Session:
         RefusalError
             If its round is not a new one, or its sites are too few, or not all in the last sum.
         """
-        state, members = self._begun, asked.members
-        if asked.number <= state.number:
+        state, members = self._begun, sum_round.members
+        if sum_round.number <= state.number:
             raise RefusalError(
-                Reason.ORDER, f"round {asked.number} is not after round {state.number}"
+                Reason.ORDER, f"round {sum_round.number} is not after round {state.number}"
             )
         if members != sorted(set(members)) or self._name not in members:
             raise RefusalError(
-                Reason.MEMBERS, "the sites of a sum are not this site and others, each once"
+                Reason.MEMBERS,
+                "the sites of a sum are not this site and others in order, each once",
             )
         if added := set(members) - set(state.members):
             raise RefusalError(
@@ -208,7 +207,7 @@ class Session:
                 f"this site wants {self._threshold}",
             )
 
-    def mask(self, asked: SumRound, question: bytes, gated: Gated) -> Masked:
+    def mask(self, sum_round: SumRound, question: bytes, gated: Gated) -> Masked:
         """Mask this site's share of a sum that was checked.
 
         Raises
@@ -217,12 +216,12 @@ class Session:
             If the question was summed over other sites: the difference of the two sums would be a
             share.
         """
-        state, members = self._begun, asked.members
+        state, members = self._begun, sum_round.members
         self._refuse_other_sites(members, question)
         vector = encode(gated.sums, len(members))
         counts = np.array(gated.counts, np.int64).view(np.uint64)
         keys = [bytes.fromhex(state.peers[name]) for name in members]
-        bound_to = context(asked, keys, question, schema(gated.sums))
+        bound_to = context(sum_round, keys, question, schema(gated.sums))
         seed = self._seed(bound_to)
         self._add_pairwise_masks(vector, counts, members, bound_to)
         add_mask(vector, self_mask(seed, bound_to), 1)
@@ -230,7 +229,7 @@ class Session:
         # A sum that is never opened tells nothing, so it leaves nobody out.
         self._note(
             asked=list(members),
-            number=asked.number,
+            number=sum_round.number,
             bound_to=bound_to.hex(),
             gate=asdict(gated.gate),
             question=question.hex(),

@@ -14,7 +14,7 @@ _EXACT = " and ".join(m.name for m in METHODS.values() if not m.private)
 
 
 class CommonConfig(BaseModel):
-    """The rules a run goes by, and what all methods see of the images."""
+    """The rules of a run, and what all methods see of the images."""
 
     out: OptionalPath = Field(default=None, description="run folder to write")
     sites: OptionalPath = Field(default=None, description="folder with one folder per site")
@@ -25,8 +25,9 @@ class CommonConfig(BaseModel):
 
     method: MethodName = Field(
         default="svm",
-        description=f"how the sites train; {_EXACT} send exact sums, which may tell of"
-        " single lesions whoever crafts questions: only the private methods' noise hides them",
+        description=f"how the sites train; {_EXACT} send exact sums, which may show"
+        " single lesions to a coordinator that crafts questions; only the private methods' noise"
+        " hides them",
     )
     backbone: str = Field(
         default=DEFAULT_BACKBONE,

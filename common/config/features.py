@@ -8,7 +8,7 @@ Head = Literal["svm", "ridge", "lda", "softmax", "hinge"]
 
 
 class FeaturesConfig(BaseModel):
-    """What frozen features are made of, and what is trained on them."""
+    """How frozen features are computed, and which head is trained on them."""
 
     levels: int = Field(default=3, ge=0, le=100, description="depths pooled beside the last one")
     components: int = Field(

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 
-def split(value: Any) -> Any:
+def split(value: object) -> object:
     """Read "1e-5,1e-4" and 1e-5 as tuples: Flower's run configuration holds no lists."""
     if isinstance(value, str):
         return tuple(value.split(","))
@@ -25,7 +25,7 @@ def _named(path: Path) -> Path:
     return path
 
 
-def fill_in(values: dict[str, Any], chosen: Mapping[str, object]) -> dict[str, Any]:
+def fill_in(values: dict[str, object], chosen: Mapping[str, object]) -> dict[str, object]:
     """Give keys that are absent or empty the values that were chosen for them."""
     return values | {key: value for key, value in chosen.items() if values.get(key, "") == ""}
 

@@ -12,7 +12,7 @@ Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "scaffo
 _STAGES = ("head", "blocks.5", "all")
 _PACE = {"head": (20, 3e-3), "all": (100, 5e-4)}
 _PACE_BETWEEN = (30, 1e-3)
-"""Rounds and highest learning rate of a stage for which none are given."""
+"""Default rounds and highest learning rate of a stage."""
 
 
 class FinetuneConfig(ImbalanceConfig):
@@ -20,18 +20,20 @@ class FinetuneConfig(ImbalanceConfig):
 
     stages: Names = Field(
         default=_STAGES,
-        description="what is trained: the head, from a module on, then all",
+        description="what is trained in turn: the head, a module and all after it, all",
     )
-    rounds: Counts = Field(default=(), description="rounds of each stage; empty: what suits it")
+    rounds: Counts = Field(default=(), description="rounds of each stage; empty: its default")
     local_epochs: Positives = Field(
         default=(0.05,), description="share of its images that a site sees in a round"
     )
     batch: int = Field(
-        default=64, ge=1, description="images of a step, over all sites in proportion to theirs"
+        default=64,
+        ge=1,
+        description="images of a step, over all sites in proportion to theirs",
     )
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="local optimiser")
     lr: Positives = Field(
-        default=(), description="highest learning rate of each stage, the head's; empty: as rounds"
+        default=(), description="highest learning rate of each stage; empty: its default"
     )
     layer_decay: float = Field(
         default=0.9, gt=0, le=1, description="learning rate of a group of layers over the next's"
@@ -51,22 +53,23 @@ class FinetuneConfig(ImbalanceConfig):
     )
 
     strategy: Strategy = Field(default="fedavg", description="how the coordinator aggregates")
-    server_lr: float = Field(default=1.0, gt=0, description="of fedavgm, fedadam and fedyogi")
+    server_lr: float = Field(
+        default=1.0, gt=0, description="learning rate of fedavgm, fedadam and fedyogi"
+    )
     server_momentum: float = Field(
-        default=0.9, ge=0, lt=1, description="of fedavgm, fedadam and fedyogi"
+        default=0.9, ge=0, lt=1, description="momentum of fedavgm, fedadam and fedyogi"
     )
     proximal: float = Field(default=0.01, gt=0, description="pull of fedprox to the round's start")
     fraction: float = Field(default=1.0, gt=0, le=1, description="share of the sites in a round")
     personal: int = Field(
-        default=0, ge=0, description="epochs of a head for each site alone, scored beside; 0: none"
+        default=0, ge=0, description="epochs of a head for each site alone, evaluated too; 0: none"
     )
     validate_every: int = Field(
         default=15, ge=1, description="rounds between evaluations on the validation lesions"
     )
     patience: int = Field(
-        default=0, ge=0, description="evaluations without a better one that end a stage; 0 for any"
+        default=0, ge=0, description="evaluations without improvement that end a stage; 0 for any"
     )
-    tensorboard: bool = Field(default=False, description="write event files for TensorBoard")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""The settings of what rare classes get, where a classifier is trained by gradients."""
+"""The settings of the remedy for rare classes, where a classifier is trained by gradients."""
 
 from typing import Literal
 
@@ -8,11 +8,11 @@ Imbalance = Literal["none", "weights", "oversample", "focal", "logits"]
 
 
 class ImbalanceConfig(BaseModel):
-    """How rare classes are made up for."""
+    """The remedy for rare classes, and its strength."""
 
     imbalance: Imbalance = Field(
         default="weights",
-        description="what rare classes get: loss weights, more draws, focal"
+        description="remedy for rare classes: loss weights, more draws, focal"
         " loss, or logits adjusted by the priors",
     )
     imbalance_strength: float = Field(

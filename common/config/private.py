@@ -10,10 +10,10 @@ Unit = Literal["lesion_id", "patient_id", "image_id"]
 
 
 class PrivateConfig(FeaturesConfig):
-    """How much a lesion may have told when training is over, and how training spends that."""
+    """The privacy budget of a run, and how training spends it."""
 
     epsilon: float = Field(
-        default=0.0, ge=0, description="privacy of a unit over the whole run; 0: none is promised"
+        default=0.0, ge=0, description="privacy budget of a unit over the whole run; 0: no promise"
     )
     delta: float = Field(
         default=1e-5, gt=0, lt=1e-2, description="chance that epsilon does not hold"
@@ -23,19 +23,17 @@ class PrivateConfig(FeaturesConfig):
     )
     trust: Literal["site", "distributed"] = Field(
         default="site",
-        description="each site's noise suffices for itself, or that of `honest` sites together",
+        description="whose noise protects a site: its own, or that of `honest` sites together",
     )
     honest: int = Field(
-        default=1, ge=1, description="sites that at least add their noise, if it is distributed"
+        default=1, ge=1, description="least number of sites that add noise, with trust=distributed"
     )
     steps: int = Field(default=100, ge=1, description="noisy gradients in a private run")
-    rate: float = Field(
-        default=1.0, gt=0, le=1, description="chance of a unit to be in the sample of a step"
-    )
-    clip_norm: float = Field(default=1.0, gt=0, description="largest gradient of a unit")
+    rate: float = Field(default=1.0, gt=0, le=1, description="chance that a step samples a unit")
+    clip_norm: float = Field(default=1.0, gt=0, description="clipping norm of a unit's gradient")
     opens: str = Field(
         default="conv_head",
-        description="module from which on private_finetune trains the network; head: that alone",
+        description="first module that private_finetune trains; head: the head alone",
     )
 
     @property
@@ -58,5 +56,5 @@ class PrivateConfig(FeaturesConfig):
     @model_validator(mode="after")
     def _shared_noise(self) -> Self:
         if self.trust == "site" and self.honest != 1:
-            raise ValueError("'honest' is for trust=distributed; a site's own noise needs no other")
+            raise ValueError("'honest' is for trust=distributed; a site's own noise is enough")
         return self

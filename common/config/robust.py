@@ -11,7 +11,7 @@ class RobustConfig(BaseModel):
     """How the coordinator averages changes of weights, some of which may be hostile."""
 
     robust: Rule = Field(
-        default="none", description="rule that averages sites' changes, of which some may be lies"
+        default="none", description="rule that averages sites' changes, some of which may be false"
     )
     hostile: int = Field(default=0, ge=0, description="hostile sites that the rule must withstand")
     mixing: bool = Field(
@@ -31,6 +31,6 @@ class RobustConfig(BaseModel):
         if (self.robust == "none") != (self.hostile == 0):
             raise ValueError(
                 f"'robust' is {self.robust} and 'hostile' is {self.hostile}; a rule needs the "
-                "number of hostile sites to withstand, at least 1, and without one it is 0"
+                "number of hostile sites to withstand, at least 1; without a rule it is 0"
             )
         return self

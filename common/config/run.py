@@ -11,6 +11,7 @@ from common.config.base import CommonConfig
 from common.config.fields import fill_in
 from common.config.finetune import FinetuneConfig
 from common.config.private import PrivateConfig
+from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
 from common.config.svm import SvmConfig
 from common.errors import ConfigError
@@ -19,7 +20,9 @@ from common.methods import METHODS, Method
 from common.text import suggestion
 
 
-class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonConfig):
+class RunConfig(
+    RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, ProgressConfig, CommonConfig
+):
     """Everything that decides a run's model, and the rules it runs under.
 
     Field names are the keys of a configuration file, of ``key=value`` on the command line
@@ -31,7 +34,7 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
-        """Give keys that are left empty what their method wants."""
+        """Give keys that are left empty their method's defaults."""
         name = str(values.get("method", cls.model_fields["method"].default))
         values = fill_in(values, METHODS[name].defaults if name in METHODS else {})
         # Of these some are left empty for all methods, and not every method has a use for each.
@@ -71,19 +74,19 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
         if self.secure:
             raise ValueError(
                 f"'{key}' is {getattr(self, key)}, but under secure sums the coordinator sees no "
-                "site's change; a site would have to prove the norm of its own, which none can "
-                f"here: set secure=false or {key}={type(self).model_fields[key].default}"
+                "site's change; a site would have to prove the norm of its own, which is not "
+                f"implemented: set secure=false or {key}={type(self).model_fields[key].default}"
             )
         if self.optimizer != "sgd":
             raise ValueError(
                 f"'{key}' is {getattr(self, key)}, but adamw divides steps by averaged mean "
-                "squares; without what a defence takes for outliers they are too small and the "
+                "squares; a defence that leaves outliers out makes these too small, and the "
                 "weights explode: set optimizer=sgd, and lr to suit"
             )
         if self.robust != "none" and self.patience:
             raise ValueError(
                 f"'patience' is {self.patience}, but what sites say of their validation lesions "
-                "may be a lie, too: with 'robust' the last round is kept; set patience=0"
+                "may be false, too: with 'robust' the last round is kept; set patience=0"
             )
         return self
 
@@ -102,6 +105,23 @@ class RunConfig(RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, CommonCo
             raise ConfigError(_explain(error)) from error
         _refuse_unused(config)
         return config
+
+    @classmethod
+    def read_settings(cls, values: Mapping[str, object]) -> "RunConfig":
+        """Check the settings of a user who says beside them where to read and write.
+
+        Raises
+        ------
+        ConfigError
+            As of :meth:`read`, and if they say it.
+        """
+        for key in ("out", "sites"):
+            if key in values:
+                raise ConfigError(
+                    f"'{key}' is no setting here: DIR and --out say where to read and write, in "
+                    "Python 'data' and 'out'"
+                )
+        return cls.read(values)
 
     def flat(self) -> dict[str, str | int | float]:
         """Return what the run's method uses, as Flower's run configuration holds it."""

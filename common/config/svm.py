@@ -25,7 +25,7 @@ class SvmConfig(FeaturesConfig):
     tolerance: float = Field(default=1e-8, gt=0, description="gradient norm that ends the solver")
     max_rounds: int = Field(default=200, ge=1, description="most rounds of one fit")
     min_active: int = Field(
-        default=20, ge=1, description="lesions that must pull in each problem for a site to answer"
+        default=20, ge=1, description="least number of lesions that are active in a problem"
     )
     clip_features: float = Field(
         default=0.0,

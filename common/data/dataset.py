@@ -1,4 +1,4 @@
-"""HAM10000 as people have it: one metadata table beside folders or zip files of JPEG images.
+"""HAM10000 as published: a metadata table beside folders or zip files of JPEG images.
 
 Source: Tschandl, Rosendahl, Kittler, "The HAM10000 dataset", Scientific Data 5:180161 (2018),
 doi:10.7910/DVN/DBW86T.
@@ -17,12 +17,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.arrays import Ints
+from common.arrays import Bools, Ints
 from common.errors import DataError, reason
 from common.reading import open_file, read_bytes, read_text
 from common.task import DIAGNOSES
@@ -102,7 +102,7 @@ class Defect:
 
 
 class Scan(NamedTuple):
-    """What a folder holds, fit for use or not; nothing was decoded."""
+    """The content of a folder, usable or not; no image was decoded."""
 
     images: tuple[Image, ...]
     files: dict[str, Location]
@@ -174,8 +174,8 @@ class Dataset:
         """Whether the images were generated; every table made from them must say so."""
         return (self.folder / SYNTHETIC_MARKER).exists()
 
-    def select(self, indices: NDArray[Any]) -> "Dataset":
-        """Return the images at ``indices`` (integers or a mask), in the order given."""
+    def select(self, indices: NDArray[np.integer] | Bools) -> "Dataset":
+        """Return the images at ``indices``, numbers (m,) or a mask (n,), in the order given."""
         chosen = np.arange(len(self))[indices]
         return replace(self, images=tuple(self.images[i] for i in chosen))
 

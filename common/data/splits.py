@@ -1,8 +1,8 @@
 """Test set and cross-validation folds of whole lesions, stratified by diagnosis.
 
-Within a class the lesions stand in random order, those with more images first; the test set takes
-every so manieth of them and the folds are dealt like cards. So the folds of a class differ by at
-most one lesion and by at most the images of its largest lesion.
+Within a class the lesions are shuffled, then sorted by their numbers of images, largest first. The
+test set takes lesions at equal distances; the others go to the folds in turn. So the folds of a
+class differ by at most one lesion and by at most the images of its largest lesion.
 """
 
 import hashlib
@@ -29,12 +29,11 @@ def holdout(dataset: Dataset, fraction: float, seed: int, *, leave: int = 1) -> 
 
     Parameters
     ----------
-    fraction : float
-        Share of the lesions, in [0, 1); 0 chooses none.
+    fraction : share of the lesions, in [0, 1); 0 chooses none.
 
     Returns
     -------
-    ndarray of bool, shape (n,)
+    (n,) true for the images of the test set.
 
     Raises
     ------
@@ -56,7 +55,7 @@ def holdout(dataset: Dataset, fraction: float, seed: int, *, leave: int = 1) -> 
 
 
 def folds(dataset: Dataset, n_folds: int, seed: int) -> Ints:
-    """Deal the lesions to ``n_folds`` folds; return each image's fold, shape (n,).
+    """Assign the lesions to ``n_folds`` folds; return each image's fold, shape (n,).
 
     Raises
     ------
@@ -84,10 +83,10 @@ def assign_splits(
 
 
 def lasting_splits(dataset: Dataset, test_fraction: float, n_folds: int) -> NDArray[np.str_]:
-    """Do the same for data that change: a lesion's name alone says whether it is for testing.
+    """Return splits (n,) for data that change: a lesion's name alone decides if it is for testing.
 
-    So none that was trained on is tested on later, and one more moves no other, as differential
-    privacy takes for granted. A rare class may have no test lesion.
+    So no lesion moves between training and testing, not even when another one is added, as
+    differential privacy presupposes. A rare class may have no test lesion.
     """
     shares = [_share(str(name)) for name in np.unique(dataset.lesions)]
     test = (np.array(shares) < test_fraction)[dataset.by_lesion.index]
@@ -95,7 +94,7 @@ def lasting_splits(dataset: Dataset, test_fraction: float, n_folds: int) -> NDAr
 
 
 def _share(lesion: str) -> float:
-    """Return a number in [0, 1) that is a lesion's for ever."""
+    """Return a number in [0, 1) that depends on a lesion's name alone."""
     digest = hashlib.sha256(f"test {lesion}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
@@ -109,7 +108,7 @@ def _splits(dataset: Dataset, test: Bools, n_folds: int, seed: int) -> NDArray[n
 def site_splits(
     dataset: Dataset, test_fraction: float, n_folds: int, seed: int
 ) -> NDArray[np.str_]:
-    """Return the splits that the rows carry, or assign them where they carry none.
+    """Return the splits (n,) that the rows carry, or assign them where they carry none.
 
     The sites of a simulated partition carry those of the pooled data, so that the federated and
     the pooled model are tested on the same lesions.
@@ -124,8 +123,8 @@ def site_splits(
     carried = {int(split) for split in dataset.splits if split != TEST}
     if carried and max(carried) >= n_folds:
         raise DataError(
-            f"{dataset.folder}: the column split has {max(carried) + 1} folds, {n_folds} were "
-            f"asked for; ask for {max(carried) + 1} or partition again"
+            f"{dataset.folder}: the column split has {max(carried) + 1} folds, the run has "
+            f"{n_folds}; set folds={max(carried) + 1} or partition again"
         )
     return dataset.splits
 

@@ -1,9 +1,9 @@
 """Views of an image: what a network sees of it in training and in prediction.
 
-A view is a pure function of the image, the configuration, the seed, the image's content key and
-the view's number: the same bits in any thread, order or process. Geometry and colours work on
+A view is a pure function of the image, the configuration, the seed, the image's content key and the
+view's number. It has the same bits in any thread, order or process. Geometry and colours work on
 8-bit Pillow images, which is both faster than tensors here and antialiased. torchvision, and torch
-with it, is imported where a view is made: whoever has all features cached needs neither.
+with it, is imported where a view is made, because cached features need neither.
 """
 
 import io
@@ -30,22 +30,19 @@ _BICUBIC = int(Pillow.Resampling.BICUBIC)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far augmented views stray from the image.
+    """How much augmented views differ from the image.
 
-    A lesion has no upright, so every view is turned by a random number of quarter turns and
-    mirrored or not. Other angles would need invented corners. Lesions are photographed in the
-    middle, and a close crop elsewhere would show skin alone, so crops stay near it.
+    A lesion has no upright position, so every view is rotated by a random multiple of 90 degrees
+    and mirrored at random; other angles would need invented corners. A lesion lies in the middle of
+    its image, so crops stay near the middle.
 
     Attributes
     ----------
-    least_crop : float
-        The crop is a square; its side is uniform between this share of the image's short
+    least_crop : the crop is a square; its side is uniform between this share of the image's short
         side, in (0, 1], and all of it.
-    shift : float
-        How far, in each direction, the crop's centre may lie from the image's, as a share of
+    shift : how far, in each direction, the crop's centre may lie from the image's, as a share of
         the crop's side, in [0, 1); uniform, but never beyond the image.
-    brightness, contrast, saturation : float
-        Each factor is uniform in 1 plus or minus this, in [0, 1).
+    brightness, contrast, saturation : each factor is uniform in 1 plus or minus this, in [0, 1).
 
     Raises
     ------
@@ -68,7 +65,10 @@ class Augmentation:
 
 
 def decode(data: bytes, size: int) -> Pillow.Image:
-    """Decode a JPEG or PNG file to RGB, a large JPEG at the least scale not below ``size``.
+    """Decode a JPEG or PNG file to RGB, a large one at the least scale not below ``size``.
+
+    The scale is 1, 1/2, 1/4 or 1/8, which a JPEG is decoded at; the pixels of a PNG are averaged,
+    to nearly the same.
 
     Raises
     ------
@@ -78,11 +78,17 @@ def decode(data: bytes, size: int) -> Pillow.Image:
     try:
         with Pillow.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             image.draft("RGB", (size, size))
-            return image.convert("RGB")
+            pixels = image.convert("RGB")
+            return pixels.reduce(_scale(pixels, size)) if image.format == "PNG" else pixels
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         # Pillow's own text for an unknown format shows an address in memory.
         why = "no image" if isinstance(error, UnidentifiedImageError) else reason(error)
         raise DataError(f"an image cannot be decoded ({why}); use JPEG or PNG") from error
+
+
+def _scale(image: Pillow.Image, size: int) -> int:
+    """Return by how much Pillow makes a JPEG of this size smaller where ``size`` is wanted."""
+    return next(scale for scale in (8, 4, 2, 1) if min(image.size) >= scale * size or scale == 1)
 
 
 def augmented_view(
@@ -109,8 +115,8 @@ def augmented_view(
 def prediction_view(image: Pillow.Image, number: int, size: int) -> Pillow.Image:
     """Return a square around the centre of an RGB image, resized bicubically to ``size`` pixels.
 
-    View ``number`` has the crop at that place in :data:`CROPS`, counted round and round, and is
-    mirrored the second time.
+    View ``number`` has crop ``number`` modulo the number of :data:`CROPS`; those after the first
+    round are mirrored.
     """
     side = round(min(image.size) * CROPS[number % len(CROPS)])
     return _mirrored(_crop(image, side, np.zeros(2), size), number >= len(CROPS))

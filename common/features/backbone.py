@@ -46,10 +46,8 @@ def load_pretrained(name: str, weights: Path | None) -> nn.Module:
 
     Parameters
     ----------
-    name : str
-        A name that timm knows, such as "tf_efficientnet_lite0" or "resnet18.a1_in1k".
-    weights : Path, optional
-        A ``.safetensors`` or ``.pth`` file with timm's tensor names; the classifier's are
+    name : a name that timm knows, such as "tf_efficientnet_lite0" or "resnet18.a1_in1k".
+    weights : a ``.safetensors`` or ``.pth`` file with timm's tensor names; the classifier's are
         ignored. None takes the weights that a package brings for the default backbone.
 
     Raises
@@ -102,10 +100,9 @@ def fold_batchnorm(model: nn.Module, example: Tensor) -> None:
 
     Parameters
     ----------
-    model : Module
-        Any network of 2-d convolutions; timm's ``BatchNormAct2d`` leaves its activation behind.
-    example : Tensor
-        Input for the two forward passes that find the pairs and check the result.
+    model : any network of 2-d convolutions; timm's ``BatchNormAct2d`` leaves its activation behind.
+    example : (n, 3, h, w) input for the two forward passes that find the pairs and check the
+        result.
 
     Raises
     ------
@@ -142,16 +139,13 @@ class PooledFeatures(nn.Module):
 
     Parameters
     ----------
-    backbone : Module
-        A convolutional timm network without classifier.
-    levels : int
-        How many of the last levels to pool beside the final map, from 0 to all. A last level
+    backbone : a convolutional timm network without classifier.
+    levels : how many of the last levels to pool beside the final map, from 0 to all. A last level
         that is the final map counts but is not repeated.
 
     Attributes
     ----------
-    size : int
-        Number of features D.
+    size : number of features D.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Frozen features: what a pretrained network says about each image, computed once and kept.
+"""Frozen features: a pretrained network's output for each image, computed once and kept.
 
 Features are kept under the SHA-256 of the image's bytes, in a folder named after everything else
 they depend on, so every experiment and every site on this machine shares them, whatever the
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     from common.features.inference_engine import Engine
 
 FEATURES_VERSION = 2
-"""To be raised with every change of the views, the network or the pooling; else old ones count."""
+"""Raise it with every change of views, network or pooling, or old features are still used."""
 
 SHARD_IMAGES = 256
 """Images in a shard: what a killed extraction loses at most."""
+
+Row = TypeVar("Row", bound=NDArray[np.floating])
 
 _log = logging.getLogger(__name__)
 
@@ -52,22 +54,15 @@ class FeatureSpec:
 
     Attributes
     ----------
-    backbone : str
-        A convolutional network by timm's name.
-    weights : Path or None
-        Its weights file; None for the default backbone's own.
-    size : int
-        Height and width of a view in pixels, at least 32.
-    levels : int
-        How many of the last levels are pooled beside the final map, at least 0.
-    views : int
-        Number K of augmented views of each image, at least 0.
-    predictions : int
-        Number P of prediction views, 1 to 8: centre crops of several sizes, then mirrored.
-    augmentation : Augmentation
-        How far the augmented views stray.
-    seed : int
-        Seed of the augmented views, at least 0.
+    backbone : a convolutional network by timm's name.
+    weights : its weights file; None for the default backbone's own.
+    size : height and width of a view in pixels, at least 32.
+    levels : how many of the last levels are pooled beside the final map, at least 0.
+    views : number K of augmented views of each image, at least 0.
+    predictions : number P of prediction views, 1 to 8: centre crops of several sizes, then
+        mirrored.
+    augmentation : how much the augmented views differ from the image.
+    seed : seed of the augmented views, at least 0.
 
     Raises
     ------
@@ -124,10 +119,8 @@ class Features:
 
     Attributes
     ----------
-    views : ndarray of float32, shape (n, K + P, D)
-        The augmented views, then the prediction views.
-    augmented : int
-        K, the number of augmented views.
+    views : (n, K + P, D) float32, of the augmented views, then of the prediction views.
+    augmented : number K of augmented views.
     """
 
     views: Floats32
@@ -155,13 +148,10 @@ def extract(
 
     Parameters
     ----------
-    cache : Path
-        Folder for features and exported networks, made if needed. Any number of processes may
+    cache : folder for features and exported networks, made if needed. Any number of processes may
         use it at once; after a kill the next call goes on from the last finished shard.
-    progress : bool
-        Whether to show images done, rate and time left, where standard error is a terminal.
-    contents : sequence of str, optional
-        The images' :func:`content_keys`, where they are at hand.
+    progress : whether to show images done, rate and time left, where standard error is a terminal.
+    contents : the images' :func:`content_keys`; None to compute them.
 
     Raises
     ------
@@ -223,7 +213,7 @@ def refuse_unreadable(dataset: Dataset, indices: Sequence[int]) -> None:
     Raises
     ------
     DataError
-        If some cannot be decoded, with the first of them.
+        If some cannot be decoded; the message names the first of them.
     """
     from common.data.check import unreadable
 
@@ -255,22 +245,26 @@ def _compute(
 def fill_shards(
     dataset: Dataset,
     missing: Mapping[str, int],
-    rows: Callable[[bytes, str], Sequence[NDArray[Any]]],
+    rows: Callable[[bytes, str], Sequence[Row]],
     folders: Sequence[Path],
     progress: bool,
-) -> list[dict[str, NDArray[Any]]]:
+) -> list[dict[str, Row]]:
     """Compute rows of images on all cores and keep them, a shard at a time.
 
     Parameters
     ----------
     missing : numbers of the images by content key.
     rows : maps an image's bytes and content key to one row for each of ``folders``.
+
+    Returns
+    -------
+    For each folder the rows by content key, of the shape that ``rows`` gives them.
     """
     from common.features.inference_engine import one_thread_per_core
 
-    computed: list[dict[str, NDArray[Any]]] = [{} for _ in folders]
+    computed: list[dict[str, Row]] = [{} for _ in folders]
 
-    def compute(job: tuple[str, int]) -> Sequence[NDArray[Any]]:
+    def compute(job: tuple[str, int]) -> Sequence[Row]:
         content, index = job
         return rows(dataset.read(dataset.images[index].image_id), content)
 
@@ -280,7 +274,7 @@ def fill_shards(
     ):
         jobs = iter(missing.items())
         while shard := list(islice(jobs, SHARD_IMAGES)):
-            done: list[dict[str, NDArray[Any]]] = [{} for _ in folders]
+            done: list[dict[str, Row]] = [{} for _ in folders]
             for (content, _), images_rows in zip(shard, pool.map(compute, shard), strict=True):
                 for into, row in zip(done, images_rows, strict=True):
                     into[content] = row
@@ -293,11 +287,11 @@ def fill_shards(
 
 @lru_cache(maxsize=2)
 def _torch_rows(spec: FeatureSpec, key: str) -> Callable[[bytes, str], Floats32]:
-    """Remember the network: who diagnoses one image after the other loads it once.
+    """Keep the network in memory, so that it is loaded once for many images.
 
     Parameters
     ----------
-    key : the spec's; another one where its weights file was replaced.
+    key : the spec's key, which changes where its weights file was replaced.
     """
     from common.features.inference_engine import torch_engine
 
@@ -305,9 +299,9 @@ def _torch_rows(spec: FeatureSpec, key: str) -> Callable[[bytes, str], Floats32]
 
 
 def check_network(spec: FeatureSpec) -> None:
-    """Build a spec's network, to find what is wrong with it before images are looked at.
+    """Build a spec's network, so that its errors show before images are read.
 
-    Not the built-in one, which is known to work: to import PyTorch takes seconds.
+    The built-in network is known to work and is not built, because importing PyTorch takes seconds.
 
     Raises
     ------

@@ -1,9 +1,8 @@
 """Running a frozen network on one view after another, as fast as a CPU core can.
 
-An engine takes one view at a time on one thread; whoever has many views calls it from as many
-threads as there are cores. On CPUs this is faster than batches, which leave the cache and make
-threads wait for each other, and a view's features depend on nothing but the view: not on its
-neighbours, their number or the cores.
+An engine takes one view at a time on one thread; callers with many views use one thread on each
+core. On CPUs this is faster than batches, which leave the cache and make threads wait for each
+other. A view's features depend on the view alone, not on other views or the number of cores.
 """
 
 import logging
@@ -28,9 +27,10 @@ _log = logging.getLogger(__name__)
 
 
 def one_thread_per_core() -> ThreadPoolExecutor:
-    """Return a thread for each core that this process may use, PyTorch in each on that core.
+    """Return a pool of a thread for each core of this process; PyTorch uses one core in each.
 
-    In the caller's thread too: small steps spread over all cores wait for those that are busy.
+    It then uses one core in the caller's thread too, because small steps on all cores wait for busy
+    ones.
     """
     torch.set_num_threads(1)
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
@@ -56,12 +56,9 @@ def onnx_engine(network: Callable[[], PooledFeatures], size: int, file: Path) ->
 
     Parameters
     ----------
-    network : callable
-        Builds the network; called only where ``file`` is missing or damaged.
-    size : int
-        Height and width of the views in pixels.
-    file : Path
-        Where the exported network is kept; the name must say all that it depends on.
+    network : builds the network; called only where ``file`` is missing or damaged.
+    size : height and width of the views in pixels.
+    file : the file of the exported network; its name must say all that the network depends on.
 
     Raises
     ------

@@ -53,12 +53,12 @@ def find_weights(backbone: str, digest: str, named: Iterable[Path | None]) -> Pa
 
     Parameters
     ----------
-    named : files to look among, beside the default backbone's own.
+    named : files to search, beside the default backbone's own.
 
     Raises
     ------
     ConfigError
-        If none of them has, naming those that were looked at.
+        If none of them has it; the message names the files.
     """
     own = [None] if backbone == DEFAULT_BACKBONE else []
     files = [*own, *(file for file in named if file is not None)]
@@ -74,6 +74,6 @@ def find_weights(backbone: str, digest: str, named: Iterable[Path | None]) -> Pa
 
 @lru_cache(maxsize=16)
 def _digest(file: Path, number: int, modified: int, size: int) -> str:
-    """Read a file once in a process, until it is written anew."""
+    """Read a file once in a process, until it is written again."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Rows kept on disk in shards that are written once, name their content and prove it on reading.
+"""Rows on disk in shards, which are written once, named by a digest and checked on reading.
 
 Any number of processes may write into one folder: a shard appears whole or not at all, and equal
 shards have equal names. So a run that was killed goes on with every shard it finished.
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def write_shard(folder: Path, rows: Mapping[str, NDArray[np.floating]]) -> None:
-    """Write ``rows``, arrays under hexadecimal keys, as one shard.
+    """Write ``rows``, arrays of one shape under hexadecimal keys, as one shard.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def write_shard(folder: Path, rows: Mapping[str, NDArray[np.floating]]) -> None:
 
 
 def read_rows(folder: Path, keys: Collection[str]) -> dict[str, NDArray[np.floating]]:
-    """Return those rows of a folder's shards whose key is in ``keys``.
+    """Return those rows of a folder's shards whose key is in ``keys``, in the shape they had.
 
     A shard whose content does not match its name is removed with a warning. Each is checked
     once in a process, so that many sites may pick their rows from the same shards.
@@ -70,7 +70,7 @@ def _index(path: Path) -> Mapping[str, int]:
 
 @lru_cache(maxsize=4096)
 def _checked_index(path: Path, modified: int, size: int) -> Mapping[str, int]:
-    """Check a shard against its name; a file that was written anew since is another one."""
+    """Check a shard against its name; a file that was written again since counts as another one."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != path.stem:
         raise _DamagedError

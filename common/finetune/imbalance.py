@@ -38,7 +38,17 @@ class ClassCounts(Sums):
 
 
 def class_weights(counts: Ints, strength: float) -> Floats:
-    """Return weights ``counts ** -strength``, 0 for absent classes, whose mean over images is 1."""
+    """Return weights ``counts ** -strength`` whose mean over images is 1.
+
+    Parameters
+    ----------
+    counts : (n_classes,) numbers of images.
+    strength : 0 for equal weights, 1 for weights that make the classes count alike.
+
+    Returns
+    -------
+    (n_classes,) weights, at least 0; 0 for absent classes.
+    """
     present = np.maximum(counts, 1)
     weights = np.where(counts > 0, present.astype(np.float64) ** -strength, 0.0)
     total = float(weights @ counts)
@@ -46,7 +56,7 @@ def class_weights(counts: Ints, strength: float) -> Floats:
 
 
 def left_to_weigh(config: FinetuneConfig, priors: Floats) -> Floats:
-    """Return what is left of ``priors`` (n_classes,) in the scores of a trained network.
+    """Return (n_classes,) what is left of ``priors`` (n_classes,) in a trained network's scores.
 
     A remedy of strength s makes scores of ``log p(k | x) - s log priors[k]``: Menon et al.,
     "Long-tail learning via logit adjustment", ICLR 2021, equations 9 to 11. The decision rule
@@ -85,7 +95,7 @@ class Balance:
 
     @classmethod
     def from_counts(cls, config: FinetuneConfig, counts: Ints) -> Self:
-        """Choose the remedy that is configured, for classes as frequent as in ``counts``."""
+        """Choose the configured remedy for classes as frequent as ``counts`` (n_classes,)."""
         kind, strength, n_classes = config.imbalance, config.imbalance_strength, len(counts)
         even = np.ones(n_classes)
         weights = class_weights(counts, strength)
@@ -101,7 +111,7 @@ class Balance:
         )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss summed over images: logits (n, n_classes), labels (n,)."""
+        """Return the loss (), summed over images: ``logits`` (n, n_classes), ``labels`` (n,)."""
         adjusted = logits + self.offset.to(logits.device)
         losses = functional.cross_entropy(
             adjusted, labels, label_smoothing=self.smoothing, reduction="none"

@@ -37,9 +37,9 @@ class LocalSteps:
     labels : (n,) of the site's training images.
     load : reads what the steps need; called from many threads.
     pool : one thread for each core.
-    moments : the optimiser's, by kind and parameter such as ``exp_avg/head.weight``; it begins
-        anew with those that are not given.
-    correction : by parameter, added to every gradient (SCAFFOLD's c - c_i).
+    moments : the optimiser's, by kind and parameter such as ``exp_avg/head.weight``, of the shapes
+        that :func:`common.finetune.plan.shapes` returns; those that are not given start at zero.
+    correction : by parameter and of its shape, added to every gradient (SCAFFOLD's c - c_i).
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class LocalSteps:
         return loss
 
     def change(self) -> dict[str, Floats32]:
-        """Return how far the weights and the optimiser's moments have moved, by their names."""
+        """Return how far weights and moments have moved, by name, in their own shapes."""
         moved = {
             name: (parameter.detach() - self._start[name]).cpu().contiguous().numpy()
             for name, parameter in self._stage.trainable.items()

@@ -1,4 +1,4 @@
-"""Staged fine-tuning: the plan of a run, the order of images, and what sites send.
+"""Staged fine-tuning: the rounds of a run, the order of images, and the updates of sites.
 
 Time is counted in epochs. Every site goes through its images at the same pace, so in a step of
 the federation each contributes images in proportion to how many it has, and with one step a
@@ -23,7 +23,7 @@ from common.networks.network import Stage
 from common.statistics.sums import Sums
 
 CONTROL = "control/"
-"""Before the names of SCAFFOLD's control variates."""
+"""Prefix of the names of SCAFFOLD's control variates."""
 
 SQUARES = "exp_avg_sq"
 """The one of AdamW's moments that a step divides by the root of."""
@@ -33,7 +33,7 @@ STEP = "step"
 
 
 NONNEGATIVE = (f"{SQUARES}/", f"{STEP}/")
-"""Before the names of moments that no steps make negative."""
+"""Prefixes of the names of moments that no steps make negative."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Round:
 
     Attributes
     ----------
-    number : from 0 over the whole run.
+    number : the number of the round in the run, from 0.
     stage : name of the open stage.
     begin, end : epochs since the run began.
     stage_begin, stage_end, run_end : the same, of its stage and of the run.
@@ -114,7 +114,7 @@ def shapes(stage: Stage, config: FinetuneConfig) -> dict[str, tuple[int, ...]]:
 
 
 class Item(NamedTuple):
-    """An image to be seen: its number at the site, and which view of it."""
+    """An image to train on: its number at the site, and the number of its view."""
 
     image: int
     view: int
@@ -137,7 +137,7 @@ class Stream:
         self._seed = [seed, int.from_bytes(digest[:8], "big")]
 
     def between(self, begin: float, end: float) -> list[Item]:
-        """Return what is seen between two times in epochs."""
+        """Return the items between two times in epochs."""
         first, last = (math.floor(self._length * time + 1e-6) for time in (begin, end))
         epochs = {position // self._length for position in range(first, last)}
         orders = {epoch: self._order(epoch) for epoch in epochs}
@@ -170,7 +170,7 @@ class Update(Sums):
     ----------
     weight : () images seen by the sites, at most one for each that they have.
     loss : () mean training loss times weight.
-    tensors : changes of the trainable tensors by name, times weight.
+    tensors : changes times weight, by name, of the shapes that :func:`shapes` returns.
     """
 
     nonnegative: ClassVar[tuple[str, ...]] = ("weight", "loss")
@@ -182,7 +182,7 @@ class Update(Sums):
 
     @classmethod
     def of(cls, weight: float, loss: float, change: Mapping[str, Floats32]) -> Self:
-        """Weigh a site's mean loss and its change of weights."""
+        """Weigh a site's mean loss and ``change``, by name, of the shapes in :func:`shapes`."""
         scaled = {name: np.asarray(np.float32(weight) * a) for name, a in change.items()}
         return cls(np.array(weight), np.array(weight * loss), scaled)
 
@@ -196,11 +196,11 @@ class Update(Sums):
         return type(self)(self.weight + other.weight, self.loss + other.loss, tensors)
 
     def to_record(self) -> dict[str, NDArray[np.generic]]:
-        """Return the arrays by name, the tensors' beside the others'."""
+        """Return the arrays by name: weight (), loss (), and tensors of their own shapes."""
         return {"weight": self.weight, "loss": self.loss, **self.tensors}
 
     def from_record(self, record: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Read a record that must look like this one; without weight it must change nothing.
+        """Read a ``record`` with this one's names and shapes; without weight it changes nothing.
 
         Raises
         ------
@@ -218,11 +218,11 @@ class Update(Sums):
         return answer
 
     def change(self, name: str) -> Floats32:
-        """Return a tensor's change, not times the weight, which must not be 0."""
+        """Return a tensor's change in its own shape, not times the weight, which must not be 0."""
         return np.asarray(self.tensors[name] / self.weight, np.float32)
 
     def extra_bits(self, name: str) -> int:
-        """Return 16 for mean squares: an error there counts as its root, beside AdamW's 1e-8."""
+        """Return 16 for mean squares, since steps divide by their roots, else 0."""
         return 16 if name.startswith(f"{SQUARES}/") else 0
 
     @classmethod
@@ -232,6 +232,6 @@ class Update(Sums):
         return cls(weight, loss, tensors)
 
     def mean(self) -> dict[str, Floats32]:
-        """Return the weighted mean of the changes; none where no images were seen."""
+        """Return the weighted mean of the changes, in their own shapes; zeros without images."""
         scale = np.float32(1 / self.weight if self.weight else 0.0)
         return {name: np.asarray(a * scale) for name, a in self.tensors.items()}

@@ -1,4 +1,4 @@
-"""A trained model as a file, safetensors and nothing that executes; and the door to all of them."""
+"""Trained models as safetensors files, which hold nothing that executes; saving and loading."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,22 +9,22 @@ from pkgutil import resolve_name
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig, settings_of
 from common.data.dataset import Dataset
 from common.errors import ConfigError, DataError, reason
 from common.features.pretrained import find_weights, weights_digest
+from common.json_types import Json
 from common.methods import METHODS
 from common.task import DIAGNOSES
-from common.verified import FORMAT_ERRORS, Kind, StoredArrays, open_arrays, write_arrays
+from common.verified import FORMAT_ERRORS, Array, Kind, StoredArrays, open_arrays, write_arrays
 
 VERSION = 3
-"""Of what a model file says of itself; to be raised with every change."""
+"""Version of the description in a model file; raise it with every change."""
 
 LARGEST = np.float64(1e100)
-"""Of the numbers in a model and of its answers: whatever is multiplied then stays finite."""
+"""Largest number in a model and in its scores, so that products stay finite."""
 
 VARIANCE = "variance"
 """Name of the only array that may be infinite."""
@@ -36,14 +36,14 @@ _PLACES = {"out", "sites", "cache", "weights"}
 
 
 class Prediction(NamedTuple):
-    """What a model says of n images.
+    """A model's predictions for n images.
 
     Attributes
     ----------
     labels : (n,) indices into the model's classes.
     probabilities : (n, n_classes).
-    distance : (n,) how far each lies from the training images, about 1 is usual; None where
-        the model cannot tell.
+    distance : (n,) distance of each image from the training images, about 1 as a rule; None where
+        the model has no such measure.
     """
 
     labels: Ints
@@ -76,7 +76,7 @@ class Model(Protocol):
         """
 
     def decide(self, scores: Floats) -> Ints:
-        """Return the classes (n,) for scores (n, n_classes)."""
+        """Return the classes (n,) for ``scores`` (n, n_classes)."""
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
         """Return the scores (n, n_classes) of a dataset's images; a bar shows how far it is.
@@ -96,9 +96,16 @@ class Model(Protocol):
 
 
 class ModelFile(NamedTuple):
-    """Arrays by name, names of the classes, and the configuration of the run."""
+    """What a model's file holds.
 
-    arrays: Mapping[str, NDArray[Any]]
+    Attributes
+    ----------
+    arrays : by name, of the shapes that the model's class documents.
+    classes : names of the classes.
+    config : the configuration of the run.
+    """
+
+    arrays: Mapping[str, Array]
     classes: Sequence[str]
     config: RunConfig
 
@@ -112,7 +119,7 @@ class ModelFile(NamedTuple):
         DataError
             If it cannot be written.
         """
-        fields = {
+        fields: dict[str, Json] = {
             "version": VERSION,
             "classes": list(self.classes),
             "config": self.config.model_dump(mode="json", exclude=_PLACES),
@@ -127,7 +134,7 @@ class OpenModel:
 
     Attributes
     ----------
-    config : the run that trained it, with the weights file found here.
+    config : the run that trained it, with the path of the weights file on this machine.
     kinds : what its arrays claim to be, by name.
     """
 
@@ -135,13 +142,13 @@ class OpenModel:
     kinds: Mapping[str, Kind]
     _stored: StoredArrays
 
-    def read(self, expected: Mapping[str, Kind]) -> dict[str, NDArray[Any]]:
-        """Return the arrays, which must be those expected; only the variance may be infinite.
+    def read(self, expected: Mapping[str, Kind]) -> dict[str, Array]:
+        """Return the arrays, of the shapes expected; only the variance may be infinite.
 
         Raises
         ------
         ValueError
-            If they are not, with the first that is odd, or are not what was written.
+            If they are not, with the first that differs, or are not what was written.
         """
         shapes = (
             {name: kind.shape for name, kind in kinds.items()} for kinds in (self.kinds, expected)
@@ -162,15 +169,15 @@ def load_model(path: Path, *weights: Path | None) -> Model:
 
     Parameters
     ----------
-    weights : files among which the model's pretrained weights are found by their digest, beside
-        those that the default backbone brings. What the model file says opens no other file.
+    weights : files to search for the model's pretrained weights, by their digest, beside those of
+        the default backbone. The model file cannot make this open another file.
 
     Raises
     ------
     DataError
         If the file is not there or not such a model.
     ConfigError
-        If the model's pretrained network cannot be had.
+        If the model's pretrained weights are missing.
     """
     with _refuse_foreign(path), open_arrays(path) as stored:
         method = _read_config(stored.fields).method
@@ -182,16 +189,16 @@ def load_model(path: Path, *weights: Path | None) -> Model:
 def open_model(
     path: Path, kind: type[Model], weights: Sequence[Path | None]
 ) -> Iterator[OpenModel]:
-    """Open a file that a run of a method wrote whose models are of a kind.
+    """Open a model file of a method whose models are of class ``kind``.
 
-    Whatever is wrong with it, inside too, is a ``DataError``.
+    Errors of the file become a ``DataError``, those that show inside the block too.
 
     Raises
     ------
     DataError
         If the file is not there or not such a model.
     ConfigError
-        If none of ``weights`` are those that it needs.
+        If none of ``weights`` has the digest that the model needs.
     """
     with _refuse_foreign(path), open_arrays(path) as stored:
         config = _read_config(stored.fields)
@@ -207,7 +214,7 @@ def open_model(
 
 @contextmanager
 def _refuse_foreign(path: Path) -> Iterator[None]:
-    """Raise a DataError of one line for whatever comes of reading a file that is no model."""
+    """Turn any error of reading a file that is no model into a DataError of one line."""
     try:
         yield
     except FORMAT_ERRORS as error:
@@ -216,27 +223,25 @@ def _refuse_foreign(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_arrays(
-    arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]
-) -> None:
-    """Check that arrays are those expected, by name and shape, and hold finite numbers.
+def check_arrays(arrays: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that ``arrays`` are those expected, by name and shape, and hold finite numbers.
 
     Raises
     ------
     ValueError
-        If they are not, with the first that is odd.
+        If they are not, with the first that differs.
     """
     _check_shapes({name: array.shape for name, array in arrays.items()}, expected)
     _check_finite(arrays)
 
 
 def check_answers(values: Floats) -> Floats:
-    """Return what a model says of images, where it is numbers.
+    """Check ``values`` of any shape, which a model gave; return them in the same shape.
 
     Raises
     ------
     DataError
-        If it is not: finite weights too may be so large that there is no answer.
+        If one is no finite number: even finite weights may be so large that scores overflow.
     """
     if not (np.abs(values) <= LARGEST).all():
         raise DataError(
@@ -283,7 +288,7 @@ def _check_shapes(
             raise ValueError(f"array '{name}' has the shape {shapes}")
 
 
-def _check_finite(arrays: Mapping[str, NDArray[Any]]) -> None:
+def _check_finite(arrays: Mapping[str, Array]) -> None:
     for name, array in sorted(arrays.items()):
         if not (np.abs(array) <= LARGEST).all():
             raise ValueError(f"array '{name}' has values that are no finite numbers")

@@ -1,4 +1,4 @@
-"""The classifier that the SVM gives: linear, on mapped features."""
+"""The classifier of the SVM: linear, on mapped features."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ class LinearModel:
 
     Attributes
     ----------
-    feature_map : from raw features to the classifier's.
-    variance : (n_components,) variances of the training views' components, infinite for those to
-        be left out of distances.
+    feature_map : the map from raw features to the classifier's.
+    variance : (n_components,) variances of the training views' components, infinite for those that
+        distances leave out.
     weights : (n_classes, n_outputs + 1), the intercepts last.
     calibration : (2, n_classes) scales and biases of the probabilities.
     classes : names of the classes.
@@ -80,7 +80,7 @@ class LinearModel:
         return self.scores(features.predict)
 
     def predict(self, images: Mapping[str, bytes]) -> Prediction:
-        """Give JPEG or PNG files' bytes by name the classes of the largest decision value.
+        """Diagnose JPEG or PNG files, given as their bytes by name, by the largest decision value.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class LinearModel:
         return Prediction(self.decide(values), chances, self.distance(views))
 
     def decide(self, scores: Floats) -> Ints:
-        """Return the classes (n,) of the largest decision values (n, n_classes)."""
+        """Return the classes (n,) of the largest ``scores`` (n, n_classes)."""
         return np.asarray(scores.argmax(axis=1))
 
     def distance(self, views: NDArray[np.floating]) -> Floats | None:
@@ -155,7 +155,7 @@ def _expected(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
 
 
 def _check_map(arrays: Mapping[str, Floats]) -> None:
-    """Refuse numbers that no map has; those of the Fourier map are three in an array."""
+    """Refuse numbers that no map has; the Fourier map is an array of three."""
     if not (arrays[VARIANCE] > 0).all():
         raise ValueError("array 'variance' has values that no variance has")
     if arrays["unit"] not in (0, 1) or arrays["clip"] < 0:
@@ -179,5 +179,11 @@ def average_views(feature_map: FeatureMap, views: NDArray[np.floating]) -> Float
 
 
 def decision_values(Z: Floats, weights: Floats) -> Floats:
-    """Return decision values (n, n_classes) of mapped features ``Z`` (n, n_outputs)."""
+    """Return decision values (n, n_classes) of mapped features.
+
+    Parameters
+    ----------
+    Z : (n, n_outputs) mapped features.
+    weights : (n_classes, n_outputs + 1), the intercepts last.
+    """
     return with_intercept(Z) @ weights.T

@@ -1,4 +1,4 @@
-"""The classifier that fine-tuning gives: a whole network with its calibration."""
+"""The classifier of fine-tuning: a whole network with its calibration."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -37,7 +37,8 @@ class NetworkModel:
 
     Attributes
     ----------
-    weights : the trained tensors by name; the others are the pretrained ones.
+    weights : the trained tensors by name, of the network's shapes; the others are the pretrained
+        ones.
     calibration : (2, n_classes) scales and biases of the probabilities.
     priors : (n_classes,) frequencies of the classes among the training images.
     classes : names of the classes.
@@ -85,7 +86,7 @@ class NetworkModel:
         return self.scores(tqdm(files, total=len(dataset), unit="image", disable=None))
 
     def predict(self, images: Mapping[str, bytes]) -> Prediction:
-        """Give JPEG or PNG files' bytes by name their classes.
+        """Diagnose JPEG or PNG files, given as their bytes by name.
 
         Raises
         ------
@@ -96,7 +97,7 @@ class NetworkModel:
         return Prediction(self.decide(values), probabilities(values, self.calibration), None)
 
     def decide(self, scores: Floats) -> Ints:
-        """Return the classes (n,) that logits speak for most, beside their frequencies."""
+        """Return the classes (n,) for ``scores`` (n, n_classes), by :func:`decisions`."""
         return decisions(scores, self.calibration, self.priors)
 
     def save(self, path: Path) -> None:

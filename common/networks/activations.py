@@ -1,7 +1,7 @@
-"""What the frozen part of a network makes of an image, kept on disk in half precision.
+"""Activations at the cut of a network's frozen part, kept on disk in half precision.
 
-While a stage leaves the trunk frozen, its output does not change: it is computed once for several
-augmented views of each image, and the open part trains from there.
+While a stage leaves the trunk frozen, the trunk's output does not change. It is computed once for
+several augmented views of each image, and the open part trains on it.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ class Views:
         return self.of(data, self._contents[item.image], item.view)
 
     def of(self, data: bytes, content: str, number: int) -> Floats32:
-        """Return augmented view ``number`` of an image's bytes."""
+        """Return augmented view ``number`` of an image's bytes, (3, size, size)."""
         spec = self._spec
         image = decode(data, spec.size)
         view = augmented_view(image, content, number, spec.seed, spec.size, spec.augmentation)
@@ -68,15 +68,15 @@ def activations(
 
     Parameters
     ----------
-    network : is given its pretrained weights if anything is missing: what is kept outlives the
-        run, and a part that one stage freezes may have been trained by another.
+    network : gets its pretrained weights back if anything is missing: what is kept outlives the
+        run, and another stage may have trained the frozen part.
     stages : names of stages that leave a part frozen; all are computed in one pass.
     spec : its ``views`` augmented views of each image are taken.
     cache : folder shared by all sites of this machine.
 
     Returns
     -------
-    For each stage a float16 array of shape (n, views, ...).
+    For each stage (n, views, ...) float16.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a network says of images: its features, averaged over their prediction views."""
+"""A network's features of images, averaged over their prediction views."""
 
 from collections.abc import Iterable
 from concurrent.futures import Executor
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from common.arrays import Floats32
 from common.features.augment import decode, normalise, prediction_view
@@ -19,7 +20,7 @@ BLOCK = 64
 
 
 def prediction_features(
-    backbone: Any, images: Iterable[bytes], spec: FeatureSpec, pool: Executor
+    backbone: nn.Module, images: Iterable[bytes], spec: FeatureSpec, pool: Executor
 ) -> Floats32:
     """Return features (n, n_features) of JPEG or PNG files' bytes, averaged over the views.
 
@@ -50,4 +51,5 @@ def prediction_features(
     rows: list[Floats32] = []
     while block := list(islice(files, BLOCK)):  # a pool takes in all that it is given at once
         rows += pool.map(features, block)
-    return np.array(rows, dtype=np.float32).reshape(len(rows), int(backbone.num_features))
+    width: Any = backbone.num_features
+    return np.array(rows, dtype=np.float32).reshape(len(rows), int(width))

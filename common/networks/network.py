@@ -57,7 +57,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
-        """Set the parameters in ``weights``, and all others to the pretrained ones."""
+        """Set the parameters in ``weights``, of their shapes; reset all others as pretrained."""
         for name, parameter in self.named_parameters():
             if name in weights:
                 parameter.copy_(torch.from_numpy(np.array(weights[name])))
@@ -105,7 +105,7 @@ def build(backbone: str, weights: Path | None) -> Network:
 
 
 def shared_network(backbone: str, weights: Path | None) -> Network:
-    """Return one network for all sites of a process; whoever uses it loads weights first.
+    """Return one network for all sites of a process; each user loads its weights first.
 
     Where the weights file was replaced it is another network.
 
@@ -162,7 +162,7 @@ def trunk(network: Network, names: Sequence[str]) -> nn.Module:
 
 
 def to_device(inputs: Tensor) -> Tensor:
-    """Move inputs to where the network is, images in its memory layout."""
+    """Move ``inputs`` of any shape to where the network is, images (n, 3, h, w) in its layout."""
     if inputs.ndim == 4:
         return inputs.to(DEVICE, memory_format=torch.channels_last)
     return inputs.to(DEVICE)
@@ -174,7 +174,7 @@ def autocast() -> torch.autocast:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into modules down to those without children, whose code may branch on shapes."""
+    """Traces modules down to those without children, whose code may branch on shapes."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return next(m.children(), None) is None
@@ -205,20 +205,20 @@ def _opened(network: Network, name: str) -> list[str]:
 
 
 def _owner(node: fx.Node) -> str | None:
-    """Name the module whose parameters a node uses, as a whole or one as it is."""
+    """Name the module that a node calls, or whose parameter it reads; None for others."""
     target = str(node.target)
     return {"call_module": target, "get_attr": target.rpartition(".")[0]}.get(node.op)
 
 
 class _Cut(NamedTuple):
-    """Nodes from number ``end`` on know of those before only ``value``."""
+    """Nodes from number ``end`` on use only ``value`` of those before."""
 
     value: fx.Node
     end: int
 
 
 def _cut(network: Network, name: str) -> _Cut:
-    """Return the last place, before what a stage opens, where a single value leads on."""
+    """Return the last place, before what a stage opens, where a single value is passed on."""
     nodes = list(network.graph.nodes)
     opened = set(_opened(network, name))
     first = next(i for i, n in enumerate(nodes) if _owner(n) in opened or n.op == "output")

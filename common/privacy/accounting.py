@@ -168,7 +168,7 @@ def steps_within(
 def largest_delta(units: int) -> float:
     """Return the largest delta that is fit for ``units`` units: 1e-5, or less for many.
 
-    At a delta of one over their number a mechanism could publish one unit as it is.
+    At a delta of 1 / ``units`` a mechanism could publish one unit as it is.
     """
     if not 1 <= units <= _MOST_UNITS:
         raise ConfigError(f"the number of units is {units}; it must be 1 to {_MOST_UNITS}")

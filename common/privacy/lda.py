@@ -1,6 +1,6 @@
 """Linear discriminant analysis from moments that sites send once, with noise.
 
-One noisy sum instead of many: all of the noise is in it, and all of the budget.
+One noisy sum, not many: it gets all of the budget.
 """
 
 import math
@@ -16,8 +16,8 @@ _LEAST_VARIANCE = 1e-4
 def moments(units: Units, centre: Centre, n_classes: int) -> Floats:
     """Return class sums and second moments of centred records, (moments_size,).
 
-    Elements off the diagonal, which stand for two, are
-    sqrt(2) as long, so that the norm of a record's second moments is that of the matrix.
+    Elements off the diagonal stand for two each and are multiplied by sqrt(2), so that the norm of
+    a record's second moments is that of the matrix.
     """
     X = shortened(units.X, centre)
     weighted = X * units.share[:, None]
@@ -29,13 +29,13 @@ def moments(units: Units, centre: Centre, n_classes: int) -> Floats:
 
 
 def shortened(X: Floats, centre: Centre) -> Floats:
-    """Return centred records (n, d), those beyond norm 1 shortened to it."""
+    """Return ``X`` (n, d) centred, with the records beyond norm 1 shortened to it, (n, d)."""
     X = (X - centre.mean) * centre.scale
     return np.asarray(X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1.0))
 
 
 def unpacked(values: Floats, n_classes: int) -> tuple[Floats, Floats]:
-    """Return the class sums (n_classes, d) and second moments (d, d) in :func:`moments`."""
+    """Return class sums (n_classes, d) and second moments (d, d) in ``values`` (moments_size,)."""
     b = 2 * n_classes + 1
     d = (math.isqrt(b * b + 8 * len(values)) - b) // 2  # inverts moments_size
     sums, second = values[: n_classes * d], values[n_classes * d :]
@@ -52,13 +52,13 @@ def moments_size(dimensions: int, n_classes: int) -> int:
 def discriminant(values: Floats, counts: Floats) -> Floats:
     """Return the weights (n_classes, d + 1) of discriminants for classes equally frequent.
 
-    How much noise there is shows in the spectrum: what noise makes negative of the scatter, which
-    has no negative eigenvalues, is added to all of it (ridge), and is the unit by which class means
-    are pulled to the common one (James and Stein, "Estimation with quadratic loss", 1961).
+    Without noise the scatter has no negative eigenvalue, so the most negative one measures the
+    noise. It is added to all eigenvalues (ridge), and class means are shrunk to the common mean in
+    proportion to it (James and Stein, "Estimation with quadratic loss", 1961).
 
     Parameters
     ----------
-    values : noisy :func:`moments` of all units.
+    values : (moments_size,) noisy :func:`moments` of all units.
     counts : (n_classes,) noisy numbers of units, at least 1.
 
     References

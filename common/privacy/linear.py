@@ -1,10 +1,9 @@
-"""A linear classifier under differential privacy: what sites send, and what it costs.
+"""A linear classifier under differential privacy: the sums of sites, and the noise of a run.
 
-Records are lesions: of each, the mean of all views of all its images. What a unit adds is the mean
-over its records, each of which is clipped, so that what is bounded is all that a unit adds. Sites
-send one noisy sum of the records themselves, which counts the classes and centres the records, and
-then noisy sums of clipped gradients (Abadi et al., "Deep learning with differential privacy", CCS
-2016, algorithm 1).
+Records are lesions: of each, the mean of all views of all its images. A unit adds the mean over its
+records, each of which is clipped, so the norm of what it adds is bounded. Sites send one noisy sum
+of the records themselves, which counts the classes and centres the records, and then noisy sums of
+clipped gradients (Abadi et al., "Deep learning with differential privacy", CCS 2016, algorithm 1).
 """
 
 import math
@@ -30,13 +29,13 @@ OVERVIEW_NORM = math.sqrt(2)
 """Largest norm of what a unit adds to an overview."""
 
 CLASS_SUMS = 4.0
-"""How much longer class sums are than second moments: means want less noise than the scatter."""
+"""Factor of class sums beside second moments: means need less noise than the scatter."""
 
 MOMENTS_NORM = math.hypot(1.0, CLASS_SUMS)
 """Largest norm of what a unit adds to the moments of a linear discriminant analysis."""
 
 _MOST_VALUES = 10**8
-"""Of a noisy sum."""
+"""Most values of a noisy sum."""
 
 _OVERVIEW_SHARE = 0.15
 """Of the budget, what the overview takes: at epsilon 1 noisy counts of rare classes cost most."""
@@ -78,7 +77,12 @@ def _plan(epsilon: float, delta: float, rate: float, steps: int) -> Plan:
 
 @dataclass(frozen=True)
 class NoisySum(Sums):
-    """A sum over records with its noise, in multiples of the ring's step."""
+    """A sum over records with its noise.
+
+    Attributes
+    ----------
+    values : of the question's shape, in multiples of the ring's step.
+    """
 
     values: Ints
 
@@ -88,7 +92,7 @@ class NoisySum(Sums):
         return cls(np.zeros(shape, dtype=np.int64))
 
     def decoded(self) -> Floats:
-        """Return the sum in real numbers."""
+        """Return the sum in real numbers, of the shape of ``values``."""
         return np.asarray(self.values * STEP, np.float64)
 
 
@@ -108,12 +112,19 @@ class Units(NamedTuple):
 
     @classmethod
     def apart(cls, X: Floats, y: Ints) -> Self:
-        """Return records each of which is a unit of its own."""
+        """Return records ``X`` (n, d) with labels ``y`` (n,), each a unit of its own."""
         return cls(X, y, np.arange(len(y)))
 
     @classmethod
     def group(cls, X: Floats, y: Ints, lesions: Labels, units: Labels) -> Self:
-        """Average images ``X`` (n, d) of the same lesion and unit, whose names are (n,)."""
+        """Average the images of each lesion and unit.
+
+        Parameters
+        ----------
+        X : (n, d) images.
+        y : (n,) labels.
+        lesions, units : (n,) names.
+        """
         pairs = np.stack([units, lesions], axis=1)
         _, first, index = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
         numbers = np.unique(np.asarray(units)[first], return_inverse=True)[1]
@@ -126,7 +137,7 @@ class Units(NamedTuple):
 
     @property
     def share(self) -> Floats:
-        """What each record counts for, (n,): those of a unit for 1 together."""
+        """The weight of each record, (n,); the weights of a unit's records sum to 1."""
         return np.asarray(1.0 / np.bincount(self.unit)[self.unit])
 
     def of(self, drawn: Bools) -> "Units":
@@ -136,7 +147,7 @@ class Units(NamedTuple):
 
 
 def group_means(X: NDArray[np.floating], index: Ints) -> Floats:
-    """Return the means (m, d) of the rows of ``X`` (n, d) by numbers of groups (n,), 0 to m-1."""
+    """Return the means (m, d) of rows of ``X`` (n, d) by their groups ``index`` (n,)."""
     sizes = np.bincount(index)
     totals = np.zeros((len(sizes), X.shape[1]))
     np.add.at(totals, index, X)
@@ -145,7 +156,7 @@ def group_means(X: NDArray[np.floating], index: Ints) -> Floats:
 
 @lru_cache(maxsize=4)
 def public_map(n_features: int, dimensions: int, seed: int) -> FeatureMap:
-    """Return a random projection to vectors of norm 1, which all know by its seed.
+    """Return a random projection to vectors of norm 1, drawn from a public seed.
 
     Where there are fewer features than ``dimensions``, it has as many outputs as features.
     """
@@ -169,21 +180,21 @@ class Centre(NamedTuple):
 
     @classmethod
     def of(cls, mean: Floats) -> Self:
-        """Centre records of norm 1."""
+        """Return the centre of records of norm 1 whose mean is ``mean`` (d,)."""
         return cls(mean, np.array(1 / math.sqrt(max(1 - float(mean @ mean), _LEAST_SQUARE))))
 
     def apply(self, X: Floats) -> Floats:
-        """Centre ``X`` (n, d) and append a column of ones."""
+        """Centre ``X`` (n, d) and append a column of ones, (n, d + 1)."""
         return with_intercept((X - self.mean) * self.scale)
 
     def fold(self, weights: Floats) -> Floats:
-        """Return the weights (n_classes, d + 1) that do the same to records as they are."""
+        """Return ``weights`` (n_classes, d + 1) for uncentred records, in the same shape."""
         slopes = weights[:, :-1] * self.scale
         return np.hstack([slopes, weights[:, -1:] - slopes @ self.mean[:, None]])
 
 
 class Objective(NamedTuple):
-    """What training lowers, and what rare classes get.
+    """The loss that training minimises, and the remedy for rare classes.
 
     Attributes
     ----------
@@ -198,7 +209,7 @@ class Objective(NamedTuple):
 
 
 def overview(units: Units, n_classes: int) -> Floats:
-    """Return how many units have each class and, behind that, the sum of their mean records."""
+    """Return (n_classes + d,): numbers of units by class, then the sum of their mean records."""
     counts = np.bincount(units.y, units.share, minlength=n_classes)
     return np.concatenate([counts, units.share @ units.X])
 
@@ -208,7 +219,10 @@ def clipped_gradients(
 ) -> Floats:
     """Return the sum over units of their records' mean clipped gradient, (n_classes, d + 1).
 
-    Parameters are those of :func:`clipped_pulls`.
+    Parameters
+    ----------
+    weights : (n_classes, d + 1) at which the gradients are taken.
+    clip_norm : clipping norm, the largest norm of what a record adds.
     """
     X1 = centre.apply(units.X)
     pulls = clipped_pulls(X1, units.y, weights, objective, clip_norm)
@@ -218,7 +232,7 @@ def clipped_gradients(
 def clipped_pulls(
     X1: Floats, y: Ints, weights: Floats, objective: Objective, clip_norm: float
 ) -> Floats:
-    """Return what records' clipped gradients are of the records themselves, (n, n_classes).
+    """Return each record's clipped gradient as factors of the record.
 
     In a linear layer a record's gradient is an outer product, whose norm is that of its factors
     (Goodfellow, "Efficient per-example gradient computations", arXiv 1510.01799, 2015), so that
@@ -226,8 +240,13 @@ def clipped_pulls(
 
     Parameters
     ----------
-    X1 : (n, d + 1) records with the column of ones.
+    X1, y : (n, d + 1) records with the column of ones, and (n,) labels.
     weights : (n_classes, d + 1).
+    clip_norm : clipping norm, the largest norm of a record's gradient.
+
+    Returns
+    -------
+    (n, n_classes) factors: a record's clipped gradient is their outer product with its row.
     """
     own = y[:, None] == np.arange(len(weights))
     scores = X1 @ weights.T + objective.offset

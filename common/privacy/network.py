@@ -34,7 +34,7 @@ class OpenPart(nn.Module):
 
     Attributes
     ----------
-    names : of the open weights, in the order of the stage.
+    names : the names of the open weights, in the order of the stage.
     pretrained : (size,) the open weights as they were, one after the other.
 
     Raises
@@ -57,7 +57,7 @@ class OpenPart(nn.Module):
         self.pretrained = _vector(self.opened)
 
     def forward(self, activations: Tensor) -> Tensor:
-        """Map activations at the cut to logits (n, n_classes)."""
+        """Map ``activations`` (n, ...) at the cut to logits (n, n_classes)."""
         logits: Tensor = self.head(self.backbone(activations) * self.scale)
         return logits
 
@@ -74,7 +74,7 @@ class OpenPart(nn.Module):
             parameter.copy_(part.reshape(parameter.shape))
 
     def tensors(self, weights: Floats) -> dict[str, Floats32]:
-        """Return a vector's tensors by name, for a network whose head sees features as they are."""
+        """Return the tensors of ``weights`` (size,) in their shapes, for unscaled features."""
         self.load(weights)
         tensors = {
             name: np.asarray(p.detach().cpu().contiguous().numpy(), np.float32)
@@ -99,12 +99,12 @@ def clipped_sum(
     class_weight: Floats,
     clip_norm: float,
 ) -> Floats:
-    """Return the sum of clipped gradients of the cross-entropy, (size,).
+    """Return the sum (size,) of clipped gradients of the cross-entropy.
 
     Parameters
     ----------
     weights : (size,) of the open part.
-    batches : of one image for each unit that was drawn.
+    batches : activations (n, ...) and labels (n,), one image of each unit that was drawn.
     offset : (n_classes,) added to the logits.
     class_weight : (n_classes,) in [0, 1], factors of the clipped gradients.
     """

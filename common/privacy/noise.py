@@ -14,16 +14,16 @@ from common.arrays import Floats, Ints
 from common.errors import ConfigError
 
 STEP = 2.0**-24
-"""One of the ring in real numbers: with 64 bits, sums up to 5e11 do not wrap."""
+"""A step of the ring in real numbers: with 64 bits, sums up to 5e11 do not wrap."""
 
 _LARGEST_SCALE = 1e12
 
 Randomness = Callable[[int], bytes]
-"""Returns as many random bytes as it is asked for."""
+"""Returns so many random bytes."""
 
 
 def noisy(values: Floats, sensitivity: float, noise: float, randomness: Randomness) -> Ints:
-    """Round values to the ring and add discrete Gaussian noise.
+    """Round values to the ring and add discrete Gaussian noise; the shape stays.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def _scale(sensitivity: float, noise: float, size: int) -> float:
 
 
 def discrete_gaussian(scale: float, size: int, randomness: Randomness = os.urandom) -> Ints:
-    """Draw integers x with probabilities in proportion to ``exp(-x^2 / (2 scale^2))``.
+    """Draw integers x, (size,), with probabilities proportional to ``exp(-x^2 / (2 scale^2))``.
 
     By rejection from the discrete Laplace distribution (Canonne, Kamath and Steinke 2020,
     algorithms 2 and 3); in double precision, so that probabilities are off by some 1e-16 of

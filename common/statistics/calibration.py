@@ -54,7 +54,7 @@ def uncalibrated(n_classes: int) -> Floats:
 
 
 UNCALIBRATED = uncalibrated(N_CLASSES)
-"""For the classes of a run."""
+"""The calibration (2, n_classes) of a run's classes that leaves the scores as they are."""
 
 EVEN = np.full(N_CLASSES, 1 / N_CLASSES)
 """Class frequencies (n_classes,) that favour no class of a run."""
@@ -74,10 +74,10 @@ def probabilities(scores: Floats, calibration: Floats) -> Floats:
 
 
 def decisions(scores: Floats, calibration: Floats, priors: Floats) -> Ints:
-    """Return the classes (n,) whose probability is largest beside how frequent they are.
+    """Return the classes (n,) with the largest ratio of probability to prior.
 
-    Of all rules this has the best expected balanced accuracy, if the probabilities are right:
-    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 3.
+    If the probabilities are right, no rule has a better expected balanced accuracy: Menon et al.,
+    "Long-tail learning via logit adjustment", ICLR 2021, equation 3.
 
     Parameters
     ----------
@@ -91,7 +91,14 @@ def decisions(scores: Floats, calibration: Floats, priors: Floats) -> Ints:
 
 
 def calibration_sums(scores: Floats, y: Ints, calibration: Floats) -> CalibrationSums:
-    """Evaluate the likelihood of labels ``y`` (n,) under ``scores`` (n, n_classes)."""
+    """Return the sums of a calibration over records.
+
+    Parameters
+    ----------
+    scores : (n, n_classes) decision values.
+    y : (n,) labels.
+    calibration : (2, n_classes) scales and biases.
+    """
     p = probabilities(scores, calibration)
     own = np.eye(p.shape[1])[y]
     likelihood = np.maximum(p[own > 0], np.finfo(np.float64).tiny)

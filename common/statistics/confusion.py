@@ -1,10 +1,10 @@
-"""What follows from confusion matrices: accuracy, sensitivity, F1, of many at once.
+"""Metrics of confusion matrices: accuracy, sensitivity, F1, of many matrices at once.
 
-The only implementation of each: the added counts of a federation, one model's predictions and all
-resamples of a bootstrap are judged by the same code.
+Each has this implementation alone: for the added counts of a federation, for one model's
+predictions and for all resamples of a bootstrap.
 """
 
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,9 @@ class ConfusionMetrics(NamedTuple):
 
     Attributes
     ----------
-    accuracy, balanced_accuracy, macro_f1 : float64 ndarray of shape (...)
-        The last two are means over classes of sensitivity and F1.
-    sensitivity, specificity, precision, f1 : float64 ndarray of shape (..., n_classes)
+    accuracy, balanced_accuracy, macro_f1 : (...); the last two are means over classes of
+        sensitivity and F1.
+    sensitivity, specificity, precision, f1 : (..., n_classes).
     """
 
     accuracy: Floats
@@ -39,8 +39,8 @@ class ConfusionMetrics(NamedTuple):
 
         Parameters
         ----------
-        confusion : int64 or float64 ndarray of shape (..., n_classes, n_classes)
-            Number or weight of records by [true, predicted] class.
+        confusion : (..., n_classes, n_classes) number or weight of records by [true, predicted]
+            class.
         """
         hits = np.diagonal(confusion, axis1=-2, axis2=-1)
         positives, calls = confusion.sum(axis=-1), confusion.sum(axis=-2)
@@ -65,8 +65,7 @@ def confusion_matrix(
 
     Parameters
     ----------
-    labels, predicted : integer ndarray of shape (n,)
-        In [0, n_classes).
+    labels, predicted : (n,) true and predicted class, each in [0, n_classes).
     """
     return count((n_classes, n_classes), labels, predicted)
 
@@ -76,25 +75,29 @@ def balanced_shares(labels: NDArray[np.integer]) -> Floats:
 
     Parameters
     ----------
-    labels : integer ndarray of shape (n,)
+    labels : (n,) true class.
 
     Returns
     -------
-    float64 ndarray of shape (n,)
-        They sum to 1; the records of a class have equal shares, and classes have.
+    (n,) shares that sum to 1: classes have equal shares, and so have the records of a class.
     """
     classes, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return np.asarray(1 / counts[index] / len(classes))
 
 
 def count(shape: tuple[int, ...], *indices: NDArray[np.integer]) -> Ints:
-    """Count how often each cell of an array of the given shape is indexed."""
+    """Return how often ``indices``, (n,) for each dimension, name each cell of a ``shape``."""
     flat = np.ravel_multi_index(indices, shape)
     return np.bincount(flat, minlength=int(np.prod(shape))).astype(np.int64).reshape(shape)
 
 
-def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
-    """Divide element by element; nan where the denominator is zero."""
+def ratio(numerator: NDArray[np.number], denominator: NDArray[np.number]) -> Floats:
+    """Divide element by element, in the same shape; nan where the denominator is zero.
+
+    Parameters
+    ----------
+    numerator, denominator : of the same shape.
+    """
     result = np.full_like(denominator, np.nan, dtype=np.float64)
     np.divide(numerator, denominator, out=result, where=denominator > 0)
     return result

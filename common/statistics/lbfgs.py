@@ -56,10 +56,10 @@ def minimise(
     start : (n_problems, n_variables).
     precondition : maps gradients to approximate Newton steps, same shape.
     tolerance : largest Euclidean norm of a gradient at which a problem counts as solved.
-    max_rounds : most evaluations; the caller reads ``gradient_norm`` to see what was reached.
+    max_rounds : largest number of evaluations; ``gradient_norm`` says what was reached.
     memory : pairs of steps and gradient changes kept.
-    turning : take a step that was too long anew in the direction that the curvature it has seen
-        gives, and only then shorten it: no three points lie on a line.
+    turning : whether to repeat a step that was too long in a new direction, given by the curvature
+        that it met, before it is shortened; so no three points lie on a line.
     """
     x = start
     value, gradient = evaluate(x)
@@ -107,7 +107,7 @@ def _remember(
     change: Floats,
     memory: int,
 ) -> list[tuple[Floats, Floats]]:
-    """Append a pair where a problem was asked anew; the others get zeros, which change nothing."""
+    """Append a pair for each renewed problem; the others get zeros, which change nothing."""
     keep = (renewed & (_dot(step, change) > 0))[:, None]
     if not keep.any():
         return history

@@ -7,12 +7,13 @@ is never averaged over sites.
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.arrays import Bools, Floats, Ints
+from common.json_types import Json
 from common.statistics.confusion import (
     ConfusionMetrics,
     confusion_matrix,
@@ -38,13 +39,11 @@ def score_edges(n_classes: int) -> Floats:
 
     Parameters
     ----------
-    n_classes : int
-        Number of classes, at least 2.
+    n_classes : number of classes, at least 2.
 
     Returns
     -------
-    ndarray of shape (SCORE_BINS - 1,)
-        Non-decreasing probabilities in [0, 1].
+    (SCORE_BINS - 1,) non-decreasing probabilities in [0, 1].
     """
     low, high = np.arcsinh(_LOWEST / _FLAT), np.arcsinh(_HIGHEST / _FLAT)
     distance: Floats = _FLAT * np.sinh(np.linspace(low, high, SCORE_BINS - 1))
@@ -58,19 +57,15 @@ class Evaluation(Sums):
 
     Attributes
     ----------
-    confusion : int64 ndarray of shape (n_classes, n_classes)
-        Number of records by [true, predicted] class.
-    scores : int64 ndarray of shape (n_classes, 2, SCORE_BINS)
-        For each class, histograms of its predicted probability over the records of the
-        other classes (0) and over its own (1).
-    calibration : int64 ndarray of shape (2, CALIBRATION_BINS)
-        Number of records (0), and of those predicted correctly (1), by confidence: the
-        probability given to the predicted class. With the sums below, the points of a
-        reliability diagram.
-    confidence : float64 ndarray of shape (CALIBRATION_BINS,)
-        Sum of the confidences in each bin; bins have equal width and are closed above.
-    brier, log_loss : float64 ndarray of shape (1,)
-        Sums of the Brier score and of the negative log-likelihood in nats.
+    confusion : (n_classes, n_classes) number of records by [true, predicted] class.
+    scores : (n_classes, 2, SCORE_BINS) for each class, histograms of its predicted probability over
+        the records of the other classes (0) and over its own (1).
+    calibration : (2, CALIBRATION_BINS) number of records (0), and of those predicted correctly (1),
+        by confidence: the probability given to the predicted class. With the sums below, the points
+        of a reliability diagram.
+    confidence : (CALIBRATION_BINS,) sum of the confidences in each bin; bins have equal width and
+        are closed above.
+    brier, log_loss : (1,) sums of the Brier score and of the negative log-likelihood in nats.
     """
 
     nonnegative: ClassVar[tuple[str, ...]] = (
@@ -113,10 +108,9 @@ class Evaluation(Sums):
 
         Parameters
         ----------
-        labels, predicted : integer ndarray of shape (n,)
-            True and predicted class, each in [0, n_classes).
-        probabilities : floating ndarray of shape (n, n_classes)
-            Predicted probabilities in [0, 1]; every row sums to 1 within 1e-3.
+        labels, predicted : (n,) true and predicted class, each in [0, n_classes).
+        probabilities : (n, n_classes) predicted probabilities in [0, 1]; every row sums to 1 within
+            1e-3.
 
         Raises
         ------
@@ -159,16 +153,13 @@ class Metrics:
 
     Attributes
     ----------
-    n : int
-        Number of records.
-    accuracy, balanced_accuracy, macro_f1, macro_auc : float
-        In [0, 1]; the last three are means over classes of sensitivity, F1 and AUC.
-    expected_calibration_error, brier, log_loss : float
-        In [0, 1], [0, 2] and [0, 36.1] nats; 0 is best.
-    sensitivity, specificity, precision, f1, auc : float64 ndarray of shape (n_classes,)
-        In [0, 1], each class against the rest.
-    confusion : int64 ndarray of shape (n_classes, n_classes)
-        Number of records by [true, predicted] class.
+    n : number of records.
+    accuracy, balanced_accuracy, macro_f1, macro_auc : in [0, 1]; the last three are means over
+        classes of sensitivity, F1 and AUC.
+    expected_calibration_error, brier, log_loss : in [0, 1], [0, 2] and [0, 36.1] nats; 0 is best.
+    sensitivity, specificity, precision, f1, auc : (n_classes,) in [0, 1], each class against the
+        rest.
+    confusion : (n_classes, n_classes) number of records by [true, predicted] class.
     """
 
     n: int
@@ -210,19 +201,17 @@ class Metrics:
             confusion=evaluation.confusion,
         )
 
-    def to_json(self, class_names: list[str]) -> dict[str, Any]:
+    def to_json(self, class_names: list[str]) -> dict[str, Json]:
         """Return the metrics as plain values, with None for nan.
 
         Parameters
         ----------
-        class_names : list of str
-            Names of the classes, in the order of the labels.
+        class_names : names of the classes, in the order of the labels.
 
         Returns
         -------
-        dict
-            The scalars by name; ``"per_class"``, a dict from class name to a dict of that
-            class's metrics; and ``"confusion"``, a list of rows of counts.
+        The scalars by name; ``"per_class"``, that class's metrics by name for each class; and
+        ``"confusion"``, a list of rows of counts.
 
         Raises
         ------
@@ -247,15 +236,14 @@ def area_under_curve(others: Ints | Floats, own: Ints | Floats) -> Floats:
 
     Parameters
     ----------
-    others, own : int64 or float64 ndarray of shape (..., bins)
-        Number or weight of the other classes' records, and of the class's own.
+    others, own : (..., bins) number or weight of the other classes' records, and of the class's
+        own.
 
     Returns
     -------
-    float64 ndarray of shape (...)
-        In [0, 1]; nan where either histogram is empty. Off the exact area by at most half
-        the share of (own, other) pairs that fall into one bin: not at all where a bin holds
-        one score.
+    (...) areas in [0, 1]; nan where either histogram is empty. Off the exact area by at most half
+    the share of pairs, one record of each kind, that fall into one bin: not at all where a bin
+    holds one score.
 
     References
     ----------
@@ -272,14 +260,13 @@ def confidences(probabilities: Floats, predicted: NDArray[np.integer]) -> tuple[
 
     Parameters
     ----------
-    probabilities : float64 ndarray of shape (n, n_classes)
-    predicted : integer ndarray of shape (n,)
+    probabilities : (n, n_classes) in [0, 1].
+    predicted : (n,) classes.
 
     Returns
     -------
-    float64 ndarray of shape (n,)
-    int64 ndarray of shape (n,)
-        In [0, CALIBRATION_BINS); bins are closed above, as in Guo et al. (2017).
+    Probabilities (n,) and bins (n,), in [0, CALIBRATION_BINS); bins are closed above, as in Guo et
+    al. (2017).
     """
     index = predicted[:, None].astype(np.int64)
     confidence = np.take_along_axis(probabilities, index, axis=1)[:, 0]
@@ -287,15 +274,14 @@ def confidences(probabilities: Floats, predicted: NDArray[np.integer]) -> tuple[
     return confidence, np.maximum(bins, 0)  # a confidence of exactly 0 belongs to the first
 
 
-def calibration_error(surplus: Floats, n: NDArray[Any]) -> Floats:
+def calibration_error(surplus: Floats, n: Ints | Floats) -> Floats:
     """Return expected calibration errors (...), in [0, 1].
 
     Parameters
     ----------
-    surplus : float64 ndarray of shape (..., CALIBRATION_BINS)
-        Number or weight of a bin's records that are right, minus the sum of their confidences.
-    n : ndarray of shape (...)
-        Number or weight of all records.
+    surplus : (..., CALIBRATION_BINS) number or weight of a bin's records that are right, minus the
+        sum of their confidences.
+    n : (...) number or weight of all records.
 
     References
     ----------
@@ -310,9 +296,12 @@ def squared_errors(own: Bools, probabilities: Floats) -> Floats:
 
     Parameters
     ----------
-    own : bool ndarray of shape (n, n_classes)
-        Whether the class is the record's.
-    probabilities : float64 ndarray of shape (n, n_classes)
+    own : (n, n_classes) whether the class is the record's.
+    probabilities : (n, n_classes) in [0, 1].
+
+    Returns
+    -------
+    (n, n_classes) squared errors in [0, 1].
     """
     return np.asarray((probabilities - own) ** 2)
 

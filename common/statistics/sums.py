@@ -33,11 +33,11 @@ class Sums:
         )
 
     def to_record(self) -> dict[str, NDArray[np.generic]]:
-        """Return the arrays by field name."""
+        """Return the arrays by field name, each of the shape that the class documents."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def from_record(self, record: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Read a record that must look like this one.
+        """Read a ``record`` that must have this one's names, shapes and types.
 
         Raises
         ------

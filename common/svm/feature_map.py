@@ -93,7 +93,13 @@ class FeatureMap:
         return unit_rows(Z) if self.unit else Z
 
     def to_record(self) -> dict[str, Floats]:
-        """Return the map as arrays."""
+        """Return the map as arrays.
+
+        Returns
+        -------
+        "mean" (n_features,), "matrix" (n_features, n_components), "fourier" (3,) with size, width
+        and seed or (0,) without that map, "unit" () and "clip" ().
+        """
         fourier = self.fourier
         return {
             "mean": self.mean,
@@ -105,7 +111,7 @@ class FeatureMap:
 
     @classmethod
     def from_record(cls, record: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return the map that :meth:`to_record` wrote; other arrays are left alone."""
+        """Return the map of a ``record`` with names and shapes as in `to_record`; ignore others."""
         fourier = record["fourier"].tolist()
         return cls(
             np.asarray(record["mean"], dtype=np.float64),
@@ -117,12 +123,12 @@ class FeatureMap:
 
 
 def unit_rows(X: Floats) -> Floats:
-    """Scale the rows of ``X`` (n, n_features) to a norm of 1; zeros stay."""
+    """Return ``X`` (n, n_features) with rows scaled to a norm of 1, same shape; zeros stay."""
     norms = np.linalg.norm(X, axis=1, keepdims=True)
     return np.asarray(X / np.maximum(norms, np.finfo(np.float64).tiny))
 
 
 def clip_rows(X: Floats, norm: float) -> Floats:
-    """Shorten the rows of ``X`` (n, n_features) that are longer than ``norm`` to it."""
+    """Return ``X`` (n, n_features) with rows shortened to ``norm`` at most, same shape."""
     norms = np.linalg.norm(X, axis=1, keepdims=True)
     return np.asarray(X * (norm / np.maximum(norms, norm)))

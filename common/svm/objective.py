@@ -6,8 +6,8 @@ LIBLINEAR, JMLR 9, 2008, eq. 2; ``sklearn.svm.LinearSVC(dual=False)``)::
 
     f_k(w) = 1/2 |w|^2 + C sum_i s_i max(0, 1 - t_i w.[x_i, 1])^2
 
-The sum and its gradient are all that leaves a site. Hessians stay at home: near
-convergence two of them differ by one record, whose features the difference gives away.
+The sum and its gradient are all that leaves a site. Hessians do not leave a site: near convergence
+two of them differ by one record, and the difference shows its features.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class HingeSums(Sums):
 
 
 def with_intercept(X: Floats) -> Floats:
-    """Append a column of ones to ``X`` (n, n_features)."""
+    """Append a column of ones to ``X`` (n, n_features): (n, n_features + 1)."""
     return np.hstack([X, np.ones((len(X), 1))])
 
 
@@ -76,7 +76,7 @@ def hinge_sums(
 
 
 def balanced_weights(class_weight: Floats) -> Floats:
-    """Return the weight of a record of each class that makes all present classes count alike.
+    """Return the weight (n_classes,) of a record of each class that makes classes count alike.
 
     scikit-learn's ``class_weight="balanced"``, ``n / (n_classes n_k)``, meant for
     ``sample_weight``, so that it weighs a record in every one-vs-rest problem; classes
@@ -97,6 +97,11 @@ class Preconditioner:
 
     With balanced weights s_k the within-class scatter is taken as the pooled one; the
     classes' means, and so the scatter between them, are known exactly.
+
+    Parameters
+    ----------
+    moments : the moments of all records.
+    class_weights : (n_classes,) weight of a record of each class.
     """
 
     def __init__(self, moments: Moments, class_weights: Floats):
@@ -115,7 +120,7 @@ class Preconditioner:
         self._pull = 2.0 * (one_vs_rest * balanced) @ means1
 
     def solve(self, gradients: Floats, c: float) -> Floats:
-        """Return Newton steps for ``gradients`` (n, n_features + 1) at regularisation ``c``."""
+        """Return Newton steps for ``gradients`` (n, n_features + 1) at ``c``, in the same shape."""
         curvature = 1.0 + 2.0 * c * np.maximum(self._eigenvalues, 0.0)
         return np.asarray(((gradients @ self._basis) / curvature) @ self._basis.T)
 
@@ -131,6 +136,7 @@ def solve(
     c: float,
     tolerance: float,
     max_rounds: int,
+    tell: Callable[[Floats, Floats], object] = lambda objectives, gradients: None,
 ) -> Solution:
     """Minimise the objective of every fit and class; each evaluation asks for sums once.
 
@@ -140,13 +146,17 @@ def solve(
     start : weights of that shape.
     c : regularisation strength, the C of the objective.
     tolerance, max_rounds : as for :func:`common.statistics.lbfgs.minimise`.
+    tell : given the objectives (n_fits * n_classes,) and their gradients (n_fits * n_classes,
+        n_features + 1) of each evaluation.
     """
     shape = start.shape
 
     def evaluate(flat: Floats) -> tuple[Floats, Floats]:
         sums = ask(flat.reshape(shape))
         value = 0.5 * np.einsum("ij,ij->i", flat, flat) + c * sums.loss.ravel()
-        return value, flat + c * sums.gradient.reshape(flat.shape)
+        gradient = flat + c * sums.gradient.reshape(flat.shape)
+        tell(value, gradient)
+        return value, gradient
 
     return minimise(
         evaluate,

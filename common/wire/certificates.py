@@ -1,4 +1,4 @@
-"""How long certificates are valid, said before it is too late."""
+"""How long certificates are valid, and a warning before they expire."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +9,11 @@ from common.errors import ConfigError
 from common.reading import read_bytes
 
 NOTICE_DAYS = 30
-"""From when on the end of a certificate is announced."""
+"""Days before a certificate expires at which warnings begin."""
 
 
 def days_left(certificate: bytes) -> float:
-    """Return how many days a certificate in PEM or DER is valid yet; negative: none any more.
+    """Return the days until a certificate in PEM or DER expires; negative once it has.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def days_left(certificate: bytes) -> float:
 
 
 def announcement(path: Path) -> str | None:
-    """Return what is to be said of a certificate's end; None while that is far.
+    """Return a warning that a certificate expires soon or has expired; None long before.
 
     Raises
     ------

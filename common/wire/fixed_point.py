@@ -1,11 +1,11 @@
 """Sums as whole numbers in a ring of 64 bits, in which masks hide them and cancel.
 
-A real number becomes the nearest multiple of a public step, 2^-36 unless its class says
-otherwise (:meth:`common.statistics.sums.Sums.extra_bits`); a whole number stays what it is. With n
-sites each may add at most ``(2^63 - 1) / n`` steps, so that no sum wraps. What is larger, or no
-number, is cut off there, and counted in a last value of the vector: only the sum of all tells
-that some site had more, for whether one has depends on its records, and a refusal would name it.
-Such a sum is an error. Else the sum of n sites is off by at most ``n / 2`` steps.
+A real number becomes the nearest multiple of a public step, 2^-36 unless its class says otherwise
+(:meth:`common.statistics.sums.Sums.extra_bits`); a whole number stays what it is. With n sites each
+may add at most ``(2^63 - 1) / n`` steps, so that no sum wraps. A larger value, or one that is no
+number, is cut off there, and a last value of the vector counts the sites that cut off. A site does
+not refuse, because a refusal would name it and depend on its records; a sum in which some site cut
+off is an error. Every other sum of n sites is off by at most ``n / 2`` steps.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,9 @@ _LARGEST = 2**63 - 1
 
 
 def encode(sums: Sums, sites: int) -> Ring:
-    """Return all arrays as one vector, in the order of their names, and whether some were cut off.
+    """Return all arrays as one vector (length,), in the order of their names.
+
+    Its last value is 1 if some value was cut off, else 0.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ def encode(sums: Sums, sites: int) -> Ring:
 
 
 def decode(total: Ring, zero: S) -> S:
-    """Return the sums that an added vector holds, in the form of ``zero``.
+    """Return the sums that ``total`` (length,) holds, in the form of ``zero``.
 
     Raises
     ------
@@ -70,7 +72,7 @@ def length(zero: Sums) -> int:
 
 
 def masked_length(record: Mapping[str, NDArray[np.generic]]) -> int:
-    """Return the same for sums by name."""
+    """Return the same for the ``record`` of sums, arrays of any shape by name."""
     return sum(np.size(array) for array in record.values()) + 1
 
 

@@ -24,7 +24,7 @@ BOUND = "bound"
 
 
 def pack(arrays: Arrays, values: Mapping[str, Value]) -> RecordDict:
-    """Put arrays and values into a message's content."""
+    """Put ``arrays``, of any shape, and values into a message's content."""
     return RecordDict(
         {
             "arrays": ArrayRecord({name: _write(np.asarray(a)) for name, a in arrays.items()}),
@@ -34,7 +34,7 @@ def pack(arrays: Arrays, values: Mapping[str, Value]) -> RecordDict:
 
 
 def unpack_arrays(content: RecordDict) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of a message's content, not to be written to; no pickle is ever read.
+    """Return a message's arrays, in the shapes sent and read-only; no pickle is ever read.
 
     Raises
     ------
@@ -75,10 +75,10 @@ def digest(content: RecordDict, without: str = BOUND) -> bytes:
 
 
 def bind(content: RecordDict, question: bytes) -> RecordDict:
-    """Add to an answer what binds it to its question, so that no other passes for it.
+    """Bind an answer to its question, so that no other answer is taken for it.
 
-    It is no signature: it tells what is damaged or late from what is not, on either way, but not
-    who wrote it.
+    This is no signature: it shows damaged and late messages in both directions, but not who wrote
+    them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What sites and coordinator agree on in a secure sum: keys, masks, and what they are bound to.
+"""What sites and coordinator share in a secure sum: keys, masks, and what masks are bound to.
 
 Every pair of sites adds and subtracts the same mask, and each site one of its own, which is
 opened when all have answered (Bonawitz et al., "Practical secure aggregation for
@@ -56,7 +56,7 @@ class SumRound(NamedTuple):
     Attributes
     ----------
     run : name of the run.
-    number : of the round; each is higher than those before.
+    number : the number of the round; each is higher than those before.
     members : names of the sites in the sum, in their order.
     """
 
@@ -121,7 +121,13 @@ def derive(secret: bytes, purpose: str, bound_to: bytes) -> bytes:
 
 
 def add_mask(vector: Ring, key: bytes, sign: int) -> None:
-    """Add or subtract the keystream of AES-256 in counter mode, in place; a key is used once."""
+    """Add the keystream of AES-256 in counter mode to ``vector`` (length,), in place.
+
+    Parameters
+    ----------
+    key : 32 bytes, used once.
+    sign : 1 to add, -1 to subtract.
+    """
     stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
     buffer = bytearray(8 * _CHUNK + 15)
     mask = np.frombuffer(buffer, "<u8", _CHUNK)
@@ -133,7 +139,7 @@ def add_mask(vector: Ring, key: bytes, sign: int) -> None:
 
 
 def seal(seed: bytes, bound_to: bytes) -> bytes:
-    """Return what tells a site's seed from another, and nothing about it."""
+    """Return a digest that identifies a site's seed and tells nothing else about it."""
     return hashlib.sha256(b"seal\0" + bound_to + seed).digest()
 
 

@@ -30,7 +30,7 @@ def init(
     ],
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the coordinator.")] = 9092,
 ) -> None:
-    """Make the coordinator's folder, and one to hand to each hospital, with keys for TLS."""
+    """Make the coordinator's folder and one for each hospital, with keys for TLS."""
     from server.deployment import operations
 
     operations.init(out, site, host, port)

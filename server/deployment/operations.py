@@ -1,4 +1,4 @@
-"""A federation on machines of its own: the folders of coordinator and sites, and what runs them."""
+"""A federation on several machines: the folders of coordinator and sites, and their commands."""
 
 import json
 import socket
@@ -34,10 +34,10 @@ PORT = 9092
 _FLOWER = "flwr"
 """Flower's folder in the coordinator's."""
 _RUN_FILE = "last-run"
-"""In there: number and settings of the run that was started last."""
+"""File in that folder: number and settings of the last run."""
 
 APP_DIR = Path(server.__file__).parents[1]
-"""Where the app lies that a run is of."""
+"""Folder of the app that a run trains."""
 
 _KNOWN = "code: 23"
 """What Flower says of a key that is registered already."""
@@ -51,7 +51,7 @@ class Coordinator(BaseModel):
 
     Attributes
     ----------
-    host, port : where the server listens.
+    host, port : the host and port at which the server listens.
     run : settings of a run.
     """
 
@@ -95,7 +95,7 @@ def init(out: Path, sites: Sequence[str], hosts: Sequence[str], port: int = PORT
     Raises
     ------
     ConfigError
-        If there are too few sites or no hosts, or a name is none or is there twice.
+        If there are too few sites or no hosts, or a name is invalid or occurs twice.
     DataError
         If ``out`` holds anything.
     """
@@ -200,9 +200,9 @@ def train(folder: Path) -> int:
 
 
 def _going_on(folder: Path, environment: Mapping[str, str]) -> str | None:
-    """Return the run that was started last with these settings, if it is not finished.
+    """Return the last run with these settings, if it is not finished.
 
-    One whose process was killed is ended: the server may believe in it for another minute.
+    A run whose process was killed is ended: the server may show it for another minute.
     """
     known, config = folder / _FLOWER / _RUN_FILE, Coordinator.read(folder).run_config(folder)
     if not known.exists():
@@ -250,7 +250,7 @@ def _follow(run: str, environment: Mapping[str, str]) -> int:
 
 
 def _status(run: str, environment: Mapping[str, str]) -> str:
-    """Return what the server says of a run, "finished" where it knows none."""
+    """Return the status of a run by the server, "finished" where it knows no such run."""
     listing = flwr(environment, "list", COORDINATOR, "--run-id", run, "--format", "json")
     try:
         return str(_json_in(listing.stdout)["runs"][0]["status"])
@@ -259,7 +259,7 @@ def _status(run: str, environment: Mapping[str, str]) -> str:
 
 
 def _json_in(text: str) -> Any:
-    """Return what a command of Flower says in JSON, after what it says in words."""
+    """Return the JSON in a Flower command's output, which follows its messages."""
     return json.loads(text[text.index("{") :])
 
 

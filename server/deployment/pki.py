@@ -28,7 +28,7 @@ from common.text import is_host
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397
-"""The longest that some systems accept of a server."""
+"""Days that a server's certificate is valid; some systems accept no more."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Names by which the coordinator's own machine asks its server."""
@@ -98,7 +98,7 @@ def make_server(
 
 
 def check_hosts(hosts: Sequence[str]) -> None:
-    """Check what sites are to reach a server by, before anything is made for it.
+    """Check the hosts by which sites reach a server, before anything is made for it.
 
     Raises
     ------

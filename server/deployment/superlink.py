@@ -1,9 +1,9 @@
 """Flower's SuperLink, of which other machines reach only what sites need.
 
-Flower serves three interfaces at one port: for sites, whose node keys it checks; for whoever
-starts runs and registers keys, whom it does not check without a separate account service; and for
-its own processes. Whoever could reach the second could run code of theirs here. So it, and the
-third, are answered to this machine only.
+Flower serves three interfaces at one port: for sites, whose node keys it checks; for users who
+start runs and register keys, whom it does not check without a separate account service; and for its
+own processes. Anybody who could reach the second could run code here. So the second and the third
+answer this machine only.
 """
 
 import ipaddress

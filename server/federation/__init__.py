@@ -1,1 +1,1 @@
-"""Who takes part in a run, and what becomes of a question to them."""
+"""The sites of a run, and what becomes of a question to them."""

@@ -1,4 +1,4 @@
-"""The sites of a run as its method sees them: asked questions, their answers added."""
+"""The sites of a run as its method sees them: it asks a question and gets the answers' sum."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -30,8 +30,8 @@ class Federation:
     Parameters
     ----------
     grid : Flower's way to the sites.
-    config : for the quorum, the sites expected and the seconds an answer may take.
-    folder : where every round is logged, and sums are kept for a run that is interrupted.
+    config : has the quorum, the number of sites expected and the seconds that an answer may take.
+    folder : logs every round, and keeps sums for a run that is interrupted.
     """
 
     def __init__(self, grid: Grid, config: RunConfig, folder: RunFolder) -> None:
@@ -41,16 +41,16 @@ class Federation:
 
     @property
     def sites(self) -> Mapping[str, SiteInfo]:
-        """Those that take part, by name, in the order in which their answers are added."""
+        """The sites that take part, by name, in the order in which their answers are added."""
         return self._members.sites
 
     @property
     def faults(self) -> Mapping[str, str]:
-        """Why the others do not, by name; a site that said no name has its node's."""
+        """Why the other sites do not, by name; a site that said no name has its node's."""
         return self._members.faults
 
     def join(self) -> None:
-        """Ask every connected node who it is; those with an odd answer are left out, by name.
+        """Ask every connected node for its description; leave out those whose answer does not fit.
 
         Where sums are secure, the sites then agree on keys, unless all that is left is to close.
 
@@ -68,23 +68,23 @@ class Federation:
                 self._members.leave_out(former, "secure.members", reason)
 
     def take_back(self) -> bool:
-        """Let sites in again that were lost without an answer and are back; tell if there are any.
+        """Readmit sites that were lost without an answer and are back; return if there are any.
 
-        What they are asked next must not build on what they missed. Where sums are secure nobody
-        comes back: the sites of a run may only become fewer.
+        The next question must not build on rounds that they missed. Where sums are secure no site
+        comes back, because the sites of a run may only become fewer.
         """
         return self._secure is None and self._members.take_back()
 
     def total(self, question: Question[S], on_loss: LossPolicy) -> S:
         """Return the sum of the checked answers, added in the order of the sites' names.
 
-        Sums are kept on disk. What a run asked before it was interrupted is not asked again: under
-        RESTART where the same sites have the same data, under CONTINUE whoever answered then.
+        Sums are kept on disk, and an interrupted run does not ask for them again: under RESTART if
+        the same sites have the same data, under CONTINUE whichever sites answered then.
 
         Parameters
         ----------
         on_loss : as for :meth:`answers`, with its errors. Under CONTINUE sites that are back are
-            let in before they are asked, so the question must not build on earlier ones.
+            readmitted first, so the question must not build on earlier ones.
         """
         total = self._folder.journal.recall(self._key(question, on_loss), question.zero)
         if total is None:
@@ -100,7 +100,7 @@ class Federation:
 
         Parameters
         ----------
-        on_loss : what becomes of the run where sites fail. They are out in any case.
+        on_loss : what becomes of the run where sites fail. The failed sites are out in any case.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class Federation:
         self._members.close(finished)
 
     def _key(self, question: Question[S], on_loss: LossPolicy) -> str:
-        """Return what a sum is kept under; an exact one depends on the data of every site."""
+        """Return the key of a sum on disk; that of an exact sum depends on every site's data."""
         exact = on_loss is LossPolicy.RESTART
         sites = {site: info.fingerprint for site, info in self.sites.items()} if exact else {}
         return question_key(question.name, sites, question.arrays, question.values)
@@ -173,7 +173,7 @@ class Federation:
 
         Parameters
         ----------
-        opened : whether a secure sum with them was opened: beside the same without them, it would
+        opened : whether a secure sum with them was opened; the same sum without them would then
             tell their share.
         """
         words = faults_in_words(lost)
@@ -183,7 +183,7 @@ class Federation:
             raise SitesLostError(words)
         elif opened:
             raise QuorumError(
-                f"{words}; sums with it were opened, and the same without it would tell "
+                f"{words}; sums with it were opened, and the same sums without it would tell "
                 "its share: start this run again when it is back, and it goes on"
             )
 

@@ -18,10 +18,10 @@ from server.federation.transport import POLL_SECONDS, RoundRecord
 T = TypeVar("T")
 
 _PATIENCE = 30.0
-"""Seconds at most that a run waits for sites on which it does not depend."""
+"""Most seconds that a run waits for sites on which it does not depend."""
 
 _CHANCES = 3
-"""How often a site that was lost is asked whether it is back, before its node is seen again."""
+"""Most questions to a lost site whether it is back, until its node is seen again."""
 
 
 class Members:
@@ -30,13 +30,13 @@ class Members:
     Parameters
     ----------
     rounds : the way to the sites.
-    config : for the quorum, the sites expected and the seconds an answer may take.
+    config : has the quorum, the number of sites expected and the seconds that an answer may take.
     features : key of the features that the run's model will rest on.
 
     Attributes
     ----------
-    sites : those that take part, by name, in the order in which their answers are added.
-    faults : why the others do not, by name; a site that said no name has its node's.
+    sites : the sites that take part, by name, in the order in which their answers are added.
+    faults : why the other sites do not, by name; a site that said no name has its node's.
     """
 
     def __init__(self, rounds: Rounds, config: RunConfig, features: str) -> None:
@@ -48,7 +48,7 @@ class Members:
         self.faults: dict[str, str] = {}
 
     def join(self) -> None:
-        """Ask every connected node who it is; those with an odd answer are left out, by name.
+        """Ask every connected node for its description; leave out those whose answer does not fit.
 
         Raises
         ------
@@ -72,9 +72,9 @@ class Members:
         self._drop_failed(record)
 
     def take_back(self) -> bool:
-        """Let sites in again that were lost without an answer and are back; tell if there are any.
+        """Readmit sites that were lost without an answer and are back; return if there are any.
 
-        What they are asked next must not build on what they missed.
+        The next question must not build on rounds that they missed.
         """
         nodes = self._nodes_back()
         if not nodes:
@@ -175,7 +175,7 @@ class Members:
         }
 
     def _let_in(self, record: RoundRecord) -> None:
-        """Let in who answered; who answered wrongly is not asked again."""
+        """Readmit the sites that answered; a site with a wrong answer is not asked again."""
         for site in record.answered:
             self.sites[site] = self._away.pop(site)
             del self.faults[site], self._invited[site]

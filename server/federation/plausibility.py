@@ -1,6 +1,6 @@
-"""Sums that no images can make: what a coordinator that sees each site's answer refuses.
+"""Refuses sums that no images can give, where the coordinator sees each site's answer.
 
-A lie that some images could have made passes. An exact sum cannot outvote it.
+A false sum that some images could give passes, and an exact sum cannot outvote it.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from common.task import DIAGNOSES
 
 _ROUNDING = 1e-6
 _DEFINITE = 1e-8
-"""Of a feature's second moment: rounding makes a positive semidefinite matrix miss less."""
+"""Tolerance, as a share of a feature's second moment: rounding errors are smaller."""
 
 
 def check_moments(moments: Moments, images: int) -> None:
@@ -40,7 +40,8 @@ def check_moments(moments: Moments, images: int) -> None:
         np.linalg.cholesky(within / np.outer(scale, scale) + _DEFINITE * np.eye(len(scale)))
     except np.linalg.LinAlgError as error:
         raise ReplyError(
-            "second moments are of no records: around the means they are not positive semidefinite"
+            "no records have its second moments: around the means they are not positive "
+            "semidefinite"
         ) from error
 
 
@@ -49,7 +50,7 @@ class HingeLimits:
 
     Parameters
     ----------
-    moments : of the mapped records of all sites.
+    moments : the moments of the mapped records of all sites.
     class_weights : (n_classes,).
     clip : largest norm of a mapped record; 0 for any.
     """

@@ -19,8 +19,8 @@ class LossPolicy(Enum):
 
     Attributes
     ----------
-    RESTART : exact methods begin again: the model is that of the sites that are left.
-    CONTINUE : averages go on: what the lost site added before stays in the model.
+    RESTART : exact methods begin again, so the model is that of the sites that are left.
+    CONTINUE : averages go on, so what the lost site added before stays in the model.
     """
 
     RESTART = "restart"
@@ -35,7 +35,7 @@ class Question(Generic[S]):
     ----------
     name : what the sites know the question by.
     zero : the neutral element, which every answer must look like.
-    arrays : what goes with the question, by name.
+    arrays : what goes with the question, by name, of the shapes that the allow-list declares.
     values : plain values that go with it, by name.
     check_answer : raises a ``ReplyError`` for an answer that a site with so many images cannot
         give, where the sites' answers are visible; None to take any.
@@ -92,12 +92,12 @@ class Answers(Generic[S]):
 
 
 def check_size(answer: Sums, images: int | None) -> None:
-    """Refuse sums over more images than there are: they would outweigh all other sites'.
+    """Refuse sums over more images than the sites have, which would outweigh all others.
 
     Parameters
     ----------
-    images : of the sites in the sum; None where one does not say: it sends noisy sums, which
-        count nothing.
+    images : number of images of the sites in the sum; None where a site does not say, because it
+        sends noisy sums, which count nothing.
 
     Raises
     ------

@@ -21,7 +21,7 @@ class Rounds:
     Parameters
     ----------
     grid : Flower's way to the nodes.
-    folder : where every round is logged.
+    folder : logs every round.
     """
 
     def __init__(self, grid: Grid, folder: RunFolder) -> None:
@@ -66,9 +66,9 @@ class Rounds:
 
         Parameters
         ----------
-        record : of the round; gets the faults of those that failed, and the bytes.
-        nodes : by label.
-        contents : by label.
+        record : the record of the round, which gets the faults of nodes that failed, and the bytes.
+        nodes : the nodes by label.
+        contents : the contents by label.
         patience : seconds that none of those still waited for may stay silent.
         read : reads a reply; where it raises a ``ReplyError``, that is the node's fault.
         """

@@ -1,4 +1,4 @@
-"""The coordinator's part in secure sums: it carries keys and envelopes, adds, and takes masks off.
+"""The coordinator's part in secure sums: it carries keys and envelopes and removes masks.
 
 A sum is asked for in two messages: the masked shares, and what opens them. A site that is missing
 among the shares is left out and the others are asked again, under new masks; the masks of the
@@ -126,11 +126,11 @@ class SecureSums:
         return decode(total, zero), sum_round.members
 
     def _begin_round(self, content: RecordDict) -> SumRound:
-        """Begin a round over the sites that are left, and say so in the question's content."""
+        """Begin a round over the sites that are left, and put it into the question's content."""
         if len(self.members) < self._threshold:
             raise QuorumError(
                 f"{len(self.members)} sites are left for secure sums, {self._threshold} must be in "
-                "each: those that began the run may be subtracted only so often"
+                "each: sums over fewer of the sites that began the run could be subtracted"
             )
         self._number += 1
         sum_round = SumRound(self._run, self._number, self.members)
@@ -183,7 +183,7 @@ class SecureSums:
 def _check_enough(sites: Collection[str]) -> None:
     if len(sites) < LEAST_SITES:
         raise QuorumError(
-            f"secure sums are over {LEAST_SITES} sites or more, of which {len(sites)} are here"
+            f"secure sums need {LEAST_SITES} sites or more, and there are {len(sites)}"
         )
 
 
@@ -239,7 +239,7 @@ def _read_state(site: str, reply: RecordDict) -> _State:
     values = unpack_values(reply)
     number, members, least = (values.get(key) for key in ("round", "members", "threshold"))
     if type(number) is not int or type(least) is not int or not isinstance(members, list):
-        raise ReplyError("does not say where it is in this run")
+        raise ReplyError("does not say its state in this run")
     return _State(number, {str(member) for member in members}, least)
 
 
@@ -257,7 +257,7 @@ def _bytes(value: Value | None, count: int) -> list[bytes]:
 def _checked_seed(
     own: bytes, parts: Mapping[int, bytes], expected: bytes, bound_to: bytes, name: str
 ) -> bytes:
-    """Return a site's seed as it told it, else as the others' parts make it."""
+    """Return the seed that a site sent, else the one that the others' parts give."""
     if hmac.compare_digest(seal(own, bound_to), expected):
         return own
     try:

@@ -18,7 +18,7 @@ Disclosed = Annotated[Positive | None, BeforeValidator(absent)]
 
 
 class SiteInfo(BaseModel):
-    """What a site says about itself when it joins; None: it does not tell."""
+    """What a site says about itself when it joins; None where it does not say."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,17 +46,17 @@ def read_info(reply: RecordDict) -> SiteInfo:
     except ValidationError as error:
         first = error.errors()[0]
         what = ".".join(map(str, first["loc"]))
-        raise ReplyError(f"has an odd introduction: {what}: {first['msg']}") from error
+        raise ReplyError(f"describes itself wrongly: {what}: {first['msg']}") from error
 
 
 def odd_ones(infos: Mapping[str, SiteInfo], features: str) -> dict[str, str]:
     """Name the sites with other classes than this run's, or other features.
 
-    And those with the very data of another site, which must not count twice.
+    Name those with the same data as another site too, which must not count twice.
 
     Parameters
     ----------
-    features : key of the run's: the model names the weights that the coordinator has.
+    features : key of the run's features; the model names the coordinator's weights.
     """
     odd = {
         site: f"has the classes {', '.join(info.classes)}; this run's are {', '.join(DIAGNOSES)}"

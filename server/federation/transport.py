@@ -37,7 +37,7 @@ class Transport:
 
     Attributes
     ----------
-    names : of the sites, by node; others are called after their nodes.
+    names : the names of the sites, by node; others are called after their nodes.
     silent : those that gave no answer at all to the last messages, not even a refusal.
     """
 
@@ -160,7 +160,7 @@ class Transport:
 
 
 def _sender(reply: Message, labels: Mapping[str, str], nodes: Mapping[str, int]) -> str | None:
-    """Name the site whose reply this is; None if it was not asked for."""
+    """Name the site whose reply this is; None if nothing was sent to it."""
     label = labels.get(reply.metadata.reply_to_message_id)
     # That a node is gone or a message expired is answered by Flower in the site's place.
     if label is not None and (reply.has_error() or reply.metadata.src_node_id == nodes[label]):

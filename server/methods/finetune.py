@@ -17,6 +17,7 @@ from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
 from common.finetune.imbalance import ClassCounts, left_to_weigh
 from common.finetune.plan import CONTROL, SQUARES, Round, Update, plan, shapes
+from common.json_types import JsonObject
 from common.models.network import NetworkModel
 from common.networks.network import ALL, Network, Stage, open_stage, shared_network
 from common.statistics import calibration
@@ -54,7 +55,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
 
 @dataclass(frozen=True)
 class _Scores:
-    """What weights make of a part of the sites' images.
+    """Scores of a part of the sites' images under some weights.
 
     Attributes
     ----------
@@ -224,7 +225,7 @@ class _Training:
     def _ask_about(
         self, scores: _Scores, question: str, zero: S, parameters: Floats, priors: Floats
     ) -> Answers[S]:
-        """Ask about scores; their weights are sent once, the sites keep what comes of them."""
+        """Ask about scores; their weights are sent once, because the sites keep the scores."""
         arrays: dict[str, NDArray[Any]] = {"calibration": parameters, "priors": priors}
         if scores.key not in self._sent:
             arrays |= scores.weights
@@ -265,7 +266,7 @@ def _bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def check(config: RunConfig) -> None:
-    """Refuse a network that cannot be had, or has no such stages."""
+    """Refuse a network that cannot be loaded, or has no such stages."""
     _open_stages(shared_network(config.backbone, config.weights), config.stages)
 
 
@@ -274,7 +275,7 @@ def model_name(config: RunConfig) -> str:
     return f"{config.backbone} with a linear head, fine-tuned stage by stage"
 
 
-def training_facts(config: RunConfig, training: Mapping[str, Any]) -> dict[str, object]:
+def training_facts(config: RunConfig, training: JsonObject) -> dict[str, object]:
     """Return what the model card says of the training."""
     keys = ("bytes_sent", "bytes_of_whole_networks")
     sent, whole = (f"{training[key] / 1e6:.0f} MB" for key in keys)

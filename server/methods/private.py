@@ -46,7 +46,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
 
 
 def learn(total: Total, dimensions: int, config: RunConfig) -> Learned:
-    """Train on records of ``dimensions`` dimensions, of which only ``total`` tells.
+    """Train on records of ``dimensions`` dimensions, seen through ``total`` alone.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def learn(total: Total, dimensions: int, config: RunConfig) -> Learned:
 
 
 def check(config: RunConfig) -> None:
-    """Refuse a network whose features cannot be had."""
+    """Refuse a network that cannot be loaded."""
     check_network(config.feature_spec)
 
 

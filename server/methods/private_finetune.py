@@ -22,7 +22,7 @@ _BACKBONE_RATE: Final = 0.1
 
 
 def train(federation: Federation, config: RunConfig, folder: RunFolder) -> TrainingResult:
-    """Train a head and what is opened before it; a site that fails is left out from then on.
+    """Train a head and the layers opened before it; leave a site out once it fails.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def learn(total: Total, part: OpenPart, config: RunConfig) -> Learned:
 
 
 def check(config: RunConfig) -> None:
-    """Refuse a network that cannot be had, or has no such part."""
+    """Refuse a network that cannot be loaded, or has no such part."""
     open_part(config.backbone, config.weights, config.opens)
 
 

@@ -1,20 +1,20 @@
 """Training an SVM over a federation: the statistics once, then rounds of sums."""
 
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from common.arrays import Floats
 from common.config.run import RunConfig
-from common.errors import ConfigError
 from common.features.extract import check_network
+from common.json_types import Json, JsonObject
 from common.models.linear import LinearModel
 from common.statistics import calibration
 from common.statistics.calibration import UNCALIBRATED
+from common.statistics.lbfgs import Solution
 from common.statistics.metrics import Evaluation, Metrics
 from common.statistics.moments import Moments, lda, ridge
 from common.statistics.sums import Nothing
@@ -24,8 +24,10 @@ from common.task import DIAGNOSES, N_CLASSES
 from server.federation.federation import Federation, SitesLostError
 from server.federation.plausibility import HingeLimits, check_moments
 from server.federation.question import Answers, LossPolicy, Question
+from server.run.fit_rounds import FitRounds
 from server.run.folder import RunFolder
-from server.run.training_result import Json, TrainingResult
+from server.run.progress import Progress
+from server.run.training_result import TrainingResult
 
 NEVER = -1e9
 """Intercept of a class that no site has: it is never the largest, its probability is 0."""
@@ -43,43 +45,6 @@ _CHOICE_TOLERANCE = 1e-3
 _log = logging.getLogger(__name__)
 
 
-class RoundBudget:
-    """Counts the rounds of a run: sites answer half as many as a feature map has outputs.
-
-    With as many as it has features, Hessians could be solved for, and records read off them.
-    """
-
-    def __init__(self, config: RunConfig):
-        self._config, self._used = config, 0
-        self._known: set[str] = set()
-
-    def begin(self) -> None:
-        """Begin over other sites, which are asked again what was known."""
-        self._known.clear()
-
-    def spend(self, feature_map: FeatureMap, weights: Floats) -> None:
-        """Count a round, unless its sum is known.
-
-        Raises
-        ------
-        ConfigError
-            If the sites will not answer it.
-        """
-        question = hashlib.sha256(weights.tobytes()).hexdigest() + feature_map.digest
-        if question in self._known:
-            return
-        outputs = feature_map.n_outputs
-        if self._used >= outputs // 2:
-            key = "fourier" if self._config.kernel == "rbf" else "components"
-            raise ConfigError(
-                f"'{key}' is {getattr(self._config, key)}: of a feature map with {outputs} outputs "
-                f"sites answer {outputs // 2} rounds in a run, and this one needs more; set more "
-                f"{key}, fewer values of 'c' or a larger 'tolerance'"
-            )
-        self._known.add(question)
-        self._used += 1
-
-
 class MappedSites:
     """The sites of a federation after they mapped their features with one map.
 
@@ -87,9 +52,15 @@ class MappedSites:
     lesions and judged on the test lesions; several are each trained without one fold and
     judged on that.
 
+    Parameters
+    ----------
+    class_weights : (n_classes,) weight of a record of each class.
+    moments : the moments of the features after the map's matrix, before its clip and its Fourier
+        map.
+
     Attributes
     ----------
-    moments : of the mapped features.
+    moments : the moments of the mapped features.
     """
 
     def __init__(
@@ -98,11 +69,11 @@ class MappedSites:
         feature_map: FeatureMap,
         class_weights: Floats,
         moments: Moments,
-        budget: RoundBudget,
+        rounds: FitRounds,
     ):
         self.feature_map = feature_map
         self._federation = federation
-        self._budget = budget
+        self._rounds = rounds
         self._values = {"map": feature_map.digest}
         arrays = {**feature_map.to_record(), "class_weights": class_weights}
         prepare = Question("prepare", Nothing(), arrays, self._values)
@@ -117,8 +88,8 @@ class MappedSites:
         self._limits = HingeLimits(self.moments, class_weights, feature_map.longest)
 
     def hinge(self, weights: Floats) -> svm.HingeSums:
-        """Return losses and gradients at ``weights``."""
-        self._budget.spend(self.feature_map, weights)
+        """Return losses and gradients at ``weights`` (n_fits, n_classes, n_outputs + 1)."""
+        self._rounds.spend(self.feature_map, weights)
         zero = svm.HingeSums.zero(weights.shape)
         question = Question(
             "hinge",
@@ -129,8 +100,32 @@ class MappedSites:
         )
         return self._federation.total(question, LossPolicy.RESTART)
 
+    def solve(
+        self,
+        stage: str,
+        start: Floats,
+        preconditioner: svm.Preconditioner,
+        c: float,
+        tolerance: float,
+        max_rounds: int,
+    ) -> Solution:
+        """Solve the fits.
+
+        Parameters
+        ----------
+        stage : what the fits are for, in reports of progress.
+        start : (n_fits, n_classes, n_outputs + 1) weights to start from.
+        """
+        tell = partial(self._rounds.tell, stage)
+        return svm.solve(self.hinge, start, preconditioner, c, tolerance, max_rounds, tell)
+
     def calibrate(self, weights: Floats) -> Floats:
-        """Return the calibration (2, n_classes) of decision values that no fit has seen."""
+        """Return the calibration (2, n_classes) of decision values of unseen lesions.
+
+        Parameters
+        ----------
+        weights : (n_fits, n_classes, n_outputs + 1).
+        """
 
         def ask(parameters: Floats) -> calibration.CalibrationSums:
             zero = calibration.CalibrationSums.zero(N_CLASSES)
@@ -141,7 +136,13 @@ class MappedSites:
         return calibration.fit(ask, N_CLASSES)
 
     def evaluate(self, weights: Floats, parameters: Floats) -> Answers[Evaluation]:
-        """Return the sites' counts on lesions that no fit has seen."""
+        """Return the sites' counts on lesions that no fit has seen.
+
+        Parameters
+        ----------
+        weights : (n_fits, n_classes, n_outputs + 1).
+        parameters : (2, n_classes) calibration.
+        """
         zero = Evaluation.zero(N_CLASSES)
         arrays = {"weights": weights, "calibration": parameters}
         question = Question("evaluate", zero, arrays, self._values)
@@ -150,7 +151,14 @@ class MappedSites:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting, its fits without one fold each, and how they did on those folds."""
+    """A setting, its fits without one fold each, and how they did on those folds.
+
+    Attributes
+    ----------
+    c : regularisation strength.
+    weights : (n_fits, n_classes, n_outputs + 1).
+    balanced_accuracy : in [0, 1], over all folds.
+    """
 
     c: float
     sites: MappedSites
@@ -159,7 +167,7 @@ class Candidate:
     balanced_accuracy: float
 
     def describe(self) -> dict[str, float | None]:
-        """Return what was chosen from, for the run's metrics."""
+        """Return the setting and how it did, for the run's metrics."""
         fourier = self.sites.feature_map.fourier
         width = fourier.width if fourier else None
         return {"c": self.c, "width": width, "balanced_accuracy": self.balanced_accuracy}
@@ -187,16 +195,17 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     ConfigError
         If the run needs more rounds than sites answer.
     """
-    budget = RoundBudget(config)
-    while True:
-        budget.begin()
-        try:
-            return _train(federation, config, budget)
-        except SitesLostError as lost:
-            _log.warning("%s; starting again over %s", lost, ", ".join(federation.sites))
+    with Progress(folder, None, config.tensorboard) as progress:
+        rounds = FitRounds(config, progress)
+        while True:
+            rounds.begin()
+            try:
+                return _train(federation, config, rounds)
+            except SitesLostError as lost:
+                _log.warning("%s; starting again over %s", lost, ", ".join(federation.sites))
 
 
-def _train(federation: Federation, config: RunConfig, budget: RoundBudget) -> TrainingResult:
+def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> TrainingResult:
     n_features = next(iter(federation.sites.values())).n_features
     zero = Moments.zero(N_CLASSES, n_features)
     question = Question("moments", zero, check_answer=check_moments)
@@ -207,9 +216,9 @@ def _train(federation: Federation, config: RunConfig, budget: RoundBudget) -> Tr
     feature_map = replace(feature_map, clip=config.clip_features * float(np.sqrt(n_features)))
     mapped = moments.mapped(feature_map.mean, feature_map.matrix)
     if config.head == "svm":
-        fitted = _svm(federation, config, feature_map, mapped, class_weights, budget)
+        fitted = _svm(federation, config, feature_map, mapped, class_weights, rounds)
     else:
-        sites = MappedSites(federation, feature_map, class_weights, mapped, budget)
+        sites = MappedSites(federation, feature_map, class_weights, mapped, rounds)
         fitted = Fitted(sites, _one_shot(config, mapped), UNCALIBRATED, {})
     weights = _without_absent(fitted.weights, class_weights)
     variance = np.diag(mapped.scatter()) / mapped.weight
@@ -232,7 +241,7 @@ def _without_absent(weights: Floats, class_weights: Floats) -> Floats:
 
 
 def _one_shot(config: RunConfig, moments: Moments) -> Floats:
-    """Solve ridge or LDA from the moments; the sites are asked nothing further."""
+    """Solve ridge or LDA from the moments, without another question to the sites."""
     solved = ridge(moments, config.penalty) if config.head == "ridge" else lda(moments)
     coefficients, intercepts = solved
     return np.hstack([coefficients, intercepts[:, None]])[None]
@@ -244,18 +253,18 @@ def _svm(
     feature_map: FeatureMap,
     moments: Moments,
     class_weights: Floats,
-    budget: RoundBudget,
+    rounds: FitRounds,
 ) -> Fitted:
     """Choose C (and the kernel's width) by cross-validation, then solve to the tolerance."""
     candidates: list[Candidate] = []
     for rbf in _feature_maps(config, feature_map, moments):
-        sites = MappedSites(federation, rbf, class_weights, moments, budget)
+        sites = MappedSites(federation, rbf, class_weights, moments, rounds)
         candidates += _path(sites, config, svm.Preconditioner(sites.moments, class_weights))
     # max keeps the first of equals, the smoothest: C ascends.
     best = max(candidates, key=lambda candidate: candidate.balanced_accuracy)
     start = best.weights.mean(axis=0, keepdims=True)
-    solution = svm.solve(
-        best.sites.hinge, start, best.preconditioner, best.c, config.tolerance, config.max_rounds
+    solution = best.sites.solve(
+        "fit", start, best.preconditioner, best.c, config.tolerance, config.max_rounds
     )
     reached = float(solution.gradient_norm.max())
     if reached > config.tolerance:
@@ -287,11 +296,12 @@ def _path(
     sites: MappedSites, config: RunConfig, preconditioner: svm.Preconditioner
 ) -> Iterator[Candidate]:
     """Fit every C without one fold each, all folds in the same rounds, from small C to large."""
-    strengths = sorted(config.c)
+    strengths, fourier = sorted(config.c), sites.feature_map.fourier
+    width = f", width {fourier.width:.3g}" if fourier else ""
     weights = np.repeat(preconditioner.start(strengths[0])[None], config.folds, axis=0)
     for c in strengths:
-        solution = svm.solve(
-            sites.hinge, weights, preconditioner, c, _CHOICE_TOLERANCE, config.max_rounds
+        solution = sites.solve(
+            f"C={c:g}{width}", weights, preconditioner, c, _CHOICE_TOLERANCE, config.max_rounds
         )
         weights = solution.x.reshape(weights.shape)
         score = Metrics.compute(sites.evaluate(weights, UNCALIBRATED).total).balanced_accuracy
@@ -299,7 +309,7 @@ def _path(
 
 
 def check(config: RunConfig) -> None:
-    """Refuse a network whose features cannot be had."""
+    """Refuse a network that cannot be loaded."""
     check_network(config.feature_spec)
 
 
@@ -308,7 +318,7 @@ def model_name(config: RunConfig) -> str:
     return f"{_HEADS[config.head]}, on frozen features of {config.backbone}"
 
 
-def training_facts(config: RunConfig, training: Mapping[str, Any]) -> dict[str, object]:
+def training_facts(config: RunConfig, training: JsonObject) -> dict[str, object]:
     """Return what the model card says of the training."""
     facts: dict[str, object] = {"class weights": "balanced"}
     if config.head == "svm":

@@ -1,12 +1,10 @@
 """What the model card says of a private training."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from common.config.run import RunConfig
+from common.json_types import JsonObject
 
 
-def privacy_facts(config: RunConfig, training: Mapping[str, Any]) -> dict[str, object]:
+def privacy_facts(config: RunConfig, training: JsonObject) -> dict[str, object]:
     """Return the promise, whose noise keeps it, and how much noise that is.
 
     Parameters

@@ -1,6 +1,6 @@
-"""Descent along noisy gradients: a remedy for rare classes, steps, and their average.
+"""Descent along noisy gradients: the remedy for rare classes, the steps and their average.
 
-What is made of noisy sums costs no more privacy: sizes of steps, averages, scales.
+What is computed from noisy sums costs no more privacy: step sizes, averages, scales.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,13 +22,13 @@ _MOMENTUM: Final = 0.9
 
 
 class Learned(NamedTuple):
-    """What comes of noisy sums.
+    """A model learned from noisy sums.
 
     Attributes
     ----------
-    weights : (n_classes, d + 1) for records as they are, the intercepts last; of a network all
-        that is open, (size,).
-    offset : (n_classes,) added to the scores for classes as frequent as they are.
+    weights : (n_classes, d + 1) for records that are not centred, the intercepts last; of a network
+        all open ones, (size,).
+    offset : (n_classes,) added to the scores for the classes' own frequencies.
     counts : (n_classes,) noisy numbers of units, at least 1.
     """
 
@@ -38,13 +38,13 @@ class Learned(NamedTuple):
 
 
 class Remedy(NamedTuple):
-    """What rare classes get.
+    """The remedy for rare classes.
 
     Attributes
     ----------
     sent : with every question, (n_classes,) each: "offset", which is added to the scores in
         training, and "class_weight", which clipped gradients are multiplied with.
-    priors : (n_classes,) added to the trained scores for classes as frequent as they are.
+    priors : (n_classes,) added to the trained scores for the classes' own frequencies.
     units : noisy number of units, each counted by its class's weight.
     """
 
@@ -80,7 +80,7 @@ class Remedy(NamedTuple):
 def descend(
     total: Total, config: RunConfig, fixed: Arrays, start: Floats, rates: Floats, units: float
 ) -> Floats:
-    """Return the mean of the later half of the weights on the way down.
+    """Return the mean of the later half of the weights on the way down, in the shape of ``start``.
 
     By gradient descent with momentum (Polyak 1964); the average (Polyak and Juditsky 1992) has
     less noise than the last.
@@ -88,9 +88,9 @@ def descend(
     Parameters
     ----------
     total : asks for the sum of the clipped gradients at the weights of a step.
-    fixed : what goes with every question beside the weights.
-    start : the weights to start from.
-    rates : learning rates that can be broadcast to them.
+    fixed : what goes with every question beside the weights, by name, as in `Remedy.sent`.
+    start : weights to start from, of any shape.
+    rates : learning rates, of a shape that broadcasts to that of the weights.
     units : noisy number of units.
     """
     weights, velocity, mean = start, np.zeros_like(start), np.zeros_like(start)

@@ -1,4 +1,4 @@
-"""The sites of a private run: asked for sums with noise, each of which is paid for once."""
+"""The sites of a private run, which answer with noisy sums; each sum is charged once."""
 
 import logging
 from collections.abc import Collection
@@ -6,6 +6,7 @@ from collections.abc import Collection
 from common.arrays import Floats
 from common.config.run import RunConfig
 from common.errors import QuorumError
+from common.json_types import Json
 from common.privacy.linear import NoisySum, plan
 from common.statistics.metrics import Evaluation
 from common.task import DIAGNOSES, N_CLASSES
@@ -14,7 +15,6 @@ from server.federation.federation import Federation
 from server.federation.question import Answers, LossPolicy, Question
 from server.privacy.descent import Arrays
 from server.run.folder import RunFolder
-from server.run.training_result import Json
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 class NoisySites:
     """The sites of a federation that add noise to what they answer.
 
-    Sums of an interrupted run are on disk, and not asked for again.
+    Sums of an interrupted run are on disk, and are not asked for again.
 
     Raises
     ------
@@ -37,13 +37,13 @@ class NoisySites:
         self._federation, self._config, self._folder = federation, config, folder
 
     def sum(self, question: str, step: int, shape: tuple[int, ...], arrays: Arrays) -> Floats:
-        """Return the sum over the sites that are left, in real numbers.
+        """Return the sum over the sites that are left, of ``shape``, in real numbers.
 
         Parameters
         ----------
-        step : numbers the sums of a run, from 0; each is paid for once.
-        shape : of the sum.
-        arrays : what goes with the question.
+        step : number of the sum in the run, from 0; each is charged once.
+        shape : the shape of the sum.
+        arrays : what goes with the question, by name, of the shapes that the allow-list declares.
 
         Raises
         ------
@@ -65,11 +65,11 @@ class NoisySites:
     def evaluate(self, **arrays: Floats) -> Answers[Evaluation]:
         """Return the counts on test lesions of the sites that give them.
 
-        Of secure sums, which are over all sites, there are none where one gives none.
+        Secure sums are over all sites, so there are none where one site gives no counts.
 
         Parameters
         ----------
-        arrays : the model, as the sites' side of the method knows it.
+        arrays : the model, by name, of the shapes that the allow-list declares.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class NoisySites:
 
 
 def details(config: RunConfig, counts: Floats) -> dict[str, Json]:
-    """Return what a private run tells of itself, given its noisy class counts (n_classes,)."""
+    """Return the details of a private run, given its noisy class ``counts`` (n_classes,)."""
     spent = plan(config)
     return {
         "noise": spent.training.noise if spent else 0.0,

@@ -4,10 +4,10 @@ After Mitchell et al., "Model cards for model reporting", FAT* (2019).
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from common.config.run import RunConfig
 from common.formats import markdown, markdown_table, rounded
+from common.json_types import JsonObject
 from common.methods import METHODS
 from common.task import FULL_NAMES
 from server.method import ServerMethod
@@ -26,12 +26,12 @@ rarer lesions may be served worse, and the rows of the sites show how much these
 Probabilities are calibrated for the class frequencies of these sites."""
 
 
-def model_card(config: RunConfig, method: ServerMethod, metrics: Mapping[str, Any]) -> str:
+def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> str:
     """Return the card as Markdown.
 
     Parameters
     ----------
-    config : of the run.
+    config : the configuration of the run.
     method : says what its model is, and how it was trained.
     metrics : as written into the run folder: ``data``, ``training``, ``overall``, ``sites``.
     """
@@ -63,16 +63,16 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: Mapping[str, An
     return "\n\n".join(parts) + "\n"
 
 
-def _sizes(site: Mapping[str, Any]) -> list[object]:
-    return [site[key] or "not told" for key in ("images", "lesions")]
+def _sizes(site: JsonObject) -> list[object]:
+    return [site[key] or "not disclosed" for key in ("images", "lesions")]
 
 
-def _training(config: RunConfig, method: ServerMethod, training: Mapping[str, Any]) -> str:
+def _training(config: RunConfig, method: ServerMethod, training: JsonObject) -> str:
     facts: dict[str, object] = {"seed": config.seed}
     if not METHODS[config.method].private:
         facts["privacy"] = (
-            "none is promised: exact sums left the sites, which may tell of single lesions whoever "
-            "crafts questions; only a private method's noise hides them"
+            "none is promised: exact sums left the sites, which may show single lesions to a "
+            "coordinator that crafts questions; only a private method's noise hides them"
         )
     if config.secure:
         facts["sums"] = "secure: the coordinator learned those over all sites, no site's share"
@@ -80,7 +80,7 @@ def _training(config: RunConfig, method: ServerMethod, training: Mapping[str, An
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
-def _scores(groups: Mapping[str, Mapping[str, Any]]) -> str:
+def _scores(groups: Mapping[str, JsonObject]) -> str:
     names = (
         "accuracy",
         "balanced_accuracy",
@@ -97,7 +97,7 @@ def _scores(groups: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _per_class(overall: Mapping[str, Any]) -> str:
+def _per_class(overall: JsonObject) -> str:
     names = ("sensitivity", "specificity", "f1", "auc")
     rows = [
         (f"{dx}, {FULL_NAMES[dx]}", *(rounded(values[name], missing="n/a") for name in names))

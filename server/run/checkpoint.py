@@ -25,13 +25,15 @@ class Checkpoint:
     next_round : number of the round that comes next.
     trained : rounds so far; patience skips some.
     counts : training images of each class over all sites.
-    weights : the tensors trained so far.
-    best : those of the best round.
-    moments : of the sites' optimiser, averaged, and SCAFFOLD's control variate.
-    aggregation : state of the server's optimiser.
-    best_score, best_round : macro AUC on the validation lesions, and where it was.
+    weights : the tensors trained so far, by name, of the network's shapes.
+    best : those of the best round, of the same shapes.
+    moments : the averaged moments of the sites' optimiser, and SCAFFOLD's control variate, of the
+        shapes that :func:`common.finetune.plan.shapes` returns.
+    aggregation : state of the server's optimiser, of the shapes in `Aggregation.state`.
+    best_score, best_round : macro AUC on the validation lesions, in [0, 1], and its round.
     waited : evaluations of this stage since then.
-    bytes_sent, bytes_whole : of weights to and from the sites; had all been sent each time.
+    bytes_sent, bytes_whole : bytes of weights to and from the sites; what they would be for whole
+        networks.
     """
 
     run: str

@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked for, what happened, and what came out."""
+"""The folder of a run: its configuration, its rounds and its results."""
 
 import json
 import math
@@ -14,6 +14,7 @@ from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
 from common.features.pretrained import weights_digest
 from common.files import append, make_folder, owned, write_atomically
+from common.json_types import Json
 from common.models.file import Model
 from common.verified import read_verified, write_verified
 from server.run.journal import Journal
@@ -37,9 +38,9 @@ _PACKAGES = ("fedderm", "flwr", "numpy", "scikit-learn", "torch")
 class RunFolder:
     """Writes a run's files; each appears whole or not at all.
 
-    A run that was killed goes on if it is started again as it was. It trains until there is a
-    model, and is finished when the sites know so and what it went on from is removed, its name
-    last.
+    A killed run goes on if it is started again with the same settings. It has trained when there is
+    a model. It is finished when the sites have heard so and the files from which it would go on are
+    removed, its name last.
 
     Attributes
     ----------
@@ -47,6 +48,7 @@ class RunFolder:
     name : names the run to the sites, in hexadecimal; a new one for each, "" if it is finished.
     journal : the sums added so far.
     features : key of the features that the model will rest on, pretrained weights included.
+    bytes_down, bytes_up : sent to the sites and by them since this process opened the folder.
 
     Raises
     ------
@@ -76,6 +78,7 @@ class RunFolder:
             write_verified(name, secrets.token_hex(8).encode())
         self.name = "" if self.finished else read_verified(name).decode()
         self.journal = Journal(self.path / "journal")
+        self.bytes_down, self.bytes_up = 0, 0
         self._rounds = self.trim(ROUNDS_FILE)
 
     @classmethod
@@ -101,8 +104,10 @@ class RunFolder:
         line = {"round": self._rounds + 1, **vars(record), "seconds": round(seconds, 4)}
         self.append(ROUNDS_FILE, line)
         self._rounds += 1
+        self.bytes_down += record.bytes_down
+        self.bytes_up += record.bytes_up
 
-    def append(self, name: str, values: Mapping[str, Any]) -> None:
+    def append(self, name: str, values: Mapping[str, Json]) -> None:
         """Append a line of JSON to a file; what is not a finite number, JSON's null.
 
         Raises
@@ -117,8 +122,7 @@ class RunFolder:
 
         Returns
         -------
-        int
-            Number of lines left in the file, which need not exist.
+        Number of lines left in the file, which need not exist.
 
         Raises
         ------
@@ -136,7 +140,7 @@ class RunFolder:
             self.write_text(name, "".join(kept))
         return len(kept)
 
-    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+    def write_json(self, name: str, values: Mapping[str, Json]) -> None:
         """Write a JSON file; what is not a finite number, JSON's null."""
         self.write_text(name, json.dumps(_finite(values), indent=1) + "\n")
 
@@ -149,7 +153,7 @@ class RunFolder:
         model.save(self.path / MODEL_FILE)
 
     def forget(self) -> None:
-        """Drop what the run went on from; it is finished."""
+        """Remove the files from which the run would go on; it is finished."""
         self.journal.clear()
         for name in (CHECKPOINT_FILE, _NAME_FILE):
             (self.path / name).unlink(missing_ok=True)

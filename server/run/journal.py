@@ -24,7 +24,13 @@ _log = logging.getLogger(__name__)
 def question_key(
     question: str, fingerprints: Mapping[str, str], arrays: Arrays, values: Mapping[str, Value]
 ) -> str:
-    """Return a file name for the sums over ``fingerprints``, those of the data by site."""
+    """Return a file name for the sums over sites.
+
+    Parameters
+    ----------
+    fingerprints : the digests of the data, by site.
+    arrays, values : what goes with the question; arrays of any shape.
+    """
     digest = hashlib.sha256(repr((question, sorted(fingerprints.items()))).encode())
     digest.update(repr(sorted(values.items())).encode())
     for name, array in sorted(arrays.items()):
@@ -42,7 +48,7 @@ class Journal:
     def recall(self, key: str, zero: S) -> S | None:
         """Return the sums under ``key`` if they are there, whole, and look like ``zero``.
 
-        What is damaged can be asked again: the sites answer the very same.
+        Damaged sums can be asked for again: the sites give the same answer.
         """
         try:
             arrays, _ = read_arrays(self._path(key))
@@ -54,7 +60,7 @@ class Journal:
             return None
 
     def keep(self, key: str, sums: Sums) -> None:
-        """Write sums; an acknowledgement holds none, so its command is always given again.
+        """Write sums; an acknowledgement holds none, so its command is always sent again.
 
         Raises
         ------

@@ -1,6 +1,7 @@
-"""How far a long run is: a bar on a terminal, lines in the log, files in the run folder."""
+"""Progress of a long run: a bar on a terminal, lines in the log, files in the run folder."""
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -23,28 +24,29 @@ _RECENT = 10
 _SHOWN = ("loss", "balanced_accuracy")
 """Facts beside the bar, which is to have room in 80 columns."""
 
+_LINE_SECONDS = 1.0
+"""Least time between two lines of the log: quick rounds are not told of one by one there."""
+
 _log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Tells of each round; to be entered, so that the bar and the event file are closed.
+    """Reports each round; leaving this context manager closes the bar and the event file.
 
-    A round is to be told of before the checkpoint after it: if the run is killed between the
-    two, the round is repeated and its first telling dropped, and every round is kept once.
+    Report a round before the checkpoint after it: if the run is killed between the two, the round
+    is repeated, its first report is dropped, and every round is kept once.
 
     Parameters
     ----------
-    folder : RunFolder
-        Gets ``training.jsonl`` and, if asked for, event files.
-    rounds : int
-        Rounds of the whole run.
-    tensorboard : bool
-        Whether to write event files for TensorBoard.
-    done : int, default 0
-        Rounds that the checkpoint holds; what was told of later ones is dropped.
+    folder : gets ``training.jsonl`` and, with ``tensorboard``, event files.
+    rounds : rounds of the whole run; None where the number is unknown, and no bar is shown.
+    tensorboard : whether to write event files for TensorBoard.
+    done : rounds that the checkpoint holds; reports of later ones are dropped.
     """
 
-    def __init__(self, folder: RunFolder, rounds: int, tensorboard: bool, done: int = 0) -> None:
+    def __init__(
+        self, folder: RunFolder, rounds: int | None, tensorboard: bool, done: int = 0
+    ) -> None:
         self._folder, self._rounds = folder, rounds
         self._stage = ""
         self._recent: deque[float] = deque(maxlen=_RECENT)
@@ -55,7 +57,8 @@ class Progress:
         if tensorboard:
             self._events = self._closing.enter_context(_event_file(folder, done))
         folder.trim(TRAINING_FILE, done)
-        self._then = time.monotonic()
+        self._sent = folder.bytes_down, folder.bytes_up
+        self._then, self._logged = time.monotonic(), -math.inf
 
     def __enter__(self) -> Self:
         if not self._bar.disable:
@@ -71,55 +74,67 @@ class Progress:
         self._closing.close()
 
     def round(self, number: int, stage: str, facts: Mapping[str, float | None]) -> None:
-        """Tell of a finished round.
+        """Report a finished round.
 
         Parameters
         ----------
-        number : int
-            Its number in the whole run, from 0.
-        stage : str
-            Its stage.
-        facts : mapping of str to float or None
-            What was measured, by name; None for what was not.
+        number : its number in the whole run, from 0.
+        stage : its stage.
+        facts : what was measured, by name; None for what was not.
         """
-        seconds = self._lap(stage)
-        left = f"{fmean(self._recent) * (self._rounds - number - 1):.0f} s left"
-        known = {name: value for name, value in facts.items() if value is not None}
-        line = {"round": number + 1, "stage": stage, "seconds": round(seconds, 4), **facts}
-        self._folder.append(TRAINING_FILE, line)
+        measured = {**self._lap(stage), **facts}
+        self._folder.append(TRAINING_FILE, {"round": number + 1, "stage": stage, **measured})
         if self._events is not None:
-            for name, value in known.items():
-                self._events.add_scalar(name, value, number + 1)
-        text = ", ".join([*_texts(known), f"{seconds:.1f} s", f"about {left}"])
-        _log.info("round %d of %d, stage %s: %s", number + 1, self._rounds, stage, text)
-        self._latest |= {name: known[name] for name in _SHOWN if name in known}
-        self._bar.n = number + 1
-        self._bar.set_description_str(", ".join([f"stage {stage}", left, *_texts(self._latest)]))
+            for name, value in measured.items():
+                if value is not None:
+                    self._events.add_scalar(name, value, number + 1)
+        known = {name: value for name, value in facts.items() if value is not None}
+        if self._then - self._logged >= _LINE_SECONDS:
+            self._log_line(number, stage, known)
+        if not self._bar.disable:
+            self._latest |= {name: known[name] for name in _SHOWN if name in known}
+            self._bar.n = number + 1
+            shown = [f"stage {stage}", *self._left(number), *_texts(self._latest)]
+            self._bar.set_description_str(", ".join(shown))
 
-    def _lap(self, stage: str) -> float:
-        """Return the seconds since the last round, and remember them for rounds like it."""
-        now = time.monotonic()
-        seconds, self._then = now - self._then, now
+    def _log_line(self, number: int, stage: str, known: Mapping[str, float]) -> None:
+        of = f" of {self._rounds}" if self._rounds else ""
+        left = [f"about {text}" for text in self._left(number)]
+        text = ", ".join([*_texts(known), f"{self._recent[-1]:.1f} s", *left])
+        _log.info("round %d%s, stage %s: %s", number + 1, of, stage, text)
+        self._logged = self._then
+
+    def _left(self, number: int) -> list[str]:
+        """Return the time left after a round in words, where the number of rounds is known."""
+        if not self._rounds:
+            return []
+        return [f"{fmean(self._recent) * (self._rounds - number - 1):.0f} s left"]
+
+    def _lap(self, stage: str) -> dict[str, float]:
+        """Return time and bytes since the last round, and remember the time for rounds like it."""
+        now, before = time.monotonic(), (self._then, *self._sent)
+        self._then, self._sent = now, (self._folder.bytes_down, self._folder.bytes_up)
+        seconds, down, up = (b - a for a, b in zip(before, (now, *self._sent), strict=True))
         if stage != self._stage:
             self._stage = stage
             self._recent.clear()
         self._recent.append(seconds)
-        return seconds
+        return {"seconds": round(seconds, 4), "bytes_down": down, "bytes_up": up}
 
 
-def _bar(rounds: int, done: int) -> Any:
-    """Return a bar that is shown where standard error is a terminal."""
+def _bar(rounds: int | None, done: int) -> Any:
+    """Return a bar that is shown where standard error is a terminal and its end is known."""
     return tqdm(
         total=rounds,
         initial=done,
-        disable=None,
+        disable=None if rounds else True,
         dynamic_ncols=True,
         bar_format="{n_fmt}/{total_fmt} |{bar}| {desc}",
     )
 
 
 def _event_file(folder: RunFolder, done: int) -> Any:
-    """Return a writer of a new event file that replaces what others say of rounds not done."""
+    """Return a writer of a new event file, which replaces others' reports of rounds not done."""
     from tensorboardX import SummaryWriter  # it imports PyTorch
 
     return SummaryWriter(

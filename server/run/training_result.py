@@ -1,16 +1,13 @@
-"""What a method hands back, and the metrics of its run."""
+"""The result of a method, and the metrics of its run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
+from common.json_types import Json
 from common.models.file import Model
 from common.statistics.metrics import Evaluation, Metrics
 from common.task import DIAGNOSES
 from server.federation.question import Answers
-
-Json: TypeAlias = "bool | float | str | Sequence[Json] | Mapping[str, Json] | None"
-"""What JSON can say; an integer counts as a float here."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class TrainingResult:
     def metrics(self) -> dict[str, Json]:
         """Return the metrics of all sites together, from added counts, and of each alone.
 
-        Of each alone there are none where sums are secure.
+        Where sums are secure there are no metrics of single sites.
         """
         raw = Metrics.compute(self.uncalibrated.total)
         metrics: dict[str, Json] = {

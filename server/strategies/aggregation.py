@@ -55,12 +55,12 @@ class Aggregation:
         self._moments: dict[str, Weights] = {name: {} for name in _moment_names(self._flower)}
 
     def step(self, current: Weights, mean: Weights) -> dict[str, Floats32]:
-        """Return the next weights.
+        """Return the next weights, with the names and shapes of ``current``.
 
         Parameters
         ----------
-        current : the weights that the sites started from. There may be more of them than in
-            the last step: the moments of new ones start at zero.
+        current : the weights that the sites started from, by name, of any shape. There may be more
+            of them than in the last step: the moments of new ones start at zero.
         mean : the sites' changes of these weights, averaged; same names and shapes.
         """
         self._moments = {
@@ -84,7 +84,12 @@ class Aggregation:
         return {name: (w + added[name].numpy()).astype(np.float32) for name, w in current.items()}
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """Return what the next steps depend on, such as "m/head.weight"; nothing for a mean."""
+        """Return what the next steps depend on; nothing for a mean.
+
+        Returns
+        -------
+        The number of rounds () and the moments, such as "m/head.weight", of their weights' shapes.
+        """
         if not self._moments:
             return {}
         moments = {
@@ -95,7 +100,7 @@ class Aggregation:
         return {_ROUNDS: np.array(self._rounds), **moments}
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Go on from the state of an aggregation with the same settings, bit for bit."""
+        """Go on, bit for bit, from a ``state`` of the same settings, as in `state`."""
         self._rounds = int(state[_ROUNDS]) if self._moments else 0
         self._moments = {
             moment: {
@@ -164,7 +169,7 @@ def _record(arrays: Weights) -> ArrayRecord:
 
 
 def reply(arrays: Weights, weight: float = 1.0) -> Message:
-    """Return arrays as Flower's strategies want them of a site, which weighs so much."""
+    """Return ``arrays``, of any shape, as Flower's strategies want them of a site of a weight."""
     metrics = MetricRecord({"num-examples": weight})
     content = RecordDict({"arrays": _record(arrays), "metrics": metrics})
     return Message(content, dst_node_id=_NO_NODE, message_type=MessageType.TRAIN)
@@ -172,7 +177,7 @@ def reply(arrays: Weights, weight: float = 1.0) -> Message:
 
 @contextmanager
 def only_warnings() -> Iterator[None]:
-    """Leave out how many results Flower received: how many sites answered stands in the run."""
+    """Silence Flower's count of results; the run's log says how many sites answered."""
     _flower_log.addFilter(_is_warning)
     try:
         yield

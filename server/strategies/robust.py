@@ -1,8 +1,8 @@
 """The mean of the sites' changes, where some sites may be hostile.
 
 Everything that is averaged is defended, each kind by itself: the weights, SGD's momentum,
-SCAFFOLD's controls. Together in one vector the largest kind would decide alone who is near whom;
-under the weights' decision alone, lies about a momentum would pass.
+SCAFFOLD's controls. In one vector for all, the largest kind alone would decide which sites are near
+each other. If the weights decided for all, false momenta would pass.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ Tensors = dict[str, Floats32]
 
 
 class Defence:
-    """What a coordinator that sees each site's answer does against ``hostile`` ones.
+    """The defence of a coordinator that sees each site's answer against ``hostile`` sites.
 
     The rules are Flower's: the coordinate-wise median and trimmed mean (Yin et al., "Byzantine-
     robust distributed learning", ICML 2018), Krum and Multi-Krum (Blanchard et al., "Machine
@@ -34,7 +34,7 @@ class Defence:
         self._config = config
 
     def check(self, sites: int) -> None:
-        """Refuse a rule that so few sites do not leave what its theorem needs.
+        """Refuse a rule whose theorem needs more sites.
 
         Raises
         ------
@@ -44,12 +44,12 @@ class Defence:
         rule, hostile = self._config.robust, self._config.hostile
         if sites < (needed := least_sites(self._config)):
             raise QuorumError(
-                f"'robust' is {rule} against {hostile} hostile sites, which takes {needed} sites "
+                f"'robust' is {rule} against {hostile} hostile sites, which needs {needed} sites "
                 f"that train, and there are {sites}; lower 'hostile' or add sites"
             )
 
     def mean(self, updates: Answers[Update]) -> Tensors:
-        """Return the sites' changes of all tensors by name, averaged.
+        """Return the sites' changes of all tensors by name, averaged, in the tensors' shapes.
 
         Raises
         ------
@@ -70,8 +70,8 @@ class Defence:
     def counts(self, answers: Answers[ClassCounts]) -> Ints:
         """Return the images of each class (n_classes,) over all sites: pace, and class weights.
 
-        With f hostile sites, none counts more of a class, nor more in all, than the site with the
-        (f+1)-th most: then some honest site has as many, whoever lies.
+        With f hostile sites, no site counts for more of a class, nor for more in all, than the site
+        with the (f+1)-th most; some honest site then has as many, whichever sites lie.
 
         Raises
         ------
@@ -94,10 +94,10 @@ class Defence:
     def _capped(self, weights: Floats) -> Floats:
         """Return the weights (n,) of sites, under a rule none above the median.
 
-        Sites tell themselves how many images they have. The median of what they tell lies among
-        honest sites' numbers as long as most are honest. Truncation before a robust rule is due
-        to Portnoy, Tirosh, Hendler, "Towards federated learning with Byzantine-robust client
-        weighting", Applied Sciences 2022.
+        Sites report their own numbers of images. The median of the reports lies among honest sites'
+        numbers as long as most are honest. Truncation before a robust rule is due to Portnoy,
+        Tirosh, Hendler, "Towards federated learning with Byzantine-robust client weighting",
+        Applied Sciences 2022.
         """
         return np.minimum(weights, np.median(weights)) if self._config.hostile else weights
 

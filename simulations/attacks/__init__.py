@@ -1,1 +1,1 @@
-"""Hostile sites, and what a defence makes of them."""
+"""Hostile sites, and the effect of a defence."""

@@ -1,7 +1,7 @@
 """Hostile sites for simulations: what they train on, and what they send.
 
-A hostile site runs the real client app. It lies about its images before (labels, patches), or
-about its change of the weights afterwards, of AdamW's moments too. Which sites are hostile, and
+A hostile site runs the real client app. It falsifies its images before training (labels, patches),
+or its change of the weights, and of AdamW's moments, after training. Which sites are hostile, and
 all noise, is drawn by the run's seed.
 """
 
@@ -42,9 +42,9 @@ class Attack:
 
     Attributes
     ----------
-    images : returns the lies about a site's images; None for the truth.
+    images : returns a site's falsified images; None for the true ones.
     stamps : whether every second lesion's images carry the patch.
-    change : makes a lie of a site's change of tensors; None for the truth.
+    change : falsifies a site's change of tensors; None for the true one.
     """
 
     images: Callable[[Dataset], Dataset] | None = None
@@ -52,7 +52,7 @@ class Attack:
     change: Change | None = None
 
     def aims(self, labels: Ints) -> Ints:
-        """Return the diagnosis that is aimed at for each of ``labels`` (n,); -1 for none."""
+        """Return the diagnosis (n,) that is aimed at for each of ``labels`` (n,); -1 for none."""
         if self.stamps:
             return np.where(labels == TARGET, -1, TARGET)
         if self.images is None:
@@ -127,7 +127,7 @@ def chosen(n_sites: int, hostile: int, seed: int) -> list[int]:
 
 
 def poison(sites: Path, out: Path, attack: Attack, hostile: Collection[int]) -> Path:
-    """Write folders with the sites' images as they train on them; return the folder of all.
+    """Write folders of the images on which the sites train; return the folder of all.
 
     Honest sites are links. Sites that are there already are kept.
     """

@@ -21,12 +21,12 @@ from common.models.network import NetworkModel
 from common.networks.inference import prediction_features
 from common.networks.network import shared_network
 from common.statistics.confusion import ConfusionMetrics, confusion_matrix
+from common.synthetic_note import synthetic_note
 from common.task import N_CLASSES
 from common.verified import read_json, write_json
 from server.run.folder import MODEL_FILE
 from simulations.attacks.hostile_sites import ATTACKS, Attack, chosen, hostile_app, poison, stamped
 from simulations.runtimes.experiment import make_sites, simulate, with_splits
-from simulations.synthetic_note import synthetic_note
 
 Part = Literal["test", "validation"]
 
@@ -44,11 +44,11 @@ class Arm:
 
     Attributes
     ----------
-    hostile : how many sites are.
-    rule : by which the coordinator averages.
-    balanced_accuracy : of the judged images; None without a model.
-    aimed : share of the images of which an attack has an aim that got the diagnosis aimed at, by
-        attack: that of the arm, and of an honest federation each.
+    hostile : number of hostile sites.
+    rule : the rule by which the coordinator averages.
+    balanced_accuracy : the balanced accuracy of the judged images; None without a model.
+    aimed : by attack, the share of the images with an aimed diagnosis that got it: for the arm's
+        own attack, or for each attack on an honest federation.
     failure : why there is no model.
     """
 
@@ -61,7 +61,7 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """Of its run's folder."""
+        """The name of its run's folder."""
         return _name(self.attack, self.hostile, self.rule)
 
 
@@ -124,13 +124,13 @@ def attack_all(
     rules: Sequence[str],
     part: Part = "test",
 ) -> list[Arm]:
-    """Train under every attack by so many hostile sites, by every rule and without defence.
+    """Train under every attack, with each number of hostile sites, rule, and no defence.
 
     What is finished is kept, and a table that was interrupted goes on.
 
     Parameters
     ----------
-    config : with a defence; of ``rules``, each takes the place of its own.
+    config : with a defence; each of ``rules`` replaces its rule in turn.
     sites, alpha : number and skew of the Dirichlet sites, which hold no test lesions.
     part : what models are judged on; settings are to be chosen on validation lesions.
 

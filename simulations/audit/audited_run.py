@@ -1,10 +1,9 @@
-"""A finished run that is attacked: its configuration, and its lesions as its method sees them."""
+"""A finished run under attack: its configuration, and its lesions as its method sees them."""
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from client.site import Records, Site, site_folders
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
+from common.json_types import JsonObject
 from common.privacy.linear import group_means, public_map
 from server.run.folder import CONFIG_FILE, METRICS_FILE, MODEL_FILE
 from simulations.audit.recorded_training import AllSites
@@ -27,9 +27,9 @@ class AuditedRun:
 
     Attributes
     ----------
-    folder : of its configuration and model.
+    folder : the folder with its configuration and model.
     sites : the folders of its sites, or of pooled data in their place.
-    pooled : whether it is that; its units are dealt to as many sites as share the run's noise.
+    pooled : whether the data are pooled; units then go in turn to as many sites as share the noise.
     """
 
     folder: Path
@@ -38,22 +38,20 @@ class AuditedRun:
     pooled: bool = False
 
     def opened(self) -> Iterator[Site]:
-        """Yield the sites one by one, so that nobody need hold all their features."""
+        """Yield the sites one by one, so that not all features are in memory at once."""
         for folder in self.sites:
             yield Site(folder, self.config)
 
     @property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> JsonObject:
         """What the run wrote of its training."""
-        metrics: dict[str, Any] = json.loads(
-            (self.folder / METRICS_FILE).read_text(encoding="utf-8")
-        )
+        metrics: JsonObject = json.loads((self.folder / METRICS_FILE).read_text(encoding="utf-8"))
         return metrics
 
     def private_units(self) -> AllSites:
         """Return the records as sites of method private make them, (n, d) of norm 1 at most.
 
-        Where a patient has several lesions, each is attacked by itself, as if it were the only one.
+        Each of a patient's lesions is attacked by itself, as if it were the only one.
         """
         by_site = [units_of(site) for site in self.opened()]
         return self.units([(each.X, each.y) for each in by_site])
@@ -101,7 +99,7 @@ class AuditedRun:
         return Records(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def units(self, parts: Sequence[tuple[Floats, Ints]]) -> AllSites:
-        """Join each site's records (n, d) and labels (n,).
+        """Join ``parts``, each site's records (n, d) and labels (n,).
 
         Raises
         ------

@@ -1,8 +1,8 @@
-"""The game of the one-run audit: canaries in a training run, and who sees that they were there.
+"""The game of the one-run audit: canaries in a training run, and guesses which were there.
 
-The training data are canaries and nothing else: differential privacy speaks of all data, and what
-else is there could only hide them. They are records of the largest norm, in directions that have
-little in common, with labels by chance, so that no classifier learns to do without them.
+The training data are canaries alone: differential privacy holds for all data, and other records
+could only hide the canaries. They are records of the largest norm, nearly orthogonal, with random
+labels, so that no classifier learns to do without them.
 """
 
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ _LEAST_NOISE = 1e-3
 """Of the norm, what the attacker reckons with where there is none: his arithmetic needs some."""
 
 _SHARES = np.logspace(-3, 9, 49)
-"""Variances of what a canary adds, over that of the noise, from which the attacker chooses."""
+"""Ratios, from which the attacker chooses, of a canary's variance to the noise's."""
 
 _TINY = 1e-12
 
 
 def draw_canaries(count: int, dimensions: int, sites: int, rng: np.random.Generator) -> AllSites:
-    """Draw records of norm 1, orthogonal as far as the dimensions go, at sites by chance."""
+    """Draw records of norm 1 at random sites, orthogonal as far as the dimensions allow."""
     blocks = -(-count // dimensions)
     bases = [np.linalg.qr(rng.standard_normal((dimensions, dimensions)))[0] for _ in range(blocks)]
     y, site = rng.integers(0, N_CLASSES, count), rng.integers(0, sites, count)
@@ -53,7 +53,7 @@ def audit_sums(config: RunConfig, dimensions: int, sites: int, m: int | None = N
 
     Parameters
     ----------
-    dimensions : of the records.
+    dimensions : number of dimensions of the records.
     m : number of canaries; None for as many as suit the dimensions.
     """
     m = min(CANARIES, 4 * dimensions) if m is None else m
@@ -91,7 +91,7 @@ def audit_moments(
 def _scores(
     config: RunConfig, canaries: AllSites, sums: list[tuple[Observation, Floats]]
 ) -> Floats:
-    """Weigh all that was seen of canaries (m,): above 0 for those that seem to be in.
+    """Score canaries (m,) by all that was seen: above 0 for those that seem to be in.
 
     The sums are linear in who is in: each adds its own, clipped, and then comes the noise.
     """
@@ -162,10 +162,10 @@ class Evidence:
     def scores(self) -> Floats:
         """Return linear estimates (m,) of who is in, less those of a canary that is half in.
 
-        The claim is not believed: how much canaries add in all is estimated by least squares, and
-        what they add over the noise by the likelihood of all that was seen (empirical Bayes;
-        Bishop, Pattern Recognition and Machine Learning, 2006, section 3.5). So the attack sees
-        a clip and a noise that are not there.
+        The attack does not trust the claim. It estimates by least squares how much the canaries add
+        in all, and by the likelihood of all that was seen what they add over the noise (empirical
+        Bayes; Bishop, Pattern Recognition and Machine Learning, 2006, section 3.5). So it detects a
+        missing clip or missing noise.
         """
         toward = self.gram.sum(axis=1)
         half = float(self.matched.sum() / max(toward.sum(), _TINY))
@@ -184,7 +184,7 @@ class Evidence:
 
 
 def deviation(config: RunConfig, question: str, sites: int) -> float:
-    """Return the standard deviation of what the claim says is added to what is seen."""
+    """Return the standard deviation of the noise that the claim says was added."""
     spent, overview = plan(config), question == "overview"
     norm = {"overview": OVERVIEW_NORM, "moments": MOMENTS_NORM}.get(question, config.clip_norm)
     if spent is None:

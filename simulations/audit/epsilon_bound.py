@@ -31,7 +31,7 @@ _PRECISION = 1e-4
 
 @dataclass(frozen=True)
 class Guesses:
-    """How many guesses there were, how many were right, and the epsilon that they refute."""
+    """The number of guesses, of right ones, and the epsilon that they refute."""
 
     made: int
     right: int
@@ -40,7 +40,7 @@ class Guesses:
 
 @dataclass(frozen=True)
 class OneRun:
-    """What one training run tells of epsilon.
+    """What one training run shows of epsilon.
 
     Attributes
     ----------

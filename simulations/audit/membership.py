@@ -48,7 +48,7 @@ class AtRate:
 
 @dataclass(frozen=True)
 class Membership:
-    """How well members are told from others; 0.5 is the AUC of chance.
+    """How well members are distinguished from others; the AUC of chance is 0.5.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ def halves(shadows: int, n: int, rng: np.random.Generator) -> Bools:
 
 
 def log_odds(scores: Floats, y: Ints) -> Floats:
-    """Return log(p / (1 - p)) of the right class by the softmax of ``scores`` (n, n_classes)."""
+    """Return the log-odds (n,) of class ``y`` (n,) by the softmax of ``scores`` (n, n_classes)."""
     own = np.equal.outer(y, np.arange(scores.shape[1]))
     others = np.where(own, -np.inf, scores)
     highest = others.max(axis=1)
@@ -113,7 +113,7 @@ def likelihood_ratios(members: Bools, margins: Floats) -> Floats:
 
 
 def measure(members: Bools, ratios: Floats, trained: str, seed: int) -> Membership:
-    """Measure how well ``ratios`` (classifiers, n) tell ``members`` (classifiers, n)."""
+    """Measure how well ``ratios`` (classifiers, n) identify ``members`` (classifiers, n)."""
     count, n = members.shape
     rng = np.random.default_rng([seed, 3])
     # The first row is the lesions as they are.

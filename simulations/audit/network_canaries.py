@@ -1,7 +1,7 @@
 """The game of the one-run audit with a network that is trained privately from a module on.
 
-Canaries are loud activations at the cut, by chance, whose gradients are clipped and have little in
-common. What each adds the attacker computes for himself, by plain automatic differentiation.
+Canaries are random activations of a large norm at the cut; their gradients are clipped and nearly
+orthogonal. The attacker computes what each adds by plain automatic differentiation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,14 @@ _LARGEST = 2**27
 
 @dataclass(frozen=True)
 class Activations:
-    """Canaries (m, ...) at the cut, with labels and sites (m,)."""
+    """Canaries at the cut.
+
+    Attributes
+    ----------
+    X : (m, ...) activations.
+    y : (m,) labels.
+    site : (m,) numbers of their sites.
+    """
 
     X: Floats32
     y: Ints
@@ -44,7 +51,7 @@ class Activations:
 
     @classmethod
     def draw(cls, m: int, shape: Sequence[int], sites: int, rng: np.random.Generator) -> Self:
-        """Draw canaries of a shape, at sites by chance."""
+        """Draw canaries of a shape at random sites."""
         X = (_LOUD * rng.standard_normal((m, *shape))).astype(np.float32)
         return cls(X, rng.integers(0, N_CLASSES, m), rng.integers(0, sites, m))
 
@@ -52,11 +59,11 @@ class Activations:
         return len(self.y)
 
     def select(self, chosen: Bools) -> "Activations":
-        """Return some of the canaries."""
+        """Return the canaries that are ``chosen``, (m,)."""
         return Activations(self.X[chosen], self.y[chosen], self.site[chosen])
 
     def batches(self, rate: float) -> Iterator[Batch]:
-        """Draw each canary by itself, as a site does its units."""
+        """Draw each canary by itself; yield activations (n, ...) and labels (n,) of those drawn."""
         drawn = np.flatnonzero(sample(len(self), rate))
         for begin in range(0, len(drawn), CHUNK):
             rows = drawn[begin : begin + CHUNK]
@@ -100,7 +107,17 @@ def audit_network(config: RunConfig, sites: int, m: int | None = None) -> OneRun
 
 
 def gradients(part: OpenPart, weights: Floats, canaries: Activations, offset: Floats) -> Floats32:
-    """Return each canary's gradient of all open weights (m, size), by torch.func."""
+    """Return each canary's gradient, by torch.func.
+
+    Parameters
+    ----------
+    weights : (size,) of the open part.
+    offset : (n_classes,) added to the logits.
+
+    Returns
+    -------
+    (m, size) gradients of all open weights.
+    """
     part.load(weights)
     added = torch.tensor(offset, dtype=torch.float32, device=DEVICE)
 

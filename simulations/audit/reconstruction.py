@@ -109,7 +109,7 @@ def invert(gradient: Floats, pull: Floats) -> Floats:
 
 
 def compare(source: str, reconstructed: Floats, truth: Floats) -> Reconstruction:
-    """Compare reconstructions (n, d) with the lesions (n, d), and each with another lesion."""
+    """Compare ``reconstructed`` with ``truth``, both (n, d), and each with another lesion."""
     own, other = _cosines(reconstructed, truth), _cosines(reconstructed, np.roll(truth, 1, axis=0))
     (median, high), (chance, high_chance) = (
         (float(np.median(values)), float(np.quantile(values, 0.95))) for values in (own, other)

@@ -1,7 +1,7 @@
 """Training over units in memory, by the code of site and coordinator, with all that is seen of it.
 
-Noise and samples come from the operating system's randomness, as at a site; so figures differ
-between audits. Nothing is released and nobody's ledger pays.
+Noise and samples come from the operating system's randomness, as at a site, so figures differ
+between audits. Nothing is released and no ledger is charged.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class AllSites:
         return len(self.y)
 
     def select(self, chosen: Bools | Ints) -> "AllSites":
-        """Return some of the units, at the same sites."""
+        """Return the units that are ``chosen``, a mask (n,) or numbers (m,), at the same sites."""
         return AllSites(self.X[chosen], self.y[chosen], self.site[chosen], self.sites)
 
     @cached_property
@@ -53,7 +53,11 @@ class AllSites:
 class Observation(NamedTuple):
     """A question, what the coordinator sent with it, and the sums that it saw.
 
-    Under ``trust=distributed`` it sees the total alone, else one sum for each site.
+    Attributes
+    ----------
+    sent : what went with the question, by name, of the shapes that `clipped` takes.
+    sums : of the question's shape; under ``trust=distributed`` the total alone, else one sum for
+        each site.
     """
 
     question: str
@@ -73,7 +77,12 @@ def rehearse(config: RunConfig, units: AllSites) -> tuple[Learned, list[Observat
 
 
 def ask(config: RunConfig, units: AllSites, question: str, sent: Arrays) -> Observation:
-    """Return what a coordinator sees of one question to all sites."""
+    """Return what a coordinator sees of one question to all sites.
+
+    Parameters
+    ----------
+    sent : what goes with the question, by name, of the shapes that `clipped` takes.
+    """
     answers: list[NoisySum] = [
         clipped(config, own, question, sent).noisy(config.honest) for own in units.by_site
     ]

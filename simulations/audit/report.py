@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 
 from common.formats import estimate, markdown_table
+from common.synthetic_note import synthetic_note
 from simulations.audit.epsilon_bound import LEVEL
 from simulations.audit.membership import AtRate, Membership
 from simulations.audit.results import Audit
-from simulations.synthetic_note import synthetic_note
 
 _COLUMNS = ("attack", "on", "found", "to compare with")
 
 
 def audit_report(audit: Audit) -> str:
-    """Return what the attacks found, with what chance or the claim would give beside it."""
+    """Return the attacks' results beside those of chance or of the claim."""
     lines = [
         *synthetic_note(audit.synthetic),
         _claim(audit),

@@ -12,8 +12,8 @@ class Reconstruction:
 
     Attributes
     ----------
-    seen : from what, in words.
-    lesions : how many were tried.
+    seen : what the attacker saw, in words.
+    lesions : number of lesions tried.
     median, high : median and 95th percentile over the lesions.
     chance, high_chance : the same of a reconstruction and another lesion.
     """

@@ -31,11 +31,9 @@ class FeatureBench:
 
     Attributes
     ----------
-    engine, eager : float
-        Views a second of the extraction engine, and of the network as timm builds it, run by
-        PyTorch in channels_last with batches of 32.
-    difference : float
-        Largest ``|engine - eager| / |eager|`` of a feature vector, by the Euclidean norm.
+    engine, eager : views a second of the extraction engine, and of the network as timm builds it,
+        run by PyTorch in channels_last with batches of 32.
+    difference : largest ``|engine - eager| / |eager|`` of a feature vector, by the Euclidean norm.
     """
 
     engine: float

@@ -1,4 +1,4 @@
-"""A figure of a benchmark, and the clock that it is taken with."""
+"""A figure of a benchmark, and the clock that measures it."""
 
 import time
 from collections.abc import Callable

@@ -50,10 +50,8 @@ def bench_runtime(sites: int = 100, rounds: int = 10) -> list[Measurement]:
 
     Parameters
     ----------
-    sites : int
-        Number of sites of the comparison.
-    rounds : int
-        Number of times the model goes to every site and back.
+    sites : number of sites of the comparison.
+    rounds : number of times the model goes to every site and back.
     """
     with tempfile.TemporaryDirectory() as folder:
         flower = _time_flower(Path(folder), sites, rounds)

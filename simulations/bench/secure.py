@@ -34,7 +34,7 @@ _IMAGES, _EPOCHS, _ROUNDS, _REPEATS = 1500, 0.35, 2, 3
 
 @dataclass(frozen=True)
 class Weights(Sums):
-    """A vector in single precision, as weights are sent."""
+    """``values`` (length,) in single precision, as weights are sent."""
 
     values: Floats32
 

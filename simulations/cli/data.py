@@ -24,13 +24,14 @@ Sites = Annotated[int | None, typer.Option(help="Number of sites.")]
 Alpha = Annotated[
     float, typer.Option(help="Skew of dirichlet and quantity; smaller is more skewed.")
 ]
+Data = Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 
 _RUN = RunConfig()  # for its defaults: folders written ahead of a run are those of the run
 
 
 @app.command()
-def check(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
+def check(folder: Data) -> None:
     """Count the images of DIR and list its defects; exit 1 if it cannot be used."""
     report = check_folder(folder)
     if (folder / SYNTHETIC_MARKER).exists():
@@ -46,7 +47,7 @@ def check(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
 
 @app.command()
 def synth(
-    out: Annotated[Path, typer.Argument(metavar="OUT")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the images.")],
     images: Annotated[int, typer.Option(help="Number of images.")] = 1200,
     seed: Seed = 0,
 ) -> None:
@@ -58,7 +59,7 @@ def synth(
 
 @app.command()
 def partition(
-    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    folder: Data,
     out: Annotated[Path, typer.Option(help="New folder for the site folders.")],
     scheme: Annotated[Scheme, typer.Option(help="Who holds what.")] = "natural",
     sites: Sites = None,

@@ -11,7 +11,7 @@ from common.data.dataset import Dataset
 from common.data.splits import site_splits
 from common.errors import FedDermError
 from server.run.folder import METRICS_FILE
-from simulations.cli import summary
+from server.run.summary import run_summary
 from simulations.data.partition import partition, write_sites
 from simulations.runtimes.loopback import Loopback
 from simulations.runtimes.stop_signals import sigterm_raises
@@ -61,7 +61,7 @@ def demo(data: Path, out: Path) -> None:
             raise FedDermError(f"the training failed; see {federation.folder / 'logs'}")
         run = federation.coordinator / "run"
         metrics = json.loads((run / METRICS_FILE).read_text())
-        typer.echo(f"\n{summary.run_summary(metrics)}\n")
+        typer.echo(f"\n{run_summary(metrics)}\n")
         for name in federation.sites:
             typer.echo(f"what left {name}, from its egress log:")
             for line in egress_lines(federation.folder / name):

@@ -13,18 +13,19 @@ from common.command_line import command
 from common.command_line import run as run_command
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError
 from common.features.extract import extract
 from common.methods import METHODS
+from common.models.classifier import Classifier
 from common.models.file import load_model
-from common.reading import read_bytes, read_text
+from common.reading import read_text
 from common.text import log_lines, printable
 from server.deployment import cli as deploy_cli
 from simulations.cli import data as data_cli
 from simulations.cli import privacy as privacy_cli
 from simulations.cli.json_output import refuse_taken, write_figures
 from simulations.cli.settings import settings_text
-from simulations.data.partition import Scheme
+from simulations.runtimes.finished_run import model_file
 
 # Flower takes a second to import: what needs it is imported where it is used.
 
@@ -38,15 +39,12 @@ app.add_typer(privacy_cli.app, name="privacy")
 app.add_typer(deploy_cli.app, name="deploy")
 app.add_typer(site_cli.app, name="site")
 
-Data = Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")]
 Out = Annotated[Path, typer.Option(help="New folder for the results.")]
 Settings = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings; `fedderm settings` lists them."),
 ]
 _CACHE = RunConfig().cache
-_RUN = "run"
-"""The run's folder in the one given to ``--out``, beside the sites'."""
 
 PROGRESS_LOGGERS = (
     "common.features.extract",
@@ -87,7 +85,7 @@ def pins(settings: Settings = None, config: ConfigFile = None) -> None:
 
 
 @app.command()
-def features(data: Data, settings: Settings = None, config: ConfigFile = None) -> None:
+def features(data: data_cli.Data, settings: Settings = None, config: ConfigFile = None) -> None:
     """Compute the frozen features of all images in DIR ahead of a run."""
     run = _read(settings, config)
     computed = extract(Dataset.open(data), run.feature_spec, run.cache.expanduser(), progress=True)
@@ -97,7 +95,7 @@ def features(data: Data, settings: Settings = None, config: ConfigFile = None) -
 
 @app.command()
 def simulate(
-    data: Data,
+    data: data_cli.Data,
     out: Out,
     scheme: Annotated[
         Literal["natural", "iid", "dirichlet", "quantity", "folders"],
@@ -109,24 +107,24 @@ def simulate(
     config: ConfigFile = None,
 ) -> None:
     """Train over the sites that DIR is partitioned into, all in this process."""
-    run = _read(settings, config)
-    if scheme == "folders":
-        _run(run, data, out)
-    else:
-        _partition_and_run(run, data, out, scheme, sites, alpha)
+    from simulations.runtimes import experiment
+
+    _show(experiment.train(_read(settings, config), data, out, scheme, sites, alpha))
 
 
 @app.command()
-def centralized(data: Data, out: Out, settings: Settings = None, config: ConfigFile = None) -> None:
+def centralized(
+    data: data_cli.Data, out: Out, settings: Settings = None, config: ConfigFile = None
+) -> None:
     """Train on everything in DIR pooled: the baseline, by the same code as one big site."""
-    # One site hides nothing from itself.
-    run = _read(settings, config).model_copy(update={"secure": False})
-    _partition_and_run(run, data, out, "pooled", None, 1.0)
+    from simulations.runtimes import experiment
+
+    _show(experiment.train(_read(settings, config), data, out, experiment.POOLED))
 
 
 @app.command()
 def compare(
-    data: Data,
+    data: data_cli.Data,
     out: Out,
     study: Annotated[
         Path | None,
@@ -160,7 +158,7 @@ def compare(
 
 @app.command()
 def evaluate(
-    data: Data,
+    data: data_cli.Data,
     runs: Annotated[
         list[str],
         typer.Argument(
@@ -178,9 +176,7 @@ def evaluate(
     from simulations.study import evaluation
 
     refuse_taken(out)
-    files = {run: _model_file(Path(run)) for run in runs if not run.startswith("cache=")}
-    if not files:
-        raise ConfigError("no run to evaluate; name the folders of finished runs")
+    files = {run: model_file(Path(run)) for run in runs if not run.startswith("cache=")}
     cache = _read([run for run in runs if run.startswith("cache=")], None).cache
     judgement = evaluation.evaluate(data, files, cache, weights or ())
     typer.echo(summary.evaluation(judgement))
@@ -200,21 +196,20 @@ def predict(
     The last number is the image's distance from the training images, where the model can tell:
     about 1 is usual, and what lies much farther the model has never seen the like of.
     """
-    loaded = load_model(_model_file(model), *(weights or ()))
-    files = {str(path): _read_file(path) for path in images}
-    prediction = loaded.predict(files)
-    for i, path in enumerate(files):
-        pairs = zip(loaded.classes, prediction.probabilities[i], strict=True)
+    classifier = Classifier(load_model(model_file(model), *(weights or ())))
+    prediction = classifier.diagnose(images)
+    for i, path in enumerate(images):
+        pairs = zip(classifier.classes_, prediction.probabilities[i], strict=True)
         cells = [f"{name} {chance:.3f}" for name, chance in pairs]
         if prediction.distance is not None:
             cells.append(f"distance {prediction.distance[i]:.2f}")
-        line = f"{path}: {loaded.classes[prediction.labels[i]]}  {'  '.join(cells)}"
+        line = f"{path}: {classifier.classes_[prediction.labels[i]]}  {'  '.join(cells)}"
         typer.echo(printable(line))
 
 
 @app.command()
 def attack(
-    data: Data,
+    data: data_cli.Data,
     out: Out,
     sites: Annotated[int, typer.Option(help="Number of Dirichlet sites.")] = 10,
     alpha: data_cli.Alpha = 0.5,
@@ -249,7 +244,7 @@ def attack(
 
 @deploy_cli.app.command("demo")
 def deploy_demo(
-    data: Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")],
+    data: data_cli.Data,
     out: Annotated[Path, typer.Option(help="New folder for everything.")],
 ) -> None:
     """Run a coordinator and four hospitals as processes of this machine, from keys to a model."""
@@ -260,7 +255,7 @@ def deploy_demo(
 
 @app.command()
 def bench(
-    data: Data,
+    data: data_cli.Data,
     c: Annotated[float, typer.Option(help="Regularisation strength of the SVMs timed.")] = 3e-4,
 ) -> None:
     """Measure speeds and their ratios, side by side in one run."""
@@ -284,12 +279,7 @@ def _read(settings: list[str] | None, file: Path | None) -> RunConfig:
         if not equals:
             raise ConfigError(f"'{setting}' is no setting; write key=value")
         values[key] = value
-    for key in ("out", "sites"):
-        if key in values:
-            raise ConfigError(
-                f"'{key}' is no setting here: DIR and --out say where to read and write"
-            )
-    return RunConfig.read(values)
+    return RunConfig.read_settings(values)
 
 
 def _numbers(text: str) -> list[int]:
@@ -299,48 +289,12 @@ def _numbers(text: str) -> list[int]:
         raise ConfigError(f"'{text}' are no numbers; write them like 1,2,3") from error
 
 
-def _partition_and_run(
-    config: RunConfig,
-    data: Path,
-    out: Path,
-    scheme: Scheme | Literal["pooled"],
-    sites: int | None,
-    alpha: float,
-) -> None:
-    from server.method import server_method
-    from simulations.runtimes.experiment import make_sites, with_splits
+def _show(run: Path) -> None:
+    from server.run.summary import run_summary
+    from simulations.runtimes.experiment import metrics
 
-    server_method(config).check(config)  # before anything is written
-    make_sites(with_splits(data, config), out / "sites", scheme, sites, alpha, config.seed)
-    _run(config, out / "sites", out)
-
-
-def _run(config: RunConfig, sites: Path, out: Path) -> None:
-    from simulations.cli import summary
-    from simulations.runtimes import experiment
-
-    # Beside the sites, not around them: the run's folder holds nothing of a patient.
-    run = config.model_copy(update={"sites": sites.resolve(), "out": out / _RUN})
-    typer.echo(summary.run_summary(experiment.simulate(run)))
-    typer.echo(printable(f"run folder: {run.out}"))
-
-
-def _model_file(model: Path) -> Path:
-    """Return the model of a run folder, or of the folder that was given to ``--out``."""
-    from server.run.folder import MODEL_FILE
-
-    # Not a pipe, for which a reader waits.
-    for file in (model, model / MODEL_FILE, model / _RUN / MODEL_FILE):
-        if file.is_file():
-            return file
-    raise DataError(f"{model} holds no finished run; name a run's folder or its model file")
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return read_bytes(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); name image files") from error
+    typer.echo(run_summary(metrics(run)))
+    typer.echo(printable(f"run folder: {run}"))
 
 
 def main() -> None:

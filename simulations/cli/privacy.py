@@ -70,7 +70,7 @@ def plan(
 
 @app.command()
 def ledger(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A ledger's folder.")],
     limit: Annotated[float | None, typer.Option(help="Note a new limit of epsilon first.")] = None,
     delta: Annotated[float | None, typer.Option(help="Note a new delta first.")] = None,
     state: Annotated[

@@ -29,13 +29,18 @@ def settings_text(method: Method | None) -> str:
     return "\n\n".join(blocks)
 
 
+FLOWER_FOLDERS = {"sites": "data/sites", "out": "runs/flower"}
+"""What ``flwr run .`` trains on in a clone, from ``make demo``, and where its run lies."""
+
+
 def flower_defaults() -> dict[str, str | int | float]:
     """Return the defaults of all methods, empty where what a run gets depends on others."""
     first, *others = (complete_class()(method=name) for name in METHODS)
     fields = complete_class().model_fields
     chosen = {key for key, field in fields.items() if field.get_default() != getattr(first, key)}
     chosen |= {key for other in others for key, value in other if value != getattr(first, key)}
-    return {key: "" if key in chosen - {"method"} else flat(value) for key, value in first}
+    defaults = {key: "" if key in chosen - {"method"} else flat(value) for key, value in first}
+    return {**defaults, **FLOWER_FOLDERS}
 
 
 def write_flower_defaults(pyproject: Path = PYPROJECT) -> None:

@@ -1,12 +1,8 @@
-"""Runs and evaluations as text that a newcomer can read."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Evaluations of runs as text that a newcomer can read."""
 
 from common.formats import estimate, markdown_table, rounded
-from common.text import printable
+from common.synthetic_note import synthetic_note
 from simulations.study.judgement import Gap, Judged, Judgement
-from simulations.synthetic_note import synthetic_note
 
 _EVALUATION_COLUMNS = (
     "run",
@@ -32,15 +28,6 @@ def evaluation(judgement: Judgement) -> str:
     return "\n".join(lines)
 
 
-def run_summary(metrics: Mapping[str, Any]) -> str:
-    """Return a run's metrics as text: a line for all sites, for each, and each left out."""
-    rows = {"all sites": metrics["overall"], **metrics["sites"]}
-    lines = [_summary(name, row) for name, row in rows.items()]
-    left_out = metrics["data"]["left_out"].items()
-    lines += [printable(f"left out: {site} {why}") for site, why in left_out]
-    return "\n".join([*synthetic_note(metrics["data"]["synthetic"]), *lines])
-
-
 def _judged_row(run: Judged) -> list[str]:
     quality = run.quality
     return [
@@ -61,9 +48,3 @@ def _gap_cells(gap: Gap | None) -> tuple[str, str]:
         estimate(gap.balanced_accuracy, gap.balanced_accuracy_interval, "+.3f"),
         estimate(gap.macro_auc, gap.macro_auc_interval, "+.3f"),
     )
-
-
-def _summary(name: str, metrics: Mapping[str, Any]) -> str:
-    shown = ("balanced_accuracy", "macro_auc", "accuracy", "expected_calibration_error")
-    cells = [f"{key.replace('_', ' ')} {rounded(metrics[key])}" for key in shown]
-    return f"{name:16} {metrics['n']:5} test images  " + "  ".join(cells)

@@ -1,4 +1,4 @@
-"""Who holds what: pooled data spread over sites, a lesion always whole at one site."""
+"""Partitions of pooled data over sites; all images of a lesion are at one site."""
 
 import os
 from collections.abc import Mapping
@@ -36,21 +36,17 @@ def partition(
 
     Parameters
     ----------
-    scheme : {"natural", "iid", "dirichlet", "quantity"}
-        ``natural``: a lesion goes to the acquisition source of most of its images, the first by
-        name if several have as many. ``iid``: equal numbers of random lesions. ``dirichlet``:
+    scheme : ``natural``: a lesion goes to the acquisition source of most of its images, the first
+        by name if several have as many. ``iid``: equal numbers of random lesions. ``dirichlet``:
         label skew, the shares of each class are drawn from Dir(alpha) [1]_. ``quantity``: size
         skew, the shares of all lesions are drawn from Dir(alpha).
-    sites : int or None
-        Number of sites; None, for ``natural`` only, takes as many as there are sources.
-    alpha : float
-        Concentration of the Dirichlet distribution: the smaller, the more skewed.
+    sites : number of sites; None, for ``natural`` only, takes as many as there are sources.
+    alpha : concentration of the Dirichlet distribution: the smaller, the more skewed.
 
     Returns
     -------
-    dict of str to ndarray of int64
-        Ascending image indices by site name, in the order of the names. No site is empty; one
-        without some of the classes is normal.
+    Ascending numbers of images, (n_images,), by site name, in the order of the names. No site is
+    empty; one without some of the classes is normal.
 
     Raises
     ------
@@ -74,6 +70,8 @@ def partition(
 
 def write_sites(dataset: Dataset, parts: Mapping[str, Ints], out: Path, *, link: bool) -> None:
     """Write one folder per site, laid out like HAM10000, into the new or empty folder ``out``.
+
+    ``parts`` has the numbers (n_images,) of each site's images by its name.
 
     With ``link`` the images are symbolic links to the real files where these are not in an
     archive; otherwise images are copied, and lesion masks with them.
@@ -102,7 +100,9 @@ def write_site(site: Dataset, out: Path, *, link: bool) -> None:
 
 
 def check_sites(dataset: Dataset, parts: Mapping[str, Ints], sites: Path) -> None:
-    """Check that folders are still what :func:`write_sites` writes with ``link``.
+    """Check that folders are still what :func:`write_sites` writes of ``parts`` with ``link``.
+
+    Shapes are those that :func:`write_sites` takes: ``parts`` has numbers (n_images,) by site.
 
     Diagnoses and splits are read from there when a run goes on; what else lies there, such as a
     ledger, is the sites' own.

@@ -1,9 +1,9 @@
 """Generated images that look like dermoscopy, for tests and demonstrations without patient data.
 
 A lesion shows dermoscopic structures (pigment network, globules, blue-white veil, ...), each drawn
-from a random field of plane waves. The classes differ in colour, border and in how strong each
-structure is on average; the distributions overlap, so no classifier can be perfect. The fields are
-fixed to the lesion: its images are views of it under another rotation, zoom and light.
+from a random field of plane waves. The classes differ in colour, in border and in the mean strength
+of each structure; the distributions overlap, so no classifier can be perfect. The fields are fixed
+to the lesion: its images are views of it under another rotation, zoom and light.
 """
 
 import os

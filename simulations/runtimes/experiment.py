@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 from flwr.app import UserConfig
@@ -14,14 +14,66 @@ from client.site import site_folders
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import site_splits
-from common.errors import DataError, QuorumError
+from common.errors import ConfigError, DataError, QuorumError
 from common.files import owned, whole_folder, write_atomically
+from common.json_types import JsonObject
+from common.text import suggestion
+from server.method import server_method
 from server.run.folder import METRICS_FILE, ROUNDS_FILE
 from simulations.data.partition import Scheme, check_sites, partition, write_site
+from simulations.runtimes.finished_run import RUN
 from simulations.runtimes.in_process import Answer, run_in_process
 
 POOLED: Final = "pooled"
+FOLDERS: Final = "folders"
 _PARTITION_FILE = "partition.json"
+
+
+def train(
+    config: RunConfig,
+    data: Path,
+    out: Path,
+    scheme: Scheme | Literal["folders", "pooled"],
+    sites: int | None = None,
+    alpha: float = 1.0,
+) -> Path:
+    """Partition a data folder into sites and train over them; return the run's folder.
+
+    Parameters
+    ----------
+    config : the configuration of the run, whose folders are replaced. One pooled site hides nothing
+        from itself, so ``secure`` is switched off there.
+    data : folder laid out like HAM10000; where ``scheme`` is ``folders``, one with such a folder
+        for each site.
+    out : new folder for the sites and the run, or that of the same run, which goes on.
+    scheme, sites, alpha : as for :func:`simulations.data.partition.partition`.
+
+    Raises
+    ------
+    ConfigError
+        If the scheme is unknown, or its number of sites or skew out of range.
+    FedDermError
+        If the data or the folder cannot be used, or the training failed.
+    """
+    _check_scheme(scheme)
+    folders = data
+    if scheme == POOLED:
+        config = config.model_copy(update={"secure": False})
+    if scheme != FOLDERS:
+        server_method(config).check(config)  # before anything is written
+        folders = out / "sites"
+        make_sites(with_splits(data, config), folders, scheme, sites, alpha, config.seed)
+    # Beside the sites, not around them: the run's folder holds nothing of a patient.
+    run = out / RUN
+    simulate(config.model_copy(update={"sites": folders.resolve(), "out": run}))
+    return run
+
+
+def _check_scheme(scheme: str) -> None:
+    known = (*get_args(Scheme), FOLDERS, POOLED)
+    if scheme not in known:
+        other = suggestion(str(scheme), known) or f"; known are {', '.join(known)}"
+        raise ConfigError(f"unknown scheme {scheme!r}{other}")
 
 
 def with_splits(data: Path, config: RunConfig) -> Dataset:
@@ -69,7 +121,7 @@ def make_sites(
             write_atomically(folder / _PARTITION_FILE, description.encode())
 
 
-def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> dict[str, Any]:
+def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> JsonObject:
     """Run both apps in this process over the folders in ``config.sites``.
 
     Parameters
@@ -95,11 +147,16 @@ def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> dict[str,
         raise QuorumError(f"{config.sites} has {n_sites} of the {needed} sites that are needed")
     nodes: list[UserConfig] = [{"partition-id": i} for i in range(n_sites)]
     run_in_process(server.app.app, sites_app, nodes, config.flat())
-    metrics: dict[str, Any] = json.loads((config.out / METRICS_FILE).read_text())
-    return metrics
+    return metrics(config.out)
 
 
-def rounds(run: Path) -> list[dict[str, Any]]:
+def metrics(run: Path) -> JsonObject:
+    """Return the metrics of a finished run, as written into its folder."""
+    values: JsonObject = json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))
+    return values
+
+
+def rounds(run: Path) -> list[JsonObject]:
     """Return the log of a run, one entry a round."""
     lines = (run / ROUNDS_FILE).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]

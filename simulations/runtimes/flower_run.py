@@ -32,21 +32,16 @@ def flwr_run(
 
     Parameters
     ----------
-    app_dir : Path
-        The folder with the app's ``pyproject.toml``. Only the app is copied from it: data
-        is found by an absolute path in the run configuration.
-    run_config : Mapping[str, ConfigValue]
-        Overrides of ``[tool.flwr.app.config]``, which must name every key.
-    sites : int
-        Number of simulated sites, one CPU core each while they answer.
-    home : Path
-        Flower's folder for this run: its database, its logs and the unpacked app.
+    app_dir : the folder with the app's ``pyproject.toml``. Only the app is copied from it: data is
+        found by an absolute path in the run configuration.
+    run_config : overrides of ``[tool.flwr.app.config]``, which must name every key.
+    sites : number of simulated sites, one CPU core each while they answer.
+    home : Flower's folder for this run: its database, its logs and the unpacked app.
 
     Returns
     -------
-    subprocess.CompletedProcess[str]
-        Log of the run as `stdout`. `returncode` is 0 only if the server app returned:
-        ``flwr run`` itself exits with 0 when it raised.
+    The log of the run as `stdout`. `returncode` is 0 only if the server app returned: ``flwr run``
+    itself exits with 0 when it raised.
     """
     home.mkdir(parents=True, exist_ok=True)
     config_file = home / "run-config.toml"
@@ -62,24 +57,28 @@ def flwr_run(
                 run.returncode = 1
         finally:
             # No other process knows this folder: it marks the processes of this call.
-            _end_processes(f"RAY_TMPDIR={ray_dir}")
+            end_processes(f"RAY_TMPDIR={ray_dir}")
     return run
 
 
 def _environment(home: Path, ray_dir: str) -> dict[str, str]:
-    superlink_port, control_port = free_ports(2)
     return {
         **flwr_environment(home),
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(superlink_port),
-        "FLWR_LOCAL_CONTROL_API_PORT": str(control_port),
+        **local_superlink_ports(),
         "RAY_TMPDIR": ray_dir,
-        # Off, Ray takes the loopback address. Else it listens at all of this machine's, and asks
-        # the way to a public one to learn its own.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # Even with its usage report off, Ray asks the addresses of three cloud providers over
         # HTTP where it runs. It asks a proxy instead that is not there.
         "http_proxy": "http://127.0.0.1:9",
         "no_proxy": "127.0.0.1,localhost,::1",
+    }
+
+
+def local_superlink_ports() -> dict[str, str]:
+    """Return the environment of a local SuperLink of one's own: two ports that are free now."""
+    superlink, control = free_ports(2)
+    return {
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(superlink),
+        "FLWR_LOCAL_CONTROL_API_PORT": str(control),
     }
 
 
@@ -98,7 +97,8 @@ def last_status(environment: Mapping[str, str]) -> str:
     return str(json.loads(listing.stdout)["runs"][0]["status"])
 
 
-def _end_processes(variable: str) -> None:
+def end_processes(variable: str) -> None:
+    """End the groups of all processes that have ``NAME=value`` in their environment."""
     while groups := _groups_with(variable):
         for group in groups:
             with contextlib.suppress(ProcessLookupError):

@@ -32,12 +32,9 @@ class InProcessGrid(Grid):
 
     Parameters
     ----------
-    client_app : Answer
-        Answers for every node.
-    node_configs : Sequence[UserConfig]
-        One for each node. Each node keeps one `Context` for the life of the grid.
-    run_config : UserConfig
-        The run configuration that every node sees.
+    client_app : answers for every node.
+    node_configs : one for each node. Each node keeps one `Context` for the life of the grid.
+    run_config : the run configuration that every node sees.
 
     Notes
     -----
@@ -91,8 +88,7 @@ class InProcessGrid(Grid):
 
         Returns
         -------
-        list[Message]
-            One reply, or none when every id has been pulled.
+        One reply, or none when every id has been pulled.
         """
         wanted = set(message_ids)
         for message_id, message in self._pending.items():

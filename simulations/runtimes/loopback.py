@@ -1,7 +1,7 @@
 """A deployed federation on one machine: a server and a node for each site, as processes.
 
-What is started is what a hospital starts, over TLS and with keys; only the ports are free ones and
-the folders are filled in. Ended by their process groups when the object is left.
+The processes are those that a hospital starts, over TLS and with keys; only the ports are free ones
+and the folders are filled in. Leaving the object ends their process groups.
 """
 
 import contextlib
@@ -15,12 +15,13 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from client.operator.cli import identity_line
 from common.config.run import RunConfig
 from common.errors import FedDermError
 from common.flower_commands import flwr, flwr_environment
+from common.json_types import Json
 from common.site_folder import FILE as SITE_FILE
 from server.deployment import operations
 from server.run.folder import ROUNDS_FILE
@@ -39,9 +40,9 @@ class Loopback:
     ----------
     folder : new; everything lies in it.
     data : folders of the sites' images, by name.
-    config : of the runs; its ``out`` is the name of the first one.
+    config : the configuration of the runs; its ``out`` is the name of the first one.
     rules : keys of every site's file that differ from what :func:`operations.init` writes.
-    address : of the server.
+    address : the address of the server.
     hosts : commands that start others on a host of their own, by the name of a site or
         "coordinator"; where there is none, on this one.
     """
@@ -51,7 +52,7 @@ class Loopback:
         folder: Path,
         data: Mapping[str, Path],
         config: RunConfig,
-        rules: Mapping[str, Any] | None = None,
+        rules: Mapping[str, Json] | None = None,
         address: str = "127.0.0.1",
         hosts: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
@@ -64,7 +65,11 @@ class Loopback:
         operations.init(folder, self.sites, [address], port)
         self.configure(config)
         for (name, images), node_port in zip(data.items(), own, strict=True):
-            places = {"data": str(images.resolve()), "port": node_port, "seals": "seals"}
+            places: dict[str, Json] = {
+                "data": str(images.resolve()),
+                "port": node_port,
+                "seals": "seals",
+            }
             set_keys(self.site_file(name), {**places, **(rules or {})})
         self._logs.mkdir()
         peers = "".join(f"{identity_line(folder / name)}\n" for name in self.sites)
@@ -172,7 +177,7 @@ class Loopback:
         return (self._logs / f"{name}.log").open("ab")
 
 
-def set_keys(file: Path, values: Mapping[str, Any]) -> None:
+def set_keys(file: Path, values: Mapping[str, Json]) -> None:
     """Change keys in a TOML file that has each of them on a line of its own."""
     text = file.read_text(encoding="utf-8")
     for key, value in values.items():

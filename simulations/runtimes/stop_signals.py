@@ -20,8 +20,8 @@ def sigterm_raises() -> Iterator[None]:
 def stops_deferred() -> Iterator[None]:
     """Let a stop wait until the block is left.
 
-    For the moment in which a process is started: raised there, the stop would leave one that
-    nobody knows. The signals are not blocked, because processes inherit that.
+    Enter it while a process is started: a stop at that moment would leave a process that is not yet
+    known. The signals are not blocked, because processes inherit that.
     """
     received: list[int] = []
     stops = (signal.SIGINT, signal.SIGTERM)

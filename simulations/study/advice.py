@@ -1,4 +1,4 @@
-"""What follows from a study's figures, by rules that stand beside each answer."""
+"""Advice from a study's figures, by rules that stand beside each answer."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -63,7 +63,7 @@ class Cut(NamedTuple):
     Attributes
     ----------
     training : with the folds in which a run makes its choices.
-    parts : image numbers of ``training`` by site.
+    parts : numbers (n_images,) of the images of ``training`` by site.
     test : lesions that no site of the cell holds.
     """
 

@@ -1,4 +1,4 @@
-"""A study from its file to its figures: what is kept, what goes on, what is measured."""
+"""Runs a study from its file to its figures, and continues an interrupted one."""
 
 import json
 import logging

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Self
+from typing import Self
 
+from common.json_types import JsonObject
 from simulations.study.results import ArmResult, CellResult
 
 BATCHES = (1, 32)
@@ -17,9 +18,9 @@ class RouteCost:
 
     Attributes
     ----------
-    feature_seconds : for what is computed once for a training image and kept on disk.
+    feature_seconds : seconds for what is computed once for a training image and kept on disk.
     latency : median seconds from the bytes of an image file to its diagnosis, by batch size.
-    model_bytes, backbone_bytes : of the run's file, and of the pretrained weights beside it.
+    model_bytes, backbone_bytes : bytes of the run's model file and of the pretrained weights.
     """
 
     feature_seconds: float
@@ -28,7 +29,7 @@ class RouteCost:
     backbone_bytes: int
 
     @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Self:
+    def read(cls, values: JsonObject) -> Self:
         """Return what was kept as JSON, which makes text of the sizes of batches."""
         latency = {int(batch): seconds for batch, seconds in values["latency"].items()}
         return cls(**{**values, "latency": latency})

@@ -1,4 +1,4 @@
-"""What a study compares: routes, how the data lie, and how all of it is judged; one TOML file."""
+"""A study file in TOML: the routes, how the data lie, and how models are judged."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -93,8 +93,8 @@ class Study(_Frozen):
     Attributes
     ----------
     title : heads the report.
-    seed : of folds, sites, views, resamples and training.
-    folds : of the cross-validation over whole lesions.
+    seed : the seed of folds, sites, views, resamples and training.
+    folds : number of folds of the cross-validation over whole lesions.
     views : augmented views of a training image, the same for all arms.
     scales : shares of the training lesions for learning curves.
     margin : difference in balanced accuracy that does not matter.

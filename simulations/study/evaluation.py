@@ -1,4 +1,4 @@
-"""Models on the same test lesions: how good each is, and how sure it is that one is better."""
+"""Models on the same test lesions: how good each is, and whether one is better."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says of n images.
+    """A model's answers on n images.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Answers:
 
     @property
     def uncalibrated(self) -> Predicted:
-        """The classes of the largest scores, and probabilities without calibration."""
+        """Classes (n,) of the largest scores, and uncalibrated probabilities (n, n_classes)."""
         plain = uncalibrated(self.scores.shape[1])
         return self.scores.argmax(axis=1), probabilities(self.scores, plain)
 
@@ -66,7 +66,7 @@ class HeldOut:
     ----------
     dataset : these images alone.
     cache : folder of frozen features.
-    seed : of the resamples.
+    seed : seed of the resamples.
     """
 
     dataset: Dataset
@@ -91,7 +91,7 @@ class HeldOut:
         return cls(dataset, config.cache, config.seed)
 
     def ask(self, model: Model) -> Answers:
-        """Return what a model says of the images."""
+        """Return a model's answers on the images."""
         scores = model.dataset_scores(self.dataset, self.cache)
         return Answers(scores, model.decide(scores), model.calibration)
 
@@ -130,18 +130,20 @@ def evaluate(
 
     Parameters
     ----------
-    files : the runs' model files by the runs' names, at least one; the others are compared
-        with the first.
+    files : the runs' model files by the runs' names; the others are compared with the first.
     cache : folder of frozen features.
     weights : files among which the models' pretrained weights are found.
 
     Raises
     ------
     ConfigError
-        If the runs hold out different lesions, or a model's pretrained weights are missing.
+        If there are no runs, they hold out different lesions, or a model's pretrained weights are
+        missing.
     DataError
         If a file is no model, the data cannot be used, or a run trained on a test lesion.
     """
+    if not files:
+        raise ConfigError("no run to evaluate; name the folders of finished runs")
     models = {name: load_model(file, *weights) for name, file in files.items()}
     held_out = _common_images(data, models, cache)
     for name, model in models.items():
@@ -175,7 +177,7 @@ def _common_images(data: Path, models: Mapping[str, Model], cache: Path) -> Held
 
 
 def _refuse_trained_on(test: Dataset, name: str, run: Path, config: RunConfig) -> None:
-    """Refuse a run whose sites did not hold out the test lesions, if they are there to be asked."""
+    """Refuse a run whose sites trained on test lesions, as far as their folders still exist."""
     try:
         started = json.loads((run / CONFIG_FILE).read_text(encoding="utf-8"))
         sites = [Site(folder, config).dataset for folder in site_folders(Path(started["sites"]))]

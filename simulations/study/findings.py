@@ -42,9 +42,9 @@ class Findings:
     ----------
     about : data, fingerprint, versions and machine.
     arms : in the order of the study file.
-    comparisons : of each arm with pooled data by the same route, and of the routes with each
-        other where the data lie alike.
-    costs : by route.
+    comparisons : the comparisons of each arm with pooled data by the same route, and of the routes
+        with each other where the data lie alike.
+    costs : the costs by route.
     """
 
     study: Study

@@ -31,22 +31,16 @@ def bootstrap(
 
     Parameters
     ----------
-    labels, predicted : integer ndarray of shape (n,)
-        True and predicted class of each image.
-    probabilities : floating ndarray of shape (n, n_classes)
-        Predicted probabilities.
-    lesions : array-like of shape (n,)
-        Identifier of the lesion that each image shows.
-    seed : int
-        Seed of the resamples.
-    repeats : int, default=1000
-        Number of resamples.
+    labels, predicted : (n,) true and predicted class of each image.
+    probabilities : (n, n_classes) predicted probabilities, in [0, 1].
+    lesions : (n,) identifier of the lesion that each image shows.
+    seed : seed of the resamples.
+    repeats : number of resamples.
 
     Returns
     -------
-    dict of str to (float, float)
-        Lower and upper bound of ``"accuracy"``, ``"balanced_accuracy"`` and
-        ``"macro_auc"``, each in [0, 1]; the last two are means over the classes present.
+    Lower and upper bound of ``"accuracy"``, ``"balanced_accuracy"`` and ``"macro_auc"``, each in
+    [0, 1]; the last two are means over the classes present.
 
     Raises
     ------
@@ -71,7 +65,12 @@ def point_estimates(
 ) -> dict[str, float]:
     """Return the exact metrics that `bootstrap` gives intervals of, under the same names.
 
-    Parameters are those of `bootstrap`; at least two classes must be present.
+    At least two classes must be present.
+
+    Parameters
+    ----------
+    labels, predicted : (n,) true and predicted class of each image.
+    probabilities : (n, n_classes) predicted probabilities.
     """
     once = np.ones((1, len(labels)))
     values = _metrics(labels, (predicted, probabilities), once)
@@ -94,18 +93,15 @@ def paired_difference(
 
     Parameters
     ----------
-    labels : integer ndarray of shape (n,)
-        True class of each image.
-    first, second : tuple of ndarray
-        Predicted classes (n,) and probabilities (n, n_classes) of each model.
-    lesions, seed, repeats
-        As in `bootstrap`.
+    labels : (n,) true class of each image.
+    first, second : predicted classes (n,) and probabilities (n, n_classes) of each model.
+    lesions : (n,) identifier of the lesion that each image shows.
+    seed, repeats : as in `bootstrap`.
 
     Returns
     -------
-    dict of str to (float, float)
-        Lower and upper bound of the differences in ``"accuracy"``,
-        ``"balanced_accuracy"`` and ``"macro_auc"``, each in [-1, 1].
+    Lower and upper bound of the differences in ``"accuracy"``, ``"balanced_accuracy"`` and
+    ``"macro_auc"``, each in [-1, 1].
     """
     weights = resample(labels, lesions, seed=seed, repeats=repeats)
     a, b = _metrics(labels, first, weights), _metrics(labels, second, weights)
@@ -119,13 +115,12 @@ def resample(
 
     Parameters
     ----------
-    labels, lesions, seed, repeats
-        As in `bootstrap`.
+    labels, lesions : (n,) true class of each image, and the lesion that it shows.
+    seed, repeats : as in `bootstrap`.
 
     Returns
     -------
-    float64 ndarray of shape (repeats, n)
-        Whole numbers, the same for all images of a lesion.
+    (repeats, n) whole numbers, the same for all images of a lesion.
 
     Raises
     ------

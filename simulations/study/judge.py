@@ -1,4 +1,4 @@
-"""Judging predictions: every metric as it is, and under resamples that all arms share.
+"""Judges predictions: every metric as it is, and under resamples that all arms share.
 
 All arms see the same resamples, so that differences between two are paired.
 """
@@ -20,7 +20,7 @@ class Judge:
 
     Parameters
     ----------
-    seed, repeats : of the resamples.
+    seed, repeats : seed and number of the resamples.
     """
 
     def __init__(self, seed: int, repeats: int) -> None:
@@ -36,7 +36,7 @@ class Judge:
         )
 
     def site(self, predictions: Predictions) -> SiteQuality:
-        """Judge what was said of the images of one source."""
+        """Judge the predictions for the images of one source."""
         weights = np.ones((1, len(predictions.label)))
         if len(np.unique(predictions.label)) > 1:
             weights = self._resampled(predictions, [self._seed, 5])

@@ -32,8 +32,8 @@ def measure_route(dataset: Dataset, config: RunConfig, model_file: Path) -> Rout
 
     Parameters
     ----------
-    dataset : whose first images are taken.
-    model_file : of one of its runs.
+    dataset : the data set whose first images are measured.
+    model_file : the model file of one of its runs.
     """
     sample = dataset.select(np.arange(min(_SAMPLE, len(dataset))))
     model = load_model(model_file, config.weights)

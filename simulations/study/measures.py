@@ -24,7 +24,7 @@ from common.task import DIAGNOSES, N_CLASSES
 Labels = NDArray[np.integer]
 
 SPECIFICITY = 0.95
-"""At which the sensitivity for melanoma is reported."""
+"""Specificity at which the sensitivity for melanoma is reported."""
 
 MELANOMA = DIAGNOSES.index("mel")
 
@@ -66,9 +66,9 @@ def measure(
 
     Returns
     -------
-    dict of str to (repeats,) float64
-        The metrics of ``SCALARS`` and those ``PER_CLASS``, in [0, 1] but the Brier score, which
-        is in [0, 2]. What needs a class that is absent is nan, and means leave it out.
+    The metrics of ``SCALARS`` and those ``PER_CLASS`` by name, (repeats,) each, in [0, 1] but the
+    Brier score, which is in [0, 2]. What needs a class that is absent is nan, and means leave it
+    out.
 
     References
     ----------
@@ -102,9 +102,8 @@ class RocCurve:
 
     Attributes
     ----------
-    own, others : float64 ndarray of shape (repeats, scores)
-        Weight of the class's records, and of the others', at or above each score that occurs,
-        the highest first.
+    own, others : (repeats, scores) weight of the class's records, and of the others', at or above
+        each score that occurs, the highest first.
     """
 
     own: Floats
@@ -116,12 +115,10 @@ class RocCurve:
 
         Parameters
         ----------
-        positive : bool ndarray of shape (n,)
-            Whether a record belongs to the class.
-        scores : floating ndarray of shape (n,)
-            Score of each record, higher for the class.
-        weights : float64 ndarray of shape (repeats, n)
-            Non-negative; positives and negatives must each have some weight in every row.
+        positive : (n,) whether a record belongs to the class.
+        scores : (n,) score of each record, higher for the class.
+        weights : (repeats, n) non-negative; positives and negatives must each have some weight in
+            every row.
         """
         order = np.argsort(-scores, kind="stable")
         # A threshold may only lie where the score changes.

@@ -1,4 +1,4 @@
-"""What may be said of two arms: paired differences, tests of them, equivalence."""
+"""Comparison of two arms: paired differences, tests of them, equivalence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +24,12 @@ class Comparison:
 
     Attributes
     ----------
-    family : of the claims that are corrected together.
+    family : the claims that are corrected together.
     interval, inner : 95 % and 90 %; the inner one within the margin is the equivalence test.
-    p, p_adjusted : of no difference: lesions' shares in it have random signs; Holm.
-    p_equivalent, p_equivalent_adjusted : of a difference of the margin or more; Holm.
+    p, p_adjusted : p-value of no difference, from random signs of the lesions' shares in it, and
+        the same after Holm's correction.
+    p_equivalent, p_equivalent_adjusted : p-value of a difference of the margin or more, and the
+        same after Holm's correction.
     auc, auc_interval : the same in macro AUC.
     """
 

@@ -1,4 +1,4 @@
-"""What a cell said of its test images, and how it is kept."""
+"""A cell's predictions for its test images, and their file."""
 
 import io
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from common.verified import read_verified, write_verified
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a cell said of its fold's test images; arrays of n rows.
+    """A cell's predictions for its fold's test images; arrays of n rows.
 
     Attributes
     ----------
-    image, lesion, source : names.
-    label, predicted : classes.
-    probabilities : (n, n_classes).
+    image, lesion, source : (n,) names.
+    label, predicted : (n,) true and predicted classes.
+    probabilities : (n, n_classes) in [0, 1].
     """
 
     image: NDArray[np.str_]
@@ -62,5 +62,5 @@ class Predictions:
         return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
 
     def select(self, rows: Bools) -> Self:
-        """Return some of the rows."""
+        """Return the rows that the mask ``rows`` (n,) chooses."""
         return type(self)(**{name: array[rows] for name, array in vars(self).items()})

@@ -1,4 +1,4 @@
-"""What an arm of a study reached: plain values that a report reads.
+"""The results of a study's arm: plain values that a report reads.
 
 A metric of an arm is the mean of its folds'. Its interval resamples lesions within class and fold,
 and takes the mean of the folds again.
@@ -14,7 +14,7 @@ from common.arrays import Floats, Ints
 from simulations.study.cells import Arm
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)
-"""At which the mean ROC curve is given."""
+"""False-positive rates at which the mean ROC curve is given."""
 
 _SAME = 1e-9
 """Largest difference of metrics between arms whose models are the same but for rounding."""
@@ -74,7 +74,7 @@ class SiteQuality:
     Attributes
     ----------
     metrics : by name; means are over the diagnoses that the source has.
-    confusion : number of images by [true, predicted] class.
+    confusion : (n_classes, n_classes) number of images by [true, predicted] class.
     """
 
     images: int
@@ -88,8 +88,8 @@ class Reliability(NamedTuple):
 
     Attributes
     ----------
-    images, right : numbers of images, and of those that the class is the diagnosis of.
-    confidence : sums of the probabilities given to the class.
+    images, right : (bins,) numbers of images, and of those that the class is the diagnosis of.
+    confidence : (bins,) sums of the probabilities given to the class.
     """
 
     images: Ints
@@ -105,10 +105,11 @@ class ArmResult:
     ----------
     cells : by fold, what the cell kept of itself (``result.json``).
     metrics : by name.
-    confusion : number of images by [true, predicted] class, all folds together.
+    confusion : (n_classes, n_classes) number of images by [true, predicted] class, of all folds.
     reliability : of the diagnosis that the decision rule gave.
     most_likely : of the class with the largest probability; None in values of an old report.
-    roc : mean curve of each class, sensitivities at ``FALSE_POSITIVE_RATES``.
+    roc : mean curve of each class by its code: sensitivities in [0, 1], of the shape of
+        ``FALSE_POSITIVE_RATES``, at these rates.
     sites : by source of the test images.
     failures : reasons by fold.
     missing : folds that were not trained yet.

@@ -70,7 +70,7 @@ def run_cells(study: Study, data: Path, cache: Path, folders: dict[Path, Cell], 
 
     Parameters
     ----------
-    folders : of the cells, in the order in which they are trained.
+    folders : the folders of the cells, in the order in which they are trained.
     jobs : cells side by side; each has its share of the cores to itself.
     """
     waiting = [folder for folder in folders if not finished(folder)]
@@ -109,7 +109,7 @@ def failure(folder: Path) -> str | None:
 
 
 class _Clock:
-    """How long cells took, and what follows for those that are left."""
+    """The seconds that cells took, and an estimate for those that are left."""
 
     def __init__(self, folders: dict[Path, Cell], jobs: int) -> None:
         self._jobs = jobs

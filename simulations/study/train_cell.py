@@ -1,7 +1,7 @@
 """One cell in a process of its own: ``python -m simulations.study.train_cell FOLDER CORE...``.
 
-So its peak memory is its own, its cores are the only ones it uses, and whatever ends it leaves the
-other cells alone.
+So its peak memory is its own, it uses its own cores alone, and its end leaves the other cells
+alone.
 """
 
 import json
@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from flwr.app import Context, Message
@@ -23,6 +24,7 @@ from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError, FedDermError, described
 from common.files import owned
+from common.json_types import Json
 from common.models.file import Model, load_model
 from common.statistics.calibration import probabilities
 from common.text import log_lines, printable
@@ -99,8 +101,8 @@ class Stopwatch:
 def train(folder: Path, cores: int) -> None:
     """Train the cell that ``job.json`` in a folder describes, and keep what came of it.
 
-    A cell that was interrupted goes on from the last round of its run; one that is finished
-    stays as it is. To be called by the owner of the folder alone.
+    A cell that was interrupted goes on from the last round of its run; one that is finished stays
+    as it is. Only the owner of the folder may call it.
 
     Parameters
     ----------
@@ -129,7 +131,7 @@ def train(folder: Path, cores: int) -> None:
     empty = dict.fromkeys(parts.parts.keys() - held.keys(), "has no training lesion")
     result = _result(run, parts.training, len(held), empty, cores, *watched)
     shutil.rmtree(sites)
-    write_json(folder / RESULT_FILE, result)
+    write_json(folder / RESULT_FILE, cast("Mapping[str, Json]", result))
 
 
 def _make_sites(folder: Path, training: Dataset, rows: Mapping[str, Ints]) -> None:
@@ -145,7 +147,7 @@ def _simulate_watched(
 ) -> tuple[dict[str, float] | None, int | None]:
     """Train; return where the time went and the peak memory, None if the run was interrupted.
 
-    Such a run was not watched to its end, and nothing is made up for it.
+    Such a run was not measured to its end.
     """
     fresh, watch, started = not run.exists(), Stopwatch(), time.perf_counter()
     simulate(config, watch)
@@ -164,7 +166,7 @@ def _peak_memory() -> int | None:
 
 
 def _keep_predictions(folder: Path, model: Model, test: Dataset, cache: Path) -> None:
-    """Write what the model says of the fold's test images, and the truth."""
+    """Write the model's predictions for the fold's test images, and their labels."""
     scores = model.dataset_scores(test, cache)
     predictions = Predictions(
         image=np.array([image.image_id for image in test.images]),

@@ -99,9 +99,13 @@ def test_rounds_are_counted_by_run_and_a_hospital_forgets_none(tmp_path, deploye
 
     for _ in range(3):
         state().rounds(7).add(limit=3)
-    with pytest.raises(RefusalError, match="3 rounds were answered in this run, no more are"):
+    with pytest.raises(
+        RefusalError, match="3 rounds were answered in this run, no more may follow"
+    ):
         state().rounds(7).add(limit=3)
-    with pytest.raises(RefusalError, match="3 rounds were answered in this run, no more are"):
+    with pytest.raises(
+        RefusalError, match="3 rounds were answered in this run, no more may follow"
+    ):
         state().rounds(7).add(limit=2)
     state().rounds(8).add(limit=3)
     for end in (lambda: state().close(7, finished=True), lambda: state().begin(7)):

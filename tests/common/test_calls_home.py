@@ -50,9 +50,10 @@ def test_a_watch_sees_what_leaves(tmp_path):
     assert watch.reached() == {"192.0.2.1 port 53", "192.0.2.1 port 443"}
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", [*ROOMS, "fedderm"])
 def test_whoever_imports_a_room_has_switched_it_off_before_any_library(room):
-    code = f"import os, sys, {room}; print(dict(os.environ)); print('numpy' in sys.modules)"
+    before = "list(sys.modules)[:list(sys.modules).index('common.calls_home')]"
+    code = f"import os, sys, {room}; print(dict(os.environ)); print('numpy' in {before})"
     on = {name: str(1 - int(value)) for name, value in SWITCHES.items()}
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, env={**os.environ, **on}, capture_output=True, text=True)

@@ -1,8 +1,8 @@
 """All that a site may be asked and may answer, method by method; nothing else leaves.
 
-Each method's part stands here, not beside the method: it is what a hospital reviews, and what the
-guard does not know does not leave. It is made of settings and question alone, so that neither a
-refusal nor the length of an answer depends on a lesion.
+Each method's part is here, not beside the method, because a hospital reviews it. The guard refuses
+everything else. What is allowed depends on settings and question alone, so that neither a refusal
+nor the length of an answer depends on a lesion.
 """
 
 from collections.abc import Mapping

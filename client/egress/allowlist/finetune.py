@@ -23,7 +23,7 @@ from common.features.augment import PREDICTION_VIEWS
 from common.task import N_CLASSES
 
 LARGEST_TENSOR = 1e6
-"""Of a network's weights and an optimiser's moments."""
+"""Largest number in a network's weights and an optimiser's moments."""
 
 
 def _trained(site: Site, values: Values) -> Forms:

@@ -41,10 +41,9 @@ def _learning(findings: Findings, look: Look) -> Chart | None:
     for alike in curves:
         members = alike[0]
         x, values = [_lesions(r) for r in members], [r.balanced for r in members]
-        line = look.line(members[0])
-        axes.plot(x, [100 * v.mean for v in values], **line)
+        axes.plot(x, [100 * v.mean for v in values], **look.line(members[0]))
         lows, highs = [100 * v.low for v in values], [100 * v.high for v in values]
-        axes.fill_between(x, lows, highs, color=line["color"], alpha=0.12, lw=0)
+        axes.fill_between(x, lows, highs, color=look.colour(members[0]), alpha=0.12, lw=0)
     _label_ends(axes, findings, look, curves)
     sizes = sorted({round(_lesions(r)) for alike in curves for r in alike[0]})
     axes.set_xscale("log")
@@ -77,7 +76,7 @@ def _label_ends(
             (1.06, height),
             textcoords=axes.get_yaxis_transform(),
             va="center",
-            arrowprops={**_LEADER, "color": look.line(last)["color"]},
+            arrowprops={**_LEADER, "color": look.colour(last)},
         )
 
 
@@ -143,7 +142,7 @@ def _cost(findings: Findings, look: Look) -> Chart | None:
     for result, minutes in known:
         value = result.balanced
         bounds = [100 * value.low, 100 * value.high]
-        axes.plot([minutes] * 2, bounds, **look.interval(result))
+        axes.plot([minutes] * 2, bounds, color=look.colour(result), linewidth=1)
         axes.plot(minutes, 100 * value.mean, **look.point(result))
     _minutes(axes, [minutes for _, minutes in known])
     axes.set_xlabel("minutes for features and training (logarithmic)")

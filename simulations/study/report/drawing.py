@@ -3,10 +3,10 @@
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from simulations.study.findings import Findings, groups
-from simulations.study.report.style import Styles
+from simulations.study.report.style import Dashes, Styles
 from simulations.study.report.svg import INK, series_colour
 from simulations.study.results import ArmResult
 
@@ -14,10 +14,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-Draw = Callable[[ArmResult], dict[str, Any]]
-
 _KEY_LETTERS, _KEY_ROW = 42, 0.22
 """Letters that a row of a key holds, and inches that it takes."""
+
+
+class Series(TypedDict):
+    """How a series is drawn, as matplotlib takes it."""
+
+    color: str
+    linestyle: Dashes | str
+    marker: str
+
+
+Draw = Callable[[ArmResult], Series]
 
 
 class Look:
@@ -32,22 +41,22 @@ class Look:
         self._names = findings.names
         self._styles = Styles.of(r.arm for r in findings.arms)
 
-    def line(self, result: ArmResult) -> dict[str, Any]:
-        """Return colour, line and marker of a series, as matplotlib takes them."""
+    def colour(self, result: ArmResult) -> str:
+        """Return the colour of a route."""
+        return series_colour(self._styles[result.arm].colour)
+
+    def line(self, result: ArmResult) -> Series:
+        """Return colour, line and marker of a series."""
         style = self._styles[result.arm]
         return {
-            "color": series_colour(style.colour),
+            "color": self.colour(result),
             "linestyle": style.line,
             "marker": style.marker,
         }
 
-    def point(self, result: ArmResult) -> dict[str, Any]:
+    def point(self, result: ArmResult) -> Series:
         """Return colour and marker of a series without a line."""
         return {**self.line(result), "linestyle": ""}
-
-    def interval(self, result: ArmResult) -> dict[str, Any]:
-        """Return how the interval of a point is drawn."""
-        return {"color": self.line(result)["color"], "linewidth": 1.0}
 
     def key(self, figure: "Figure", results: Sequence[ArmResult], lines: bool = True) -> None:
         """Put above a figure which colour is which route, and which line which data.
@@ -70,7 +79,7 @@ class Look:
 
     def _colours(self, results: Sequence[ArmResult]) -> list["Line2D"]:
         ordered = sorted(results, key=lambda r: self._styles.route(r.arm))
-        routes = {r.arm.route: self.line(r)["color"] for r in ordered}
+        routes = {r.arm.route: self.colour(r) for r in ordered}
         return [
             _sample(self._names.routes[route], color=colour, linewidth=5)
             for route, colour in routes.items()

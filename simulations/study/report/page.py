@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.command_line import command
 from common.files import write_atomically
+from common.synthetic_note import SYNTHETIC_NOTE
 from common.task import FULL_NAMES
 from simulations.study.advice import Advice, advise
 from simulations.study.findings import About, Findings, groups
@@ -20,7 +21,6 @@ from simulations.study.report.table import Table
 from simulations.study.report.tables import tables
 from simulations.study.report.tidy import COLUMNS, tidy
 from simulations.study.report.values import plain, to_values
-from simulations.synthetic_note import SYNTHETIC_NOTE
 
 HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 JSON_FILE, CSV_FILE = "report.json", "report.csv"

@@ -111,7 +111,7 @@ def _site_panel(
             if site in result.sites:
                 value = result.sites[site].metrics["balanced_accuracy"]
                 bounds = [100 * value.low, 100 * value.high]
-                panel.plot(bounds, [y + shift] * 2, **look.interval(result))
+                panel.plot(bounds, [y + shift] * 2, color=look.colour(result), linewidth=1)
                 panel.plot(100 * value.value, y + shift, **look.point(result))
     panel.set_yticks(range(len(sites)), reversed(sites))
     panel.grid(axis="x")

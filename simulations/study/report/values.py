@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from common.json_types import JsonObject
 from simulations.study.advice import Advice
 from simulations.study.cells import Arm
 from simulations.study.cost import RouteCost
@@ -24,8 +25,6 @@ from simulations.study.results import (
     SiteQuality,
 )
 
-Values = Mapping[str, Any]
-
 _AXIS = "false_positive_rate"
 
 
@@ -42,7 +41,7 @@ def to_values(findings: Findings, about: About, advices: list[Advice]) -> dict[s
     return {key: plain(value) for key, value in values.items()}
 
 
-def from_values(values: Values) -> Findings:
+def from_values(values: JsonObject) -> Findings:
     """Return the findings that ``report.json`` was written from.
 
     An old report does not hold the reliability of the most likely class, and the intervals of its
@@ -108,7 +107,7 @@ def _site(quality: SiteQuality) -> dict[str, object]:
     }
 
 
-def _read_comparison(values: Values) -> Comparison:
+def _read_comparison(values: JsonObject) -> Comparison:
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in values.items()
@@ -117,7 +116,7 @@ def _read_comparison(values: Values) -> Comparison:
     return Comparison(**fields)
 
 
-def _read_arm(values: Values) -> ArmResult:
+def _read_arm(values: JsonObject) -> ArmResult:
     old = "reliability_of_most_likely" not in values
     curves = {dx: np.array(curve) for dx, curve in values.get("roc", {}).items() if dx != _AXIS}
     return ArmResult(
@@ -134,13 +133,13 @@ def _read_arm(values: Values) -> ArmResult:
     )
 
 
-def _read_estimate(metric: str, values: Values, old: bool) -> Estimate:
+def _read_estimate(metric: str, values: JsonObject, old: bool) -> Estimate:
     low, high = _read_bounds(metric, values, old)
     folds = tuple(map(_number, values["folds"]))
     return Estimate(_number(values["mean"]), _number(values["sd"]), low, high, folds)
 
 
-def _read_site(values: Values, old: bool) -> SiteQuality:
+def _read_site(values: JsonObject, old: bool) -> SiteQuality:
     metrics = {
         name: Bounded(_number(metric["value"]), *_read_bounds(name, metric, old))
         for name, metric in values["metrics"].items()
@@ -149,13 +148,13 @@ def _read_site(values: Values, old: bool) -> SiteQuality:
     return SiteQuality(values["images"], values["lesions"], metrics, confusion)
 
 
-def _read_bounds(metric: str, values: Values, old: bool) -> tuple[float, float]:
+def _read_bounds(metric: str, values: JsonObject, old: bool) -> tuple[float, float]:
     if old and metric in CALIBRATION_ERRORS:
         return math.nan, math.nan
     return _number(values["low"]), _number(values["high"])
 
 
-def _read_bins(values: Values | None) -> Reliability | None:
+def _read_bins(values: JsonObject | None) -> Reliability | None:
     if values is None:
         return None
     return Reliability(**{name: np.array(array) for name, array in values.items()})

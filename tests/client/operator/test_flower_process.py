@@ -14,8 +14,10 @@ finally:
 """
 
 
-def test_it_takes_flowers_options_and_imports_no_database():
+def test_it_takes_flowers_options_and_imports_no_database_and_no_web_server():
     command = [sys.executable, "-P", "-c", IMPORTS]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "--runtime-api-address" in run.stdout
-    assert not {"alembic", "sqlalchemy"} & set(run.stdout.split())
+    assert not {"alembic", "sqlalchemy", "fastapi.applications", "uvicorn"} & set(
+        run.stdout.split()
+    )

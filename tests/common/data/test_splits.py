@@ -86,7 +86,7 @@ def test_a_site_keeps_the_splits_of_the_pooled_data() -> None:
     )
     pooled = data.with_splits([TEST, "0", "4", "4"])
     np.testing.assert_array_equal(site_splits(pooled, 0.5, 5, seed=3), pooled.splits)
-    with pytest.raises(DataError, match="has 5 folds, 3 were asked for; ask for 5 or"):
+    with pytest.raises(DataError, match="has 5 folds, the run has 3; set folds=5 or"):
         site_splits(pooled, 0.5, 3, seed=3)
 
 

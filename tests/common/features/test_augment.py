@@ -110,6 +110,18 @@ def test_decodes_large_files_at_a_scale_not_below_the_size() -> None:
 
 
 @pytest.mark.parametrize(
+    ("width", "height", "size"), [(603, 451, 224), (603, 451, 40), (60, 45, 64)]
+)
+def test_a_png_is_decoded_as_the_jpeg_of_the_same_pixels(width, height, size) -> None:
+    data = _file(_image(width, height))
+    pixels = Pillow.open(io.BytesIO(data)).convert("RGB")
+    jpeg, png = decode(data, size), decode(_file(pixels, "PNG"), size)
+    assert png.size == jpeg.size
+    difference = np.abs(np.asarray(png, np.float64) - np.asarray(jpeg, np.float64))
+    assert difference.mean() < 1
+
+
+@pytest.mark.parametrize(
     "change",
     [{"least_crop": 0}, {"least_crop": 1.1}, {"shift": 1}, {"brightness": 1}, {"contrast": -0.1}],
 )

@@ -31,7 +31,7 @@ steps = st.builds(
     steps=st.integers(1, 300),
 )
 histories = st.lists(steps, min_size=1, max_size=2)
-few = examples(4)
+few = examples(2)
 
 
 def pld(history: list[SampledGaussian], delta: float, interval: float = 1e-4) -> float:

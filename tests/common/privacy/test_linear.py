@@ -139,7 +139,7 @@ def test_folded_weights_score_records_as_they_are():
     steps=st.integers(1, 300),
     rate=st.sampled_from([1.0, 1.0, 0.2]),
 )
-@examples(15)
+@examples(4)
 def test_a_plan_costs_what_is_wanted_and_hardly_less(wanted, steps, rate):
     config = RunConfig.read({"method": "private", "epsilon": wanted, "steps": steps, "rate": rate})
     spent = plan(config)

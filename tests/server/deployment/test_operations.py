@@ -242,7 +242,7 @@ def clock_off(folder: Path) -> None:
         (spoiled_key, "keys", "is no key .*; ask the coordinator"),
         (no_peer, "peers", "lacks this site's line: north\t[0-9a-f]{64}"),
         (too_few_peers, "peers", "2 sites are trusted: .*; a secure sum is over 3 or more"),
-        (a_peer_twice, "peers", "a site is there twice"),
+        (a_peer_twice, "peers", "a site occurs twice"),
         (no_method, "rules", "no method is allowed"),
         (nothing_to_spend, "rules", "only private methods are allowed, and 'epsilon' is 0"),
         (rare_class, "rules", r"a class has \d+ lesions, 'least_lesions' is 40: without"),

@@ -110,8 +110,8 @@ def config(synthetic_folder, tmp_path_factory) -> RunConfig:
 @pytest.mark.parametrize(
     ("question", "name", "change", "reason"),
     [
-        ("moments", "gram", np.negative, "second moments are of no records"),
-        ("moments", "class_sum", lambda a: 5 * a, "second moments are of no records"),
+        ("moments", "gram", np.negative, "no records have its second moments"),
+        ("moments", "class_sum", lambda a: 5 * a, "no records have its second moments"),
         ("moments", "class_weight", lambda a: 50 * a, "array 'class_weight' adds up to"),
         ("moments", "gram", lambda a: a * np.inf, "array 'gram' holds NaN or infinite values"),
         ("hinge", "loss", np.negative, "array 'loss' is negative"),

@@ -199,5 +199,5 @@ def test_sums_over_some_sites_are_no_configuration():
 
 def test_two_sites_have_no_secure_run(synthetic_folder, tmp_path):
     base = make_quick_sites(synthetic_folder, tmp_path, 2)
-    with pytest.raises(QuorumError, match="secure sums are over 3 sites or more, of which 2"):
+    with pytest.raises(QuorumError, match="secure sums need 3 sites or more, and there are 2"):
         train(run_of(base, tmp_path / "run", secure=True))

@@ -132,7 +132,7 @@ def test_a_rule_against_hostile_sites_needs_those_that_are_left(base, tmp_path):
     rule = {"robust": "median", "hostile": 1, "optimizer": "sgd"}
     run = changed(base, tmp_path / "run", stages=HEAD, rounds=3, **rule)
     change = _changed("head.weight", _spoiled(np.nan))
-    message = "'robust' is median against 1 hostile sites, which takes 3 sites that train, and the"
+    message = "'robust' is median against 1 hostile sites, which needs 3 sites that train, and the"
     with pytest.raises(QuorumError, match=message):
         _train(run, _app("train", change, first=1))
     assert len(training_log(run)) == 1

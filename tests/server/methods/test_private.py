@@ -69,7 +69,7 @@ def test_a_private_run_ends_with_a_model_and_says_what_it_promises(make_run):
     assert metrics["overall"]["n"] > 0
     card = (run.out / CARD_FILE).read_text()
     assert "epsilon 4, delta 1e-05, for each `lesion_id`" in card
-    assert "not told" in card
+    assert "not disclosed" in card
     views = np.random.default_rng(0).standard_normal((5, 1, N_FEATURES))
     model = _model(run)
     assert model.scores(views).shape == (5, 7)

@@ -1,5 +1,7 @@
 """What the coordinator solves equals scikit-learn's classifiers on the pooled records."""
 
+import json
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from common.errors import ConfigError
 from common.models.linear import LinearModel
 from common.svm.feature_map import FourierMap
 from server.run.folder import MODEL_FILE
-from simulations.runtimes.experiment import simulate
+from server.run.progress import TENSORBOARD_FOLDER, TRAINING_FILE
+from simulations.runtimes.experiment import rounds, simulate
 from tests.sites import N_FEATURES, make_quick_sites
 
 VIEWS = np.random.default_rng(0).standard_normal((50, 1, N_FEATURES))
@@ -105,6 +108,22 @@ def test_the_svm_of_clipped_features_is_that_of_the_pooled_clipped_ones(
     svc = LinearSVC(C=metrics["training"]["chosen"]["c"], dual=False, tol=1e-10, max_iter=100_000)
     svc.fit(X, pooled.y, sample_weight=weight)
     np.testing.assert_allclose(model.scores(VIEWS), svc.decision_function(views), atol=1e-6)
+
+
+def test_each_round_of_the_fits_is_told_of(config: RunConfig, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    _, metrics = train(config, out, tensorboard=True)
+    lines = [json.loads(line) for line in (out / TRAINING_FILE).read_text().splitlines()]
+    assert [line["round"] for line in lines] == list(range(1, len(lines) + 1))
+    stages = [stage for stage, _ in groupby(line["stage"] for line in lines)]
+    assert stages == ["C=0.0001", "C=0.001", "fit"]
+    *_, last = fit = [line for line in lines if line["stage"] == "fit"]
+    assert len(fit) == metrics["training"]["rounds"]
+    assert last["gradient_norm"] == metrics["training"]["gradient_norm"] <= config.tolerance
+    assert last["loss"] < fit[0]["loss"]
+    sent = sum(entry["bytes_up"] for entry in rounds(out) if entry["question"] == "hinge")
+    assert sum(line["bytes_up"] for line in lines) >= sent > 0
+    assert len(list((out / TENSORBOARD_FOLDER).iterdir())) == 1
 
 
 def test_one_shot_heads_refuse_to_clip() -> None:

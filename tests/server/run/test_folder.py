@@ -17,11 +17,12 @@ from server.run.folder import (
     ROUNDS_FILE,
     RunFolder,
 )
+from server.run.progress import TRAINING_FILE
 from simulations.runtimes.experiment import rounds, simulate
 from tests.sites import make_quick_sites
 
 SITES = ["site_00", "site_01"]
-FILES = {CARD_FILE, CONFIG_FILE, METRICS_FILE, MODEL_FILE, ROUNDS_FILE}
+FILES = {CARD_FILE, CONFIG_FILE, METRICS_FILE, MODEL_FILE, ROUNDS_FILE, TRAINING_FILE}
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 
 from common.config.run import RunConfig
+from server.federation.transport import RoundRecord
 from server.run.folder import RunFolder
 from server.run.progress import TENSORBOARD_FOLDER, TRAINING_FILE, Progress
 
@@ -59,14 +60,18 @@ def let_rounds_last(monkeypatch: pytest.MonkeyPatch, seconds: Sequence[float]) -
 def test_each_round_is_a_line_of_json(folder, monkeypatch):
     let_rounds_last(monkeypatch, [1.5, 0.25])
     with Progress(folder, 5, tensorboard=False) as progress:
+        folder.log_round(RoundRecord("train", bytes_down=4, bytes_up=3), 0.0)
+        folder.log_round(RoundRecord("evaluate", bytes_down=3, bytes_up=2), 0.0)
         progress.round(0, "head", FACTS)
         progress.round(1, "all", {"loss": math.nan, "balanced_accuracy": math.inf, "x": None})
     assert rounds(folder) == [
-        {"round": 1, "stage": "head", "seconds": 1.5, **FACTS},
+        {"round": 1, "stage": "head", "seconds": 1.5, "bytes_down": 7, "bytes_up": 5, **FACTS},
         {
             "round": 2,
             "stage": "all",
             "seconds": 0.25,
+            "bytes_down": 0,
+            "bytes_up": 0,
             "loss": None,
             "balanced_accuracy": None,
             "x": None,
@@ -97,6 +102,20 @@ def test_a_round_is_a_line_of_the_log(folder, logged, monkeypatch):
         "round 11 of 72, stage blocks.5: 8.1 s, about 494 s left",
         "round 12 of 72, stage all: loss 0.412, balanced accuracy 0.66, 9.0 s, about 540 s left",
     ]
+
+
+def test_quick_rounds_of_an_unknown_number_share_lines(folder, logged, monkeypatch):
+    let_rounds_last(monkeypatch, [0.5, 0.5, 0.25, 0.25, 8])
+    with terminal() as shown, Progress(folder, None, tensorboard=False) as progress:
+        for number in range(5):
+            progress.round(number, "fit", {"gradient_norm": 10.0**-number})
+    assert logged.messages == [
+        "round 1, stage fit: gradient norm 1, 0.5 s",
+        "round 4, stage fit: gradient norm 0.001, 0.2 s",
+        "round 5, stage fit: gradient norm 0.0001, 8.0 s",
+    ]
+    assert shown.getvalue().splitlines() == logged.messages  # and no bar
+    assert len(rounds(folder)) == 5
 
 
 def test_time_left_is_that_of_the_last_rounds_of_this_stage(folder, logged, monkeypatch):
@@ -162,12 +181,19 @@ def test_tensorboard_shows_each_round_once(folder):
         progress.round(1, "head", {"loss": 0.3, "balanced_accuracy": None})
     with Progress(folder, 5, tensorboard=True, done=1) as progress:
         progress.round(1, "head", {"loss": 0.3})
-    first, second = sorted((folder.path / TENSORBOARD_FOLDER).iterdir())
-    assert list(scalars(first)) == [
+    first, second = (
+        [(step, name) if name == "seconds" else (step, name, value) for step, name, value in each]
+        for each in map(scalars, sorted((folder.path / TENSORBOARD_FOLDER).iterdir()))
+    )
+    once = [(2, "seconds"), (2, "bytes_down", 0), (2, "bytes_up", 0), (2, "loss", 0.3)]
+    assert first == [
         (1, "begin", 0),
+        (1, "seconds"),
+        (1, "bytes_down", 0),
+        (1, "bytes_up", 0),
         (1, "loss", 0.4123),
         (1, "balanced_accuracy", 0.66),
-        (2, "loss", 0.3),
+        *once,
     ]
     # TensorBoard drops what earlier files say of the rounds from where a session begins.
-    assert list(scalars(second)) == [(2, "begin", 0), (2, "loss", 0.3)]
+    assert second == [(2, "begin", 0), *once]

@@ -186,7 +186,7 @@ def test_fewer_sites_than_the_theorem_needs_are_refused(rule):
     enough, few = honest(0, needed), even(needed)
     Defence(config).mean(answers(enough, few))
     few["site_0"] = 0.0  # it saw no image and has nothing to say
-    with pytest.raises(QuorumError, match=f"takes {needed} sites that train, and there are"):
+    with pytest.raises(QuorumError, match=f"needs {needed} sites that train, and there are"):
         Defence(config).mean(answers(enough, few))
 
 

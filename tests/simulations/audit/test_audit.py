@@ -10,9 +10,9 @@ import client.privacy.clipped
 import simulations.audit.methods
 from common.config.run import RunConfig, settings_of
 from common.methods import METHODS
+from common.synthetic_note import SYNTHETIC_NOTE
 from simulations.audit.audited_run import open_run
 from simulations.audit.methods import HEAD_STAND_IN, STAND_IN
-from simulations.synthetic_note import SYNTHETIC_NOTE
 from tests.commands import IID, Type, is_one_error
 
 PRIVATE = ("method=private", "epsilon=2", "steps=6", "components=64")

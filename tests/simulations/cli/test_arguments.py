@@ -58,6 +58,17 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_each_argument_and_option_has_help_that_is_shown(path, fedderm, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # each help on a line
+    code, shown, _ = fedderm(*path, "--help")
+    assert code == 0
+    for parameter in COMMANDS[path].params:
+        help_text = getattr(parameter, "help", None)
+        assert help_text, parameter.name
+        assert help_text in shown, parameter.name
+
+
 @pytest.fixture(scope="module")
 def good(
     synthetic_folder: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory

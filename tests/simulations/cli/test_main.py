@@ -16,12 +16,12 @@ from common.data.dataset import Dataset
 from common.data.splits import TEST
 from common.features.extract import extract
 from common.models.linear import LinearModel
+from common.synthetic_note import SYNTHETIC_NOTE
 from common.task import DIAGNOSES
 from common.text import printable
 from server.run.folder import MODEL_FILE
 from simulations.cli.main import PROGRESS_LOGGERS
 from simulations.runtimes.experiment import rounds, with_splits
-from simulations.synthetic_note import SYNTHETIC_NOTE
 from tests.commands import IID, is_one_error, metrics_of
 
 HEAVY = {"flwr", "matplotlib", "onnxruntime", "sklearn", "timm", "torch", "torchvision"}

@@ -6,7 +6,7 @@ import pytest
 
 from common.config.run import RunConfig, flat, settings_of
 from common.methods import METHODS
-from simulations.cli.settings import PYPROJECT, write_flower_defaults
+from simulations.cli.settings import FLOWER_FOLDERS, PYPROJECT, write_flower_defaults
 
 
 def test_flower_knows_exactly_the_defaults(tmp_path):
@@ -17,8 +17,10 @@ def test_flower_knows_exactly_the_defaults(tmp_path):
     assert written.read_text() == PYPROJECT.read_text()
     config = tomllib.loads(written.read_text())["tool"]["flwr"]["app"]["config"]
     assert config.keys() == RunConfig.model_fields.keys()
+    assert FLOWER_FOLDERS.items() <= config.items()
+    usual = {key: value for key, value in config.items() if key not in FLOWER_FOLDERS}
     for name in METHODS:
-        assert RunConfig.read({**config, "method": name}) == RunConfig(method=name)
+        assert RunConfig.read({**usual, "method": name}) == RunConfig(method=name)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)

@@ -1,4 +1,4 @@
-"""Four hospitals and a coordinator as real processes on this machine, over TLS and with keys.
+"""Three hospitals and a coordinator as real processes on this machine, over TLS and with keys.
 
 One federation serves all tests here, in their order: starting it and every message cost seconds.
 """
@@ -36,7 +36,7 @@ from simulations.runtimes.flower_run import free_ports
 from simulations.runtimes.loopback import Loopback, set_keys
 from tests.sites import N_FEATURES, make_quick_sites, with_changes
 
-SITES = 4
+SITES = 3
 PLAIN = {"least_sites": 0, "least_count": 0, "least_lesions": 0, "min_active": 1}
 """Rules of a hospital that shows its sums to the coordinator."""
 
@@ -46,7 +46,7 @@ QUICK = {"head": "ridge", "timeout": 60, "quorum": 2}
 
 @pytest.fixture(scope="module")
 def config(synthetic_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """Configure an SVM that is solved in few rounds, over four sites."""
+    """Configure an SVM that is solved in few rounds, over these sites."""
     base = make_quick_sites(synthetic_folder, tmp_path_factory.mktemp("sites"), SITES)
     few = {"c": 1e-5, "tolerance": 1e-3, "components": 16, "expected": SITES, "quorum": SITES}
     return with_changes(base, {**few, "timeout": 60})
@@ -126,7 +126,7 @@ def test_what_a_site_forbids_or_cannot_read_is_refused_without_a_path(federation
     table.rename(tmp_path / METADATA_FILE)
     set_keys(federation.site_file(strict), {"methods": ["private"]})
     try:
-        run = trained(federation, config, "refused", **QUICK)
+        run = trained(federation, config, "refused", **{**QUICK, "quorum": 1})
     finally:
         (tmp_path / METADATA_FILE).rename(table)
         set_keys(federation.site_file(strict), {"methods": ["svm", "private"]})
@@ -137,7 +137,7 @@ def test_what_a_site_forbids_or_cannot_read_is_refused_without_a_path(federation
     others.mkdir()
     for name in {*federation.sites} - {broken, strict}:
         (others / name).symlink_to(config.sites / name)
-    here = with_changes(config, {**QUICK, "expected": 2, "sites": others})
+    here = with_changes(config, {**QUICK, "quorum": 1, "expected": 1, "sites": others})
     here = here.model_copy(update={"out": tmp_path / "here"})
     simulate(here)
     same_scores(run, here)

@@ -1,44 +1,31 @@
 """``flwr run`` gives what the in-process grid gives, and leaves no process behind."""
 
-import contextlib
 import json
 from pathlib import Path
+
+import pytest
 
 from simulations.runtimes.flower_run import flwr_run
 from simulations.runtimes.in_process import run_in_process
 from tests.simulations.tiny_app import app
+from tests.watch import processes_of
 
 APP_DIR = Path(app.__file__).parent
 # Everything that quoting could get wrong.
 TEXT = "a 'single' and a \"double\" quote = \\ä"
 
 
-def processes_of(home: Path) -> list[str]:
-    processes = []
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
-            if str(home) in environ.read_text(errors="replace"):
-                processes.append(environ.with_name("cmdline").read_text())
-    return processes
-
-
-def test_flwr_run_gives_the_result_of_the_in_process_run(tmp_path):
+def test_a_server_app_that_raises_is_a_failed_run_and_gave_what_it_gives_in_process(tmp_path):
     configs = [{"partition-id": i, "num-partitions": 2} for i in range(2)]
     result = tmp_path / "result.json"
-    config = {"rounds": 2, "sites": 2, "rate": 1e-05, "fail": False, "text": TEXT}
+    config = {"rounds": 2, "sites": 2, "rate": 1e-05, "fail": True, "text": TEXT}
     config["result"] = str(result)
-    run_in_process(app.server_app, app.client_app, configs, config)
+    with pytest.raises(RuntimeError, match="told to fail"):
+        run_in_process(app.server_app, app.client_app, configs, config)
     in_process = json.loads(result.read_text())
     result.unlink()
     run = flwr_run(APP_DIR, config, sites=2, home=tmp_path / "home")
-    assert run.returncode == 0, run.stdout
-    assert json.loads(result.read_text()) == in_process
-    assert processes_of(tmp_path) == []
-
-
-def test_a_server_app_that_raises_is_a_failed_run(tmp_path):
-    config = {"result": str(tmp_path / "result.json"), "fail": True}
-    run = flwr_run(APP_DIR, config, sites=1, home=tmp_path / "home")
     assert run.returncode != 0
     assert "RuntimeError: told to fail" in run.stdout
+    assert json.loads(result.read_text()) == in_process
     assert processes_of(tmp_path) == []

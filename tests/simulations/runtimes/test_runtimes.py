@@ -1,7 +1,15 @@
 """The real apps give one model, in this process and under ``flwr run``."""
 
 import json
+import os
+import re
+import shutil
+import subprocess
 import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +19,28 @@ from client.privacy.ledger import SEAL_FOLDER, Ledger
 from client.site import site_folders
 from common.config.run import RunConfig
 from common.errors import QuorumError
+from common.flower_commands import run_config_toml
 from common.models.linear import LinearModel
 from common.models.network import NetworkModel
-from server.run.folder import MODEL_FILE
+from server.run.folder import METRICS_FILE, MODEL_FILE
 from server.run.progress import TRAINING_FILE
+from server.run.summary import run_summary
+from simulations.cli.settings import FLOWER_FOLDERS
 from simulations.runtimes.experiment import rounds, simulate
-from simulations.runtimes.flower_run import flwr_run
+from simulations.runtimes.flower_home import SITES, write_flower_home
+from simulations.runtimes.flower_run import end_processes, flwr_run
 from tests.finetuning import dealt, quick, small_dataset, spread
+from tests.simulations.runtimes.test_flower_run import processes_of
 from tests.sites import N_FEATURES, make_quick_sites, with_changes
-from tests.watch import Watch
+from tests.watch import HIDING, Watch
 
 ROOT = Path(__file__).parents[3]
 
 FLWR_RUN = """
 import json, sys
 from pathlib import Path
-from simulations.runtimes.flower_run import flwr_run
+from simulations.runtimes.flower_home import SITES, write_flower_home
+from simulations.runtimes.flower_run import end_processes, flwr_run
 app, settings, sites, home = sys.argv[1:]
 run = flwr_run(Path(app), json.loads(settings), int(sites), Path(home))
 sys.exit(run.stdout if run.returncode else 0)
@@ -38,6 +52,38 @@ def config(synthetic_folder, tmp_path_factory) -> RunConfig:
     """Two sites that both runtimes wait for."""
     config = make_quick_sites(synthetic_folder, tmp_path_factory.mktemp("sites"), 2)
     return config.model_copy(update={"expected": 2, "quorum": 2, "c": (1e-4,)})
+
+
+@pytest.fixture
+def clone(tmp_path) -> Iterator[Path]:
+    """Copy what Flower packs, beside a virtual environment; end what was started from there."""
+    folder = tmp_path / "clone"
+    for name in ("client", "common", "server"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
+    write_flower_home(folder / ".venv")
+    with tempfile.TemporaryDirectory(prefix="ray-") as ray_folder:
+        (folder / ".venv" / "ray").symlink_to(ray_folder)
+        try:
+            yield folder
+        finally:
+            end_processes(f"RAY_TMPDIR={ray_folder}")
+
+
+def in_clone(clone: Path, command: str) -> str:
+    """Run a command in a shell with the clone's environment activated; return what it shows."""
+    environment = {name: value for name, value in os.environ.items() if name not in HIDING}
+    environment |= {
+        "HOME": str(clone),
+        "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}",
+        "RAY_TMPDIR": str((clone / ".venv" / "ray").readlink()),
+    }
+    shell = ["bash", "-c", f". .venv/bin/activate && {command}"]
+    options = {"cwd": clone, "env": environment, "capture_output": True, "text": True}
+    run = subprocess.run(shell, **options, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
 def test_flwr_run_trains_the_model_of_the_in_process_run(config, tmp_path):
@@ -94,17 +140,24 @@ def test_a_private_run_is_paid_for_under_every_runtime(synthetic_folder, tmp_pat
         simulate(config.model_copy(update={"out": tmp_path / "again"}))
 
 
-def test_a_secure_run_has_the_same_sums_under_every_runtime(synthetic_folder, tmp_path):
-    base = make_quick_sites(synthetic_folder, tmp_path, 3)
-    changes = {"head": "ridge", "secure": True, "expected": 3, "quorum": 3}
-    here, there = (
-        with_changes(base, {**changes, "out": tmp_path / name}) for name in ("here", "there")
-    )
+def test_a_secure_run_in_an_activated_clone_has_the_same_sums(synthetic_folder, tmp_path, clone):
+    base = make_quick_sites(synthetic_folder, clone / "data", SITES)
+    changes = {"head": "ridge", "secure": True, "expected": SITES, "quorum": SITES}
+    here = with_changes(base, {**changes, "out": tmp_path / "here"})
     simulate(here)
-    run = flwr_run(ROOT, there.flat(), sites=3, home=tmp_path / "home")
-    assert run.returncode == 0, run.stdout
-    asked = [[entry["question"] for entry in rounds(each.out)] for each in (here, there)]
+    settings = {**here.flat(), **FLOWER_FOLDERS}
+    (clone / "settings.toml").write_text(run_config_toml(settings))
+    shown = in_clone(clone, "flwr run . --stream --run-config settings.toml")
+    there = clone / "runs" / "flower"
+    assert f"run folder: {there}" in shown, shown[-3000:]
+    metrics = json.loads((there / METRICS_FILE).read_text())
+    assert all(line in shown for line in run_summary(metrics).splitlines())
+    stop = re.search("end it: (kill [0-9]+)", shown).group(1)
+    in_clone(clone, stop)
+    while processes_of(clone):
+        time.sleep(0.1)
+    asked = [[entry["question"] for entry in rounds(out)] for out in (here.out, there)]
     assert asked[0] == asked[1]
     assert "secure.unmask" in asked[0]
-    found, expected = (LinearModel.load(each.out / MODEL_FILE) for each in (there, here))
+    found, expected = (LinearModel.load(out / MODEL_FILE) for out in (there, here.out))
     np.testing.assert_allclose(found.weights, expected.weights, rtol=0, atol=1e-9)

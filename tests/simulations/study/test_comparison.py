@@ -17,6 +17,7 @@ import pytest
 from sklearn import metrics
 
 from common.data.dataset import Dataset
+from common.synthetic_note import SYNTHETIC_NOTE
 from common.task import DIAGNOSES
 from simulations.study.advice import advise
 from simulations.study.cells import arms, cut, plan
@@ -25,7 +26,6 @@ from simulations.study.measures import CALIBRATION_ERRORS
 from simulations.study.report import __main__ as again
 from simulations.study.report.values import from_values, to_values
 from simulations.study.schedule import FAILURE_FILE, failure
-from simulations.synthetic_note import SYNTHETIC_NOTE
 from tests.commands import is_one_error
 
 

@@ -9,9 +9,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 
 from common.data.splits import TEST
 from common.models.file import load_model
+from common.synthetic_note import SYNTHETIC_NOTE
 from server.run.folder import MODEL_FILE
 from simulations.runtimes.experiment import with_splits
-from simulations.synthetic_note import SYNTHETIC_NOTE
 from tests.commands import is_one_error, metrics_of
 
 

@@ -10,8 +10,10 @@ from sklearn import metrics
 from common.statistics.metrics import Evaluation, Metrics
 from common.task import DIAGNOSES
 from simulations.study.measures import MELANOMA, PER_CLASS, SCALARS, measure
+from tests.examples import examples
 
 
+@examples(30)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(20, 120),

@@ -1,0 +1,121 @@
+"""A trained model as scikit-learn's functions take it: from image files or pixels to diagnoses."""
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from common.arrays import Floats
+from common.errors import DataError
+from common.models.file import Model, Prediction
+from common.reading import read_bytes
+
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
+
+Image = str | os.PathLike[str] | NDArray[np.uint8]
+"""A JPEG or PNG file, or red, green and blue pixels of shape (height, width, 3)."""
+
+
+class Classifier:
+    """Diagnoses images by a trained model; no medical device.
+
+    Its diagnoses are those of ``fedderm predict``: by the model's own rule, which need not be the
+    largest probability. A fine-tuned network takes the diagnosis whose probability is largest
+    beside how frequent it was in training.
+
+    Attributes
+    ----------
+    classes_ : (n_classes,) codes of the diagnoses, in the order of the probabilities.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.classes_: NDArray[np.str_] = np.array(model.classes, dtype=np.str_)
+
+    def predict(self, images: Image | Iterable[Image]) -> NDArray[np.str_]:
+        """Return the codes (n,) of n images' diagnoses; images and errors: :meth:`diagnose`."""
+        return np.asarray(self.classes_[self.diagnose(images).labels])
+
+    def predict_proba(self, images: Image | Iterable[Image]) -> Floats:
+        """Return n images' calibrated probabilities (n, n_classes), in [0, 1]; rows sum to 1.
+
+        Images and errors are those of :meth:`diagnose`.
+        """
+        return self.diagnose(images).probabilities
+
+    def diagnose(self, images: Image | Iterable[Image]) -> Prediction:
+        """Return all that the model says of images: diagnoses, probabilities, distances.
+
+        Parameters
+        ----------
+        images : path, ndarray of uint8, or several of them
+            JPEG or PNG files, or red, green and blue pixels in [0, 255], of shape
+            (height, width, 3); n arrays of one size may be one, of shape (n, height, width, 3).
+
+        Raises
+        ------
+        DataError
+            If there is no image, one cannot be read or decoded, or an array is none of an image.
+        """
+        files: dict[str, bytes] = {}
+        names = [_add(files, number, image) for number, image in enumerate(_each(images))]
+        if not names:
+            raise DataError("there are no images; name image files, or give arrays")
+        labels, probabilities, distance = self._model.predict(files)
+        place = {name: row for row, name in enumerate(files)}
+        rows = [place[name] for name in names]
+        distance = None if distance is None else distance[rows]
+        return Prediction(labels[rows], probabilities[rows], distance)
+
+    def __sklearn_tags__(self) -> "Tags":
+        from sklearn.utils import ClassifierTags, Tags, TargetTags
+
+        target = TargetTags(required=True)
+        return Tags("classifier", target, classifier_tags=ClassifierTags())
+
+
+def _each(images: Image | Iterable[Image]) -> Iterator[Any]:
+    """Yield images one by one; what is none is said of each."""
+    pixels = isinstance(images, np.ndarray) and images.dtype.kind not in "OU" and images.ndim < 4
+    if pixels or isinstance(images, str | os.PathLike) or not isinstance(images, Iterable):
+        yield images
+    else:
+        yield from images
+
+
+def _add(files: dict[str, bytes], number: int, image: Any) -> str:
+    """Add an image as a file's bytes; return its name, the same for the same file."""
+    if isinstance(image, str | os.PathLike):
+        name = str(Path(image))
+        if name not in files:
+            files[name] = _read(Path(image))
+    else:
+        name = f"images[{number}]/"  # no path ends like this
+        files[name] = _png(image, number)
+    return name
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); name image files") from error
+
+
+def _png(image: Any, number: int) -> bytes:
+    """Return pixels as a PNG file, which loses nothing: they go the way of any file."""
+    array = isinstance(image, np.ndarray)
+    kind = f"{image.dtype} {image.shape}" if array else type(image).__name__
+    if not (array and image.size and image.dtype == np.uint8 and image.shape[2:] == (3,)):
+        raise DataError(
+            f"image {number} is {kind}; an image is a path, or an array of uint8 (height, width, 3)"
+        )
+    file = io.BytesIO()
+    Pillow.fromarray(np.ascontiguousarray(image)).save(file, "PNG", compress_level=0)
+    return file.getvalue()

@@ -1,0 +1,284 @@
+"""FedDerm from Python: train over simulated hospitals, judge the models, diagnose images.
+
+Settings are those of the command line, which ``fedderm settings`` lists, as keyword arguments;
+where the command line takes commas, give a list or an array. Results are dataclasses of plain
+values, of which a list makes a table in pandas::
+
+    import fedderm, pandas
+
+    run = fedderm.simulate("ham10000", "runs/natural", views=0)
+    pandas.DataFrame([run.overall, *run.sites])
+    fedderm.load_model(run.folder).predict("image.jpg")
+
+What a user can act on is raised as a :class:`FedDermError`, in one line. ``python -m fedderm`` is
+the command line.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import Literal
+
+from common.config.run import RunConfig
+from common.errors import ConfigError, DataError, FedDermError, QuorumError
+from common.models import file as model_files
+from common.models.classifier import Classifier
+from common.models.file import Prediction
+from simulations.data.partition import Scheme
+from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetrics, model_file
+from simulations.study.judgement import Gap, Judged
+
+__all__ = [
+    "ClassMetrics",
+    "Classifier",
+    "ConfigError",
+    "DataError",
+    "EvaluatedRun",
+    "Evaluation",
+    "FedDermError",
+    "Prediction",
+    "QuorumError",
+    "Round",
+    "Run",
+    "SiteMetrics",
+    "centralized",
+    "evaluate",
+    "load_model",
+    "simulate",
+    "write_synthetic",
+]
+
+# Flower takes a second to import, PyTorch more: what needs them is imported where it is used.
+
+PathLike = str | os.PathLike[str]
+
+_NO_GAP = Gap(nan, (nan, nan), nan, (nan, nan))
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """A run's model on test images that all runs hold out.
+
+    Attributes
+    ----------
+    run, method : str
+        Its folder, and how its sites trained.
+    balanced_accuracy, macro_auc, accuracy : float
+        In [0, 1].
+    calibration_error, calibration_error_before : float
+        Expected calibration error of the probabilities, and of what they would be without
+        calibration, in [0, 1].
+    balanced_accuracy_gap, macro_auc_gap : float
+        The metric minus that of the first run, in [-1, 1]; nan for the first run.
+    balanced_accuracy_low, balanced_accuracy_high, ... : float
+        Bounds of 95 % intervals over lesions, those of gaps paired.
+    """
+
+    run: str
+    method: str
+    balanced_accuracy: float
+    balanced_accuracy_low: float
+    balanced_accuracy_high: float
+    macro_auc: float
+    macro_auc_low: float
+    macro_auc_high: float
+    accuracy: float
+    calibration_error: float
+    calibration_error_before: float
+    balanced_accuracy_gap: float
+    balanced_accuracy_gap_low: float
+    balanced_accuracy_gap_high: float
+    macro_auc_gap: float
+    macro_auc_gap_low: float
+    macro_auc_gap_high: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Several runs' models on the same test images.
+
+    Attributes
+    ----------
+    synthetic : bool
+        Whether the images were generated: then the figures say nothing about skin lesions.
+    images, lesions : int
+        How many there are.
+    runs : tuple of EvaluatedRun
+        In the order given.
+    """
+
+    synthetic: bool
+    images: int
+    lesions: int
+    runs: tuple[EvaluatedRun, ...]
+
+
+def simulate(
+    data: PathLike,
+    out: PathLike,
+    *,
+    scheme: Scheme | Literal["folders"] = "natural",
+    sites: int | None = None,
+    alpha: float = 0.5,
+    **settings: object,
+) -> Run:
+    """Train over the sites that a data folder is partitioned into, all in this process.
+
+    A run that was stopped goes on when it is called again; a finished one is returned.
+
+    Parameters
+    ----------
+    data : path
+        Folder laid out like HAM10000; where ``scheme`` is "folders", one with such a folder for
+        each site.
+    out : path
+        New folder for the results.
+    scheme : {"natural", "iid", "dirichlet", "quantity", "folders"}
+        Who holds what: each acquisition source its own images; equal random shares; shares of
+        each diagnosis, or of all lesions, drawn from a Dirichlet distribution.
+    sites : int, optional
+        Number of sites, at least 1; None for "natural" and "folders".
+    alpha : float
+        Skew of "dirichlet" and "quantity", above 0; smaller is more skewed.
+    **settings
+        As ``fedderm settings`` lists them.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown, impossible or not used by the method.
+    FedDermError
+        If the data or the folder cannot be used, or too few sites are left.
+    """
+    config = RunConfig.read_settings(_plain(settings))
+    from simulations.runtimes import experiment
+
+    return Run.read(experiment.train(config, Path(data), Path(out), scheme, sites, alpha))
+
+
+def centralized(data: PathLike, out: PathLike, **settings: object) -> Run:
+    """Train on everything pooled: the baseline, by the same code as one big site.
+
+    Parameters and errors are those of :func:`simulate`.
+    """
+    config = RunConfig.read_settings(_plain(settings))
+    from simulations.runtimes import experiment
+
+    return Run.read(experiment.train(config, Path(data), Path(out), experiment.POOLED))
+
+
+def evaluate(
+    data: PathLike,
+    *runs: Run | PathLike,
+    weights: PathLike | Iterable[PathLike] = (),
+    cache: PathLike | None = None,
+) -> Evaluation:
+    """Judge the models of runs on the test lesions of a data folder that all of them hold out.
+
+    Parameters
+    ----------
+    data : path
+        The pooled data.
+    *runs : Run or path
+        Finished runs, the one to compare with first.
+    weights : path or paths
+        Files of pretrained weights, for models that were trained with ``weights``.
+    cache : path, optional
+        Folder of frozen features; None for the settings' default.
+
+    Raises
+    ------
+    ConfigError
+        If there are no runs, they hold out different lesions, or weights are missing.
+    DataError
+        If a run is not finished, or the data cannot be used.
+    """
+    from simulations.study import evaluation
+
+    folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
+    files = {str(folder): model_file(folder) for folder in folders}
+    settings = {} if cache is None else {"cache": Path(cache)}
+    kept = RunConfig.read_settings(settings).cache
+    judged = evaluation.evaluate(Path(data), files, kept, _paths(weights))
+    evaluated = tuple(map(_evaluated, judged.runs))
+    return Evaluation(judged.synthetic, judged.images, judged.lesions, evaluated)
+
+
+def load_model(path: PathLike, *, weights: PathLike | Iterable[PathLike] = ()) -> Classifier:
+    """Load the model of a finished run of any method.
+
+    Parameters
+    ----------
+    path : path
+        A run's folder, the folder of its results, or its model file.
+    weights : path or paths
+        Files of pretrained weights, for a model that was trained with ``weights``.
+
+    Raises
+    ------
+    DataError
+        If there is no such model.
+    ConfigError
+        If its pretrained weights are missing.
+    """
+    return Classifier(model_files.load_model(model_file(Path(path)), *_paths(weights)))
+
+
+def write_synthetic(folder: PathLike, images: int = 1200, seed: int = 0) -> None:
+    """Generate images that describe no patients, laid out like HAM10000.
+
+    Parameters
+    ----------
+    folder : path
+        New folder.
+    images : int
+        At least 40.
+    seed : int
+        At least 0; the same seed gives the same images.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range.
+    DataError
+        If the folder holds anything, or cannot be written.
+    """
+    from simulations.data import synthetic
+
+    synthetic.write_synthetic(Path(folder), images, seed)
+
+
+def _plain(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return settings with Python's own values in place of NumPy's."""
+    return {k: v.tolist() if hasattr(v, "tolist") else v for k, v in settings.items()}
+
+
+def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
+    return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(p) for p in paths]
+
+
+def _evaluated(judged: Judged) -> EvaluatedRun:
+    quality, gap = judged.quality, judged.gap or _NO_GAP
+    return EvaluatedRun(
+        judged.run,
+        judged.method,
+        quality.balanced_accuracy,
+        *quality.balanced_accuracy_interval,
+        quality.macro_auc,
+        *quality.macro_auc_interval,
+        quality.accuracy,
+        quality.calibration_error,
+        quality.calibration_error_before,
+        gap.balanced_accuracy,
+        *gap.balanced_accuracy_interval,
+        gap.macro_auc,
+        *gap.macro_auc_interval,
+    )
+
+
+if __name__ == "__main__":
+    from simulations.cli.main import main
+
+    main()

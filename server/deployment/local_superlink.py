@@ -1,0 +1,20 @@
+"""The SuperLink that ``flwr run`` starts for simulations and leaves running."""
+
+import os
+from pathlib import Path
+
+
+def local_superlink() -> int | None:
+    """Return its process id if this process descends from it, else None; None off Linux too."""
+    process = os.getpid()
+    try:
+        while process > 1:
+            folder = Path("/proc", str(process))
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"--simulation" in command and any(b"superlink" in word for word in command):
+                return process
+            # The name, in brackets, may hold spaces and brackets.
+            process = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        pass
+    return None

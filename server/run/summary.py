@@ -1,0 +1,21 @@
+"""The results of a run, as text that a newcomer can read."""
+
+from common.formats import rounded
+from common.json_types import JsonObject
+from common.synthetic_note import synthetic_note
+from common.text import printable
+
+
+def run_summary(metrics: JsonObject) -> str:
+    """Return a run's metrics as text: a line for all sites, for each, and each left out."""
+    rows = {"all sites": metrics["overall"], **metrics["sites"]}
+    lines = [_summary(name, row) for name, row in rows.items()]
+    left_out = metrics["data"]["left_out"].items()
+    lines += [printable(f"left out: {site} {why}") for site, why in left_out]
+    return "\n".join([*synthetic_note(metrics["data"]["synthetic"]), *lines])
+
+
+def _summary(name: str, metrics: JsonObject) -> str:
+    shown = ("balanced_accuracy", "macro_auc", "accuracy", "expected_calibration_error")
+    cells = [f"{key.replace('_', ' ')} {rounded(metrics[key])}" for key in shown]
+    return f"{name:16} {metrics['n']:5} test images  " + "  ".join(cells)
