@@ -34,7 +34,7 @@ def main(grid: Grid, context: Context) -> None:
         If the configuration is wrong, the folder is taken or too few sites are left; what
         was written before stays, and the same run started again goes on from there.
     """
-    _begin_log()
+    _begin_log(grid)
     config = RunConfig.read(context.run_config)
     method = server_method(config)
     method.check(config)
@@ -61,9 +61,12 @@ def main(grid: Grid, context: Context) -> None:
         _log_end(folder)
 
 
-def _begin_log() -> None:
-    """Show this app's log where Flower starts the app: Flower shows its own log alone."""
-    if not logging.getLogger().handlers:
+def _begin_log(grid: Grid) -> None:
+    """Show this app's log where Flower starts the app: Flower shows its own log alone.
+
+    A grid that is ``in_process`` leaves the log to the program that runs it.
+    """
+    if not (logging.getLogger().handlers or getattr(grid, "in_process", False)):
         log_lines(logging.WARNING, "%(levelname)s %(message)s")
         logging.getLogger("server").setLevel(logging.INFO)
 

@@ -42,6 +42,9 @@ class InProcessGrid(Grid):
     changes it for all to whom the server sends the same object.
     """
 
+    in_process = True
+    """Whoever runs this has a log already, or wants none."""
+
     def __init__(
         self, client_app: Answer, node_configs: Sequence[UserConfig], run_config: UserConfig
     ) -> None:

@@ -257,6 +257,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_document_can_be_typed(desk):
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     [code] = re.findall(r"(?ms)^```python\n(.*?)^```$", text)
+    # The log is the user's.
+    code += "\nimport logging\nassert not logging.getLogger().handlers"
     assert "balanced_accuracy_gap" in python("-c", code, folder=desk)
     assert set(re.findall(r"(?m)^\| `(?:Run\.)?(\w+)\(", text)) <= {*interface.__all__, "read"}
 
