@@ -32,6 +32,7 @@ class Method:
     model : class of its models, as of :class:`common.models.file.Model`, ``module:Class``.
     allowlist : module of all that a site may be asked and may answer, as of
         :mod:`client.egress.allowlist`; reviewed apart from the method.
+    title : for readers of a study; a setting in braces stands for its value, "" for the name.
     audit : function that attacks a finished run, as of :mod:`simulations.audit.methods`,
         ``module:function``; empty if there is none.
     families : classes of its settings, beside those of all methods.
@@ -50,6 +51,7 @@ class Method:
     server: str
     model: str
     allowlist: str
+    title: str = ""
     audit: str = ""
     families: tuple[type[BaseModel], ...] = ()
     defaults: Mapping[str, object] = field(default_factory=dict)
@@ -98,6 +100,7 @@ METHODS: dict[str, Method] = {
             server="server.methods.svm",
             model="common.models.linear:LinearModel",
             allowlist="client.egress.allowlist.svm",
+            title="{kernel} {head}",
             audit="simulations.audit.methods:svm",
             families=(FeaturesConfig, SvmConfig, ProgressConfig),
             defaults={"size": 224, "folds": 3, "head": "svm", **_WEIGHTS},
@@ -111,6 +114,7 @@ METHODS: dict[str, Method] = {
             server="server.methods.finetune",
             model="common.models.network:NetworkModel",
             allowlist="client.egress.allowlist.finetune",
+            title="fine-tuning",
             audit="simulations.audit.methods:finetune",
             families=(ImbalanceConfig, FinetuneConfig, ProgressConfig, RobustConfig),
             defaults={"size": 128, "folds": 10, **_WEIGHTS},
@@ -125,6 +129,7 @@ METHODS: dict[str, Method] = {
             server="server.methods.private",
             model="common.models.linear:LinearModel",
             allowlist="client.egress.allowlist.private",
+            title="private linear",
             audit="simulations.audit.methods:private",
             families=(FeaturesConfig, ImbalanceConfig, PrivateConfig),
             defaults={"size": 224, "folds": 3, "head": "softmax", **_LOGITS},
@@ -139,6 +144,7 @@ METHODS: dict[str, Method] = {
             server="server.methods.private_finetune",
             model="common.models.network:NetworkModel",
             allowlist="client.egress.allowlist.private_finetune",
+            title="private fine-tuning",
             audit="simulations.audit.methods:private_finetune",
             families=(ImbalanceConfig, PrivateConfig),
             defaults={"size": 128, "folds": 3, **_LOGITS},

@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from common.formats import between
 from common.methods import METHODS
-from simulations.study.definition import ALONE, NATURAL, POOLED
-from simulations.study.findings import FEDERATION, ROUTES, Findings
+from simulations.study.definition import NATURAL
+from simulations.study.findings import Findings
+from simulations.study.names import sentence
 from simulations.study.paired_tests import Comparison, points
+from simulations.study.points import SIGNED, amount, in_points, span
+from simulations.study.ranking import best, best_private, federated, without_privacy
 from simulations.study.results import ArmResult
+
+_PRIVACY = "What if lesions must be hidden by differential privacy?"
 
 
 @dataclass(frozen=True)
@@ -23,25 +27,38 @@ class Advice:
 
 def advise(findings: Findings) -> list[Advice]:
     """Return all that the figures answer."""
-    questions = (_quality, _data_scale, _compute, _realtime, _interpretability, _federation, _alone)
+    questions = (
+        _quality,
+        _data_scale,
+        _compute,
+        _realtime,
+        _interpretability,
+        _federation,
+        _alone,
+        _privacy,
+    )
     answers = (answer for question in questions for answer in question(findings))
-    return [*answers, *_privacy(findings)]
+    return list(answers)
 
 
 def _quality(findings: Findings) -> Iterator[Advice]:
     ranked = _ranked(findings)
     if not ranked:
         return
-    best, *others = ranked
-    texts = [f"{_shown(best)} is the highest."]
+    first, *others = ranked
+    texts = [f"Of the arms on pooled data {_shown(findings, first)} is the highest."]
     for other in others:
-        if (gap := _between(findings, other, best)) is not None:
-            texts.append(f"{other.arm.name} {_against(gap, other.arm.name)}.")
+        if (gap := findings.comparison(other, first)) is not None:
+            name = findings.names.routes[other.arm.route]
+            texts.append(f"{sentence(name)} {_against(findings, gap, other)}.")
+    top = best(findings.full)
+    if top is not None and top.balanced.mean > first.balanced.mean and not top.identical(first):
+        texts.append(f"The highest of all arms is {_shown(findings, top)}.")
     yield Advice(
-        "Which route diagnoses best on all data?",
+        "Which route diagnoses best?",
         " ".join(texts),
-        f"Highest mean balanced accuracy on pooled data; better or worse is said where the paired "
-        f"test, corrected by Holm, is below 5 %, equal where the difference is within "
+        "Mean balanced accuracy in points; better or worse is said where the paired test, "
+        "corrected by Holm, is below 5 %, equal where the difference is within "
         f"{_points(findings)} at 5 %.",
     )
 
@@ -49,11 +66,13 @@ def _quality(findings: Findings) -> Iterator[Advice]:
 def _data_scale(findings: Findings) -> Iterator[Advice]:
     """Say whether the SVM wins on little data and fine-tuning on much."""
     svm, tuned = (_first(findings, trains_network) for trains_network in (False, True))
-    leads = _leads(findings, tuned, svm)
+    if svm is None or tuned is None:
+        return
+    names, leads = findings.names.routes, _leads(findings, tuned, svm)
     if len(leads) < 2:
         return
     shares = [
-        f"{scale:.0%}: {lead * 100:+.1f} points{'' if shown else ' (not shown)'}"
+        f"{scale:.0%}: {in_points(lead, SIGNED)} points{'' if shown else ' (not shown)'}"
         for scale, (lead, shown) in leads.items()
     ]
     (least, *_), (little, *_, much) = leads.keys(), leads.values()
@@ -67,22 +86,20 @@ def _data_scale(findings: Findings) -> Iterator[Advice]:
     }[little[0] < 0 and little[1], much[0] > 0 and much[1]]
     yield Advice(
         "Does the SVM win on little data and fine-tuning on much?",
-        f"{holds} {tuned} minus {svm} in balanced accuracy, by share of the training "
-        f"lesions: {'; '.join(shares)}.",
+        f"{holds} {sentence(names[tuned])} minus {names[svm]} in balanced accuracy, by share of "
+        f"the training lesions: {'; '.join(shares)}.",
         "The study's first SVM and its first fine-tuning on pooled data of each size; a side wins "
         "where the paired test, corrected by Holm, is below 5 %.",
     )
 
 
-def _leads(
-    findings: Findings, route: str | None, over: str | None
-) -> dict[float, tuple[float, bool]]:
+def _leads(findings: Findings, route: str, over: str) -> dict[float, tuple[float, bool]]:
     """Return a route's lead over another on pooled data of each size, and whether it is shown."""
     leads = {}
     for scale in findings.study.scales:
         arms = {r.arm.route: r for r in findings.pooled if r.arm.scale == scale}
         if route in arms and over in arms:
-            gap = _between(findings, arms[route], arms[over])
+            gap = findings.comparison(arms[route], arms[over])
             if gap is not None:
                 leads[scale] = gap.seen_from(arms[route].arm.name)[0], gap.different
     return leads
@@ -92,22 +109,26 @@ def _compute(findings: Findings) -> Iterator[Advice]:
     ranked = [r for r in _ranked(findings) if _seconds(r, findings) is not None]
     if len(ranked) < 2:
         return
+    names = findings.names.routes
     cheapest = min(ranked, key=lambda r: _seconds(r, findings) or 0.0)
-    best = ranked[0]
-    cost, most = (_seconds(r, findings) or 0.0 for r in (cheapest, best))
-    answer = f"{cheapest.arm.route} needs least: {cost:.0f} s of computing a model"
-    if cheapest is best:
+    first = ranked[0]
+    cost, most = (_seconds(r, findings) or 0.0 for r in (cheapest, first))
+    answer = (
+        f"{sentence(names[cheapest.arm.route])} needs least: {amount(cost / 60)} minutes of "
+        "computing a model"
+    )
+    if cheapest is first:
         answer += ", and it is also the best."
     else:
-        lost = (_balanced(best) - _balanced(cheapest)) * 100
+        lost = in_points(first.balanced.mean - cheapest.balanced.mean)
         answer += (
-            f", {most / cost:.1f} times less than {best.arm.route}, at {lost:.1f} points of "
+            f", {most / cost:.1f} times less than {names[first.arm.route]}, at {lost} points of "
             "balanced accuracy less."
         )
     yield Advice(
         "What if computing is scarce?",
         answer,
-        "Least seconds for features of the training images and for training, on pooled data.",
+        "Least time for features of the training images and for training, on pooled data.",
     )
 
 
@@ -118,9 +139,11 @@ def _realtime(findings: Findings) -> Iterator[Advice]:
         return
     latency = {r.arm.route: findings.costs[r.arm.route].latency[1] for r in known}
     fast = [r for r in known if latency[r.arm.route] <= limit]
-    times = ", ".join(f"{route} {value * 1000:.0f} ms" for route, value in latency.items())
+    names = findings.names.routes
+    times = ", ".join(f"{names[route]} {value * 1000:.0f} ms" for route, value in latency.items())
     if fast:
-        answer = f"{fast[0].arm.route}, the best of those that are fast enough ({times})."
+        first = sentence(names[fast[0].arm.route])
+        answer = f"{first}, the best of those that are fast enough ({times})."
     else:
         answer = f"None is fast enough on this machine ({times})."
     yield Advice(
@@ -134,22 +157,23 @@ def _interpretability(findings: Findings) -> Iterator[Advice]:
     ranked = _ranked(findings)
     if len(ranked) < 2:
         return
-    best = ranked[0]
-    simple = min(ranked, key=lambda r: (_complexity(findings, r), -_balanced(r)))
-    route = simple.arm.route
-    if simple is best:
+    first = ranked[0]
+    simple = min(ranked, key=lambda r: (_complexity(findings, r), -r.balanced.mean))
+    route = sentence(findings.names.routes[simple.arm.route])
+    if simple is first:
         answer = f"{route}: it is the simplest and the best."
     else:
-        gap = _between(findings, simple, best)
+        gap = findings.comparison(simple, first)
         low = None if gap is None else gap.seen_from(simple.arm.name)[1][0]
-        worst = "" if low is None else f" ({low * 100:+.1f} at worst)"
+        worst = "" if low is None else f" ({in_points(low, SIGNED)} at worst)"
         if low is not None and low > -findings.study.margin:
             answer = f"{route}: it loses less than {_points(findings)}{worst}."
         else:
-            lost = (_balanced(best) - _balanced(simple)) * 100
+            lost = in_points(first.balanced.mean - simple.balanced.mean)
             answer = (
-                f"{route} is the simplest, {lost:.1f} points below {best.arm.route}{worst}: it may "
-                f"cost more than {_points(findings)}."
+                f"{route} is the simplest, {lost} points below "
+                f"{findings.names.routes[first.arm.route]}{worst}: it may cost more than "
+                f"{_points(findings)}."
             )
     yield Advice(
         "What if a diagnosis must be explained?",
@@ -160,21 +184,16 @@ def _interpretability(findings: Findings) -> Iterator[Advice]:
 
 
 def _federation(findings: Findings) -> Iterator[Advice]:
-    spreads = findings.study.spreads
-    by_name = {r.arm.name: r.arm for r in findings.arms}
-    for route in findings.study.routes:
-        gaps = [
-            c
-            for c in findings.comparisons
-            if c.family == FEDERATION
-            and (arm := by_name[c.first]).route == route
-            and arm.scale == 1
-            and spreads[arm.spread].scheme not in (ALONE, POOLED)
+    for route, name in findings.names.routes.items():
+        gaps = [(r, findings.against_pooled(r)) for r in federated(findings, route)]
+        texts = [
+            f"over {findings.names.way(r.arm)} it {_against(findings, gap, r)}"
+            for r, gap in gaps
+            if gap is not None
         ]
-        if gaps:
-            texts = (f"{by_name[c.first].data} {_against(c, c.first)}" for c in gaps)
+        if texts:
             yield Advice(
-                f"What does federation cost {route}?",
+                f"What does federation cost {name}?",
                 f"Against pooled data, {'; '.join(texts)}.",
                 "Equal if the 90 % interval of the paired difference lies within the margin "
                 "(two one-sided tests), better or worse if the paired test is below 5 %; both "
@@ -183,39 +202,39 @@ def _federation(findings: Findings) -> Iterator[Advice]:
 
 
 def _alone(findings: Findings) -> Iterator[Advice]:
-    spreads = findings.study.spreads
-    for route in findings.study.routes:
+    for route, name in findings.names.routes.items():
         arms = [r for r in findings.full if r.arm.route == route]
         own = [r for r in arms if r.arm.site]
-        together = [r for r in arms if spreads[r.arm.spread].scheme == NATURAL]
-        if own and together:
-            best = max(own, key=_balanced)
-            gain = (_balanced(together[0]) - _balanced(best)) * 100
-            mean = (_balanced(together[0]) - fmean(map(_balanced, own))) * 100
+        together = [r for r in arms if findings.scheme(r) == NATURAL]
+        top = best(own)
+        if top is not None and together:
+            reached = together[0].balanced.mean
+            gain = in_points(reached - top.balanced.mean, SIGNED)
+            mean = in_points(reached - fmean(r.balanced.mean for r in own), SIGNED)
             yield Advice(
-                f"What does a hospital gain by taking part ({route})?",
-                f"{gain:+.1f} points of balanced accuracy over the best site alone "
-                f"({best.arm.site}), {mean:+.1f} over the mean of the {len(own)} sites.",
+                f"What does a site gain by taking part ({name})?",
+                f"{gain} points of balanced accuracy over the best site alone ({top.arm.site}), "
+                f"{mean} over the mean of the {len(own)} sites.",
                 "Federated natural sites minus sites alone, on all test lesions.",
             )
 
 
 def _privacy(findings: Findings) -> Iterator[Advice]:
-    study = findings.study
-    private = [r for r in findings.full if study.config(r.arm.route).epsilon > 0]
+    question, private = _PRIVACY, best_private(findings)
     rule = "Best balanced accuracy among the arms with an epsilon."
-    if not private:
-        answer = "No arm of this study promises differential privacy."
-    else:
-        best = max(private, key=_balanced)
-        config = study.config(best.arm.route)
-        answer = f"{_shown(best)} at epsilon {config.epsilon:g}, delta {config.delta:g}"
-        others = [r for r in _ranked(findings) if not study.config(r.arm.route).epsilon]
-        if others:
-            lost = (_balanced(others[0]) - _balanced(best)) * 100
-            answer += f"; {lost:.1f} points below the best without privacy on pooled data"
-        answer += "."
-    yield Advice("What if lesions must be hidden by differential privacy?", answer, rule)
+    if private is None:
+        yield Advice(question, "No arm of this study promises differential privacy.", rule)
+        return
+    config = findings.study.config(private.arm.route)
+    answer = f"{sentence(_shown(findings, private))} at delta {config.delta:g}"
+    top = best(r for r in findings.full if not findings.private(r))
+    others = {r.arm: r for r in (without_privacy(findings, private), top) if r is not None}
+    gaps = (
+        f"{in_points(private.balanced.mean - r.balanced.mean, SIGNED)} points against "
+        f"{findings.names.arm(r.arm)}"
+        for r in others.values()
+    )
+    yield Advice(question, f"{'; '.join((answer, *gaps))}.", rule)
 
 
 def _seconds(result: ArmResult, findings: Findings) -> float | None:
@@ -238,11 +257,7 @@ def _first(findings: Findings, trains_network: bool) -> str | None:
 def _ranked(findings: Findings) -> list[ArmResult]:
     """Return the routes on all pooled data, the best first."""
     whole = [r for r in findings.pooled if r.arm.scale == 1]
-    return sorted(whole, key=_balanced, reverse=True)
-
-
-def _balanced(result: ArmResult) -> float:
-    return result.metrics["balanced_accuracy"].mean
+    return sorted(whole, key=lambda r: r.balanced.mean, reverse=True)
 
 
 def _complexity(findings: Findings, result: ArmResult) -> int:
@@ -250,18 +265,13 @@ def _complexity(findings: Findings, result: ArmResult) -> int:
     return METHODS[config.method].effort + (config.kernel == "rbf")
 
 
-def _between(findings: Findings, first: ArmResult, second: ArmResult) -> Comparison | None:
-    names = {first.arm.name, second.arm.name}
-    gaps = (c for c in findings.comparisons if c.family == ROUTES)
-    return next((c for c in gaps if {c.first, c.second} == names), None)
-
-
-def _against(gap: Comparison, name: str) -> str:
+def _against(findings: Findings, gap: Comparison, result: ArmResult) -> str:
     """Say how an arm of a comparison stands against the other one."""
-    lead, interval = gap.seen_from(name)
-    bounds = [bound * 100 for bound in interval]
+    if findings.identical(gap):
+        return "is identical"
+    lead, interval = gap.seen_from(result.arm.name)
     value = (
-        f"{lead * 100:+.1f} points (95 % interval {between(bounds, '+.1f')}, "
+        f"{in_points(lead, SIGNED)} points (95 % interval {span(interval, SIGNED)}, "
         f"corrected p {gap.p_adjusted:.3f})"
     )
     if gap.equivalent:
@@ -271,9 +281,10 @@ def _against(gap: Comparison, name: str) -> str:
     return f"is neither shown to be equal nor different: {value}"
 
 
-def _shown(result: ArmResult) -> str:
-    value = result.metrics["balanced_accuracy"]
-    return f"{result.arm.name} ({value.mean:.3f}, {between((value.low, value.high))})"
+def _shown(findings: Findings, result: ArmResult) -> str:
+    value = result.balanced
+    bounds = span((value.low, value.high))
+    return f"{findings.names.arm(result.arm)} ({in_points(value.mean)}, {bounds})"
 
 
 def _points(findings: Findings) -> str:

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from common.data.dataset import Dataset
 from common.errors import ConfigError, DataError
@@ -21,10 +21,11 @@ from simulations.study.cost import RouteCost
 from simulations.study.definition import POOLED, Study
 from simulations.study.findings import FEDERATION, ROUTES, About, Findings
 from simulations.study.judge import Judge, by_site
+from simulations.study.judged import JudgedArm
 from simulations.study.measure_cost import measure_route, warm_up
 from simulations.study.paired_tests import Comparison, compare_pairs
 from simulations.study.predictions import Predictions
-from simulations.study.results import ArmResult, CellResult
+from simulations.study.results import CellResult
 from simulations.study.schedule import failure, finished, run_cells
 from simulations.study.train_cell import PREDICTIONS_FILE, RESULT_FILE
 
@@ -74,12 +75,13 @@ def _compare(
     if jobs:
         _warm_up(dataset, study, cache, folders)
         run_cells(study, dataset.folder, cache.expanduser(), folders, jobs)
-    results = list(_results(study, dataset, folders))
-    if not any(result.resampled for result in results):
-        reasons = [r for result in results for r in result.failures.values()]
+    judged = list(_judged(study, dataset, folders))
+    if not any(arm.resampled for arm in judged):
+        reasons = [reason for arm in judged for reason in arm.failures.values()]
         raise DataError(f"no cell of {out} has a model: {reasons[0] if reasons else 'none ran'}")
     costs = _costs(dataset, study, cache, out, folders)
-    return Findings(study, about, results, _comparisons(study, results), costs)
+    results = [arm.result() for arm in judged]
+    return Findings(study, about, results, compared(study, judged), costs)
 
 
 def _about(dataset: Dataset) -> About:
@@ -130,7 +132,7 @@ def _warm_up(dataset: Dataset, study: Study, cache: Path, folders: Mapping[Path,
         warm_up(dataset, study.config(route).model_copy(update={"cache": cache}))
 
 
-def _results(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> Iterator[ArmResult]:
+def _judged(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> Iterator[JudgedArm]:
     judge = Judge(study.seed, study.resamples)
     for arm in arms(study, dataset):
         own = {cell.fold: folder for folder, cell in folders.items() if cell.arm == arm}
@@ -138,7 +140,7 @@ def _results(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> It
         failures = {f: why for f, folder in own.items() if (why := failure(folder)) is not None}
         predictions = {fold: Predictions.load(f / PREDICTIONS_FILE) for fold, f in done.items()}
         joined = Predictions.join(list(predictions.values())) if predictions else None
-        yield ArmResult(
+        yield JudgedArm(
             arm,
             cells={fold: cast(CellResult, read_json(f / RESULT_FILE)) for fold, f in done.items()},
             predictions=predictions,
@@ -149,8 +151,9 @@ def _results(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> It
         )
 
 
-def _comparisons(study: Study, results: Sequence[ArmResult]) -> list[Comparison]:
-    known = [result for result in results if result.resampled]
+def compared(study: Study, judged: Sequence[JudgedArm]) -> list[Comparison]:
+    """Compare each arm with pooled data, and the routes with each other where data lie alike."""
+    known = [arm for arm in judged if arm.resampled]
     pooled = {
         (r.arm.route, r.arm.scale): r for r in known if study.spreads[r.arm.spread].scheme == POOLED
     }
@@ -177,7 +180,7 @@ def _costs(
     """Measure the routes that have a model, once; what was measured before is kept."""
     file = out / COST_FILE
     kept = read_json(file) if file.exists() else {}
-    costs = {route: _cost(values) for route, values in kept.items()}
+    costs = {route: RouteCost.read(values) for route, values in kept.items()}
     for folder, cell in folders.items():
         if cell.arm.route not in costs and finished(folder):
             config = study.config(cell.arm.route).model_copy(update={"cache": cache})
@@ -186,8 +189,3 @@ def _costs(
     values = {route: asdict(cost) for route, cost in costs.items()}
     write_json(file, values)
     return costs
-
-
-def _cost(values: Mapping[str, Any]) -> RouteCost:
-    latency = {int(batch): seconds for batch, seconds in values["latency"].items()}
-    return RouteCost(**{**values, "latency": latency})

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Self
 
+from common.json_types import JsonObject
 from simulations.study.results import ArmResult, CellResult
 
 BATCHES = (1, 32)
@@ -26,6 +28,12 @@ class RouteCost:
     model_bytes: int
     backbone_bytes: int
 
+    @classmethod
+    def read(cls, values: JsonObject) -> Self:
+        """Return what was kept as JSON, which makes text of the sizes of batches."""
+        latency = {int(batch): seconds for batch, seconds in values["latency"].items()}
+        return cls(**{**values, "latency": latency})
+
 
 @dataclass(frozen=True)
 class ArmCost:
@@ -42,6 +50,8 @@ class ArmCost:
         where the system does not tell.
     rounds : questions to the sites, choices, calibration and validation included.
     up, down : bytes a site sends and receives in a round, on average.
+    site_seconds : of a site with a machine of its own, for its features, training and waiting.
+    site_bytes : that a site sends and receives in all.
     """
 
     features: float
@@ -53,6 +63,8 @@ class ArmCost:
     rounds: float
     up: float
     down: float
+    site_seconds: float
+    site_bytes: float
 
 
 def arm_cost(result: ArmResult, routes: Mapping[str, RouteCost]) -> ArmCost | None:
@@ -67,6 +79,8 @@ def arm_cost(result: ArmResult, routes: Mapping[str, RouteCost]) -> ArmCost | No
         return fmean(value(cell, seconds) for cell, seconds in watched)
 
     features = each * mean(lambda cell, _: cell["training"]["images"])
+    its_features = each * mean(lambda cell, _: cell["training"]["images"] / cell["sites"])
+    its_time = mean(lambda _, seconds: seconds["training"] + seconds["waiting"])
     peaks = [cell["peak_memory"] for cell, _ in watched if cell["peak_memory"]]
     return ArmCost(
         features=features,
@@ -78,4 +92,6 @@ def arm_cost(result: ArmResult, routes: Mapping[str, RouteCost]) -> ArmCost | No
         rounds=mean(lambda cell, _: cell["rounds"]),
         up=mean(lambda cell, _: cell["bytes_up"] / cell["rounds"] / cell["sites"]),
         down=mean(lambda cell, _: cell["bytes_down"] / cell["rounds"] / cell["sites"]),
+        site_seconds=its_features + its_time,
+        site_bytes=mean(lambda cell, _: (cell["bytes_up"] + cell["bytes_down"]) / cell["sites"]),
     )

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from common.arrays import Floats
 from common.statistics.confusion import ConfusionMetrics
-from simulations.study.measures import RocCurve, weighted_confusion
+from simulations.study.measures import CALIBRATION_ERRORS, RocCurve, weighted_confusion
 
 Interval = tuple[float, float]
 Predicted = tuple[NDArray[np.integer], NDArray[np.floating]]
@@ -156,6 +156,17 @@ def _metrics(
         "balanced_accuracy": counted.balanced_accuracy,
         "macro_auc": np.mean([curve.area() for curve in curves], axis=0),
     }
+
+
+def metric_interval(metric: str, value: float, resamples: Floats) -> Interval:
+    """Return the 95 % interval of a metric's value, from its resamples (repeats,).
+
+    A calibration error adds up distances, and a resample is noisier than the data: its distances
+    are larger on average. So its resamples are moved until their mean is the value.
+    """
+    if metric in CALIBRATION_ERRORS:
+        resamples = np.maximum(resamples - resamples.mean() + value, 0.0)
+    return interval(resamples)
 
 
 def interval(values: Floats, level: float = 0.95) -> Interval:

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.arrays import Floats
 from common.statistics.confusion import confusion_matrix
-from simulations.study.intervals import interval, resample
+from simulations.study.intervals import metric_interval, resample
 from simulations.study.measures import measure
 from simulations.study.predictions import Predictions
 from simulations.study.results import Bounded, SiteQuality
@@ -43,10 +43,7 @@ class Judge:
         values = measure(
             predictions.label, predictions.predicted, predictions.probabilities, weights
         )
-        metrics = {
-            name: Bounded(float(v[0]), *(interval(v[1:]) if len(v) > 1 else (np.nan, np.nan)))
-            for name, v in values.items()
-        }
+        metrics = {name: _bounded(name, v) for name, v in values.items()}
         confusion = confusion_matrix(
             predictions.label, predictions.predicted, predictions.probabilities.shape[1]
         )
@@ -57,6 +54,15 @@ class Judge:
         """Return weights (1 + repeats, n): the images as they are, then of every resample."""
         drawn = resample(predictions.label, predictions.lesion, seed=seed, repeats=self._repeats)
         return np.vstack([np.ones(len(predictions.label)), drawn])
+
+
+def _bounded(metric: str, values: Floats) -> Bounded:
+    """Return a metric (1 + repeats,) with its interval, if it has resamples."""
+    value, *resamples = values
+    bounds = (np.nan, np.nan)
+    if resamples:
+        bounds = metric_interval(metric, float(value), np.array(resamples))
+    return Bounded(float(value), *bounds)
 
 
 def by_site(judge: Judge, predictions: Predictions) -> Iterator[tuple[str, SiteQuality]]:

@@ -35,10 +35,13 @@ SCALARS = {
     "macro_auc": "macro AUC",
     "macro_average_precision": "macro average precision",
     "melanoma_sensitivity": "melanoma sensitivity at 95 % specificity",
-    "calibration_error": "expected calibration error",
+    "calibration_error": "calibration error of the given diagnosis",
+    "most_likely_calibration_error": "calibration error of the most likely one",
     "brier": "Brier score",
 }
 """Metrics over all classes, and what they are called."""
+
+CALIBRATION_ERRORS = ("calibration_error", "most_likely_calibration_error")
 
 PER_CLASS = {
     "sensitivity": "Sensitivity",
@@ -191,14 +194,22 @@ def _from_chances(
 ) -> dict[str, Floats]:
     """Return how far the probabilities are from what happens."""
     p = probabilities.astype(np.float64)
-    confidence, bins = confidences(p, predicted)
-    surplus = ((predicted == labels) - confidence)[:, None] * np.eye(CALIBRATION_BINS)[bins]
     own = labels[:, None] == np.arange(p.shape[1])
-    total = weights.sum(axis=1)
+    given, most_likely = (
+        _calibration_error(labels, called, p, weights) for called in (predicted, p.argmax(axis=1))
+    )
     return {
-        "calibration_error": calibration_error(weights @ surplus, total),
-        "brier": weights @ squared_errors(own, p).sum(axis=1) / total,
+        "calibration_error": given,
+        "most_likely_calibration_error": most_likely,
+        "brier": weights @ squared_errors(own, p).sum(axis=1) / weights.sum(axis=1),
     }
+
+
+def _calibration_error(labels: Labels, called: Labels, p: Floats, weights: Floats) -> Floats:
+    """Return how far the probability of the class called is from how often it is right."""
+    confidence, bins = confidences(p, called)
+    surplus = ((called == labels) - confidence)[:, None] * np.eye(CALIBRATION_BINS)[bins]
+    return calibration_error(weights @ surplus, weights.sum(axis=1))
 
 
 def _named(metric: str, values: Floats) -> dict[str, Floats]:

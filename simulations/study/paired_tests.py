@@ -8,8 +8,8 @@ import numpy as np
 from common.arrays import Floats
 from common.statistics.confusion import balanced_shares
 from simulations.study.intervals import Interval, interval
+from simulations.study.judged import JudgedArm
 from simulations.study.predictions import Predictions
-from simulations.study.results import ArmResult
 
 LEVEL = 0.05
 """Chance of a wrong claim."""
@@ -63,11 +63,18 @@ class Comparison:
         """What may be said."""
         within = points(self.margin)
         if self.equivalent:
-            also = f", though {self.first} is {self._direction}" if self.different else ""
+            also = f", though {self.first} is {self.direction}" if self.different else ""
             return f"equal within {within}{also}"
         if self.different:
-            return f"{self.first} is {self._direction}"
+            return f"{self.first} is {self.direction}"
         return f"undecided: neither different nor equal within {within}"
+
+    @property
+    def short(self) -> str:
+        """The verdict on the first arm in a word or two."""
+        if self.equivalent:
+            return f"equal, though {self.direction}" if self.different else "equal"
+        return self.direction if self.different else "undecided"
 
     def seen_from(self, name: str) -> tuple[float, Interval]:
         """Return the difference with its 95 % interval, of this arm minus the other."""
@@ -76,7 +83,8 @@ class Comparison:
         return sign * self.difference, (low, high)
 
     @property
-    def _direction(self) -> str:
+    def direction(self) -> str:
+        """Whether the first arm is better or worse, shown or not."""
         return "better" if self.difference > 0 else "worse"
 
 
@@ -86,7 +94,7 @@ def points(margin: float) -> str:
 
 
 def compare_pairs(
-    family: str, pairs: Sequence[tuple[ArmResult, ArmResult]], margin: float, seed: int
+    family: str, pairs: Sequence[tuple[JudgedArm, JudgedArm]], margin: float, seed: int
 ) -> list[Comparison]:
     """Compare pairs of arms and correct the family's tests for their number.
 
@@ -116,7 +124,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def _compare(
-    family: str, first: ArmResult, second: ArmResult, margin: float, seed: int
+    family: str, first: JudgedArm, second: JudgedArm, margin: float, seed: int
 ) -> Comparison | None:
     """Return a comparison as if it were the only one; None without a common fold."""
     folds = [fold for fold in first.resampled if fold in second.resampled]
@@ -153,7 +161,7 @@ def _equivalence_test(gaps: Floats, margin: float) -> float:
     return float((beyond + 1) / (len(gaps) + 1))
 
 
-def _sign_test(first: ArmResult, second: ArmResult, folds: Sequence[int], seed: int) -> float:
+def _sign_test(first: JudgedArm, second: JudgedArm, folds: Sequence[int], seed: int) -> float:
     """Return the two-sided p-value of no difference in balanced accuracy.
 
     The difference is a sum over lesions. If the arms were alike, each lesion's part would have

@@ -6,20 +6,18 @@ and takes the mean of the folds again.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple, TypedDict
 
 import numpy as np
 
 from common.arrays import Floats, Ints
-from common.statistics.metrics import Evaluation
-from common.task import DIAGNOSES
 from simulations.study.cells import Arm
-from simulations.study.intervals import interval
-from simulations.study.predictions import Predictions
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)
 """False-positive rates at which the mean ROC curve is given."""
+
+_SAME = 1e-9
+"""Largest difference of metrics between arms whose models are the same but for rounding."""
 
 
 class TrainingSize(TypedDict):
@@ -85,76 +83,61 @@ class SiteQuality:
     confusion: Ints
 
 
-@dataclass(frozen=True)
+class Reliability(NamedTuple):
+    """Images of all folds by the confidence of a class, in bins of equal width.
+
+    Attributes
+    ----------
+    images, right : (bins,) numbers of images, and of those that the class is the diagnosis of.
+    confidence : (bins,) sums of the probabilities given to the class.
+    """
+
+    images: Ints
+    right: Ints
+    confidence: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class ArmResult:
-    """An arm with the folds that it finished.
+    """An arm with the folds that it finished; without one it has no figures.
 
     Attributes
     ----------
     cells : by fold, what the cell kept of itself (``result.json``).
-    predictions : the predictions by fold.
-    resampled : by fold, each metric (1 + repeats,).
+    metrics : by name.
+    confusion : (n_classes, n_classes) number of images by [true, predicted] class, of all folds.
+    reliability : of the diagnosis that the decision rule gave.
+    most_likely : of the class with the largest probability; None in values of an old report.
+    roc : mean curve of each class by its code: sensitivities in [0, 1], of the shape of
+        ``FALSE_POSITIVE_RATES``, at these rates.
+    sites : by source of the test images.
     failures : reasons by fold.
     missing : folds that were not trained yet.
     """
 
     arm: Arm
     cells: Mapping[int, CellResult]
-    predictions: Mapping[int, Predictions]
-    resampled: Mapping[int, Mapping[str, Floats]]
+    metrics: Mapping[str, Estimate]
+    confusion: Ints
+    reliability: Reliability | None
+    most_likely: Reliability | None
+    roc: Mapping[str, Floats]
     sites: Mapping[str, SiteQuality]
     failures: Mapping[int, str]
     missing: Sequence[int]
 
-    @cached_property
-    def metrics(self) -> dict[str, Estimate]:
-        """Every metric by name; none without a finished fold."""
-        names = next(iter(self.resampled.values()), {})
-        return {name: self._estimate(name) for name in names}
+    @property
+    def balanced(self) -> Estimate:
+        """Balanced accuracy, by which arms are ranked."""
+        return self.metrics["balanced_accuracy"]
 
-    def mean(self, metric: str, folds: Sequence[int]) -> Floats:
-        """Return a metric's mean over some folds, (1 + repeats,)."""
-        values = np.stack([self.resampled[fold][metric] for fold in folds])
-        known = values[~np.isnan(values[:, 0])]
-        return np.asarray(known.mean(axis=0) if len(known) else values[0])
-
-    @cached_property
-    def together(self) -> Predictions:
-        """The predictions of all folds."""
-        return Predictions.join(list(self.predictions.values()))
-
-    @cached_property
-    def counts(self) -> Evaluation:
-        """Confusion and reliability of all folds together."""
-        joined = self.together
-        return Evaluation.measure(joined.label, joined.predicted, joined.probabilities)
-
-    def roc(self) -> dict[str, Floats]:
-        """Return the mean ROC curve of each class by its code.
-
-        Returns
-        -------
-        Sensitivities in [0, 1], of the shape of ``FALSE_POSITIVE_RATES``, at these rates.
-        """
-        from sklearn.metrics import roc_curve
-
-        curves: dict[str, Floats] = {}
-        for c, dx in enumerate(DIAGNOSES):
-            rows = []
-            for predictions in self.predictions.values():
-                positive = predictions.label == c
-                if 0 < positive.sum() < len(positive):
-                    false, true, _ = roc_curve(positive, predictions.probabilities[:, c])
-                    rows.append(np.interp(FALSE_POSITIVE_RATES, false, true))
-            if rows:
-                curves[dx] = np.mean(rows, axis=0)
-                curves[dx][0] = 0.0
-        return curves
-
-    def _estimate(self, name: str) -> Estimate:
-        folds = list(self.resampled)
-        mean, *resamples = self.mean(name, folds)
-        single = [float(self.resampled[fold][name][0]) for fold in folds]
-        known = [value for value in single if not np.isnan(value)]
-        sd = float(np.std(known, ddof=1)) if len(known) > 1 else float("nan")
-        return Estimate(float(mean), sd, *interval(np.array(resamples)), tuple(single))
+    def identical(self, other: "ArmResult") -> bool:
+        """Tell whether the other's models said the same of every fold, but for rounding."""
+        return (
+            self.cells.keys() == other.cells.keys()
+            and np.array_equal(self.confusion, other.confusion)
+            and all(
+                np.allclose(m.folds, other.metrics[name].folds, 0, _SAME, equal_nan=True)
+                for name, m in self.metrics.items()
+            )
+        )

@@ -1,16 +1,38 @@
 """Arms whose quality is chosen, for what is said of them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from common.task import DIAGNOSES
 from simulations.study.cells import Arm
+from simulations.study.comparison import compared
+from simulations.study.cost import RouteCost
+from simulations.study.definition import Study
+from simulations.study.findings import Findings
 from simulations.study.judge import Judge
+from simulations.study.judged import JudgedArm
 from simulations.study.predictions import Predictions
-from simulations.study.results import ArmResult
 
 N_CLASSES = len(DIAGNOSES)
+
+STUDY = {
+    "scales": [0.1, 1.0],
+    "margin": 0.05,
+    "realtime": 0.1,
+    "routes": {
+        "svm": {},
+        "net": {"method": "finetune"},
+        "secret": {"method": "private", "epsilon": 3},
+    },
+    "spreads": {
+        "pooled": {"scheme": "pooled"},
+        "natural": {"scheme": "natural"},
+        "alone": {"scheme": "alone"},
+    },
+    "arms": [{"route": "svm", "spreads": ["pooled", "natural", "alone"]}],
+}
 
 
 def _predictions(seed: int, hits: float, lesions: int, classes: int = 3) -> Predictions:
@@ -36,13 +58,33 @@ def make_arm(
     site: str = "",
     scale: float = 1.0,
     seconds: float = 1.0,
-) -> ArmResult:
+    classes: int = 3,
+) -> JudgedArm:
     """Return an arm that is right about a share of its images, and trained for some seconds."""
     judge = Judge(0, 400)
-    found = {fold: _predictions(fold, hits, lesions) for fold in range(folds)}
+    found = {fold: _predictions(fold, hits, lesions, classes) for fold in range(folds)}
     resampled = {fold: judge.measure(fold, said) for fold, said in found.items()}
     cells = {fold: _cell(seconds) for fold in found}
-    return ArmResult(Arm(route, spread, site, scale), cells, found, resampled, {}, {}, [])
+    return JudgedArm(Arm(route, spread, site, scale), cells, found, resampled, {}, {}, [])
+
+
+def make_findings(arms: Sequence[JudgedArm], latency: Mapping[str, float]) -> Findings:
+    """Return what a study would find with these arms."""
+    study = Study.model_validate(STUDY)
+    costs = {
+        route: RouteCost(0.01, {1: seconds, 32: 20 * seconds}, 10**6, 10**7)
+        for route, seconds in latency.items()
+    }
+    about = {
+        "data": "data",
+        "images": 100,
+        "lesions": 80,
+        "synthetic": False,
+        "fingerprint": "0",
+        "versions": {"python": "3"},
+        "machine": "a machine",
+    }
+    return Findings(study, about, [arm.result() for arm in arms], compared(study, arms), costs)
 
 
 def _cell(seconds: float) -> dict[str, Any]:
@@ -50,6 +92,7 @@ def _cell(seconds: float) -> dict[str, Any]:
     return {
         "training": {"images": 100, "lesions": 80},
         "sites": 1,
+        "cores": 1,
         "left_out": {},
         "seconds": spent,
         "peak_memory": 10**8,

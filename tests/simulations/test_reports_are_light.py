@@ -9,12 +9,14 @@ REPORTS = (
     "simulations.cli.summary",
     "simulations.study.advice",
     "simulations.study.findings",
+    "simulations.study.headline",
     "simulations.study.judgement",
     "simulations.study.report.charts",
     "simulations.study.report.page",
     "simulations.study.report.svg",
     "simulations.study.report.tables",
     "simulations.study.report.tidy",
+    "simulations.study.report.values",
 )
 HEAVY = ("flwr", "torch", "sklearn", "scipy", "matplotlib", "onnxruntime", "timm", "opacus")
 

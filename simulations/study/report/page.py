@@ -3,50 +3,60 @@
 import csv
 import io
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from common.command_line import command
 from common.files import write_atomically
 from common.synthetic_note import SYNTHETIC_NOTE
-from common.task import DIAGNOSES
+from common.task import FULL_NAMES
 from simulations.study.advice import Advice, advise
-from simulations.study.findings import About, Findings
+from simulations.study.findings import About, Findings, groups
+from simulations.study.headline import Headline, headline
+from simulations.study.ranking import best_alone
 from simulations.study.report.charts import draw
-from simulations.study.report.tables import Table, tables
+from simulations.study.report.dotplot import dot_plot
+from simulations.study.report.glossary import glossary
+from simulations.study.report.style import DARK, LIGHT
+from simulations.study.report.table import Table
+from simulations.study.report.tables import tables
 from simulations.study.report.tidy import COLUMNS, tidy
-from simulations.study.results import FALSE_POSITIVE_RATES, ArmResult, SiteQuality
+from simulations.study.report.values import plain, to_values
 
 HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 JSON_FILE, CSV_FILE = "report.json", "report.csv"
 
 _TEMPLATE = "report.html.j2"
 
-
-class Made(About):
-    """What a study rests on, and the command that made this report."""
-
-    command: str
+POINTS = (
+    "Metrics and their differences are in points, hundredths of the whole; p-values are fractions."
+)
 
 
 def write_report(out: Path, findings: Findings) -> str:
     """Write all four files into ``out``; return the Markdown."""
-    about: Made = {"command": command(), **findings.about}
-    advices, shown = advise(findings), tables(findings)
-    text = _markdown(findings, about, advices, shown)
-    for name, content in (
-        (HTML_FILE, _html(findings, about, advices, shown)),
-        (MARKDOWN_FILE, text),
-        (JSON_FILE, json.dumps(_plain(_values(findings, about, advices)), indent=1) + "\n"),
-        (CSV_FILE, _csv(findings)),
-    ):
-        write_atomically(out / name, content.encode())
+    about: About = {**findings.about, "command": command()}
+    values = to_values(findings, about, advise(findings))
+    _write(out / JSON_FILE, json.dumps(values, indent=1) + "\n")
+    _write(out / CSV_FILE, _csv(findings))
+    return write_pages(out, findings, about)
+
+
+def write_pages(out: Path, findings: Findings, about: About) -> str:
+    """Write the page and the Markdown into ``out``; return the Markdown."""
+    advices, shown, first = advise(findings), tables(findings), headline(findings)
+    text = _markdown(findings, about, first, advices, shown)
+    _write(out / HTML_FILE, _html(findings, about, first, advices, shown))
+    _write(out / MARKDOWN_FILE, text)
     return text
 
 
-def _html(findings: Findings, about: Made, advices: list[Advice], shown: list[Table]) -> str:
+def _write(file: Path, content: str) -> None:
+    write_atomically(file, content.encode())
+
+
+def _html(
+    findings: Findings, about: About, first: Headline, advices: list[Advice], shown: list[Table]
+) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -54,36 +64,46 @@ def _html(findings: Findings, about: Made, advices: list[Advice], shown: list[Ta
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template(_TEMPLATE).render(
         study=findings.study,
         study_text=json.dumps(findings.study.model_dump(mode="json"), indent=1),
         about=about,
         synthetic=SYNTHETIC_NOTE.strip("*"),
-        unfinished=_unfinished(findings),
+        first=first,
+        plot=dot_plot(findings),
         advices=advices,
         charts=draw(findings),
-        confusions=[(r.arm.name, r.counts.confusion.tolist()) for r in findings.full],
-        diagnoses=DIAGNOSES,
+        confusions=_confusions(findings),
+        diagnoses=FULL_NAMES,
         tables=shown,
+        glossary=glossary(findings),
+        points=POINTS,
+        palettes={"light": LIGHT, "dark": DARK},
     )
 
 
-def _unfinished(findings: Findings) -> str:
-    """Warn of cells without a model; "" where there are none."""
-    cells = sum(len(r.failures) + len(r.missing) for r in findings.arms)
-    return f"Cells without a model: {cells}; the last table says which." if cells else ""
+def _confusions(findings: Findings) -> list[tuple[str, list[list[int]]]]:
+    """Return the matrices of arms, identical ones once, and of each route's best site alone."""
+    alone = (best_alone(findings, route) for route in findings.study.routes)
+    chosen = [*findings.whole, *(r for r in alone if r is not None)]
+    return [(findings.names.alike(g), g[0].confusion.tolist()) for g in groups(chosen)]
 
 
-def _markdown(findings: Findings, about: Made, advices: list[Advice], shown: list[Table]) -> str:
+def _markdown(
+    findings: Findings, about: About, first: Headline, advices: list[Advice], shown: list[Table]
+) -> str:
     study, versions = findings.study, about["versions"].items()
     parts = [
         *([SYNTHETIC_NOTE] if about["synthetic"] else []),
         f"# {study.title}",
-        f"{about['images']} images of {about['lesions']} lesions, {study.folds} folds of whole "
-        f"lesions, seed {study.seed}. Every arm is tested on the same lesions, each once; none was "
-        "trained on them, chosen by them or calibrated on them.",
-        *([f"**{_unfinished(findings)}**"] if _unfinished(findings) else []),
+        f"**{first.answer}**",
+        "\n".join(f"- {tile.title}: **{tile.value}** ({tile.text})" for tile in first.tiles),
+        f"{study.folds} folds of whole lesions, seed {study.seed}. Every arm is tested on the same "
+        "lesions, each once; none was trained on them, chosen by them or calibrated on them. "
+        f"{POINTS}",
+        f"Limits: {first.limits}",
         *(f"**{a.question}** {a.answer} *Rule: {a.rule}*" for a in advices),
         *(table.markdown() for table in shown),
         "## How this was made",
@@ -94,68 +114,9 @@ def _markdown(findings: Findings, about: Made, advices: list[Advice], shown: lis
     return "\n\n".join(parts) + "\n"
 
 
-def _values(findings: Findings, about: Made, advices: list[Advice]) -> dict[str, object]:
-    return {
-        "about": about,
-        "study": findings.study.model_dump(mode="json"),
-        "advice": [asdict(advice) for advice in advices],
-        "arms": [_arm(result, findings) for result in findings.arms],
-        "comparisons": [{**asdict(c), "verdict": c.verdict} for c in findings.comparisons],
-        "routes": {route: asdict(cost) for route, cost in findings.costs.items()},
-    }
-
-
-def _arm(result: ArmResult, findings: Findings) -> dict[str, object]:
-    values: dict[str, object] = {
-        "name": result.arm.name,
-        **result.arm._asdict(),
-        "failures": result.failures,
-        "missing": result.missing,
-    }
-    if not result.resampled:
-        return values
-    counts, cost = result.counts, findings.cost(result)
-    return {
-        **values,
-        "metrics": {name: asdict(value) for name, value in result.metrics.items()},
-        "confusion": counts.confusion.tolist(),
-        "reliability": {
-            "images": counts.calibration[0].tolist(),
-            "right": counts.calibration[1].tolist(),
-            "confidence": counts.confidence.tolist(),
-        },
-        "roc": {
-            "false_positive_rate": FALSE_POSITIVE_RATES.tolist(),
-            **{dx: curve.tolist() for dx, curve in result.roc().items()},
-        },
-        "sites": {site: _site(quality) for site, quality in result.sites.items()},
-        "cost": None if cost is None else asdict(cost),
-        "cells": dict(result.cells),
-    }
-
-
-def _site(quality: SiteQuality) -> dict[str, object]:
-    metrics = {name: value._asdict() for name, value in quality.metrics.items()}
-    return {
-        "images": quality.images,
-        "lesions": quality.lesions,
-        "metrics": metrics,
-        "confusion": quality.confusion.tolist(),
-    }
-
-
 def _csv(findings: Findings) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(map(_plain, row) for row in tidy(findings))
+    writer.writerows(map(plain, row) for row in tidy(findings))
     return out.getvalue()
-
-
-def _plain(value: object) -> object:
-    """Return values with None for what is no number."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

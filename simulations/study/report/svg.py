@@ -2,40 +2,49 @@
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
+
+from simulations.study.report.style import LIGHT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK, GRID = "#00000a", "#00000b"
-SERIES = 6
-"""Colours that a page has for routes."""
+INK, GRID = "#00000a", "#00000b"
 
 
 def series_colour(number: int) -> str:
     """Return what to draw a route with; the page has its own colour in its place."""
-    return f"#0000{number % SERIES + 16:02x}"
+    return f"#0000{number + 16:02x}"
 
 
 _COLOURS = {
-    _INK: "currentColor",
+    INK: "currentColor",
     GRID: "var(--grid)",
-    **{series_colour(n): f"var(--series-{n})" for n in range(SERIES)},
+    **{series_colour(n): f"var(--series-{n})" for n in range(len(LIGHT))},
 }
 """What matplotlib draws with, and what stands in the page instead."""
 
-_WIDTH = 4.6
+_WIDTH, _TEXT = 4.5, 11.5
+"""In inches and points: as wide as the column of a telephone, where a point is a pixel."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing and what it shows, for who cannot see it; its numbers are in the tables."""
+    """A drawing and what it shows, for who cannot see it; its numbers are in the tables.
+
+    Attributes
+    ----------
+    note : how to read it.
+    alternative : what it shows, in words.
+    """
 
     title: str
+    note: str
     alternative: str
     svg: str
 
@@ -49,24 +58,16 @@ def new_figure(height: float) -> tuple["Figure", "Axes"]:
 
 
 def panel_grid(number: int, height: float) -> tuple["Figure", list["Axes"]]:
-    """Return panels, two a row, at least as many as asked for."""
+    """Return that many panels, two a row, of this height in inches."""
     from matplotlib.figure import Figure
 
     rows = (number + 1) // 2
     figure = Figure(figsize=(_WIDTH, height * rows + 0.3), layout="constrained")
-    grid = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
-    return figure, list(grid.ravel())
-
-
-def legend_in_free_panel(figure: "Figure", panels: Sequence["Axes"], used: int) -> None:
-    """Put the legend into the first panel that is free, else below."""
-    handles, labels = panels[0].get_legend_handles_labels()
-    for panel in panels[used:]:
-        panel.axis("off")
-    if used < len(panels):
-        panels[used].legend(handles, labels, loc="center")
-    else:
-        figure.legend(handles, labels, loc="outside lower center")
+    panels = list(figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel())
+    for free in panels[number:]:
+        free.axis("off")
+        panels[number - 2].tick_params(labelbottom=True)
+    return figure, panels[:number]
 
 
 @contextmanager
@@ -76,23 +77,27 @@ def page_style() -> Iterator[None]:
 
     with matplotlib.rc_context(
         {
-            "text.color": _INK,
-            "axes.edgecolor": _INK,
-            "axes.labelcolor": _INK,
-            "xtick.color": _INK,
-            "ytick.color": _INK,
+            "text.color": INK,
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
             "grid.color": GRID,
             "grid.linewidth": 0.6,
             "figure.facecolor": "none",
             "axes.facecolor": "none",
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.titlesize": 9,
-            "axes.labelsize": 9,
-            "figure.labelsize": 9,
-            "font.size": 9,
+            "font.size": _TEXT,
+            "axes.titlesize": _TEXT,
+            "figure.labelsize": _TEXT,
             "legend.frameon": False,
-            "legend.fontsize": 8,
+            "legend.borderpad": 0.0,
+            "legend.columnspacing": 1.0,
+            "legend.handlelength": 2.2,
+            "legend.handletextpad": 0.5,
+            "legend.labelspacing": 0.3,
+            "lines.markersize": 5,
             "svg.fonttype": "none",
             "svg.hashsalt": "fedderm",
         }
@@ -100,7 +105,7 @@ def page_style() -> Iterator[None]:
         yield
 
 
-def as_chart(title: str, alternative: str, figure: "Figure") -> Chart:
+def as_chart(title: str, note: str, alternative: str, figure: "Figure") -> Chart:
     """Return a drawing as SVG that can stand in a page with others."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
@@ -108,11 +113,22 @@ def as_chart(title: str, alternative: str, figure: "Figure") -> Chart:
     svg = svg[svg.index("<svg") :]
     for drawn, shown in _COLOURS.items():
         svg = svg.replace(drawn, shown)
-    svg = _prefixed(svg, re.sub(r"\W+", "-", title.lower()))
-    # Its size is the page's; what it shows is said by the figure around it.
+    name = re.sub(r"\W+", "-", title.lower())
+    svg = _prefixed(svg, name)
+    # Its size is the page's.
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt" ', "", svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return Chart(title, alternative, svg)
+    return Chart(title, note, alternative, _described(svg, name, title, alternative))
+
+
+def _described(svg: str, name: str, title: str, alternative: str) -> str:
+    """Put into a drawing what it is and what it shows."""
+    tag, rest = svg.split(">", 1)
+    return (
+        f'{tag} role="img" aria-labelledby="{name}-title" aria-describedby="{name}-desc">'
+        f'<title id="{name}-title">{escape(title)}</title>'
+        f'<desc id="{name}-desc">{escape(alternative)}</desc>{rest}'
+    )
 
 
 def _prefixed(svg: str, prefix: str) -> str:

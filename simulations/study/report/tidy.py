@@ -36,10 +36,10 @@ def _metrics(name: str, result: ArmResult) -> Iterator[Row]:
     for metric, value in result.metrics.items():
         for statistic in ("mean", "sd", "low", "high"):
             yield "arm", name, metric, statistic, getattr(value, statistic)
-        for fold, single in zip(result.resampled, value.folds, strict=True):
+        for fold, single in zip(result.cells, value.folds, strict=True):
             yield "arm", name, metric, f"fold {fold}", single
-    if result.resampled:
-        yield from _confusion("confusion", name, result.counts.confusion)
+    if result.metrics:
+        yield from _confusion("confusion", name, result.confusion)
 
 
 def _site(place: str, quality: SiteQuality) -> Iterator[Row]:

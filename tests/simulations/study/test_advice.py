@@ -3,52 +3,9 @@
 import pytest
 
 from simulations.study.advice import advise
-from simulations.study.cost import RouteCost
-from simulations.study.definition import Study
-from simulations.study.findings import FEDERATION, ROUTES, Findings
-from simulations.study.paired_tests import compare_pairs
-from simulations.study.results import ArmResult
-from tests.simulations.arms import make_arm
-
-STUDY = {
-    "scales": [0.1, 1.0],
-    "margin": 0.05,
-    "realtime": 0.1,
-    "routes": {
-        "svm": {},
-        "net": {"method": "finetune"},
-        "secret": {"method": "private", "epsilon": 3},
-    },
-    "spreads": {
-        "pooled": {"scheme": "pooled"},
-        "natural": {"scheme": "natural"},
-        "alone": {"scheme": "alone"},
-    },
-    "arms": [{"route": "svm", "spreads": ["pooled", "natural", "alone"]}],
-}
+from tests.simulations.arms import make_arm, make_findings
 
 LESIONS = 600
-
-
-def _findings(arms: list[ArmResult], latency: dict[str, float]) -> Findings:
-    study = Study.model_validate(STUDY)
-    pooled = {(a.arm.route, a.arm.scale): a for a in arms if a.arm.spread == "pooled"}
-    federation = [(a, pooled[a.arm.route, a.arm.scale]) for a in arms if a.arm.spread != "pooled"]
-    routes = [
-        (second, first)
-        for i, first in enumerate(arms)
-        for second in arms[i + 1 :]
-        if first.arm[1:] == second.arm[1:]
-    ]
-    comparisons = [
-        *compare_pairs(FEDERATION, federation, study.margin, 0),
-        *compare_pairs(ROUTES, routes, study.margin, 0),
-    ]
-    costs = {
-        route: RouteCost(0.01, {1: seconds, 32: 20 * seconds}, 10**6, 10**7)
-        for route, seconds in latency.items()
-    }
-    return Findings(study, {}, arms, comparisons, costs)
 
 
 def _advice(little: tuple[float, float], much: tuple[float, float], **changes) -> dict[str, str]:
@@ -64,7 +21,7 @@ def _advice(little: tuple[float, float], much: tuple[float, float], **changes) -
         *changes.get("more", []),
     ]
     latency = changes.get("latency", {"svm": 0.02, "net": 0.05})
-    return {a.question: a.answer for a in advise(_findings(arms, latency))}
+    return {a.question: a.answer for a in advise(make_findings(arms, latency))}
 
 
 @pytest.mark.parametrize(
@@ -86,33 +43,49 @@ def test_the_claim_on_scale_is_judged_by_both_ends(little, much, said):
 
 def test_the_best_the_cheapest_and_the_simplest_are_told_apart():
     found = _advice((0.7, 0.7), (0.75, 0.9))
-    assert found["Which route diagnoses best on all data?"].startswith("net pooled (0.")
-    assert "svm pooled is worse: -1" in found["Which route diagnoses best on all data?"]
-    assert found["What if computing is scarce?"].startswith("svm needs least: 2 s")
-    assert "50.5 times less than net" in found["What if computing is scarce?"]
+    which = found["Which route diagnoses best?"]
+    assert which.startswith("Of the arms on pooled data fine-tuning, pooled (")
+    assert "Linear SVM is worse: -1" in which
+    scarce = found["What if computing is scarce?"]
+    assert scarce.startswith("Linear SVM needs least: 0.033 minutes")
+    assert "50.5 times less than fine-tuning" in scarce
     assert "at worst): it may cost more" in found["What if a diagnosis must be explained?"]
     close = _advice((0.7, 0.7), (0.89, 0.9))
-    assert "svm: it loses less than 5 points" in close["What if a diagnosis must be explained?"]
+    assert (
+        "Linear SVM: it loses less than 5 points" in close["What if a diagnosis must be explained?"]
+    )
     best = _advice((0.7, 0.7), (0.9, 0.7))
-    assert best["What if a diagnosis must be explained?"] == "svm: it is the simplest and the best."
+    explained = best["What if a diagnosis must be explained?"]
+    assert explained == "Linear SVM: it is the simplest and the best."
     assert best["What if computing is scarce?"].endswith("and it is also the best.")
 
 
 def test_real_time_is_a_limit_not_a_race():
     question = "What if an answer is needed in real time?"
     known = ((0.7, 0.7), (0.7, 0.9))
-    assert _advice(*known)[question].startswith("net, the best of those that are fast enough")
+    assert _advice(*known)[question].startswith(
+        "Fine-tuning, the best of those that are fast enough"
+    )
     slow = _advice(*known, latency={"svm": 0.02, "net": 0.5})
-    assert slow[question].startswith("svm, the best of those that are fast enough")
+    assert slow[question].startswith("Linear SVM, the best of those that are fast enough")
     none = _advice(*known, latency={"svm": 0.2, "net": 0.5})
     assert none[question].startswith("None is fast enough on this machine (")
 
 
-def test_federation_is_equal_worse_or_undecided():
-    question, known = "What does federation cost svm?", ((0.7, 0.7), (0.8, 0.8))
-    assert "natural is equal within the margin: +0.0" in _advice(*known)[question]
-    assert "natural is worse: -" in _advice(*known, natural=0.6)[question]
-    gain = _advice(*known)["What does a hospital gain by taking part (svm)?"]
+def test_the_highest_of_all_is_named_where_it_is_not_on_pooled_data():
+    """So that no sentence says "highest" of an arm that the charts show below another."""
+    question, known = "Which route diagnoses best?", ((0.7, 0.7), (0.8, 0.85))
+    assert "highest of all" not in _advice(*known)[question]
+    more = _advice(*known, natural=0.95)[question]
+    assert "The highest of all arms is linear SVM, 1 site (9" in more
+
+
+def test_federation_is_identical_equal_worse_or_undecided():
+    question, known = "What does federation cost linear SVM?", ((0.7, 0.7), (0.8, 0.8))
+    assert _advice(*known)[question] == "Against pooled data, over 1 site it is identical."
+    assert "1 site it is equal within the margin: -" in _advice(*known, natural=0.797)[question]
+    assert "1 site it is worse: -" in _advice(*known, natural=0.6)[question]
+    gain = _advice(*known)["What does a site gain by taking part (linear SVM)?"]
     assert "over the best site alone (b)" in gain
     assert "over the mean of the 2 sites" in gain
 
@@ -123,6 +96,8 @@ def test_privacy_is_told_with_its_price_or_its_absence():
     assert _advice(*known)[question] == "No arm of this study promises differential privacy."
     more = [make_arm("secret", 0.6, LESIONS, spread="pooled")]
     answer = _advice(*known, more=more)[question]
-    assert answer.startswith("secret pooled (0.")
-    assert "at epsilon 3, delta 1e-05; " in answer
-    assert answer.endswith(" points below the best without privacy on pooled data.")
+    assert answer.startswith("Private linear (ε = 3), pooled (")
+    assert " at delta 1e-05; -" in answer
+    like, best = answer.split("; ")[1:]
+    assert like.endswith(" points against linear SVM, pooled")
+    assert best.endswith(" points against fine-tuning, pooled.")

@@ -19,8 +19,12 @@ from sklearn import metrics
 from common.data.dataset import Dataset
 from common.synthetic_note import SYNTHETIC_NOTE
 from common.task import DIAGNOSES
+from simulations.study.advice import advise
 from simulations.study.cells import arms, cut, plan
 from simulations.study.definition import Study
+from simulations.study.measures import CALIBRATION_ERRORS
+from simulations.study.report import __main__ as again
+from simulations.study.report.values import from_values, to_values
 from simulations.study.schedule import FAILURE_FILE, failure
 from tests.commands import is_one_error
 
@@ -91,7 +95,7 @@ def test_every_arm_is_there_and_says_what_it_lacks(studied):
     natural = next(arm for arm in values["arms"] if arm["name"] == "svm natural")
     for cell in natural["cells"].values():
         assert list(cell["left_out"]) == ["synth_d"]
-    assert "| svm natural | 0 | left out: synth_d " in shown
+    assert "| linear SVM, 4 sites | 0 | left out: synth_d " in shown
 
 
 def test_the_federated_svm_is_equal_within_the_margin(studied):
@@ -126,25 +130,63 @@ def test_the_report_is_whole_and_says_what_it_is_made_of(studied):
     values, page = _json(studied.out), (studied.out / "report.html").read_text()
     first, *_ = (studied.out / "report.md").read_text().splitlines()
     assert first == SYNTHETIC_NOTE
-    body = page.partition("<body>")[2].lstrip()
-    assert body.startswith(f'<p class="note">{SYNTHETIC_NOTE.strip("*")}</p>')
+    body = page.partition("<body>")[2]
+    assert body.index(SYNTHETIC_NOTE.strip("*")) < body.index("<main")
     about = values["about"]
     assert about["synthetic"] is True
     assert about["command"].startswith("fedderm compare ")
     for told in (about["command"], about["fingerprint"], *about["versions"].values()):
         assert told in page
-    for title in ("Balanced accuracy", "ROC by diagnosis", "Reliability", "Learning curves"):
-        assert f'<div role="img" aria-label="{title}. ' in page
-    for title in ("Cost against quality", "By site"):
-        assert f'<div role="img" aria-label="{title}. ' in page
-    assert page.count("<svg") == page.count('role="img"') == 6
+    charts = re.findall(
+        r'<svg [^>]*role="img" .*?<title id="[\w-]+">(.*?)</title>', page, re.DOTALL
+    )
+    assert charts == [
+        "Learning curves",
+        "ROC by diagnosis",
+        "Reliability",
+        "By site",
+        "Cost against quality",
+    ]
     with (studied.out / "report.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     listed = {tuple(row.values())[:4]: row["value"] for row in rows}
     assert len(listed) == len(rows)
     pooled = next(arm for arm in values["arms"] if arm["name"] == "svm pooled")
+    assert _impossible(pooled["reliability_of_most_likely"]) == 0
     mean = pooled["metrics"]["balanced_accuracy"]["mean"]
     assert float(listed["arm", "svm pooled", "balanced_accuracy", "mean"]) == mean
+
+
+def _impossible(bins):
+    """Count images whose most likely of seven classes has a probability below a seventh."""
+    highest = int(len(bins["images"]) / len(DIAGNOSES))
+    return sum(bins["images"][:highest])
+
+
+def test_the_page_is_written_anew_from_its_numbers(studied, tmp_path):
+    shutil.copy(studied.out / "report.json", tmp_path)
+    again.main(tmp_path / "report.json")
+    for name in ("report.html", "report.md"):
+        assert (tmp_path / name).read_text() == (studied.out / name).read_text()
+    values = json.loads((tmp_path / "report.json").read_text())
+    findings = from_values(values)
+    made = to_values(findings, findings.about, advise(findings))
+    assert json.loads(json.dumps(made)) == values
+
+
+def test_a_calibration_error_lies_in_its_interval(studied):
+    """Though those of resamples are larger on average."""
+    judged = 0
+    for arm in _json(studied.out)["arms"]:
+        places = [arm, *arm["sites"].values()] if "metrics" in arm else []
+        for found in (
+            place["metrics"][metric] for place in places for metric in CALIBRATION_ERRORS
+        ):
+            value = found.get("mean", found.get("value"))
+            if found["low"] is not None:  # at a site of one diagnosis nothing is resampled
+                assert found["low"] <= value <= found["high"]
+                judged += 1
+    assert judged > 40
 
 
 def test_no_run_of_a_cell_has_seen_its_test_lesions(studied):
@@ -223,7 +265,7 @@ def test_an_unfinished_study_is_reported_as_it_is(studied, fedderm, tmp_path):
     shutil.rmtree(out / "cells" / "svm_pooled_fold_0" / "run")  # not needed for a report
     code, shown, _ = fedderm(*studied.arguments(out), "--jobs", 0)
     assert code == 0
-    assert "| net pooled | 1 | not run yet |" in shown
+    assert "| fine-tuning, pooled | 1 | not run yet |" in shown
     values = {arm["name"]: arm for arm in _json(out)["arms"]}
     assert values["net pooled"]["missing"] == [1]
     assert len(values["net pooled"]["metrics"]["accuracy"]["folds"]) == 1
@@ -248,7 +290,7 @@ def test_arms_may_be_added_but_what_cells_rest_on_stays(studied, fedderm, tmp_pa
     file.write_text(grown)
     code, shown, _ = fedderm(*asked, "--jobs", 0)
     assert code == 0
-    assert "| net alike | 0 | not run yet |" in shown
+    assert "| fine-tuning, 2 uneven sites | 0 | not run yet |" in shown
     before = _metrics(studied.out)
     assert {name: found for name, found in _metrics(out).items() if name in before} == before
     file.write_text(text)  # without the arm; its cells may be there, so its spread is remembered

@@ -6,8 +6,14 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from simulations.study.intervals import bootstrap, paired_difference, resample
-from simulations.study.measures import RocCurve
+from simulations.study.intervals import (
+    bootstrap,
+    interval,
+    metric_interval,
+    paired_difference,
+    resample,
+)
+from simulations.study.measures import CALIBRATION_ERRORS, RocCurve, measure
 
 Records = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]
 
@@ -98,6 +104,22 @@ def test_paired_difference_is_narrower_than_the_models_own_intervals() -> None:
         assert high - low < own[name][1] - own[name][0]
     same = paired_difference(y, first, first, lesion, seed=0)
     assert set(same.values()) == {(0.0, 0.0)}
+
+
+def test_a_calibration_error_lies_in_its_interval_though_resamples_are_noisier() -> None:
+    """Of probabilities that are right; without the correction some lie below."""
+    rng, below = np.random.default_rng(0), 0
+    for seed in range(10):
+        p = rng.dirichlet(np.full(7, 0.3), 400)
+        y = np.array([rng.choice(7, p=row) for row in p])
+        weights = np.vstack([np.ones(400), resample(y, np.arange(400), seed=seed, repeats=100)])
+        found = measure(y, p.argmax(axis=1), p, weights)
+        for name in CALIBRATION_ERRORS:
+            value, resamples = float(found[name][0]), found[name][1:]
+            low, high = metric_interval(name, value, resamples)
+            assert 0 <= low < value < high
+            below += value < interval(resamples)[0]
+    assert below > 0
 
 
 def test_a_lesion_of_two_classes_and_a_test_set_of_one_are_refused() -> None:

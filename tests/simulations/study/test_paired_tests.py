@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from simulations.study.judged import JudgedArm
 from simulations.study.paired_tests import compare_pairs, holm
 from simulations.study.predictions import Predictions
-from simulations.study.results import ArmResult
 from tests.simulations.arms import make_arm
 
 
-def _only(first: ArmResult, second: ArmResult, margin: float):
+def _only(first: JudgedArm, second: JudgedArm, margin: float):
     (comparison,) = compare_pairs("one", [(first, second)], margin, seed=0)
     return comparison
 
@@ -85,7 +85,7 @@ def test_arms_are_compared_over_the_folds_that_both_have():
     expected = whole.metrics["balanced_accuracy"].folds[0] - part.metrics["balanced_accuracy"].mean
     assert comparison.folds == 1
     assert comparison.difference == pytest.approx(expected)
-    none = ArmResult(part.arm, {}, {}, {}, {}, {0: "failed"}, [1])
+    none = JudgedArm(part.arm, {}, {}, {}, {}, {0: "failed"}, [1])
     assert compare_pairs("one", [(whole, none)], 0.05, seed=0) == []
     assert none.metrics == {}
 

@@ -1,0 +1,80 @@
+"""What the words of a report mean."""
+
+from collections.abc import Iterator
+
+from common.methods import METHODS
+from common.task import FULL_NAMES
+from simulations.study.definition import ALONE, NATURAL, POOLED
+from simulations.study.findings import Findings
+from simulations.study.paired_tests import points
+
+Entry = tuple[str, str]
+
+
+def glossary(findings: Findings) -> list[tuple[str, list[Entry]]]:
+    """Return terms with their meanings, under titles."""
+    return [
+        ("Routes", list(_routes(findings))),
+        ("How the training data lie", list(_ways(findings))),
+        ("Diagnoses", list(FULL_NAMES.items())),
+        ("Measures", list(_measures(findings))),
+        ("Other words", list(_OTHERS)),
+    ]
+
+
+def _routes(findings: Findings) -> Iterator[Entry]:
+    for route, name in findings.names.routes.items():
+        config = findings.study.config(route)
+        text = f'{METHODS[config.method].description}; "{route}" in the study file'
+        if config.epsilon > 0:
+            text += (
+                f"; ε = {config.epsilon:g} and δ = {config.delta:g}, the smaller the more private"
+            )
+        yield name, f"{text}."
+
+
+def _ways(findings: Findings) -> Iterator[Entry]:
+    meanings = {
+        POOLED: "all training images in one place, as without federation",
+        NATURAL: "federated over the sources of the images, each a site",
+        ALONE: "one site trains on its own images, without the others",
+    }
+    for spread, name in findings.names.spreads.items():
+        values = findings.study.spreads[spread]
+        text = meanings.get(values.scheme, "")
+        if values.scheme not in meanings:
+            text = (
+                f"federated over {values.sites} sites whose shares of the diagnoses were drawn "
+                f"unevenly, by a Dirichlet distribution with alpha = {values.alpha:g}"
+            )
+        yield name, f'{text}; "{spread}" in the study file.'
+
+
+def _measures(findings: Findings) -> Iterator[Entry]:
+    yield "point", "A hundredth of the whole: a sensitivity of 50 points finds every second image."
+    yield "balanced accuracy", "Mean over the diagnoses of the share that is recognised."
+    yield "sensitivity", "Of the images of a diagnosis, the share called so."
+    yield "specificity", "Of the images of other diagnoses, the share not called so."
+    yield (
+        "AUC",
+        "Chance that an image of the diagnosis is ranked above one of another; 50 is a coin.",
+    )
+    yield "calibration error", "Mean distance between a probability and how often it is right."
+    yield "Brier score", "Mean squared error of the probabilities, from 0 to 200 points."
+    yield "95 % interval", "Where the figure lies for other lesions, by a bootstrap over lesions."
+    yield (
+        "verdict",
+        "Of the paired difference: better or worse if other lesions would not turn it around "
+        f"(p below 5 %), equal if it is within {points(findings.study.margin)} (both one-sided "
+        "tests below 5 %), identical if the models say the same, else undecided.",
+    )
+    yield "p, Holm", "Chance of such a difference by luck, corrected for the number of tests."
+
+
+_OTHERS = (
+    ("arm", "A route with one way in which the training data lie."),
+    ("federated", "Sites train one model together; no image leaves its site."),
+    ("fold", "A part of the lesions, tested by a model that was trained on the others."),
+    ("frozen features", "What a pretrained network says of an image, itself unchanged."),
+    ("site", "A hospital that holds its images itself."),
+)
