@@ -19,6 +19,14 @@ STOPS = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Let SIGINT interrupt, as at a terminal: who is started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @STOPS
 def test_a_stop_waits_until_a_process_is_known(stop, error):
     known = []
