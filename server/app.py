@@ -69,11 +69,12 @@ def _begin_log(grid: Grid) -> None:
     if not (logging.getLogger().handlers or getattr(grid, "in_process", False)):
         log_lines(logging.WARNING, "%(levelname)s %(message)s")
         logging.getLogger("server").setLevel(logging.INFO)
+        logging.getLogger("flwr").propagate = False  # shown already
 
 
 def _log_end(folder: RunFolder) -> None:
     metrics = json.loads((folder.path / METRICS_FILE).read_text(encoding="utf-8"))
-    for line in run_summary(metrics).splitlines():
+    for line in filter(None, run_summary(metrics).splitlines()):
         _log.info("%s", line)
     _log.info("run folder: %s", folder.path.resolve())
     if superlink := local_superlink():
