@@ -77,8 +77,10 @@ class Coordinator(BaseModel):
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
             raise ConfigError(f"{file}: '{key}' is {first['input']!r}: {first['msg']}") from error
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{file} cannot be read ({error}); restore it") from error
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read ({error.strerror}); restore it") from error
+        except ValueError as error:
+            raise ConfigError(f"{file} is no TOML file: {error}; correct it") from error
         RunConfig.read(coordinator.run)
         return coordinator
 

@@ -89,7 +89,7 @@ def test_impossible_federations_are_named(tmp_path, sites, hosts, reason):
     [
         ("port = 0", "'port' is 0"),
         ("ports = 1", "'ports' is 1: Extra inputs"),
-        ("port =", "cannot be read"),
+        ("port =", "is no TOML file"),
         ('[run]\nmethod = "magic"', "'method' is 'magic'"),
     ],
 )
