@@ -1,6 +1,5 @@
 """The app that runs at the coordinator: join, train, write the run folder."""
 
-import json
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
@@ -16,7 +15,7 @@ from server.deployment.local_superlink import local_superlink
 from server.federation.federation import Federation
 from server.method import ServerMethod, server_method
 from server.run.card import model_card
-from server.run.folder import ANOTHER_FOLDER, CARD_FILE, METRICS_FILE, RunFolder
+from server.run.folder import ANOTHER_FOLDER, CARD_FILE, METRICS_FILE, RunFolder, read_metrics
 from server.run.summary import run_summary
 
 app = ServerApp()
@@ -73,8 +72,9 @@ def _begin_log(grid: Grid) -> None:
 
 
 def _log_end(folder: RunFolder) -> None:
-    metrics = json.loads((folder.path / METRICS_FILE).read_text(encoding="utf-8"))
-    for line in filter(None, run_summary(metrics).splitlines()):
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    for line in filter(None, run_summary(read_metrics(folder.path)).splitlines()):
         _log.info("%s", line)
     _log.info("run folder: %s", folder.path.resolve())
     if superlink := local_superlink():

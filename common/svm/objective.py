@@ -136,7 +136,7 @@ def solve(
     c: float,
     tolerance: float,
     max_rounds: int,
-    tell: Callable[[Floats, Floats], object] = lambda objectives, gradients: None,
+    report: Callable[[Floats, Floats], object] = lambda objectives, gradients: None,
 ) -> Solution:
     """Minimise the objective of every fit and class; each evaluation asks for sums once.
 
@@ -146,7 +146,7 @@ def solve(
     start : weights of that shape.
     c : regularisation strength, the C of the objective.
     tolerance, max_rounds : as for :func:`common.statistics.lbfgs.minimise`.
-    tell : given the objectives (n_fits * n_classes,) and their gradients (n_fits * n_classes,
+    report : given the objectives (n_fits * n_classes,) and their gradients (n_fits * n_classes,
         n_features + 1) of each evaluation.
     """
     shape = start.shape
@@ -155,7 +155,7 @@ def solve(
         sums = ask(flat.reshape(shape))
         value = 0.5 * np.einsum("ij,ij->i", flat, flat) + c * sums.loss.ravel()
         gradient = flat + c * sums.gradient.reshape(flat.shape)
-        tell(value, gradient)
+        report(value, gradient)
         return value, gradient
 
     return minimise(

@@ -116,8 +116,8 @@ class MappedSites:
         stage : what the fits are for, in reports of progress.
         start : (n_fits, n_classes, n_outputs + 1) weights to start from.
         """
-        tell = partial(self._rounds.tell, stage)
-        return svm.solve(self.hinge, start, preconditioner, c, tolerance, max_rounds, tell)
+        report = partial(self._rounds.report, stage)
+        return svm.solve(self.hinge, start, preconditioner, c, tolerance, max_rounds, report)
 
     def calibrate(self, weights: Floats) -> Floats:
         """Return the calibration (2, n_classes) of decision values of unseen lesions.

@@ -49,7 +49,7 @@ class FitRounds:
         self._known.add(question)
         self._used += 1
 
-    def tell(self, stage: str, objectives: Floats, gradients: Floats) -> None:
+    def report(self, stage: str, objectives: Floats, gradients: Floats) -> None:
         """Report a round that was answered.
 
         Parameters

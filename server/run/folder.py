@@ -14,7 +14,7 @@ from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
 from common.features.pretrained import weights_digest
 from common.files import append, make_folder, owned, write_atomically
-from common.json_types import Json
+from common.json_types import Json, JsonObject
 from common.models.file import Model
 from common.verified import read_verified, write_verified
 from server.run.journal import Journal
@@ -33,6 +33,12 @@ ANOTHER_FOLDER = "name a new folder: --out, or the setting 'out' under Flower"
 
 _NAME_FILE = "name"
 _PACKAGES = ("fedderm", "flwr", "numpy", "scikit-learn", "torch")
+
+
+def read_metrics(run: Path) -> JsonObject:
+    """Return the metrics of a finished run, as written into its folder."""
+    metrics: JsonObject = json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))
+    return metrics
 
 
 class RunFolder:

@@ -14,7 +14,7 @@ from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
 from common.json_types import JsonObject
 from common.privacy.linear import group_means, public_map
-from server.run.folder import CONFIG_FILE, METRICS_FILE, MODEL_FILE
+from server.run.folder import CONFIG_FILE, MODEL_FILE, read_metrics
 from simulations.audit.recorded_training import AllSites
 
 _RUN = "run"
@@ -45,8 +45,7 @@ class AuditedRun:
     @property
     def metrics(self) -> JsonObject:
         """What the run wrote of its training."""
-        metrics: JsonObject = json.loads((self.folder / METRICS_FILE).read_text(encoding="utf-8"))
-        return metrics
+        return read_metrics(self.folder)
 
     def private_units(self) -> AllSites:
         """Return the records as sites of method private make them, (n, d) of norm 1 at most.

@@ -1,6 +1,5 @@
 """A federation of four hospitals on this machine, as they would run it, from keys to the model."""
 
-import json
 from pathlib import Path
 
 import typer
@@ -10,7 +9,7 @@ from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import site_splits
 from common.errors import FedDermError
-from server.run.folder import METRICS_FILE
+from server.run.folder import read_metrics
 from server.run.summary import run_summary
 from simulations.data.partition import partition, write_sites
 from simulations.runtimes.loopback import Loopback
@@ -60,8 +59,7 @@ def demo(data: Path, out: Path) -> None:
         if federation.start_training().wait():
             raise FedDermError(f"the training failed; see {federation.folder / 'logs'}")
         run = federation.coordinator / "run"
-        metrics = json.loads((run / METRICS_FILE).read_text())
-        typer.echo(f"\n{run_summary(metrics)}\n")
+        typer.echo(f"\n{run_summary(read_metrics(run))}\n")
         for name in federation.sites:
             typer.echo(f"what left {name}, from its egress log:")
             for line in egress_lines(federation.folder / name):

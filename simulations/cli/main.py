@@ -292,10 +292,10 @@ def _numbers(text: str) -> list[int]:
 
 
 def _show(run: Path) -> None:
+    from server.run.folder import read_metrics
     from server.run.summary import run_summary
-    from simulations.runtimes.experiment import metrics
 
-    typer.echo(run_summary(metrics(run)))
+    typer.echo(run_summary(read_metrics(run)))
     typer.echo(printable(f"run folder: {run}"))
 
 

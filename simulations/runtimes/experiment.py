@@ -19,7 +19,7 @@ from common.files import owned, whole_folder, write_atomically
 from common.json_types import JsonObject
 from common.text import suggestion
 from server.method import server_method
-from server.run.folder import METRICS_FILE, ROUNDS_FILE
+from server.run.folder import ROUNDS_FILE, read_metrics
 from simulations.data.partition import Scheme, check_sites, partition, write_site
 from simulations.runtimes.finished_run import RUN
 from simulations.runtimes.in_process import Answer, run_in_process
@@ -147,13 +147,7 @@ def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> JsonObjec
         raise QuorumError(f"{config.sites} has {n_sites} of the {needed} sites that are needed")
     nodes: list[UserConfig] = [{"partition-id": i} for i in range(n_sites)]
     run_in_process(server.app.app, sites_app, nodes, config.flat())
-    return metrics(config.out)
-
-
-def metrics(run: Path) -> JsonObject:
-    """Return the metrics of a finished run, as written into its folder."""
-    values: JsonObject = json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))
-    return values
+    return read_metrics(config.out)
 
 
 def rounds(run: Path) -> list[JsonObject]:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from common.errors import DataError
+from common.json_types import number
 from common.task import FULL_NAMES
 
 # What names the files of a run imports Flower: it is imported where it is used.
@@ -128,15 +127,13 @@ class Run:
         DataError
             If there is no finished run.
         """
-        from server.run.folder import CONFIG_FILE, METRICS_FILE, ROUNDS_FILE
+        from server.run.folder import CONFIG_FILE, ROUNDS_FILE, read_metrics
         from server.run.progress import TRAINING_FILE
 
         folder = model_file(Path(path)).parent
         try:
-            config, metrics = (
-                json.loads((folder / name).read_text(encoding="utf-8"))
-                for name in (CONFIG_FILE, METRICS_FILE)
-            )
+            config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            metrics = read_metrics(folder)
             overall, data = metrics["overall"], metrics["data"]
             confusion = tuple(map(tuple, overall["confusion"]))
             return cls(
@@ -182,15 +179,15 @@ def _lines(file: Path) -> tuple[Mapping[str, Any], ...]:
 
 
 def _site(name: str, values: Mapping[str, Any]) -> SiteMetrics:
-    kept = (field.name for field in fields(SiteMetrics) if field.name != "site")
-    return SiteMetrics(name, **{key: _number(values[key]) for key in kept})
+    kept = (field.name for field in fields(SiteMetrics) if field.name not in ("site", "n"))
+    return SiteMetrics(name, values["n"], **{key: number(values[key]) for key in kept})
 
 
 def _classes(
     values: Mapping[str, Mapping[str, Any]], confusion: tuple[tuple[int, ...], ...]
 ) -> tuple[ClassMetrics, ...]:
     return tuple(
-        ClassMetrics(code, FULL_NAMES[code], sum(row), **{k: _number(v) for k, v in each.items()})
+        ClassMetrics(code, FULL_NAMES[code], sum(row), **{k: number(v) for k, v in each.items()})
         for (code, each), row in zip(values.items(), confusion, strict=True)
     )
 
@@ -198,8 +195,3 @@ def _classes(
 def _round(line: Mapping[str, Any]) -> Round:
     counts = {"answered": len(line["answered"]), "failed": len(line["faults"])}
     return Round(**{field.name: {**line, **counts}[field.name] for field in fields(Round)})
-
-
-def _number(value: Any) -> Any:
-    """Return a number of a JSON file, where null stands for nan."""
-    return np.nan if value is None else value

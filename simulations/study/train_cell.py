@@ -30,7 +30,7 @@ from common.statistics.calibration import probabilities
 from common.text import log_lines, printable
 from common.verified import write_json
 from common.wire.messages import unpack_values
-from server.run.folder import METRICS_FILE, MODEL_FILE
+from server.run.folder import MODEL_FILE, read_metrics
 from simulations.data.partition import check_sites, write_sites
 from simulations.runtimes.experiment import rounds, simulate
 from simulations.study.cells import Arm, Cell, cut
@@ -194,7 +194,7 @@ def _result(
     ----------
     empty : why sites were not part of it, by name.
     """
-    metrics = json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))
+    metrics = read_metrics(run)
     log = rounds(run)
     return {
         "training": {"images": len(training), "lesions": len(training.by_lesion.sizes)},

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from common.json_types import JsonObject
+from common.json_types import JsonObject, number
 from simulations.study.advice import Advice
 from simulations.study.cells import Arm
 from simulations.study.cost import RouteCost
@@ -135,13 +135,13 @@ def _read_arm(values: JsonObject) -> ArmResult:
 
 def _read_estimate(metric: str, values: JsonObject, old: bool) -> Estimate:
     low, high = _read_bounds(metric, values, old)
-    folds = tuple(map(_number, values["folds"]))
-    return Estimate(_number(values["mean"]), _number(values["sd"]), low, high, folds)
+    folds = tuple(map(number, values["folds"]))
+    return Estimate(number(values["mean"]), number(values["sd"]), low, high, folds)
 
 
 def _read_site(values: JsonObject, old: bool) -> SiteQuality:
     metrics = {
-        name: Bounded(_number(metric["value"]), *_read_bounds(name, metric, old))
+        name: Bounded(number(metric["value"]), *_read_bounds(name, metric, old))
         for name, metric in values["metrics"].items()
     }
     confusion = np.array(values["confusion"], dtype=np.int64)
@@ -151,14 +151,10 @@ def _read_site(values: JsonObject, old: bool) -> SiteQuality:
 def _read_bounds(metric: str, values: JsonObject, old: bool) -> tuple[float, float]:
     if old and metric in CALIBRATION_ERRORS:
         return math.nan, math.nan
-    return _number(values["low"]), _number(values["high"])
+    return number(values["low"]), number(values["high"])
 
 
 def _read_bins(values: JsonObject | None) -> Reliability | None:
     if values is None:
         return None
     return Reliability(**{name: np.array(array) for name, array in values.items()})
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
