@@ -15,3 +15,6 @@ DIAGNOSES = tuple(FULL_NAMES)
 """The codes; a label is an index into this tuple."""
 
 N_CLASSES = len(DIAGNOSES)
+
+MALIGNANT = ("akiec", "bcc", "mel")
+"""Codes of what is malignant; akiec, a precancer or a carcinoma in situ, is counted so too."""

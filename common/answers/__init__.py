@@ -1,0 +1,1 @@
+"""What a model says of one image, and what that rests on."""

@@ -1,0 +1,111 @@
+"""A model's answer about one image: how likely, how sure, by which rule, or "ask a person".
+
+Plain values, which the command line, the page and Python show alike.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Target = Literal["mel", "malignant"]
+"""What a screening rule looks for: melanoma, or all malignant diagnoses."""
+
+TARGETS: tuple[Target, ...] = ("mel", "malignant")
+
+
+@dataclass(frozen=True)
+class PredictionSet:
+    """The diagnoses that cannot be excluded at a stated coverage.
+
+    Attributes
+    ----------
+    diagnoses : codes, the likeliest first; never empty.
+    coverage : share of new lesions whose set holds their diagnosis, in (0, 1), as it is promised.
+    threshold : whose lesions the promise is about: "pooled", "class", "site" or "prevalence".
+    lesions : number of calibration lesions that it rests on.
+    without_guarantee : codes of diagnoses with too few calibration lesions for a threshold of
+        their own; for these nothing is promised.
+    """
+
+    diagnoses: tuple[str, ...]
+    coverage: float
+    threshold: Literal["pooled", "class", "site", "prevalence"]
+    lesions: int
+    without_guarantee: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Screening:
+    """Whether the screening rule for a target flags an image.
+
+    Attributes
+    ----------
+    target : melanoma, or all malignant diagnoses.
+    flagged : whether the probability is at least the threshold.
+    probability, threshold : of the target, in [0, 1].
+    sensitivity, specificity : of the rule on the calibration lesions, in [0, 1].
+    sensitivity_interval, specificity_interval : their 95 % intervals.
+    """
+
+    target: Target
+    flagged: bool
+    probability: float
+    threshold: float
+    sensitivity: float
+    sensitivity_interval: tuple[float, float]
+    specificity: float
+    specificity_interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one image. Not a medical device.
+
+    Attributes
+    ----------
+    image : name of the image, as it was given.
+    diagnosis : code of the likeliest diagnosis (rule ``likeliest``).
+    name : its full name.
+    malignant : whether it is malignant.
+    probability : its probability, in [0, 1].
+    probabilities : of all diagnoses by code, the likeliest first; they sum to 1.
+    trained_probabilities : the same for the frequencies of the training sites, where the user gave
+        other ones; else None.
+    stands_out : code of the diagnosis whose probability is largest beside its base rate (rule
+        ``balanced``), which is the best rule for balanced accuracy.
+    times_base_rate : how many times its base rate that probability is, at least 0.
+    screening : the screening rules that the model has; none without calibration lesions.
+    prediction_set : the diagnoses that cannot be excluded; None without calibration lesions.
+    refer : why a person should be asked, in sentences; none if the model does not ask for one.
+    distance : how unlike the training images it is, about 1 as a rule; None where it is not known.
+    notes : what else must be said of this answer, in sentences.
+    """
+
+    image: str
+    diagnosis: str
+    name: str
+    malignant: bool
+    probability: float
+    probabilities: Mapping[str, float]
+    trained_probabilities: Mapping[str, float] | None
+    stands_out: str
+    times_base_rate: float
+    screening: tuple[Screening, ...]
+    prediction_set: PredictionSet | None
+    refer: tuple[str, ...]
+    distance: float | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that the model gives no answer about.
+
+    Attributes
+    ----------
+    image : its name, as it was given.
+    error : why, in one line.
+    """
+
+    image: str
+    error: str
