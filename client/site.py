@@ -16,7 +16,7 @@ from client.state import SiteState
 from common.arrays import Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
-from common.data.splits import TEST, lasting_splits, site_splits
+from common.data.splits import TEST, lasting_splits, one_image_a_lesion, site_splits
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.features.extract import Features, content_keys, extract
 from common.text import NAME_RULE, is_site_name
@@ -136,6 +136,11 @@ class Site:
     def contents(self) -> list[str]:
         """The key of each image's bytes, in order."""
         return content_keys(self._table)
+
+    @cached_property
+    def one_a_lesion(self) -> NDArray[np.bool_]:
+        """Which images are their lesion's only one in the counts of answers, (n,)."""
+        return one_image_a_lesion(self._table, self.contents)
 
     @property
     def fingerprint(self) -> str:

@@ -301,9 +301,10 @@ def of_svm(draw: Any, settings: Values) -> list[Asks]:
     for _ in range(draw(st.integers(1, 4))):
         fits = draw(st.sampled_from([1, int(settings["folds"]), 3]))
         arrays = {"weights": draw(weights((fits, K, feature_map.n_outputs + 1)))}
-        question = draw(st.sampled_from(["hinge", "hinge", "calibrate", "evaluate", "other"]))
-        if question in ("calibrate", "evaluate"):
-            arrays["calibration"] = draw(weights((2, K)))
+        judged = ["calibrate", "evaluate", "answers"]
+        question = draw(st.sampled_from(["hinge", "hinge", *judged, "other"]))
+        if question in judged:
+            arrays |= {"calibration": draw(weights((2, K))), "base_rates": np.full(K, 1 / K)}
         asks.append(Asks(question, arrays, named))
     if fourier:
         asks.insert(3, Asks("mapped_moments", {}, named))
@@ -327,7 +328,11 @@ def of_private(draw: Any, settings: Values) -> list[Asks]:
         if question == "moments":
             arrays = {name: arrays[name] for name in ("mean", "scale")}
         if question == "evaluate":
-            arrays = {"weights": arrays["weights"], "calibration": draw(weights((2, K)))}
+            arrays = {
+                "weights": arrays["weights"],
+                "calibration": draw(weights((2, K))),
+                "base_rates": np.full(K, 1 / K),
+            }
         values = {} if question == "evaluate" else {"run": RUN, "step": step}
         asks.append(Asks(question, arrays, values))
     return asks
@@ -354,9 +359,9 @@ def of_finetune(draw: Any, settings: Values) -> list[Asks]:
         counts = draw(st.lists(st.sampled_from([0, 1, 50, 2000]), min_size=K, max_size=K))
         asks.append(Asks("train", tensors, {"run": RUN, "round": number, "counts": counts}))
         weights_ = {n: a for n, a in tensors.items() if "/" not in n}
-        rule = {"calibration": draw(weights((2, K))), "priors": np.full(K, 1 / K)}
+        rule = {"calibration": draw(weights((2, K))), "base_rates": np.full(K, 1 / K)}
         about = {"scores": f"{number:064x}", "subset": "test", "views": 1, "personal": False}
-        question = draw(st.sampled_from(["evaluate", "calibrate"]))
+        question = draw(st.sampled_from(["evaluate", "calibrate", "answers"]))
         asks += [Asks(question, {**weights_, **rule}, about), Asks(question, rule, about)]
     return asks
 
@@ -378,7 +383,7 @@ def of_private_finetune(draw: Any, settings: Values) -> list[Asks]:
             "class_weight": np.array([draw(st.sampled_from([0.0, 0.5, 1.0])) for _ in range(K)]),
         }
         asks.append(Asks("gradient", arrays, {"run": RUN, "step": step}))
-    rule = {"calibration": draw(weights((2, K))).clip(-1e6, 1e6), "priors": np.full(K, 1 / K)}
+    rule = {"calibration": draw(weights((2, K))).clip(-1e6, 1e6), "base_rates": np.full(K, 1 / K)}
     return [*asks, Asks("evaluate", {"weights": arrays["weights"], **rule})]
 
 

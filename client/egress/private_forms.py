@@ -27,7 +27,10 @@ def private_forms(
             "calibration": (2, N_CLASSES),
         }
         # A weight above 1 would make a clipped gradient longer than what is paid for.
-        bounded = {"class_weight": Form((N_CLASSES,), 0, 1), "priors": Form((N_CLASSES,), 0, high)}
+        bounded = {
+            "class_weight": Form((N_CLASSES,), 0, 1),
+            "base_rates": Form((N_CLASSES,), 0, high),
+        }
         return {n: bounded.get(n) or Form(shapes[n], low, high) for n in names}
 
     return forms

@@ -82,6 +82,7 @@ def _bytes(size: int) -> Type:
 
 
 CALIBRATION_FORM = Form((2, N_CLASSES), -LARGEST_MAP, LARGEST_MAP)
+BASE_RATES_FORM = Form((N_CLASSES,), 0)
 
 Forms = Mapping[str, Form]
 Values = Mapping[str, Value]

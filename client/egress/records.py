@@ -10,6 +10,7 @@ from typing import Literal
 
 from client.egress.questions import Question
 from client.site import Site
+from common.answers.answer import TARGETS
 from common.statistics.metrics import CALIBRATION_BINS, SCORE_BINS
 from common.task import N_CLASSES
 from common.wire.secure_sums import KEY, PEERS, UNMASK
@@ -70,6 +71,12 @@ EVALUATION: Arrays = {
     "confidence": Array((CALIBRATION_BINS,)),
     "brier": Array((1,)),
     "log_loss": Array((1,)),
+}
+ANSWERS: Arrays = {
+    "probability": Array((N_CLASSES, 2, SCORE_BINS), "<i8", counts=True),
+    "cumulative": Array((N_CLASSES, 2, SCORE_BINS), "<i8", counts=True),
+    "screening": Array((len(TARGETS), 2, SCORE_BINS), "<i8", counts=True),
+    "likeliest": Array((2, SCORE_BINS), "<i8", counts=True),
 }
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from client.egress.questions import Question
 from client.network_scores import image_features, scores
 from client.site import Site
+from common.answers.counts import AnswerCounts
 from common.arrays import Floats32, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
@@ -33,7 +34,7 @@ from common.wire.messages import Value
 
 Tensors = dict[str, Floats32]
 
-_RULE = ("calibration", "priors")
+_RULE = ("calibration", "base_rates")
 """Arrays that make probabilities and decisions of scores."""
 
 
@@ -63,13 +64,23 @@ def answer(site: Site, question: Question) -> Sums:
     tensors = {n: np.asarray(a, np.float32) for n, a in question.arrays.items() if n not in _RULE}
     if question.name == "train":
         return _train(site, tensors, question.values)
-    labels = site.dataset.labels[site.part(str(question.values["subset"]))]
-    logits = _kept_scores(site, tensors, question)
-    calibration, priors = (np.asarray(question.arrays[name], dtype=np.float64) for name in _RULE)
+    return _judge(site, _kept_scores(site, tensors, question), question)
+
+
+def _judge(site: Site, logits: NDArray[np.float64], question: Question) -> Sums:
+    """Judge scores of a part of the images."""
+    images = site.part(str(question.values["subset"]))
+    labels = site.dataset.labels[images]
+    calibration, base_rates = (
+        np.asarray(question.arrays[name], dtype=np.float64) for name in _RULE
+    )
     if question.name == "calibrate":
         return calibration_sums(logits, labels, calibration)
-    predicted = decisions(logits, calibration, priors)
-    return Evaluation.measure(labels, predicted, probabilities(logits, calibration))
+    chances = probabilities(logits, calibration)
+    if question.name == "answers":
+        chosen = site.one_a_lesion[images]
+        return AnswerCounts.measure(labels[chosen], chances[chosen])
+    return Evaluation.measure(labels, decisions(logits, calibration, base_rates), chances)
 
 
 def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:

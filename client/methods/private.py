@@ -27,7 +27,7 @@ from common.privacy.linear import (
     clipped_gradients,
     public_map,
 )
-from common.statistics.calibration import probabilities
+from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
 from common.task import N_CLASSES
@@ -113,6 +113,6 @@ def _test_images(site: Site) -> Floats:
 
 def _evaluate(site: Site, sent: Mapping[str, Floats]) -> Evaluation:
     scores = decision_values(site.once(_test_images), sent["weights"])
+    predicted = decisions(scores, sent["calibration"], sent["base_rates"])
     chances = probabilities(scores, sent["calibration"])
-    labels = site.dataset.labels[site.held_out]
-    return Evaluation.measure(labels, scores.argmax(axis=1), chances)
+    return Evaluation.measure(site.dataset.labels[site.held_out], predicted, chances)

@@ -159,6 +159,6 @@ class _LastScores:
 
 def _evaluate(site: Site, sent: Mapping[str, Floats]) -> Evaluation:
     logits = site.once(_LastScores).at(sent["weights"])
-    predicted = decisions(logits, sent["calibration"], sent["priors"])
+    predicted = decisions(logits, sent["calibration"], sent["base_rates"])
     chances = probabilities(logits, sent["calibration"])
     return Evaluation.measure(site.dataset.labels[site.held_out], predicted, chances)

@@ -11,13 +11,14 @@ from client.egress.activity_gate import Gate, Gated
 from client.egress.dependent_questions import Lines
 from client.egress.questions import Question
 from client.site import Site
+from common.answers.counts import AnswerCounts
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import Reason, RefusalError
 from common.features.extract import extract
 from common.models.linear import average_views, decision_values
-from common.statistics.calibration import calibration_sums, probabilities
+from common.statistics.calibration import calibration_sums, decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.moments import Moments
 from common.statistics.sums import Nothing, Sums
@@ -42,6 +43,7 @@ class Prepared:
     sample_weight : (n,) class weight times view weight.
     Z : (m, n_outputs) mapped prediction views of all images, averaged over the views.
     image_y, image_fold : (m,) of the images; fold -1 is the test set.
+    one_a_lesion : (m,) whether an image is its lesion's in the counts of answers.
     """
 
     X1: Floats
@@ -53,6 +55,7 @@ class Prepared:
     Z: Floats
     image_y: Ints
     image_fold: Ints
+    one_a_lesion: NDArray[np.bool_]
 
     def save(self, folder: Path) -> None:
         """Write one file for each array."""
@@ -117,11 +120,31 @@ def answer(site: Site, question: Question) -> Sums | Gated:
         if site.config.secure:  # where counts are added before they are compared
             return gated_hinge(prepared, weights, site.config.min_active, site.config.folds)
         return hinge(prepared, weights, site.config.min_active)
-    scores, y = _unseen_scores(prepared, weights)
-    calibration = np.asarray(question.arrays["calibration"], dtype=np.float64)
+    return _judge(prepared, weights, question)
+
+
+def _judge(prepared: Prepared, weights: Floats, question: Question) -> Sums:
+    """Judge scores of images that their fit has not seen.
+
+    The calibration of a classifier that is solved once, without folds, has its training images.
+    """
+    if question.name == "calibrate" and len(weights) == 1:
+        images = np.flatnonzero(prepared.image_fold >= 0)
+        scores = decision_values(prepared.Z[images], weights[0])
+    else:
+        images, scores = _unseen_scores(prepared, weights)
+    y = prepared.image_y[images]
+    calibration, base_rates = (
+        np.asarray(question.arrays[name], dtype=np.float64)
+        for name in ("calibration", "base_rates")
+    )
     if question.name == "calibrate":
         return calibration_sums(scores, y, calibration)
-    return Evaluation.measure(y, scores.argmax(axis=1), probabilities(scores, calibration))
+    chances = probabilities(scores, calibration)
+    if question.name == "answers":
+        chosen = prepared.one_a_lesion[images]
+        return AnswerCounts.measure(y[chosen], chances[chosen])
+    return Evaluation.measure(y, decisions(scores, calibration, base_rates), chances)
 
 
 def _weights(config: RunConfig, question: Question, columns: int) -> Floats:
@@ -233,19 +256,20 @@ def _prepare(site: Site, question: Question) -> Prepared:
         Z=average_views(feature_map, site.features.predict),
         image_y=site.dataset.labels,
         image_fold=np.where(site.held_out, "-1", site.dataset.splits).astype(np.int64),
+        one_a_lesion=site.one_a_lesion,
     )
 
 
-def _unseen_scores(prepared: Prepared, weights: Floats) -> tuple[Floats, Ints]:
-    """Return decision values of images that their fit has not seen, and their labels.
+def _unseen_scores(prepared: Prepared, weights: Floats) -> tuple[Ints, Floats]:
+    """Return the numbers of images that their fit has not seen, and their decision values.
 
     One fit scores the test images; of several, each scores the images of its own fold.
     """
     if len(weights) == 1:
-        test = prepared.image_fold == -1
-        return decision_values(prepared.Z[test], weights[0]), prepared.image_y[test]
+        test = np.flatnonzero(prepared.image_fold == -1)
+        return test, decision_values(prepared.Z[test], weights[0])
     train = np.flatnonzero(prepared.image_fold >= 0)
     fold = prepared.image_fold[train]
     values = decision_values(prepared.Z[train], weights.reshape(-1, weights.shape[-1]))
     own = values.reshape(len(train), len(weights), N_CLASSES)[np.arange(len(train)), fold]
-    return own, prepared.image_y[train]
+    return train, own

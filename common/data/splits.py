@@ -6,7 +6,7 @@ class differ by at most one lesion and by at most the images of its largest lesi
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,22 @@ def _splits(dataset: Dataset, test: Bools, n_folds: int, seed: int) -> NDArray[n
     splits = np.full(len(dataset), TEST, dtype=f"<U{max(len(TEST), len(str(n_folds)))}")
     splits[~test] = folds(dataset.select(~test), n_folds, seed).astype(np.str_)
     return splits
+
+
+def one_image_a_lesion(dataset: Dataset, contents: Sequence[str]) -> Bools:
+    """Choose one image of each lesion by chance; return which, (n,).
+
+    The chance is that of a hash of the image, so the choice is the same wherever the lesion lies.
+
+    Parameters
+    ----------
+    contents : (n,) the SHA-256 of each image's bytes.
+    """
+    order = np.argsort(np.array(contents), kind="stable")
+    first = np.unique(dataset.lesions[order], return_index=True)[1]
+    chosen = np.zeros(len(dataset), dtype=np.bool_)
+    chosen[order[first]] = True
+    return chosen
 
 
 def site_splits(

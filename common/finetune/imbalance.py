@@ -55,16 +55,20 @@ def class_weights(counts: Ints, strength: float) -> Floats:
     return np.asarray(weights * counts.sum() / total) if total else weights
 
 
-def left_to_weigh(config: FinetuneConfig, priors: Floats) -> Floats:
-    """Return (n_classes,) what is left of ``priors`` (n_classes,) in a trained network's scores.
+def as_trained(config: FinetuneConfig, base_rates: Floats) -> Floats:
+    """Return the calibration (2, n_classes) of a trained network that follows from its remedy.
 
-    A remedy of strength s makes scores of ``log p(k | x) - s log priors[k]``: Menon et al.,
-    "Long-tail learning via logit adjustment", ICLR 2021, equations 9 to 11. The decision rule
-    takes off the rest.
+    A remedy of strength s makes scores of ``log p(k | x) - s log base_rates[k]``: Menon et al.,
+    "Long-tail learning via logit adjustment", ICLR 2021, equations 9 to 11. What was taken off is
+    added again.
+
+    Parameters
+    ----------
+    base_rates : (n_classes,) frequencies of the classes among the training images.
     """
     done = config.imbalance_strength if config.imbalance not in ("none", "focal") else 0.0
-    rest = np.power(priors, 1 - done, out=np.zeros_like(priors), where=priors > 0)
-    return np.asarray(rest)
+    bias = done * np.log(np.maximum(base_rates, np.finfo(np.float64).tiny))
+    return np.stack([np.ones_like(bias), bias])
 
 
 @dataclass(frozen=True)

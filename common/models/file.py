@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from common.answers.basis import AnswerBasis, expected_kinds
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig, settings_of
 from common.data.dataset import Dataset
@@ -18,9 +19,10 @@ from common.features.pretrained import find_weights, weights_digest
 from common.json_types import Json
 from common.methods import METHODS
 from common.task import DIAGNOSES
+from common.text import is_site_name
 from common.verified import FORMAT_ERRORS, Array, Kind, StoredArrays, open_arrays, write_arrays
 
-VERSION = 3
+VERSION = 4
 """Version of the description in a model file; raise it with every change."""
 
 LARGEST = np.float64(1e100)
@@ -30,6 +32,7 @@ VARIANCE = "variance"
 """Name of the only array that may be infinite."""
 
 _WEIGHTS = "weights"
+_SITES = "sites"
 
 _PLACES = {"out", "sites", "cache", "weights"}
 """Keys that say where something lay on the machine of the run, nothing about the model."""
@@ -40,7 +43,7 @@ class Prediction(NamedTuple):
 
     Attributes
     ----------
-    labels : (n,) indices into the model's classes.
+    labels : (n,) the likeliest diagnoses, as indices into the model's classes.
     probabilities : (n, n_classes).
     distance : (n,) distance of each image from the training images, about 1 as a rule; None where
         the model has no such measure.
@@ -63,8 +66,8 @@ class Model(Protocol):
         """The run that trained it."""
 
     @property
-    def calibration(self) -> Floats:
-        """Scales and biases, (2, n_classes), that make probabilities of scores."""
+    def basis(self) -> AnswerBasis:
+        """What makes probabilities and decisions of its scores, and its calibration lesions."""
 
     def predict(self, images: Mapping[str, bytes]) -> Prediction:
         """Diagnose JPEG or PNG files, given as their bytes by name.
@@ -74,9 +77,6 @@ class Model(Protocol):
         DataError
             If an image cannot be decoded, with its name.
         """
-
-    def decide(self, scores: Floats) -> Ints:
-        """Return the classes (n,) for ``scores`` (n, n_classes)."""
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
         """Return the scores (n, n_classes) of a dataset's images; a bar shows how far it is.
@@ -101,11 +101,13 @@ class ModelFile(NamedTuple):
     Attributes
     ----------
     arrays : by name, of the shapes that the model's class documents.
+    basis : what its answers rest on beside its scores.
     classes : names of the classes.
     config : the configuration of the run.
     """
 
     arrays: Mapping[str, Array]
+    basis: AnswerBasis
     classes: Sequence[str]
     config: RunConfig
 
@@ -124,8 +126,9 @@ class ModelFile(NamedTuple):
             "classes": list(self.classes),
             "config": self.config.model_dump(mode="json", exclude=_PLACES),
             _WEIGHTS: weights_digest(self.config.backbone, self.config.weights),
+            _SITES: list(self.basis.by_site),
         }
-        write_arrays(path, self.arrays, fields)
+        write_arrays(path, {**self.arrays, **self.basis.to_record()}, fields)
 
 
 @dataclass(frozen=True)
@@ -136,20 +139,23 @@ class OpenModel:
     ----------
     config : the run that trained it, with the path of the weights file on this machine.
     kinds : what its arrays claim to be, by name.
+    sites : names of the sites that its basis tells apart.
     """
 
     config: RunConfig
     kinds: Mapping[str, Kind]
+    sites: Sequence[str]
     _stored: StoredArrays
 
-    def read(self, expected: Mapping[str, Kind]) -> dict[str, Array]:
-        """Return the arrays, of the shapes expected; only the variance may be infinite.
+    def read(self, own: Mapping[str, Kind]) -> tuple[dict[str, Array], AnswerBasis]:
+        """Return the ``own`` arrays and the basis; only the variance may be infinite.
 
         Raises
         ------
         ValueError
             If they are not, with the first that differs, or are not what was written.
         """
+        expected = {**own, **expected_kinds(len(self.sites))}
         shapes = (
             {name: kind.shape for name, kind in kinds.items()} for kinds in (self.kinds, expected)
         )
@@ -161,7 +167,8 @@ class OpenModel:
                 )
         arrays = self._stored.read()
         _check_finite({name: array for name, array in arrays.items() if name != VARIANCE})
-        return arrays
+        basis = AnswerBasis.take(arrays, self.sites)
+        return arrays, basis
 
 
 def load_model(path: Path, *weights: Path | None) -> Model:
@@ -209,7 +216,8 @@ def open_model(
         if stored.fields["classes"] != list(DIAGNOSES):
             raise ValueError(f"its classes are not {', '.join(DIAGNOSES)}")
         file = _find_weights(path, config.backbone, stored.fields[_WEIGHTS], weights)
-        yield OpenModel(config.model_copy(update={"weights": file}), stored.kinds, stored)
+        sites = _read_sites(stored.fields[_SITES])
+        yield OpenModel(config.model_copy(update={"weights": file}), stored.kinds, sites, stored)
 
 
 @contextmanager
@@ -262,6 +270,14 @@ def _read_config(fields: Mapping[str, Any]) -> RunConfig:
         return RunConfig.read({k: v for k, v in config.items() if k not in unused})
     except ConfigError as error:
         raise ValueError(str(error)) from error
+
+
+def _read_sites(names: object) -> list[str]:
+    if not (isinstance(names, list) and all(isinstance(n, str) and is_site_name(n) for n in names)):
+        raise ValueError("its sites have no names that sites may have")
+    if len(set(names)) != len(names):
+        raise ValueError("it names a site twice")
+    return names
 
 
 def _find_weights(

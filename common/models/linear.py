@@ -8,13 +8,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from common.arrays import Floats, Ints
+from common.answers.basis import AnswerBasis
+from common.arrays import Floats
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError
 from common.features.extract import extract, extract_images
 from common.models.file import VARIANCE, ModelFile, Prediction, check_answers, open_model
-from common.statistics.calibration import probabilities
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import with_intercept
 from common.task import DIAGNOSES, N_CLASSES
@@ -34,7 +34,7 @@ class LinearModel:
     variance : (n_components,) variances of the training views' components, infinite for those that
         distances leave out.
     weights : (n_classes, n_outputs + 1), the intercepts last.
-    calibration : (2, n_classes) scales and biases of the probabilities.
+    basis : what makes probabilities and decisions of the scores, and the calibration lesions.
     classes : names of the classes.
     config : the run that trained it; says how to compute raw features.
     """
@@ -42,7 +42,7 @@ class LinearModel:
     feature_map: FeatureMap
     variance: Floats
     weights: Floats
-    calibration: Floats
+    basis: AnswerBasis
     classes: Sequence[str]
     config: RunConfig
 
@@ -80,7 +80,7 @@ class LinearModel:
         return self.scores(features.predict)
 
     def predict(self, images: Mapping[str, bytes]) -> Prediction:
-        """Diagnose JPEG or PNG files, given as their bytes by name, by the largest decision value.
+        """Diagnose JPEG or PNG files, given as their bytes by name.
 
         Raises
         ------
@@ -88,13 +88,8 @@ class LinearModel:
             If an image cannot be decoded, with its name, or the model gives no numbers.
         """
         views = extract_images(images, self.config.feature_spec)
-        values = self.scores(views)
-        chances = probabilities(values, self.calibration)
-        return Prediction(self.decide(values), chances, self.distance(views))
-
-    def decide(self, scores: Floats) -> Ints:
-        """Return the classes (n,) of the largest ``scores`` (n, n_classes)."""
-        return np.asarray(scores.argmax(axis=1))
+        chances = self.basis.probabilities(self.scores(views))
+        return Prediction(chances.argmax(axis=1), chances, self.distance(views))
 
     def distance(self, views: NDArray[np.floating]) -> Floats | None:
         """Return how far images lie from the training images, (n,); about 1 is usual.
@@ -118,19 +113,19 @@ class LinearModel:
             **self.feature_map.to_record(),
             VARIANCE: self.variance,
             "weights": self.weights,
-            "calibration": self.calibration,
         }
-        ModelFile(arrays, self.classes, self.config).write(path)
+        ModelFile(arrays, self.basis, self.classes, self.config).write(path)
 
     @classmethod
     def load(cls, path: Path, *weights: Path | None) -> Self:
         """Read a model; parameters and errors are those of ``load_model``."""
         with open_model(path, cls, weights) as stored:
-            arrays = stored.read(_expected(stored.kinds))
+            arrays, basis = stored.read(_expected(stored.kinds))
             _check_map(arrays)
         feature_map = FeatureMap.from_record(arrays)
-        variance, svm, calibration = (arrays[n] for n in (VARIANCE, "weights", "calibration"))
-        return cls(feature_map, variance, svm, calibration, DIAGNOSES, stored.config)
+        return cls(
+            feature_map, arrays[VARIANCE], arrays["weights"], basis, DIAGNOSES, stored.config
+        )
 
 
 def _expected(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
@@ -149,7 +144,6 @@ def _expected(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
         "clip": (),
         VARIANCE: (n_components,),
         "weights": (N_CLASSES, outputs if fourier != (0,) else n_components + 1),
-        "calibration": (2, N_CLASSES),
     }
     return {name: Kind("F64", shape) for name, shape in shapes.items()}
 

@@ -5,14 +5,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from common.arrays import Floats, Floats32, Ints
+from common.answers.basis import AnswerBasis
+from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError
@@ -21,14 +21,8 @@ from common.features.inference_engine import one_thread_per_core
 from common.models.file import ModelFile, Prediction, check_answers, open_model
 from common.networks.inference import BLOCK, prediction_features
 from common.networks.network import DEVICE, HEAD, Network, Weights, shared_network
-from common.statistics.calibration import decisions, probabilities
-from common.task import DIAGNOSES, N_CLASSES
+from common.task import DIAGNOSES
 from common.verified import Kind
-
-_RULE = {
-    "calibration": Kind("F64", (2, N_CLASSES)),
-    "priors": Kind("F64", (N_CLASSES,)),
-}
 
 
 @dataclass(frozen=True)
@@ -39,15 +33,13 @@ class NetworkModel:
     ----------
     weights : the trained tensors by name, of the network's shapes; the others are the pretrained
         ones.
-    calibration : (2, n_classes) scales and biases of the probabilities.
-    priors : (n_classes,) frequencies of the classes among the training images.
+    basis : what makes probabilities and decisions of the scores, and the calibration lesions.
     classes : names of the classes.
     config : the run that trained it.
     """
 
     weights: Weights
-    calibration: Floats
-    priors: Floats
+    basis: AnswerBasis
     classes: Sequence[str]
     config: RunConfig
 
@@ -93,18 +85,12 @@ class NetworkModel:
         DataError
             If an image cannot be decoded, with its name.
         """
-        values = self.scores(images.items())
-        return Prediction(self.decide(values), probabilities(values, self.calibration), None)
-
-    def decide(self, scores: Floats) -> Ints:
-        """Return the classes (n,) for ``scores`` (n, n_classes), by :func:`decisions`."""
-        return decisions(scores, self.calibration, self.priors)
+        chances = self.basis.probabilities(self.scores(images.items()))
+        return Prediction(chances.argmax(axis=1), chances, None)
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
-        rule = {"calibration": self.calibration, "priors": self.priors}
-        arrays: dict[str, NDArray[Any]] = {**self.weights, **rule}
-        ModelFile(arrays, self.classes, self.config).write(path)
+        ModelFile(self.weights, self.basis, self.classes, self.config).write(path)
 
     @classmethod
     def load(cls, path: Path, *weights: Path | None) -> Self:
@@ -118,11 +104,8 @@ class NetworkModel:
                 for name, tensor in network.pretrained.items()
                 if name in stored.kinds or name.startswith(f"{HEAD}.")
             }
-            arrays = stored.read({**opened, **_RULE})
-            calibration, priors = (arrays.pop(name) for name in _RULE)
-            if not (priors >= 0).all() or not priors.any():
-                raise ValueError("array 'priors' has values that no frequencies have")
-        return cls(arrays, calibration, priors, DIAGNOSES, config)
+            arrays, basis = stored.read(opened)
+        return cls(arrays, basis, DIAGNOSES, config)
 
     def _features(self, network: Network, files: Mapping[str, bytes], pool: Executor) -> Floats32:
         spec = self.config.feature_spec

@@ -73,8 +73,8 @@ def probabilities(scores: Floats, calibration: Floats) -> Floats:
     return np.asarray(logits / logits.sum(axis=1, keepdims=True))
 
 
-def decisions(scores: Floats, calibration: Floats, priors: Floats) -> Ints:
-    """Return the classes (n,) with the largest ratio of probability to prior.
+def decisions(scores: Floats, calibration: Floats, base_rates: Floats) -> Ints:
+    """Return the classes (n,) with the largest ratio of probability to base rate.
 
     If the probabilities are right, no rule has a better expected balanced accuracy: Menon et al.,
     "Long-tail learning via logit adjustment", ICLR 2021, equation 3.
@@ -83,11 +83,11 @@ def decisions(scores: Floats, calibration: Floats, priors: Floats) -> Ints:
     ----------
     scores : (n, n_classes) decision values.
     calibration : (2, n_classes) scales and biases.
-    priors : (n_classes,) frequencies, up to a factor; a class with none is never chosen.
+    base_rates : (n_classes,) frequencies, up to a factor; a class with none is never chosen.
     """
     with np.errstate(divide="ignore"):
-        logits = calibration[0] * scores + calibration[1] - np.log(priors)
-    return np.asarray(np.where(priors > 0, logits, -np.inf).argmax(axis=1))
+        logits = calibration[0] * scores + calibration[1] - np.log(base_rates)
+    return np.asarray(np.where(base_rates > 0, logits, -np.inf).argmax(axis=1))
 
 
 def calibration_sums(scores: Floats, y: Ints, calibration: Floats) -> CalibrationSums:

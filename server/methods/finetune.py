@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.answers.basis import AnswerBasis
+from common.answers.counts import AnswerCounts
 from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
-from common.finetune.imbalance import ClassCounts, left_to_weigh
+from common.finetune.imbalance import ClassCounts, as_trained
 from common.finetune.plan import CONTROL, SQUARES, Round, Update, plan, shapes
 from common.json_types import JsonObject
 from common.models.network import NetworkModel
@@ -193,15 +195,11 @@ class _Training:
         weights, views = state.best or state.weights, self._config.predictions
         validation = _Scores(weights, "validation", views)
         test, own = _Scores(weights, "test", views), _Scores(weights, "test", views, personal=True)
-        priors = np.array(state.counts) / sum(state.counts)
-        parameters: Floats = UNCALIBRATED
-        if self._config.hostile:  # who could lie about validation lesions
-            priors = left_to_weigh(self._config, priors)
-        else:
-            parameters = calibration.fit(lambda p: self._calibrate(validation, p), N_CLASSES)
+        basis = self._basis(validation, np.array(state.counts) / sum(state.counts))
+        rule = basis.calibration, basis.base_rates
         return TrainingResult(
-            NetworkModel(weights, parameters, priors, DIAGNOSES, self._config),
-            self._evaluate(test, parameters, priors),
+            NetworkModel(weights, basis, DIAGNOSES, self._config),
+            self._evaluate(test, *rule),
             self._evaluate(test, UNCALIBRATED, EVEN),
             {
                 "rounds": state.trained,
@@ -211,22 +209,36 @@ class _Training:
                 "bytes_sent": state.bytes_sent,
                 "bytes_of_whole_networks": state.bytes_whole,
             },
-            self._evaluate(own, parameters, priors) if self._config.personal else None,
+            self._count_answers(test, basis.calibration),
+            self._evaluate(own, *rule) if self._config.personal else None,
         )
+
+    def _basis(self, validation: _Scores, base_rates: Floats) -> AnswerBasis:
+        """Calibrate on validation lesions, but where hostile sites could lie about them."""
+        if self._config.hostile:
+            return AnswerBasis(as_trained(self._config, base_rates), base_rates)
+        parameters = calibration.fit(lambda p: self._calibrate(validation, p), N_CLASSES)
+        counts = self._count_answers(validation, parameters)
+        return AnswerBasis.of(parameters, base_rates, counts.total, counts.by_site)
+
+    def _count_answers(self, scores: _Scores, parameters: Floats) -> Answers[AnswerCounts]:
+        return self._ask_about(scores, "answers", AnswerCounts.zero(), parameters, EVEN)
 
     def _calibrate(self, scores: _Scores, parameters: Floats) -> calibration.CalibrationSums:
         zero = calibration.CalibrationSums.zero(N_CLASSES)
         return self._ask_about(scores, "calibrate", zero, parameters, EVEN).total
 
-    def _evaluate(self, scores: _Scores, parameters: Floats, priors: Floats) -> Answers[Evaluation]:
+    def _evaluate(
+        self, scores: _Scores, parameters: Floats, base_rates: Floats
+    ) -> Answers[Evaluation]:
         zero = Evaluation.zero(N_CLASSES)
-        return self._ask_about(scores, "evaluate", zero, parameters, priors)
+        return self._ask_about(scores, "evaluate", zero, parameters, base_rates)
 
     def _ask_about(
-        self, scores: _Scores, question: str, zero: S, parameters: Floats, priors: Floats
+        self, scores: _Scores, question: str, zero: S, parameters: Floats, base_rates: Floats
     ) -> Answers[S]:
         """Ask about scores; their weights are sent once, because the sites keep the scores."""
-        arrays: dict[str, NDArray[Any]] = {"calibration": parameters, "priors": priors}
+        arrays: dict[str, NDArray[Any]] = {"calibration": parameters, "base_rates": base_rates}
         if scores.key not in self._sent:
             arrays |= scores.weights
         self._sent.add(scores.key)

@@ -4,12 +4,13 @@ from typing import Final
 
 import numpy as np
 
+from common.answers.basis import AnswerBasis
 from common.config.run import RunConfig
 from common.features.extract import check_network
 from common.models.linear import LinearModel
 from common.privacy.lda import discriminant, moments_size
 from common.privacy.linear import Centre, public_map
-from common.statistics.calibration import UNCALIBRATED
+from common.statistics.calibration import EVEN, UNCALIBRATED
 from common.task import DIAGNOSES, N_CLASSES
 from server.federation.federation import Federation
 from server.privacy.card_facts import privacy_facts
@@ -36,11 +37,13 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     learned = learn(sites.sum, feature_map.n_outputs, config)
     # Scores are for classes that are equally frequent, probabilities for these as they are.
     calibration = np.stack([np.ones(N_CLASSES), learned.offset])
+    base_rates = learned.counts / learned.counts.sum()
     unknown = np.full(feature_map.n_outputs, np.inf)
+    basis = AnswerBasis(calibration, base_rates)
     return TrainingResult(
-        LinearModel(feature_map, unknown, learned.weights, calibration, DIAGNOSES, config),
-        sites.evaluate(weights=learned.weights, calibration=calibration),
-        sites.evaluate(weights=learned.weights, calibration=UNCALIBRATED),
+        LinearModel(feature_map, unknown, learned.weights, basis, DIAGNOSES, config),
+        sites.evaluate(weights=learned.weights, calibration=calibration, base_rates=base_rates),
+        sites.evaluate(weights=learned.weights, calibration=UNCALIBRATED, base_rates=EVEN),
         details(config, learned.counts),
     )
 

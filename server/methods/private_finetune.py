@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 
+from common.answers.basis import AnswerBasis
 from common.config.run import RunConfig
 from common.models.network import NetworkModel
 from common.privacy.network import OpenPart, open_part
@@ -32,12 +33,14 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     sites = NoisySites(federation, config, folder)
     part = open_part(config.backbone, config.weights, config.opens)
     learned = learn(sites.sum, part, config)
-    weights, priors = learned.weights, learned.counts / learned.counts.sum()
+    weights, base_rates = learned.weights, learned.counts / learned.counts.sum()
     calibration = np.stack([np.ones(N_CLASSES), learned.offset])
     return TrainingResult(
-        NetworkModel(part.tensors(weights), calibration, priors, DIAGNOSES, config),
-        sites.evaluate(weights=weights, calibration=calibration, priors=priors),
-        sites.evaluate(weights=weights, calibration=UNCALIBRATED, priors=EVEN),
+        NetworkModel(
+            part.tensors(weights), AnswerBasis(calibration, base_rates), DIAGNOSES, config
+        ),
+        sites.evaluate(weights=weights, calibration=calibration, base_rates=base_rates),
+        sites.evaluate(weights=weights, calibration=UNCALIBRATED, base_rates=EVEN),
         details(config, learned.counts),
     )
 

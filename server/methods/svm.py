@@ -7,17 +7,19 @@ from functools import partial
 
 import numpy as np
 
+from common.answers.basis import AnswerBasis
+from common.answers.counts import AnswerCounts
 from common.arrays import Floats
 from common.config.run import RunConfig
 from common.features.extract import check_network
 from common.json_types import Json, JsonObject
 from common.models.linear import LinearModel
 from common.statistics import calibration
-from common.statistics.calibration import UNCALIBRATED
+from common.statistics.calibration import EVEN, UNCALIBRATED
 from common.statistics.lbfgs import Solution
 from common.statistics.metrics import Evaluation, Metrics
 from common.statistics.moments import Moments, lda, ridge
-from common.statistics.sums import Nothing
+from common.statistics.sums import Nothing, S
 from common.svm import objective as svm
 from common.svm.feature_map import FeatureMap, FourierMap
 from common.task import DIAGNOSES, N_CLASSES
@@ -129,24 +131,40 @@ class MappedSites:
 
         def ask(parameters: Floats) -> calibration.CalibrationSums:
             zero = calibration.CalibrationSums.zero(N_CLASSES)
-            arrays = {"weights": weights, "calibration": parameters}
-            question = Question("calibrate", zero, arrays, self._values)
-            return self._federation.total(question, LossPolicy.RESTART)
+            return self._judge("calibrate", zero, weights, parameters, EVEN).total
 
         return calibration.fit(ask, N_CLASSES)
 
-    def evaluate(self, weights: Floats, parameters: Floats) -> Answers[Evaluation]:
-        """Return the sites' counts on lesions that no fit has seen.
+    def evaluate(
+        self, weights: Floats, parameters: Floats, base_rates: Floats
+    ) -> Answers[Evaluation]:
+        """Return the sites' counts on images that no fit has seen.
+
+        Parameters
+        ----------
+        weights : (n_fits, n_classes, n_outputs + 1).
+        parameters : (2, n_classes) calibration.
+        base_rates : (n_classes,) frequencies of the classes, for the decision.
+        """
+        zero = Evaluation.zero(N_CLASSES)
+        return self._judge("evaluate", zero, weights, parameters, base_rates)
+
+    def count_answers(self, weights: Floats, parameters: Floats) -> Answers[AnswerCounts]:
+        """Return the sites' counts on lesions that no fit has seen, one image each.
 
         Parameters
         ----------
         weights : (n_fits, n_classes, n_outputs + 1).
         parameters : (2, n_classes) calibration.
         """
-        zero = Evaluation.zero(N_CLASSES)
-        arrays = {"weights": weights, "calibration": parameters}
-        question = Question("evaluate", zero, arrays, self._values)
-        return self._federation.answers(question, LossPolicy.RESTART)
+        return self._judge("answers", AnswerCounts.zero(), weights, parameters, EVEN)
+
+    def _judge(
+        self, question: str, zero: S, weights: Floats, parameters: Floats, base_rates: Floats
+    ) -> Answers[S]:
+        arrays = {"weights": weights, "calibration": parameters, "base_rates": base_rates}
+        asked = Question(question, zero, arrays, self._values)
+        return self._federation.answers(asked, LossPolicy.RESTART)
 
 
 @dataclass(frozen=True)
@@ -175,11 +193,20 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A solved problem: weights (1, n_classes, n_outputs + 1) and calibration (2, n_classes)."""
+    """A solved problem.
+
+    Attributes
+    ----------
+    weights : (1, n_classes, n_outputs + 1).
+    calibration : (2, n_classes).
+    unseen : weights (n_folds, n_classes, n_outputs + 1) of the fits without one fold each, whose
+        scores of that fold are those of unseen lesions; None where there are none.
+    """
 
     sites: MappedSites
     weights: Floats
     calibration: Floats
+    unseen: Floats | None
     details: Mapping[str, Json]
 
 
@@ -219,19 +246,29 @@ def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> Trai
         fitted = _svm(federation, config, feature_map, mapped, class_weights, rounds)
     else:
         sites = MappedSites(federation, feature_map, class_weights, mapped, rounds)
-        fitted = Fitted(sites, _one_shot(config, mapped), UNCALIBRATED, {})
+        fitted = _one_shot(config, sites)
     weights = _without_absent(fitted.weights, class_weights)
     variance = np.diag(mapped.scatter()) / mapped.weight
     # A component without variance, where records are fewer than components, tells no distance.
     variance = np.where(variance > 1e-9 * variance.max(), variance, np.inf)
+    base_rates = moments.class_weight / moments.weight
+    basis = _basis(fitted, base_rates)
+    sites = fitted.sites
     return TrainingResult(
-        LinearModel(
-            fitted.sites.feature_map, variance, weights[0], fitted.calibration, DIAGNOSES, config
-        ),
-        fitted.sites.evaluate(weights, fitted.calibration),
-        fitted.sites.evaluate(weights, UNCALIBRATED),
+        LinearModel(sites.feature_map, variance, weights[0], basis, DIAGNOSES, config),
+        sites.evaluate(weights, fitted.calibration, base_rates),
+        sites.evaluate(weights, UNCALIBRATED, EVEN),
         fitted.details,
+        sites.count_answers(weights, fitted.calibration),
     )
+
+
+def _basis(fitted: Fitted, base_rates: Floats) -> AnswerBasis:
+    """Return what the answers rest on; without unseen lesions no counts of them."""
+    if fitted.unseen is None:
+        return AnswerBasis(fitted.calibration, base_rates)
+    counts = fitted.sites.count_answers(fitted.unseen, fitted.calibration)
+    return AnswerBasis.of(fitted.calibration, base_rates, counts.total, counts.by_site)
 
 
 def _without_absent(weights: Floats, class_weights: Floats) -> Floats:
@@ -240,11 +277,17 @@ def _without_absent(weights: Floats, class_weights: Floats) -> Floats:
     return np.where(class_weights[:, None] > 0, weights, never)
 
 
-def _one_shot(config: RunConfig, moments: Moments) -> Floats:
-    """Solve ridge or LDA from the moments, without another question to the sites."""
-    solved = ridge(moments, config.penalty) if config.head == "ridge" else lda(moments)
-    coefficients, intercepts = solved
-    return np.hstack([coefficients, intercepts[:, None]])[None]
+def _one_shot(config: RunConfig, sites: MappedSites) -> Fitted:
+    """Solve ridge or LDA from the moments.
+
+    LDA's scores are logarithms of probabilities; those of ridge are calibrated on what it was
+    trained on, for there is no fit that has not seen a lesion.
+    """
+    moments, with_ridge = sites.moments, config.head == "ridge"
+    coefficients, intercepts = ridge(moments, config.penalty) if with_ridge else lda(moments)
+    weights = np.hstack([coefficients, intercepts[:, None]])[None]
+    parameters = sites.calibrate(weights) if with_ridge else UNCALIBRATED
+    return Fitted(sites, weights, parameters, None, {})
 
 
 def _svm(
@@ -275,8 +318,9 @@ def _svm(
         "rounds": solution.rounds,
         "gradient_norm": reached,
     }
-    calibrated = best.sites.calibrate(_without_absent(best.weights, class_weights))
-    return Fitted(best.sites, solution.x[None], calibrated, details)
+    unseen = _without_absent(best.weights, class_weights)
+    calibrated = best.sites.calibrate(unseen)
+    return Fitted(best.sites, solution.x[None], calibrated, unseen, details)
 
 
 def _feature_maps(
@@ -304,7 +348,8 @@ def _path(
             f"C={c:g}{width}", weights, preconditioner, c, _CHOICE_TOLERANCE, config.max_rounds
         )
         weights = solution.x.reshape(weights.shape)
-        score = Metrics.compute(sites.evaluate(weights, UNCALIBRATED).total).balanced_accuracy
+        counts = sites.evaluate(weights, UNCALIBRATED, EVEN).total
+        score = Metrics.compute(counts).balanced_accuracy
         yield Candidate(c, sites, preconditioner, weights, score)
 
 

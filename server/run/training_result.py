@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from common.answers.counts import AnswerCounts
 from common.json_types import Json
 from common.models.file import Model
 from common.statistics.metrics import Evaluation, Metrics
@@ -20,6 +21,7 @@ class TrainingResult:
     evaluations : the sites' counts.
     uncalibrated : the same without calibration.
     details : how the training went, by name.
+    answers : the sites' counts of the model's answers about test lesions; None where none leave.
     personal : their counts under a model of each site's own, where there is one.
     """
 
@@ -27,6 +29,7 @@ class TrainingResult:
     evaluations: Answers[Evaluation]
     uncalibrated: Answers[Evaluation]
     details: Mapping[str, Json]
+    answers: Answers[AnswerCounts] | None = None
     personal: Answers[Evaluation] | None = None
 
     def metrics(self) -> dict[str, Json]:

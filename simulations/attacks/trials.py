@@ -86,9 +86,11 @@ class Judge:
 
     def _decide(self, model: NetworkModel, marked: bool) -> Ints:
         if model.weights.keys() != _HEAD:
-            return model.decide(model.scores(self._files(marked)))
+            return model.basis.decide(model.scores(self._files(marked)))
         features = self._marked if marked else self._unmarked
-        return model.decide(features @ model.weights["head.weight"].T + model.weights["head.bias"])
+        return model.basis.decide(
+            features @ model.weights["head.weight"].T + model.weights["head.bias"]
+        )
 
     @cached_property
     def _unmarked(self) -> Floats:

@@ -93,7 +93,7 @@ class HeldOut:
     def ask(self, model: Model) -> Answers:
         """Return a model's answers on the images."""
         scores = model.dataset_scores(self.dataset, self.cache)
-        return Answers(scores, model.decide(scores), model.calibration)
+        return Answers(scores, model.basis.decide(scores), model.basis.calibration)
 
     def quality(self, answers: Answers) -> Quality:
         """Judge a model's answers."""

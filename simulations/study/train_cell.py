@@ -26,7 +26,6 @@ from common.errors import DataError, FedDermError, described
 from common.files import owned
 from common.json_types import Json
 from common.models.file import Model, load_model
-from common.statistics.calibration import probabilities
 from common.text import log_lines, printable
 from common.verified import write_json
 from common.wire.messages import unpack_values
@@ -173,8 +172,8 @@ def _keep_predictions(folder: Path, model: Model, test: Dataset, cache: Path) ->
         lesion=test.lesions,
         source=test.sources,
         label=test.labels,
-        predicted=model.decide(scores),
-        probabilities=probabilities(scores, model.calibration),
+        predicted=model.basis.decide(scores),
+        probabilities=model.basis.probabilities(scores),
     )
     predictions.save(folder / PREDICTIONS_FILE)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from client.egress.questions import (
+    BASE_RATES_FORM,
     CALIBRATION_FORM,
     DIGEST,
     FLAG,
@@ -16,7 +17,7 @@ from client.egress.questions import (
     sequence,
     whole,
 )
-from client.egress.records import AS_ASKED, CALIBRATION, COUNTS, EVALUATION, Array, Arrays
+from client.egress.records import ANSWERS, AS_ASKED, CALIBRATION, COUNTS, EVALUATION, Array, Arrays
 from client.site import Site
 from common.errors import Reason, RefusalError
 from common.features.augment import PREDICTION_VIEWS
@@ -51,7 +52,7 @@ def _whole_network(site: Site, _: Values) -> Forms:
 
 
 def _scored_network(site: Site, values: Values) -> Forms:
-    rule = {"calibration": CALIBRATION_FORM, "priors": Form((N_CLASSES,), 0)}
+    rule = {"calibration": CALIBRATION_FORM, "base_rates": BASE_RATES_FORM}
     return {**_whole_network(site, values), **rule}
 
 
@@ -74,6 +75,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
     ),
     "calibrate": QuestionForm(_SCORES, _scored_network, optional=True),
     "evaluate": QuestionForm(_SCORES, _scored_network, optional=True),
+    "answers": QuestionForm(_SCORES, _scored_network, optional=True),
 }
 
 SUMS: Mapping[str, Arrays] = {
@@ -81,4 +83,5 @@ SUMS: Mapping[str, Arrays] = {
     "train": {"weight": Array((), counts=True), "loss": Array(()), AS_ASKED: Array((), "<f4")},
     "calibrate": CALIBRATION,
     "evaluate": EVALUATION,
+    "answers": ANSWERS,
 }

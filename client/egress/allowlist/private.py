@@ -30,7 +30,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
         STEP, private_forms(_weights, "weights", *_CENTRE, "offset", "class_weight")
     ),
     "moments": QuestionForm(STEP, private_forms(_weights, *_CENTRE)),
-    "evaluate": QuestionForm({}, private_forms(_weights, "weights", "calibration")),
+    "evaluate": QuestionForm({}, private_forms(_weights, "weights", "calibration", "base_rates")),
 }
 
 SUMS: Mapping[str, Arrays] = {

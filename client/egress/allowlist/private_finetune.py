@@ -19,7 +19,7 @@ def _weights(site: Site) -> tuple[int, ...]:
 QUESTIONS: Mapping[str, QuestionForm] = {
     "overview": QuestionForm(STEP),
     "gradient": QuestionForm(STEP, private_forms(_weights, "weights", "offset", "class_weight")),
-    "evaluate": QuestionForm({}, private_forms(_weights, "weights", "calibration", "priors")),
+    "evaluate": QuestionForm({}, private_forms(_weights, "weights", "calibration", "base_rates")),
 }
 
 SUMS: Mapping[str, Arrays] = {

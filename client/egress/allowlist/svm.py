@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from client.egress.questions import (
+    BASE_RATES_FORM,
     CALIBRATION_FORM,
     DIGEST,
     LARGEST,
@@ -14,7 +15,15 @@ from client.egress.questions import (
     QuestionForm,
     Values,
 )
-from client.egress.records import CALIBRATION, EVALUATION, Array, Arrays, Shape, like_weights
+from client.egress.records import (
+    ANSWERS,
+    CALIBRATION,
+    EVALUATION,
+    Array,
+    Arrays,
+    Shape,
+    like_weights,
+)
 from client.site import Site
 from common.task import N_CLASSES
 
@@ -36,7 +45,8 @@ def _fits(site: Site, _: Values) -> Forms:
 
 
 def _scored(site: Site, values: Values) -> Forms:
-    return {**_fits(site, values), "calibration": CALIBRATION_FORM}
+    rule = {"calibration": CALIBRATION_FORM, "base_rates": BASE_RATES_FORM}
+    return {**_fits(site, values), **rule}
 
 
 def _features(site: Site, _: Question) -> int:
@@ -68,6 +78,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
     ROUND: QuestionForm(_MAPPED, _fits),
     "calibrate": QuestionForm(_MAPPED, _scored),
     "evaluate": QuestionForm(_MAPPED, _scored),
+    "answers": QuestionForm(_MAPPED, _scored),
 }
 
 SUMS: Mapping[str, Arrays] = {
@@ -77,4 +88,5 @@ SUMS: Mapping[str, Arrays] = {
     ROUND: {"loss": Array(like_weights(2)), "gradient": Array(like_weights(3))},
     "calibrate": CALIBRATION,
     "evaluate": EVALUATION,
+    "answers": ANSWERS,
 }

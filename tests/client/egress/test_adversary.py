@@ -171,7 +171,11 @@ def test_how_large_numbers_may_be_depends_on_no_lesion_of_an_svm(frozen, tmp_pat
         prepared = {**feature_map.to_record(), "class_weights": class_weights}
         arrays = {"weights": weights * scale.get("weights", 1.0)}
         named = {"map": feature_map.digest}
-        calibrated = {**arrays, "calibration": np.full((2, K), scale.get("calibration", 1.0))}
+        calibrated = {
+            **arrays,
+            "calibration": np.full((2, K), scale.get("calibration", 1.0)),
+            "base_rates": np.ones(K),
+        }
         last = Asks("hinge", arrays, named, attempt)
         if name == "calibration":
             last = Asks("calibrate", calibrated, named, attempt)

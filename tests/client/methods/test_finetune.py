@@ -28,7 +28,7 @@ from common.statistics.sums import Sums
 from tests.finetuning import BACKBONE, SIZE, STAGE, quick, small_dataset, spread, training_labels
 
 RUN = "0a" * 8
-RULE = {"calibration": uncalibrated(7), "priors": np.full(7, 1 / 7)}
+RULE = {"calibration": uncalibrated(7), "base_rates": np.full(7, 1 / 7)}
 """The class of the largest logit."""
 Arrays = dict[str, np.ndarray]
 MakeSite = Callable[..., Site]

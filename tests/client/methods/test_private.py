@@ -350,7 +350,8 @@ def test_a_hospital_refuses_what_only_simulations_may(make_site):
             _ask(site, 0)
         with pytest.raises(RefusalError, match=message):
             client.methods.private.describe(site)
-    arrays = {"weights": np.zeros((CLASSES, DIMENSIONS + 1)), "calibration": np.ones((2, CLASSES))}
+    rule = {"calibration": np.ones((2, CLASSES)), "base_rates": np.ones(CLASSES)}
+    arrays = {"weights": np.zeros((CLASSES, DIMENSIONS + 1)), **rule}
     with pytest.raises(RefusalError, match="no exact counts of test lesions"):
         _answer(make_site(hospital=True, epsilon=2), "evaluate", arrays, {})
 
@@ -402,7 +403,7 @@ def test_every_record_that_leaves_a_site_is_in_the_table(make_site, monkeypatch)
     site = make_site(hospital=True, epsilon=2)
     monkeypatch.setattr("client.app.open_site", lambda *_: site)
     grid = InProcessGrid(app, [{}], {})
-    calibration = np.ones((2, CLASSES))
+    rule = {"calibration": np.ones((2, CLASSES)), "base_rates": np.ones(CLASSES)}
     weights = np.zeros((CLASSES, DIMENSIONS + 1))
     even = {"offset": np.zeros(CLASSES), "class_weight": np.ones(CLASSES)}
     fixed = {"mean": np.zeros(DIMENSIONS), "scale": np.array(1.0), **even}
@@ -412,7 +413,7 @@ def test_every_record_that_leaves_a_site_is_in_the_table(make_site, monkeypatch)
         ("overview", {}, {**run, "step": 0}),
         ("gradient", {**fixed, "weights": weights}, {**run, "step": 1}),
         ("gradient", {**fixed, "weights": weights}, {**run, "step": 9}),
-        ("evaluate", {"weights": weights, "calibration": calibration}, {}),
+        ("evaluate", {"weights": weights, **rule}, {}),
         ("close", {}, {"finished": True}),
     ]:
         content = pack(arrays, {"question": question, **values})

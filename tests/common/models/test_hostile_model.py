@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 import common.models.linear
+from common.answers.basis import AnswerBasis
 from common.errors import ConfigError, DataError, FedDermError
 from common.models.file import load_model
 from common.models.linear import LinearModel
@@ -49,7 +50,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, network_file: Path) -> dict
     config = quick(folder, network_file)
     rng = np.random.default_rng(0)
     weights = {"head.weight": rng.random((7, 96), np.float32), "head.bias": np.zeros(7, "f4")}
-    network = NetworkModel(weights, np.ones((2, 7)), np.ones(7), DIAGNOSES, config)
+    network = NetworkModel(weights, AnswerBasis(np.ones((2, 7)), np.ones(7)), DIAGNOSES, config)
     network.save(folder / "network")
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 

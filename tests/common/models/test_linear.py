@@ -12,6 +12,9 @@ import pytest
 from safetensors.numpy import save_file
 
 import common.models.linear
+from common.answers.basis import AnswerBasis
+from common.answers.counts import AnswerCounts
+from common.arrays import Floats
 from common.config.run import RunConfig
 from common.errors import DataError
 from common.models.file import load_model
@@ -26,6 +29,20 @@ X, Y = draw_records(60, 8)
 VIEWS = X.reshape(20, 3, 8).astype(np.float32)
 
 
+def make_basis(calibration: Floats) -> AnswerBasis:
+    """Return a basis with calibration lesions at two sites."""
+    rng = np.random.default_rng(1)
+    counts = [
+        AnswerCounts.measure(
+            rng.integers(0, N_CLASSES, 30), rng.dirichlet(np.ones(N_CLASSES), size=30)
+        )
+        for _ in range(2)
+    ]
+    base_rates = rng.dirichlet(np.ones(N_CLASSES))
+    sites = dict(zip(("north", "south"), counts, strict=True))
+    return AnswerBasis.of(calibration, base_rates, counts[0] + counts[1], sites)
+
+
 def make_model(fourier: FourierMap | None) -> LinearModel:
     moments = Moments.measure(X, Y, np.ones(60), N_CLASSES)
     principal = FeatureMap.principal(moments, 5)
@@ -35,7 +52,7 @@ def make_model(fourier: FourierMap | None) -> LinearModel:
     weights = rng.standard_normal((N_CLASSES, feature_map.n_outputs + 1))
     calibration = rng.uniform(0.5, 2.0, (2, N_CLASSES))
     config = RunConfig(seed=3, c=(1e-4,))
-    return LinearModel(feature_map, variance, weights, calibration, DIAGNOSES, config)
+    return LinearModel(feature_map, variance, weights, make_basis(calibration), DIAGNOSES, config)
 
 
 def test_the_distance_is_1_over_the_training_views_and_grows_away_from_them() -> None:
@@ -60,7 +77,9 @@ def test_a_model_comes_back_bit_for_bit(tmp_path: Path, fourier: FourierMap | No
     assert loaded.config == model.config
     assert tuple(loaded.classes) == tuple(model.classes)
     np.testing.assert_array_equal(loaded.scores(VIEWS), model.scores(VIEWS))
-    np.testing.assert_array_equal(loaded.calibration, model.calibration)
+    assert list(loaded.basis.by_site) == ["north", "south"]
+    for ours, theirs in zip(*(m.basis.to_record().values() for m in (loaded, model)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("fourier", [None, FourierMap(16, 1.7, 5)], ids=["linear", "rbf"])
@@ -75,8 +94,8 @@ def test_prediction_averages_the_decision_values_of_the_views(
         values += (Z @ model.weights[:, :-1].T + model.weights[:, -1]) / 3
     predicted, p, distance = model.predict({})
     np.testing.assert_allclose(model.scores(VIEWS), values, atol=1e-12)
-    np.testing.assert_array_equal(predicted, values.argmax(axis=1))
-    np.testing.assert_allclose(p, probabilities(values, model.calibration), atol=1e-12)
+    np.testing.assert_array_equal(predicted, p.argmax(axis=1))
+    np.testing.assert_allclose(p, probabilities(values, model.basis.calibration), atol=1e-12)
     np.testing.assert_array_equal(distance, model.distance(VIEWS))
     assert model.scores(VIEWS[:0]).shape == (0, N_CLASSES)  # of a site without test images
 
@@ -108,7 +127,8 @@ def spoil(path: Path, how: str) -> None:
     elif how == "other shape":
         replace(make_model(None), weights=np.zeros((N_CLASSES, 3))).save(path)
     elif how == "no numbers":
-        replace(make_model(None), calibration=np.full((2, N_CLASSES), np.nan)).save(path)
+        basis = make_basis(np.full((2, N_CLASSES), np.nan))
+        replace(make_model(None), basis=basis).save(path)
 
 
 REASONS = {

@@ -11,6 +11,7 @@ import torch
 from PIL import Image as Pillow
 from torch import nn
 
+from common.answers.basis import AnswerBasis
 from common.config.run import RunConfig
 from common.errors import DataError
 from common.features.augment import decode, normalise, prediction_view
@@ -47,8 +48,9 @@ def model(config: RunConfig, network: Network) -> NetworkModel:
         + rng.normal(0, 0.02, network.pretrained[name].shape).astype(np.float32)
         for name in names
     }
-    calibration, priors = rng.uniform(0.5, 2, (2, N_CLASSES)), rng.dirichlet(np.ones(N_CLASSES))
-    return NetworkModel(weights, calibration, priors, DIAGNOSES, config)
+    calibration = rng.uniform(0.5, 2, (2, N_CLASSES))
+    base_rates = rng.dirichlet(np.ones(N_CLASSES))
+    return NetworkModel(weights, AnswerBasis(calibration, base_rates), DIAGNOSES, config)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +87,8 @@ def test_prediction_is_the_forward_pass_averaged_over_the_views(
     np.testing.assert_array_equal(model.predict(images).probabilities, p)
     network.load(model.weights)
     expected = _logits(network, images, model.config)
-    np.testing.assert_allclose(p, probabilities(expected, model.calibration), atol=1e-4)
-    np.testing.assert_array_equal(labels, (p / model.priors).argmax(axis=1))
+    np.testing.assert_allclose(p, probabilities(expected, model.basis.calibration), atol=1e-4)
+    np.testing.assert_array_equal(labels, p.argmax(axis=1))
     assert distance is None
     assert len(set(labels)) > 1
 
@@ -124,19 +126,22 @@ def test_an_image_that_cannot_be_decoded_is_named(
             {"head.bias": np.full(N_CLASSES, np.inf, np.float32)},
             "array 'head.bias' has values that are no finite numbers",
         ),
-        ({"priors": np.zeros(N_CLASSES)}, "array 'priors' has values that no frequencies have"),
-        ({"priors": np.ones(6)}, "array 'priors' has the shape [6], expected [7]"),
+        (
+            {"base_rates": np.zeros(N_CLASSES)},
+            "array 'base_rates' has values that no frequencies have",
+        ),
+        ({"base_rates": np.ones(6)}, "array 'base_rates' has the shape [6], expected [7]"),
         ({"calibration": np.zeros(2)}, "array 'calibration' has the shape [2], expected [2, 7]"),
     ],
 )
 def test_a_file_that_does_not_fit_the_network_is_refused_in_one_line(
     tmp_path: Path, model: NetworkModel, changes: dict[str, Any], reason: str
 ) -> None:
-    rule = {"calibration": model.calibration, "priors": model.priors}
+    rule = {"calibration": model.basis.calibration, "base_rates": model.basis.base_rates}
     arrays = {**model.weights, **rule, **changes}
-    rule = {name: arrays.pop(name) for name in rule}
+    basis = replace(model.basis, **{name: arrays.pop(name) for name in rule})
     kept = {name: array for name, array in arrays.items() if array is not None}
-    replace(model, weights=kept, **rule).save(tmp_path / "model")
+    replace(model, weights=kept, basis=basis).save(tmp_path / "model")
     with pytest.raises(DataError) as caught:
         load_model(tmp_path / "model")
     text = str(caught.value)

@@ -154,5 +154,5 @@ def test_no_lie_about_validation_lesions_decides_anything_under_a_rule(base, tmp
         models.append(model_of(run))
     for model in models[1:]:
         assert all(np.array_equal(model.weights[n], w) for n, w in models[0].weights.items())
-        assert np.array_equal(model.calibration, models[0].calibration)
-        assert np.array_equal(model.priors, models[0].priors)
+        assert np.array_equal(model.basis.calibration, models[0].basis.calibration)
+        assert np.array_equal(model.basis.base_rates, models[0].basis.base_rates)

@@ -59,7 +59,7 @@ def test_rare_classes_get_the_remedy_that_is_configured(make_run, imbalance):
     counts = np.array(list(simulate(run)["training"]["class_counts"].values()))
     # What the remedy took from the scores of frequent classes, their probabilities get back.
     expected = np.zeros(7) if imbalance == "none" else 0.5 * np.log(counts / counts.sum())
-    np.testing.assert_allclose(_model(run).calibration[1], expected, atol=1e-9)
+    np.testing.assert_allclose(_model(run).basis.calibration[1], expected, atol=1e-9)
 
 
 def test_a_private_run_ends_with_a_model_and_says_what_it_promises(make_run):

@@ -92,7 +92,7 @@ def test_a_head_is_judged_from_kept_features_as_from_images(out, synthetic_folde
     dataset = Dataset.open(synthetic_folder).select(np.arange(12))
     model = NetworkModel.load(out / "runs" / f"{NONE}-0-{RULE}" / MODEL_FILE, config.weights)
     files = ((i.image_id, stamped(dataset.read(i.image_id))) for i in dataset.images)
-    expected = model.decide(model.scores(files))
+    expected = model.basis.decide(model.scores(files))
     np.testing.assert_array_equal(Judge(dataset, config)._decide(model, True), expected)
 
 

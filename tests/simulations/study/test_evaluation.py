@@ -59,11 +59,10 @@ def _reference(run, test, cached):
     """Judge a model by scikit-learn, as a mean over the classes there are."""
     model = load_model(run / "run" / MODEL_FILE)
     scores = model.dataset_scores(test, cached.cache)
-    logits = model.calibration[0] * scores + model.calibration[1]
+    logits = model.basis.calibration[0] * scores + model.basis.calibration[1]
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     aucs = [roc_auc_score(test.labels == c, chances[:, c]) for c in np.unique(test.labels)]
-    svm = model.config.method == "svm"
-    predicted = scores.argmax(axis=1) if svm else (chances / model.priors).argmax(axis=1)
+    predicted = (chances / model.basis.base_rates).argmax(axis=1)
     return {
         "accuracy": accuracy_score(test.labels, predicted),
         "balanced_accuracy": balanced_accuracy_score(test.labels, predicted),

@@ -1,0 +1,108 @@
+"""What a model's answers rest on beside its scores; stored in its file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+
+from common.answers.answer import TARGETS
+from common.answers.counts import AnswerCounts
+from common.arrays import Floats, Ints
+from common.statistics.calibration import decisions, probabilities
+from common.statistics.metrics import SCORE_BINS
+from common.task import N_CLASSES
+from common.verified import Array, Kind
+
+
+@dataclass(frozen=True)
+class AnswerBasis:
+    """Calibration, base rates, and the calibration lesions.
+
+    Attributes
+    ----------
+    calibration : (2, n_classes) scales and biases of the probabilities.
+    base_rates : (n_classes,) frequencies of the classes among the training images.
+    lesions : counts of the calibration lesions, whose images no scoring fit had seen; none in
+        models without.
+    by_site : of each site the histogram (SCORE_BINS,) of the probabilities that its calibration
+        lesions' own classes have, by the site's name; empty where the coordinator saw none.
+    """
+
+    calibration: Floats
+    base_rates: Floats
+    lesions: AnswerCounts = field(default_factory=AnswerCounts.zero)
+    by_site: Mapping[str, Ints] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        calibration: Floats,
+        base_rates: Floats,
+        lesions: AnswerCounts,
+        by_site: Mapping[str, AnswerCounts],
+    ) -> Self:
+        """Return the basis of counts over calibration lesions, of all sites and of each.
+
+        Parameters
+        ----------
+        calibration, base_rates : as of the attributes, of their shapes.
+        """
+        each = {site: counts.probability[:, 1].sum(axis=0) for site, counts in by_site.items()}
+        return cls(calibration, base_rates, lesions, each)
+
+    def probabilities(self, scores: Floats) -> Floats:
+        """Return calibrated probabilities (n, n_classes) of ``scores`` (n, n_classes)."""
+        return probabilities(scores, self.calibration)
+
+    def decide(self, scores: Floats) -> Ints:
+        """Return classes (n,) for ``scores`` (n, n_classes) by the rule ``balanced``."""
+        return decisions(scores, self.calibration, self.base_rates)
+
+    def to_record(self) -> dict[str, Array]:
+        """Return the arrays by name, of the shapes that :func:`expected_kinds` documents."""
+        histograms = list(self.by_site.values())
+        return {
+            "calibration": self.calibration,
+            "base_rates": self.base_rates,
+            **{f"lesions/{name}": array for name, array in self.lesions.to_record().items()},
+            "by_site": np.array(histograms, dtype=np.int64).reshape(-1, SCORE_BINS),
+        }
+
+    @classmethod
+    def take(cls, arrays: dict[str, Array], sites: Sequence[str]) -> Self:
+        """Take the basis out of a model's arrays, which were checked for type and shape.
+
+        Parameters
+        ----------
+        arrays : of :meth:`to_record`, and others, which stay.
+        sites : names of the sites of ``by_site``.
+
+        Raises
+        ------
+        ValueError
+            If they hold what no basis has.
+        """
+        taken = {name: arrays.pop(name) for name in expected_kinds(len(sites))}
+        rates = taken["base_rates"]
+        if not (rates >= 0).all() or not rates.any():
+            raise ValueError("array 'base_rates' has values that no frequencies have")
+        counted = {n.removeprefix("lesions/"): a for n, a in taken.items() if n.count("/")}
+        if any((array < 0).any() for array in (*counted.values(), taken["by_site"])):
+            raise ValueError("its calibration lesions have negative numbers")
+        by_site = dict(zip(sites, taken["by_site"], strict=True))
+        return cls(taken["calibration"], rates, AnswerCounts(**counted), by_site)
+
+
+def expected_kinds(n_sites: int) -> dict[str, Kind]:
+    """Return the types and shapes of a basis's arrays by name, for so many sites."""
+    histograms = (N_CLASSES, 2, SCORE_BINS)
+    return {
+        "calibration": Kind("F64", (2, N_CLASSES)),
+        "base_rates": Kind("F64", (N_CLASSES,)),
+        "lesions/probability": Kind("I64", histograms),
+        "lesions/cumulative": Kind("I64", histograms),
+        "lesions/screening": Kind("I64", (len(TARGETS), 2, SCORE_BINS)),
+        "lesions/likeliest": Kind("I64", (2, SCORE_BINS)),
+        "by_site": Kind("I64", (n_sites, SCORE_BINS)),
+    }
