@@ -129,7 +129,7 @@ def pooled(histograms: Ints, coverage: float, score: Score) -> Thresholds:
     """
     n_classes, n = len(histograms), int(histograms.sum())
     _refuse_impossible(n, coverage)
-    value = _threshold(histograms.sum(axis=0), coverage * (n + 1), n_classes, score)
+    value = strictest_threshold(histograms.sum(axis=0), coverage * (n + 1), n_classes, score)
     return Thresholds(
         score,
         np.full(n_classes, value),
@@ -161,7 +161,7 @@ def by_class(histograms: Ints, coverage: float, score: Score) -> Thresholds:
     whole, n_classes = pooled(histograms, coverage, score), len(histograms)
     lesions = histograms.sum(axis=1)
     few = lesions < lesions_needed(coverage)
-    own = _threshold(histograms, coverage * (lesions + 1), n_classes, score)
+    own = strictest_threshold(histograms, coverage * (lesions + 1), n_classes, score)
     return Thresholds(
         score,
         np.where(few, whole.values, own),
@@ -199,7 +199,7 @@ def by_site(
     joined = site + prior * everyone / everyone.sum()
     # The new lesion counts as one of the site's, and as one of all in the prior's share.
     needed = coverage * (n + 1 + prior * (1 + 1 / everyone.sum()))
-    value = _threshold(joined, needed, n_classes, score)
+    value = strictest_threshold(joined, needed, n_classes, score)
     return replace(whole, values=np.full(n_classes, value), lesions=np.full(n_classes, n))
 
 
@@ -246,7 +246,7 @@ def for_prevalence(
     effective = total**2 / (weight**2 @ lesions) if total else 0.0
     return Thresholds(
         score,
-        _threshold(weighted, needed, n_classes, score),
+        strictest_threshold(weighted, needed, n_classes, score),
         coverage,
         np.full(n_classes, int(effective * (1 + _ROUNDING))),
         absent,
@@ -299,7 +299,7 @@ def _refuse_impossible(n: int, coverage: float) -> None:
         )
 
 
-def _threshold(
+def strictest_threshold(
     histograms: Ints | Floats, needed: Floats | float, n_classes: int, score: Score
 ) -> Floats:
     """Return the strictest thresholds (...) that keep a weight, the loosest where none does.
@@ -308,6 +308,8 @@ def _threshold(
     ----------
     histograms : (..., SCORE_BINS) weight of the lesions by score.
     needed : (...) weight that has to be kept.
+    n_classes : number of classes, which the bins depend on.
+    score : which score was counted.
     """
     edges = score_edges(n_classes)
     if score == "probability":
