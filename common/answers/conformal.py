@@ -1,31 +1,21 @@
-"""Conformal prediction sets: which diagnoses cannot be excluded, from histograms that add.
+"""Conformal prediction: thresholds of prediction sets, from histograms that add.
 
 Sites count their calibration lesions by the score of their own diagnosis. From the added counts
 follow thresholds, and from a threshold the set of an image: at least the stated share of new
 lesions has its diagnosis in its set, whatever the model, if new lesions come as the calibration
 lesions did. Scores are rounded to their bins in calibration and prediction alike, so that the
 promise is exact; the sets are larger than without rounding, by at most one bin of scores.
-
-There are two scores. "probability" is the diagnosis's own: Sadinle, Lei, Wasserman, "Least
-ambiguous set-valued classifiers with bounded error levels", JASA 2019. "adaptive" is the summed
-probability of all diagnoses at least as likely: Romano, Sesia, Candes, "Classification with valid
-and adaptive coverage", NeurIPS 2020, without randomisation. The first gives the smallest sets, the
-second spreads its errors more evenly over easy and difficult images.
 """
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from common.arrays import Bools, Floats, Ints
+from common.answers.prediction_sets import Score, Thresholds
+from common.arrays import Floats, Ints
 from common.errors import ConfigError
-from common.statistics.confusion import count
-from common.statistics.metrics import SCORE_BINS, score_edges
-
-Score = Literal["probability", "adaptive"]
+from common.statistics.metrics import score_edges
 
 SITE_PRIOR = 100
 """Pooled lesions that count beside a site's own, as `by_site` measures a site's threshold."""
@@ -33,69 +23,10 @@ SITE_PRIOR = 100
 _ROUNDING = 1e-12
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """For each class the score from which on it is in a set.
-
-    Attributes
-    ----------
-    score : which score they are compared with.
-    values : (n_classes,) in [0, 1]: the least probability of a class that is in the set, or its
-        largest adaptive score.
-    coverage : share of new lesions whose set holds their diagnosis, in (0, 1).
-    lesions : (n_classes,) calibration lesions behind each value, at least 0.
-    without_guarantee : (n_classes,) classes for which less is promised than for the others, since
-        too few calibration lesions have them.
-    """
-
-    score: Score
-    values: Floats
-    coverage: float
-    lesions: Ints
-    without_guarantee: Bools
-
-
-def scores(probabilities: Floats, score: Score) -> Floats:
-    """Return the score of every class, in [0, 1].
-
-    Parameters
-    ----------
-    probabilities : (n, n_classes) whose rows sum to 1.
-    score : which.
-
-    Returns
-    -------
-    (n, n_classes); classes that are equally likely have equal scores.
-    """
-    if score == "probability":
-        return probabilities
-    p = probabilities[:, None, :]
-    at_least_as_likely = p >= probabilities[:, :, None]
-    return np.asarray(np.minimum(np.where(at_least_as_likely, p, 0.0).sum(axis=2), 1.0))
-
-
-def class_histograms(labels: NDArray[np.integer], values: Floats) -> Ints:
-    """Count lesions of each class by the score of their own class.
-
-    Parameters
-    ----------
-    labels : (n,) true classes.
-    values : (n, n_classes) scores, as `scores` gives them.
-
-    Returns
-    -------
-    (n_classes, SCORE_BINS) counts; those of all sites add up to the pooled ones.
-    """
-    n_classes = values.shape[1]
-    own = values[np.arange(len(labels)), labels]
-    bins = np.searchsorted(score_edges(n_classes), own, side="right")
-    return count((n_classes, SCORE_BINS), labels, bins)
-
-
 def lesions_needed(coverage: float) -> int:
     """Return the least number of calibration lesions that can promise a coverage: 19 for 95 %.
 
-    With fewer, no lesion need score as badly as a new one may.
+    With fewer, new lesions score worse than all of them more often than the coverage allows.
 
     Raises
     ------
@@ -251,43 +182,6 @@ def for_prevalence(
         np.full(n_classes, int(effective * (1 + _ROUNDING))),
         absent,
     )
-
-
-def widest(first: Thresholds, second: Thresholds) -> Thresholds:
-    """Return the thresholds of sets that hold what either's sets hold.
-
-    So what each of them promises is promised: of `by_class` and `by_site`, that a class and the
-    site are covered.
-    """
-    wider = np.minimum if first.score == "probability" else np.maximum
-    values = wider(first.values, second.values)
-    return replace(
-        first,
-        values=values,
-        lesions=np.where(values == first.values, first.lesions, second.lesions),
-        without_guarantee=first.without_guarantee | second.without_guarantee,
-    )
-
-
-def sets(probabilities: Floats, thresholds: Thresholds) -> Bools:
-    """Return which classes cannot be excluded.
-
-    Parameters
-    ----------
-    probabilities : (n, n_classes) whose rows sum to 1.
-    thresholds : of the same classes.
-
-    Returns
-    -------
-    (n, n_classes); the likeliest class is in each set, so that none is empty.
-    """
-    values = scores(probabilities, thresholds.score)
-    if thresholds.score == "probability":
-        inside = values >= thresholds.values
-    else:
-        inside = values <= thresholds.values
-    inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
-    return inside
 
 
 def _refuse_impossible(n: int, coverage: float) -> None:

@@ -14,13 +14,16 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from common.answers.conformal import (
-    Score,
     by_class,
     by_site,
-    class_histograms,
     for_prevalence,
     lesions_needed,
     pooled,
+)
+from common.answers.prediction_sets import (
+    Score,
+    Thresholds,
+    class_histograms,
     scores,
     sets,
     widest,
@@ -189,9 +192,9 @@ def coverages(score: Score, repeats: int = 300) -> NDArray[np.float64]:
     return np.array(rows)
 
 
-def covered(thresholds: object, lesions: Draw) -> float:
+def covered(thresholds: Thresholds, lesions: Draw) -> float:
     labels, p = lesions
-    return float(sets(p, thresholds)[np.arange(len(labels)), labels].mean())  # type: ignore[arg-type]
+    return float(sets(p, thresholds)[np.arange(len(labels)), labels].mean())
 
 
 @pytest.mark.parametrize("score", SCORES)
