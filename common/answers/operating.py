@@ -1,0 +1,176 @@
+"""By which rule a diagnosis is named, or an image flagged.
+
+``likeliest``: the diagnosis with the largest probability. ``balanced``: the one whose probability
+is largest beside its base rate, the best rule for balanced accuracy. Screening: whether a target,
+melanoma or any malignant diagnosis, is likely enough that few are missed; its threshold follows
+from counts of calibration lesions that add over sites.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.answers.answer import TARGETS, Target
+from common.answers.conformal import lesions_needed, strictest_threshold
+from common.arrays import Floats, Ints
+from common.errors import ConfigError
+from common.statistics.confusion import count
+from common.statistics.metrics import SCORE_BINS, score_edges
+from common.statistics.proportions import wilson
+from common.task import DIAGNOSES, MALIGNANT, N_CLASSES
+
+SENSITIVITY = 0.95
+"""Sensitivity that a screening rule is to have, unless another one is set."""
+
+_MEMBERS: dict[Target, tuple[str, ...]] = {"mel": ("mel",), "malignant": MALIGNANT}
+_TARGET_NAMES: dict[Target, str] = {"mel": "melanoma", "malignant": "malignant lesions"}
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A screening rule: flag an image if its target's probability is at least a threshold.
+
+    Attributes
+    ----------
+    target : what it looks for.
+    wanted : sensitivity that was set, in (0, 1): what new lesions are flagged with on average.
+    threshold : probability in [0, 1].
+    sensitivity, specificity : of the rule on the calibration lesions, in [0, 1]; the second is nan
+        where all of them have the target.
+    sensitivity_interval, specificity_interval : their 95 % intervals.
+    positives, negatives : numbers of calibration lesions with the target and without.
+    """
+
+    target: Target
+    wanted: float
+    threshold: float
+    sensitivity: float
+    sensitivity_interval: tuple[float, float]
+    specificity: float
+    specificity_interval: tuple[float, float]
+    positives: int
+    negatives: int
+
+
+def likeliest(probabilities: Floats) -> Ints:
+    """Return the classes (n,) with the largest ``probabilities`` (n, n_classes)."""
+    return np.asarray(probabilities.argmax(axis=1))
+
+
+def times_base_rate(probabilities: Floats, base: Floats) -> Floats:
+    """Return how many times its base rate each probability is, at least 0.
+
+    Parameters
+    ----------
+    probabilities : (n, n_classes).
+    base : (n_classes,) frequencies that the probabilities are for.
+
+    Returns
+    -------
+    (n, n_classes); 0 for classes that have no base rate.
+    """
+    return np.divide(probabilities, base, out=np.zeros_like(probabilities), where=base > 0)
+
+
+def balanced(probabilities: Floats, base: Floats) -> Ints:
+    """Return the classes (n,) whose probability is largest beside its base rate.
+
+    If the probabilities are right, no rule has a better expected balanced accuracy: Menon et al.,
+    "Long-tail learning via logit adjustment", ICLR 2021, equation 3.
+
+    Parameters
+    ----------
+    probabilities, base : (n, n_classes) and (n_classes,), as for `times_base_rate`.
+    """
+    return np.asarray(times_base_rate(probabilities, base).argmax(axis=1))
+
+
+def target_probabilities(probabilities: Floats) -> Floats:
+    """Return the probability of each of `TARGETS`, in [0, 1], (n, targets).
+
+    Parameters
+    ----------
+    probabilities : (n, N_CLASSES) whose rows sum to 1.
+    """
+    return np.minimum(probabilities @ _has_target().T, 1.0)
+
+
+def screening_histograms(labels: NDArray[np.integer], probabilities: Floats) -> Ints:
+    """Count lesions by their target's probability.
+
+    Parameters
+    ----------
+    labels : (n,) true classes.
+    probabilities : (n, N_CLASSES) whose rows sum to 1.
+
+    Returns
+    -------
+    (targets, 2, SCORE_BINS) for each of `TARGETS` the lesions without it (0) and with it (1); those
+    of all sites add up to the pooled ones.
+    """
+    values = target_probabilities(probabilities)
+    bins = np.searchsorted(score_edges(N_CLASSES), values, side="right")
+    present = _has_target()[:, labels].T.astype(np.int64)
+    targets = np.broadcast_to(np.arange(len(TARGETS)), bins.shape)
+    shape = (len(TARGETS), 2, SCORE_BINS)
+    return count(shape, targets.ravel(), present.ravel(), bins.ravel())
+
+
+def operating_point(
+    target: Target, histograms: Ints, sensitivity: float = SENSITIVITY
+) -> OperatingPoint:
+    """Choose the largest threshold that reaches a sensitivity.
+
+    The threshold is chosen on the lesions that judge it. Therefore one new lesion is counted as
+    missed: of n lesions with the target, (n + 1) times the sensitivity have to be flagged. Then a
+    new lesion with the target is flagged with at least that probability, on average over
+    calibrations, if it comes as they did.
+
+    Parameters
+    ----------
+    target : what the rule looks for.
+    histograms : (2, SCORE_BINS) calibration lesions without the target and with it, as of
+        `screening_histograms`.
+    sensitivity : in (0, 1).
+
+    Raises
+    ------
+    ConfigError
+        If the sensitivity is not between 0 and 1, or there are too few lesions with the target.
+
+    References
+    ----------
+    Vovk, "Conditional validity of inductive conformal predictors", ACML 2012: the threshold is
+    label-conditional conformal prediction, for one label.
+    """
+    if not 0 < sensitivity < 1:
+        raise ConfigError(f"the sensitivity is {sensitivity:g}; choose one above 0 and below 1")
+    negatives, positives = (int(n) for n in histograms.sum(axis=1))
+    if positives < (needed := lesions_needed(sensitivity)):
+        raise ConfigError(
+            f"screening for {_TARGET_NAMES[target]} at a sensitivity of {100 * sensitivity:g} % "
+            f"needs {needed} such calibration lesions and there are {positives}; "
+            + ("set a smaller one" if positives else "add some")
+        )
+    threshold = float(
+        strictest_threshold(histograms[1], sensitivity * (positives + 1), N_CLASSES, "probability")
+    )
+    first = int(np.searchsorted(score_edges(N_CLASSES), threshold, side="right"))
+    below, flagged = int(histograms[0, :first].sum()), int(histograms[1, first:].sum())
+    return OperatingPoint(
+        target=target,
+        wanted=sensitivity,
+        threshold=threshold,
+        sensitivity=flagged / positives,
+        sensitivity_interval=wilson(flagged, positives),
+        specificity=below / negatives if negatives else float("nan"),
+        specificity_interval=wilson(below, negatives),
+        positives=positives,
+        negatives=negatives,
+    )
+
+
+def _has_target() -> Floats:
+    """Return 1 where a diagnosis is one of a target's, (targets, N_CLASSES)."""
+    return np.array([[code in _MEMBERS[t] for code in DIAGNOSES] for t in TARGETS], np.float64)

@@ -1,0 +1,116 @@
+"""Prediction sets: which diagnoses cannot be excluded, once thresholds are known.
+
+There are two scores. "probability" is the diagnosis's own: Sadinle, Lei, Wasserman, "Least
+ambiguous set-valued classifiers with bounded error levels", JASA 2019. "adaptive" is the summed
+probability of all diagnoses at least as likely: Romano, Sesia, Candes, "Classification with valid
+and adaptive coverage", NeurIPS 2020, without randomisation. The first gives the smallest sets, the
+second spreads its errors more evenly over easy and difficult images.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.arrays import Bools, Floats, Ints
+from common.statistics.confusion import count
+from common.statistics.metrics import SCORE_BINS, score_edges
+
+Score = Literal["probability", "adaptive"]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """For each class the score from which on it is in a set.
+
+    Attributes
+    ----------
+    score : which score they are compared with.
+    values : (n_classes,) in [0, 1]: the least probability of a class that is in the set, or its
+        largest adaptive score.
+    coverage : share of new lesions whose set holds their diagnosis, in (0, 1).
+    lesions : (n_classes,) calibration lesions behind each value, at least 0.
+    without_guarantee : (n_classes,) classes for which less is promised than for the others, since
+        too few calibration lesions have them.
+    """
+
+    score: Score
+    values: Floats
+    coverage: float
+    lesions: Ints
+    without_guarantee: Bools
+
+
+def scores(probabilities: Floats, score: Score) -> Floats:
+    """Return the score of every class, in [0, 1].
+
+    Parameters
+    ----------
+    probabilities : (n, n_classes) whose rows sum to 1.
+    score : which.
+
+    Returns
+    -------
+    (n, n_classes); classes that are equally likely have equal scores.
+    """
+    if score == "probability":
+        return probabilities
+    p = probabilities[:, None, :]
+    at_least_as_likely = p >= probabilities[:, :, None]
+    return np.asarray(np.minimum(np.where(at_least_as_likely, p, 0.0).sum(axis=2), 1.0))
+
+
+def class_histograms(labels: NDArray[np.integer], values: Floats) -> Ints:
+    """Count lesions of each class by the score of their own class.
+
+    Parameters
+    ----------
+    labels : (n,) true classes.
+    values : (n, n_classes) scores, as `scores` gives them.
+
+    Returns
+    -------
+    (n_classes, SCORE_BINS) counts; those of all sites add up to the pooled ones.
+    """
+    n_classes = values.shape[1]
+    own = values[np.arange(len(labels)), labels]
+    bins = np.searchsorted(score_edges(n_classes), own, side="right")
+    return count((n_classes, SCORE_BINS), labels, bins)
+
+
+def widest(first: Thresholds, second: Thresholds) -> Thresholds:
+    """Return the thresholds of sets that hold what either's sets hold.
+
+    So what each of them promises is promised: of `by_class` and `by_site`, that a class and the
+    site are covered.
+    """
+    wider = np.minimum if first.score == "probability" else np.maximum
+    values = wider(first.values, second.values)
+    return replace(
+        first,
+        values=values,
+        lesions=np.where(values == first.values, first.lesions, second.lesions),
+        without_guarantee=first.without_guarantee | second.without_guarantee,
+    )
+
+
+def sets(probabilities: Floats, thresholds: Thresholds) -> Bools:
+    """Return which classes cannot be excluded.
+
+    Parameters
+    ----------
+    probabilities : (n, n_classes) whose rows sum to 1.
+    thresholds : of the same classes.
+
+    Returns
+    -------
+    (n, n_classes); the likeliest class is in each set, so that none is empty.
+    """
+    values = scores(probabilities, thresholds.score)
+    if thresholds.score == "probability":
+        inside = values >= thresholds.values
+    else:
+        inside = values <= thresholds.values
+    inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
+    return inside
