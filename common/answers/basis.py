@@ -14,6 +14,8 @@ from common.statistics.metrics import SCORE_BINS
 from common.task import N_CLASSES
 from common.verified import Array, Kind
 
+_MOST_LESIONS = 10**9
+
 
 @dataclass(frozen=True)
 class AnswerBasis:
@@ -88,8 +90,9 @@ class AnswerBasis:
         if not (rates >= 0).all() or not rates.any():
             raise ValueError("array 'base_rates' has values that no frequencies have")
         counted = {n.removeprefix("lesions/"): a for n, a in taken.items() if n.count("/")}
-        if any((array < 0).any() for array in (*counted.values(), taken["by_site"])):
-            raise ValueError("its calibration lesions have negative numbers")
+        for histograms in (*counted.values(), taken["by_site"]):
+            if ((histograms < 0) | (histograms > _MOST_LESIONS)).any():
+                raise ValueError("its calibration lesions have numbers that no counts are")
         by_site = dict(zip(sites, taken["by_site"], strict=True))
         return cls(taken["calibration"], rates, AnswerCounts(**counted), by_site)
 

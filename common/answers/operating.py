@@ -9,14 +9,12 @@ from counts of calibration lesions that add over sites.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.answers.answer import TARGETS, Target
 from common.answers.conformal import lesions_needed, strictest_threshold
-from common.arrays import Floats, Ints
+from common.arrays import Bools, Floats, Ints
 from common.errors import ConfigError
-from common.statistics.confusion import count
-from common.statistics.metrics import SCORE_BINS, score_edges
+from common.statistics.metrics import score_edges
 from common.statistics.proportions import wilson
 from common.task import DIAGNOSES, MALIGNANT, N_CLASSES
 
@@ -93,28 +91,12 @@ def target_probabilities(probabilities: Floats) -> Floats:
     ----------
     probabilities : (n, N_CLASSES) whose rows sum to 1.
     """
-    return np.minimum(probabilities @ _has_target().T, 1.0)
+    return np.minimum(probabilities @ target_members(), 1.0)
 
 
-def screening_histograms(labels: NDArray[np.integer], probabilities: Floats) -> Ints:
-    """Count lesions by their target's probability.
-
-    Parameters
-    ----------
-    labels : (n,) true classes.
-    probabilities : (n, N_CLASSES) whose rows sum to 1.
-
-    Returns
-    -------
-    (targets, 2, SCORE_BINS) for each of `TARGETS` the lesions without it (0) and with it (1); those
-    of all sites add up to the pooled ones.
-    """
-    values = target_probabilities(probabilities)
-    bins = np.searchsorted(score_edges(N_CLASSES), values, side="right")
-    present = _has_target()[:, labels].T.astype(np.int64)
-    targets = np.broadcast_to(np.arange(len(TARGETS)), bins.shape)
-    shape = (len(TARGETS), 2, SCORE_BINS)
-    return count(shape, targets.ravel(), present.ravel(), bins.ravel())
+def target_members() -> Bools:
+    """Return which diagnosis is one of which target's, (n_classes, targets)."""
+    return np.array([[code in _MEMBERS[target] for target in TARGETS] for code in DIAGNOSES])
 
 
 def operating_point(
@@ -131,7 +113,7 @@ def operating_point(
     ----------
     target : what the rule looks for.
     histograms : (2, SCORE_BINS) calibration lesions without the target and with it, as of
-        `screening_histograms`.
+        `AnswerCounts`.
     sensitivity : in (0, 1).
 
     Raises
@@ -169,8 +151,3 @@ def operating_point(
         positives=positives,
         negatives=negatives,
     )
-
-
-def _has_target() -> Floats:
-    """Return 1 where a diagnosis is one of a target's, (targets, N_CLASSES)."""
-    return np.array([[code in _MEMBERS[t] for code in DIAGNOSES] for t in TARGETS], np.float64)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from common.answers.answer import TARGETS, Target
+from common.answers.counts import AnswerCounts
 from common.answers.operating import (
     balanced,
     likeliest,
     operating_point,
-    screening_histograms,
     target_probabilities,
     times_base_rate,
 )
@@ -60,7 +60,7 @@ def test_threshold_is_the_largest_bin_edge_that_flags_one_lesion_more_than_n_wou
     target: Target, sensitivity: float
 ) -> None:
     labels, p, _ = draw(1500, 2)
-    counts = screening_histograms(labels, p)[TARGETS.index(target)]
+    counts = AnswerCounts.measure(labels, p).screening[TARGETS.index(target)]
     got = operating_point(target, counts, sensitivity)
     has, value = np.isin(labels, MEMBERS[target]), p[:, MEMBERS[target]].sum(axis=1)
     n = has.sum()
@@ -79,7 +79,7 @@ def test_new_lesions_are_flagged_as_often_as_wanted_and_the_interval_says_how_su
     points, truth = [], []
     for seed in range(300):
         labels, p, _ = draw(400, 10 + seed)
-        points.append(operating_point("mel", screening_histograms(labels, p)[0], 0.9))
+        points.append(operating_point("mel", AnswerCounts.measure(labels, p).screening[0], 0.9))
         truth.append((new >= points[-1].threshold).mean())
     # About 44 lesions each: the mean's standard error is 0.003. The seeds are fixed.
     assert np.mean(truth) > 0.895
@@ -95,8 +95,10 @@ def test_new_lesions_are_flagged_as_often_as_wanted_and_the_interval_says_how_su
 def test_any_partition_adds_up_to_the_pooled_counts(n: int, n_sites: int, seed: int) -> None:
     labels, p, _ = draw(n, seed)
     site = np.random.default_rng(seed).integers(n_sites, size=n)
-    parts = [screening_histograms(labels[site == s], p[site == s]) for s in range(n_sites)]
-    whole = screening_histograms(labels, p)
+    parts = [
+        AnswerCounts.measure(labels[site == s], p[site == s]).screening for s in range(n_sites)
+    ]
+    whole = AnswerCounts.measure(labels, p).screening
     np.testing.assert_array_equal(reduce(add, parts), whole)
     assert (whole.sum(axis=(1, 2)) == n).all()
 

@@ -38,6 +38,7 @@ ODD = st.one_of(
     st.sampled_from(["", "a\nb", "\x1b[2J", PASSWORDS, "../x", "svm", "finetune", "9" * 5000]),
     st.sampled_from([[], {}, [[]], {"a": {}}, DEEP, [1, "2", None]]),
 )
+COUNTS = st.sampled_from([0, -1, 10**9, 2**63 - 1])
 NUMBERS = st.sampled_from([0.0, -1.0, 0.5, 1e12, 1e300, -1e300, np.inf, -np.inf, np.nan])
 
 
@@ -112,11 +113,12 @@ def mutated(value: Any, data: st.DataObject) -> Any:
 def mutated_array(array: np.ndarray, data: st.DataObject) -> np.ndarray:
     """Change the type, the shape or a value."""
     how = data.draw(st.sampled_from(["value", "type", "shape", "empty", "all"]))
+    numbers = COUNTS if array.dtype.kind == "i" else NUMBERS
     if how == "value" and array.size:
         array = array.copy()
-        array.flat[data.draw(st.integers(0, array.size - 1))] = data.draw(NUMBERS)
+        array.flat[data.draw(st.integers(0, array.size - 1))] = data.draw(numbers)
     elif how == "all":
-        array = np.full(array.shape, data.draw(NUMBERS), array.dtype)
+        array = np.full(array.shape, data.draw(numbers), array.dtype)
     elif how == "type":
         array = array.astype(data.draw(st.sampled_from(["f2", "f4", "i8", "u1", "?"])))
     elif how == "shape":
