@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from common.answers.basis import AnswerBasis
 from common.answers.prediction_sets import Score, Thresholds, sets
 from common.answers.prevalence import for_frequencies
 from common.answers.referral import Referral, confidences, refer_least_sure
-from common.arrays import Floats
+from common.arrays import Floats, Ints
 from common.errors import ConfigError
 from common.task import DIAGNOSES, FULL_NAMES, MALIGNANT, N_CLASSES
 
@@ -67,7 +68,7 @@ class Answering:
             )
             return
         self._thresholds = self._tried(self._choose_thresholds)
-        points = (self._tried(lambda t=target: self._point(t)) for target in range(len(TARGETS)))
+        points = (self._tried(partial(self._point, target)) for target in range(len(TARGETS)))
         self._points = [point for point in points if point is not None]
         counts = basis.lesions.likeliest
         self._referral = self._tried(lambda: refer_least_sure(counts, options.refer, N_CLASSES))
@@ -134,14 +135,14 @@ class Answering:
             return conformal.by_site(self._site_counts(), own, *how)
         return conformal.pooled(own, *how)
 
-    def _site_counts(self) -> Floats:
+    def _site_counts(self) -> Ints:
         by_site, site = self._basis.by_site, self._options.site
         if self._options.score != "probability":
             raise ConfigError("a site's threshold is counted for the score 'probability' only")
         if site not in by_site:
             known = ", ".join(by_site) or "none, for under secure sums they are not counted"
             raise ConfigError(
-                f"the model has no calibration lesions of site '{site}'; it has: {known}"
+                f"no calibration lesions of site '{site}' in the model; it has: {known}"
             )
         return np.asarray(by_site[site])
 
@@ -155,9 +156,7 @@ class Answering:
             return None
         order = np.argsort(-probabilities, axis=1, kind="stable")
         inside = sets(probabilities, chosen)
-        without = tuple(
-            d for d, none in zip(DIAGNOSES, chosen.without_guarantee, strict=True) if none
-        )
+        without = tuple(DIAGNOSES[c] for c in np.flatnonzero(chosen.without_guarantee))
         kind = options.threshold if options.prevalence is None else "prevalence"
         lesions = int(self._basis.lesions.lesions.sum())
         return [
