@@ -134,18 +134,18 @@ def fold_batchnorm(model: nn.Module, example: Tensor) -> None:
         raise ConfigError(f"BatchNorm cannot be folded: outputs change by {change:.1e}")
 
 
-class PooledFeatures(nn.Module):
-    """Global average pools of a backbone's last levels and of its final map, side by side.
+class SpatialMaps(nn.Module):
+    """The maps of a backbone's last levels and its final map, unpooled.
 
     Parameters
     ----------
     backbone : a convolutional timm network without classifier.
-    levels : how many of the last levels to pool beside the final map, from 0 to all. A last level
+    levels : how many of the last levels to give beside the final map, from 0 to all. A last level
         that is the final map counts but is not repeated.
 
     Attributes
     ----------
-    size : number of features D.
+    channels : how many channels each map has, the final one last.
 
     Raises
     ------
@@ -162,20 +162,60 @@ class PooledFeatures(nn.Module):
         if not 0 <= levels <= most:
             raise ConfigError(f"levels is {levels}; this backbone has 0 to {most}")
         with torch.no_grad():
-            maps = self._maps(example_images(backbone))
+            maps = self(example_images(backbone))
         if maps[-1].ndim != 4 or maps[-1].shape[1] != network.num_features:
             raise ConfigError("the backbone gives no (n, channels, h, w); choose a convolutional")
-        self.size = sum(each.shape[1] for each in maps)
+        self.channels = tuple(each.shape[1] for each in maps)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map normalised images (n, 3, h, w) to features (n, D)."""
-        return torch.cat([each.mean(dim=(2, 3)) for each in self._maps(images)], dim=1)
-
-    def _maps(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map normalised images (n, 3, h, w) to maps of shapes (n, channels, h, w)."""
         # timm has no way to ask for no level.
         final, maps = self.backbone.forward_intermediates(images, indices=max(self.levels, 1))
         wanted = maps[len(maps) - self.levels :]
-        return [*(each for each in wanted if each is not final), final]
+        return (*(each for each in wanted if each is not final), final)
+
+
+class PooledFeatures(nn.Module):
+    """Global average pools of a backbone's :class:`SpatialMaps`, side by side.
+
+    Parameters and errors are those of :class:`SpatialMaps`.
+
+    Attributes
+    ----------
+    size : number of features D.
+    """
+
+    def __init__(self, backbone: nn.Module, levels: int) -> None:
+        super().__init__()
+        self.maps = SpatialMaps(backbone, levels)
+        self.size = sum(self.maps.channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map normalised images (n, 3, h, w) to features (n, D)."""
+        return torch.cat([each.mean(dim=(2, 3)) for each in self.maps(images)], dim=1)
+
+
+class FeaturesAsMap(nn.Module):
+    """A backbone's features as a map of one cell, for those that do more than pool a map."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map normalised images (n, 3, h, w) to one map (n, D, 1, 1)."""
+        return (self.backbone(images)[:, :, None, None],)
+
+
+@torch.no_grad()
+def pools_final_map(backbone: nn.Module) -> bool:
+    """Tell whether a backbone's features are the global average pool of its final map."""
+    images = example_images(backbone)
+    try:
+        pooled, features = PooledFeatures(backbone, 0)(images), backbone(images)
+    except ConfigError:
+        return False
+    return pooled.shape == features.shape and torch.allclose(pooled, features, atol=1e-5)
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

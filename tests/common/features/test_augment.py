@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from common.errors import ConfigError, DataError
 from common.features.augment import (
+    CROPS,
     PREDICTION_VIEWS,
     Augmentation,
     augmented_view,
@@ -88,6 +91,27 @@ def test_prediction_views_are_centre_crops_then_their_mirror_images() -> None:
         np.testing.assert_array_equal(mirrored, plain[:, ::-1])
 
 
+@settings(max_examples=60)
+@given(
+    width=st.integers(1, 90),
+    height=st.integers(1, 90),
+    number=st.integers(0, PREDICTION_VIEWS - 1),
+    size=st.integers(1, 70),
+)
+def test_prediction_views_are_those_of_torchvision(width, height, number, size) -> None:
+    import common.features.torchvision_ops  # noqa: F401  (before torchvision)
+
+    from torchvision.transforms.v2 import functional, InterpolationMode  # isort: skip
+
+    image = _image(width, height)
+    side = round(min(width, height) * CROPS[number % len(CROPS)])
+    left, top = (int(np.round((room - side) / 2)) for room in (width, height))
+    box, bicubic = (top, left, side, side), InterpolationMode.BICUBIC
+    expected = functional.resized_crop(image, *box, [size, size], bicubic)
+    expected = functional.horizontal_flip(expected) if number >= len(CROPS) else expected
+    np.testing.assert_array_equal(prediction_view(image, number, size), expected)
+
+
 @pytest.mark.parametrize(("width", "height"), [(20, 500), (500, 20), (7, 7)])
 def test_views_of_any_shape_are_square(width: int, height: int) -> None:
     image = _image(width, height)
@@ -101,6 +125,11 @@ def test_normalises_channels_first() -> None:
     expected = (np.asarray(image) / 255 - [0.5, 0.4, 0.3]) / [0.5, 0.2, 0.1]
     assert values.dtype == np.float32
     np.testing.assert_allclose(values, expected.transpose(2, 0, 1), atol=1e-6)
+    # To the last bit these operations: kept features and models depend on them.
+    scale = np.divide(1 / 255, (0.5, 0.2, 0.1), dtype=np.float32)
+    shift = np.divide((0.5, 0.4, 0.3), (0.5, 0.2, 0.1), dtype=np.float32)
+    exact = np.asarray(image, dtype=np.float32) * scale - shift
+    np.testing.assert_array_equal(values, exact.transpose(2, 0, 1))
 
 
 def test_decodes_large_files_at_a_scale_not_below_the_size() -> None:
