@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +21,12 @@ _PART = ".part"
 _log = logging.getLogger(__name__)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file that is complete whenever it can be seen, making its folder if needed.
+
+    Parameters
+    ----------
+    content : all of it, or its parts one after the other.
 
     Raises
     ------
@@ -51,6 +55,18 @@ def append(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 file.truncate(before)
             raise
+
+
+def refuse_taken_file(out: Path) -> None:
+    """Check, before anything is computed, that a new file can be written.
+
+    Raises
+    ------
+    DataError
+        If it is there already, or its folder is not: no command overwrites data.
+    """
+    if out.exists() or not out.parent.is_dir():
+        raise DataError(f"{out} is there or its folder is not; name a new file")
 
 
 def make_folder(out: Path, first: str = "") -> None:
@@ -202,11 +218,11 @@ def _part_of(name: str) -> str:
     return f".{name}.*{_PART}"
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes | Iterable[bytes]) -> None:
     prefix, folder = f".{path.name}.", path.parent
     with tempfile.NamedTemporaryFile(dir=folder, prefix=prefix, suffix=_PART, delete=False) as file:
         try:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
             os.replace(file.name, path)

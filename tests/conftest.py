@@ -1,6 +1,7 @@
 """Data that several rooms test on."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from tests import examples, workers
 # Threads that wait in a busy machine do so asleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 settings.load_profile(examples.USUAL)
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,3 +55,41 @@ def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.finetuning import write_network  # it imports PyTorch
 
     return write_network(tmp_path_factory.mktemp("network") / "weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Start the Chromium of this machine, or skip the test."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Without a sandbox of its own, which root in a container cannot have.
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open a page and collect what the browser complains of and asks for."""
+    contexts = []
+
+    def opened(url, size, scheme="light", offline=True):
+        width, height = size
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, offline=offline
+        )
+        page, complaints, asked = context.new_page(), [], []
+        contexts.append(context)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(url)
+        return page, complaints, asked
+
+    yield opened
+    for context in contexts:
+        context.close()

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.command_line import command
-from common.errors import DataError
-from common.files import write_atomically
+from common.files import refuse_taken_file, write_atomically
 
 
 def refuse_taken(out: Path | None) -> None:
@@ -18,8 +17,8 @@ def refuse_taken(out: Path | None) -> None:
     DataError
         If it is there already, or its folder is not.
     """
-    if out is not None and (out.exists() or not out.parent.is_dir()):
-        raise DataError(f"{out} is there or its folder is not; name a new file")
+    if out is not None:
+        refuse_taken_file(out)
 
 
 def write_figures(out: Path | None, values: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from common.command_line import command
 from common.files import write_atomically
 from common.synthetic_note import SYNTHETIC_NOTE
 from common.task import FULL_NAMES
+from common.templates import templates
 from simulations.study.advice import Advice, advise
 from simulations.study.findings import About, Findings, groups
 from simulations.study.headline import Headline, headline
@@ -57,30 +58,25 @@ def _write(file: Path, content: str) -> None:
 def _html(
     findings: Findings, about: About, first: Headline, advices: list[Advice], shown: list[Table]
 ) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(_TEMPLATE).render(
-        study=findings.study,
-        study_text=json.dumps(findings.study.model_dump(mode="json"), indent=1),
-        about=about,
-        synthetic=SYNTHETIC_NOTE.strip("*"),
-        first=first,
-        plot=dot_plot(findings),
-        advices=advices,
-        charts=draw(findings),
-        confusions=_confusions(findings),
-        diagnoses=FULL_NAMES,
-        tables=shown,
-        glossary=glossary(findings),
-        points=POINTS,
-        palettes={"light": LIGHT, "dark": DARK},
+    return (
+        templates(Path(__file__).parent)
+        .get_template(_TEMPLATE)
+        .render(
+            study=findings.study,
+            study_text=json.dumps(findings.study.model_dump(mode="json"), indent=1),
+            about=about,
+            synthetic=SYNTHETIC_NOTE.strip("*"),
+            first=first,
+            plot=dot_plot(findings),
+            advices=advices,
+            charts=draw(findings),
+            confusions=_confusions(findings),
+            diagnoses=FULL_NAMES,
+            tables=shown,
+            glossary=glossary(findings),
+            points=POINTS,
+            palettes={"light": LIGHT, "dark": DARK},
+        )
     )
 
 

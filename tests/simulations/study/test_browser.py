@@ -1,58 +1,28 @@
 """The report in a real browser: it answers on the first screen, and fits a telephone."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+from tests.screens import DESK, PHONE, SIZES
 
-PHONE, DESK = (360, 740), (1280, 900)
-SIZES = pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
 SMALLEST_TEXT = 11
 
 COMMITTED = Path(__file__).parents[3] / "docs" / "study" / "report.html"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Start the Chromium of this machine, or skip the test."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # Without a sandbox of its own, which root in a container cannot have.
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def open_report(browser, studied):
-    """Open the report and collect what the browser complains of and asks for."""
-    pages = []
+def open_report(open_page, studied):
+    """Open the report, with all that is folded up unfolded."""
 
     def opened(size, scheme="light", page_file=studied.out / "report.html", unfolded=True):
-        width, height = size
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, offline=True
-        )
-        page, complaints, asked = context.new_page(), [], []
-        pages.append(context)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(page_file.as_uri())
+        page, complaints, asked = open_page(page_file.as_uri(), size, scheme)
         if unfolded:
             page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         return page, complaints, asked
 
-    yield opened
-    for context in pages:
-        context.close()
+    return opened
 
 
 @SIZES

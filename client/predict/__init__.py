@@ -1,0 +1,1 @@
+"""What a person sees of a model's answers: at a terminal, in a table, on a page."""

@@ -1,0 +1,140 @@
+"""From what a user names to answers: files, folders and lists, read and answered bit by bit."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from client.predict.picture import ENDINGS, NOT_AN_IMAGE, is_image
+from client.predict.shown import Answerer, ImageFile, Shown
+from common.answers.answer import Unreadable
+from common.errors import DataError
+from common.reading import open_file
+
+STANDARD_INPUT = "-"
+"""What stands for a list of paths on standard input, one a line."""
+
+BATCH = 16
+"""Images that are in memory at once, and that a model answers together."""
+
+LARGEST = 200_000_000
+"""Most bytes of a file: no image of a lesion is larger."""
+
+
+class Answered(NamedTuple):
+    """What is shown of an image, with the bytes of its file; none where it could not be read."""
+
+    shown: Shown
+    data: bytes
+
+
+def expand(paths: Iterable[str], listed: Iterable[bytes]) -> list[Path | Unreadable]:
+    """Return the image files that paths name, those of a folder sorted, at any depth.
+
+    A folder that has none or cannot be listed has an entry that says so. A file that is named is
+    an image whatever its ending.
+
+    Parameters
+    ----------
+    paths : of files and folders; ``-`` stands for all of ``listed``.
+    listed : lines of a list of paths.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to read at all.
+    """
+    found = [each for path in _named(paths, listed) for each in _of_path(path)]
+    if any(isinstance(each, Path) for each in found):
+        return found
+    problem = next(iter(found), None)
+    if isinstance(problem, Unreadable):
+        raise DataError(f"{problem.image}: {problem.error}")
+    raise DataError("the list of paths is empty; write the path of an image on each line")
+
+
+def answers(
+    answerer: Answerer, found: Iterable[Path | Unreadable], *, evidence: bool
+) -> Iterator[Answered]:
+    """Yield what is shown of images, in their order, while the next ones are still to be read.
+
+    Only :data:`BATCH` images are in memory at once.
+
+    Parameters
+    ----------
+    found : paths of images, and what is no image, which is passed on.
+    evidence : whether maps are asked for.
+    """
+    left = iter(found)
+    while group := list(islice(left, BATCH)):
+        yield from answered(answerer, [_read(each) for each in group], evidence=evidence)
+
+
+def answered(
+    answerer: Answerer, files: Sequence[ImageFile | Unreadable], *, evidence: bool
+) -> Iterator[Answered]:
+    """Yield what is shown of a few files, in their order; the model gets the images together.
+
+    Parameters
+    ----------
+    files : images, and what could not be read, which is passed on.
+    evidence : whether maps are asked for.
+    """
+    checked = [_check(each) for each in files]
+    images = [each for each in checked if isinstance(each, ImageFile)]
+    shown = iter(answerer.answer(images, evidence=evidence) if images else ())
+    for each in checked:
+        if isinstance(each, ImageFile):
+            yield Answered(next(shown), each.data)
+        else:
+            yield Answered(Shown(each), b"")
+
+
+def _named(paths: Iterable[str], listed: Iterable[bytes]) -> Iterator[Path]:
+    for path in paths:
+        if path == STANDARD_INPUT:
+            lines = (line.rstrip(b"\r\n") for line in listed)
+            yield from (Path(os.fsdecode(line)) for line in lines if line)
+        else:
+            yield Path(path)
+
+
+def _of_path(path: Path) -> Iterator[Path | Unreadable]:
+    if not path.is_dir():
+        yield path
+        return
+    problems: list[OSError] = []
+    empty = True
+    for folder, inner, names in os.walk(path, onerror=problems.append):
+        inner.sort()
+        images = [name for name in sorted(names) if _looks_like_image(name)]
+        yield from (Path(folder, name) for name in images)
+        empty = empty and not images
+    yield from (Unreadable(str(e.filename), f"cannot be listed ({e.strerror})") for e in problems)
+    if empty and not problems:
+        yield Unreadable(str(path), "a folder without images (JPEG, PNG, TIFF, WebP); name another")
+
+
+def _looks_like_image(name: str) -> bool:
+    # Names with a leading dot are the resource forks that macOS leaves on other disks.
+    return name.lower().endswith(ENDINGS) and not name.startswith(".")
+
+
+def _read(path: Path | Unreadable) -> ImageFile | Unreadable:
+    if isinstance(path, Unreadable):
+        return path
+    try:
+        with open_file(path) as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        return Unreadable(str(path), f"cannot be read ({error.strerror})")
+    if len(data) > LARGEST:
+        return Unreadable(str(path), f"larger than {LARGEST // 1_000_000} MB; name an image")
+    return ImageFile(str(path), data)
+
+
+def _check(file: ImageFile | Unreadable) -> ImageFile | Unreadable:
+    if isinstance(file, Unreadable) or is_image(file.data):
+        return file
+    return Unreadable(file.name, NOT_AN_IMAGE if file.data else "an empty file; copy it again")

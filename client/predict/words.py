@@ -1,0 +1,137 @@
+"""The sentences that say an answer: a terminal and a page show the same.
+
+Every word for a diagnosis comes with the rule that chose it: ``likeliest``, ``balanced`` or
+``screening``.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+
+from common.answers.answer import Answer, PredictionSet, Screening, Target
+from common.formats import between
+from common.task import FULL_NAMES, MALIGNANT
+
+NOT_A_DEVICE = "Research software, not a medical device: it does not replace a diagnosis."
+
+RULES = {
+    "likeliest": "the diagnosis with the largest probability",
+    "balanced": "the diagnosis whose probability is largest beside its base rate, that is, how "
+    "frequent it is. It finds rare diagnoses, and is the best rule for balanced accuracy; it does "
+    "not say what is likely",
+    "screening": "flags an image where the probability of melanoma, or of all malignant diagnoses "
+    "together, is at least a threshold. The threshold was chosen on calibration lesions, so that "
+    "few malignant ones are missed; many flags are false alarms",
+}
+"""What each rule means, by its name."""
+
+_TARGETS: dict[Target, str] = {"mel": "melanoma", "malignant": "malignant diagnoses"}
+_PROMISES = {
+    "pooled": "of all sites together",
+    "class": "of each diagnosis",
+    "site": "of this site",
+    "prevalence": "of a place with the given frequencies",
+}
+_LEAST, _MOST = 0.0005, 0.9995
+
+
+def percent(share: float) -> str:
+    """Return a share in [0, 1] in per cent; nothing is called certain."""
+    if share < _LEAST:
+        return "under 0.1 %"
+    return "over 99.9 %" if share >= _MOST else f"{100 * share:.1f} %"
+
+
+def named(code: str) -> str:
+    """Return a diagnosis' full name with its code."""
+    return f"{FULL_NAMES.get(code, code)} ({code})"
+
+
+def capital(text: str) -> str:
+    """Return a text with its first letter as a capital, the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def malignancy(answer: Answer) -> str:
+    """Return whether the likeliest diagnosis is malignant."""
+    return "malignant" if answer.malignant else "not malignant"
+
+
+def malignant_share(answer: Answer) -> float:
+    """Return the probability of all malignant diagnoses together, in [0, 1]."""
+    return sum(answer.probabilities.get(code, 0.0) for code in MALIGNANT)
+
+
+def likeliest(answer: Answer) -> str:
+    """Say the likeliest diagnosis."""
+    name = f"{answer.name} ({answer.diagnosis})"
+    return f"{name}, {percent(answer.probability)}, {malignancy(answer)}"
+
+
+def stands_out(answer: Answer) -> str | None:
+    """Say what is likely for how rare it is; None where it is the likeliest diagnosis."""
+    code = answer.stands_out
+    if code == answer.diagnosis:
+        return None
+    times = f"{answer.times_base_rate:.1f} times its base rate"
+    return f"{named(code)}, {percent(answer.probabilities[code])}: {times}"
+
+
+def following(answer: Answer) -> list[str]:
+    """Say the two next diagnoses and how far they are from the likeliest."""
+    listed = islice(answer.probabilities.items(), 1, 3)
+    return [
+        f"{named(code)}, {percent(share)}: {100 * (answer.probability - share):.1f} points behind"
+        for code, share in listed
+    ]
+
+
+def target(rule: Screening) -> str:
+    """Return what a screening rule looks for."""
+    return _TARGETS[rule.target]
+
+
+def flag(rule: Screening) -> str:
+    """Say whether a screening rule flags an image, and by which threshold."""
+    is_flagged = "flagged" if rule.flagged else "not flagged"
+    side = "is at least" if rule.flagged else "is under"
+    return (
+        f"{target(rule)} {is_flagged}: {percent(rule.probability)} {side} the threshold of "
+        f"{percent(rule.threshold)}"
+    )
+
+
+def operating_point(rule: Screening) -> str:
+    """Say a screening rule's sensitivity and specificity, with 95 % intervals."""
+    return (
+        f"sensitivity {_share(rule.sensitivity, rule.sensitivity_interval, '95 % interval ')}, "
+        f"specificity {_share(rule.specificity, rule.specificity_interval)}, on calibration lesions"
+    )
+
+
+def promise(found: PredictionSet) -> str:
+    """Say what a prediction set promises, and for which diagnoses it promises nothing."""
+    text = (
+        f"the diagnosis is in such a set for {100 * found.coverage:g} % of new lesions "
+        f"{_PROMISES[found.threshold]}, if they are like the {found.lesions} calibration lesions"
+    )
+    if not found.without_guarantee:
+        return text
+    few = ", ".join(found.without_guarantee)
+    return f"{text}; nothing is promised for {few}, of which there are too few"
+
+
+def diagnoses(codes: Iterable[str]) -> str:
+    """Return full names with codes, in a list."""
+    return ", ".join(map(named, codes))
+
+
+def distance(answer: Answer) -> str | None:
+    """Say how far the image is from the training images; None where it is not known."""
+    if answer.distance is None:
+        return None
+    return f"{answer.distance:.2f} from the training images; about 1 is usual"
+
+
+def _share(value: float, interval: tuple[float, float], of: str = "") -> str:
+    bounds = between([100 * bound for bound in interval], ".1f")
+    return f"{100 * value:.1f} % ({of}{bounds})"
