@@ -23,9 +23,9 @@ from typing import Literal
 
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError, FedDermError, QuorumError
-from common.models import file as model_files
 from common.models.classifier import Classifier
 from common.models.file import Prediction
+from common.models.predictor import Predictor
 from simulations.data.partition import Scheme
 from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetrics, model_file
 from simulations.study.judgement import Gap, Judged
@@ -223,7 +223,7 @@ def load_model(path: PathLike, *, weights: PathLike | Iterable[PathLike] = ()) -
     ConfigError
         If its pretrained weights are missing.
     """
-    return Classifier(model_files.load_model(model_file(Path(path)), *_paths(weights)))
+    return Classifier(Predictor.open(model_file(Path(path)), *_paths(weights)))
 
 
 def write_synthetic(folder: PathLike, images: int = 1200, seed: int = 0) -> None:

@@ -74,7 +74,7 @@ class Answering:
         self._referral = self._tried(lambda: refer_least_sure(counts, options.refer, N_CLASSES))
 
     def answers(
-        self, images: Sequence[str], probabilities: Floats, distance: Floats | None
+        self, images: Sequence[str], probabilities: Floats, distances: Floats
     ) -> list[Answer]:
         """Answer about images.
 
@@ -82,7 +82,7 @@ class Answering:
         ----------
         images : n names.
         probabilities : (n, n_classes), calibrated; rows sum to 1.
-        distance : (n,) from the training images; None where it is not known.
+        distances : (n,) from the training images; nan where not known.
         """
         prevalence, base = self._options.prevalence, self._basis.base_rates
         adapted = probabilities
@@ -109,7 +109,7 @@ class Answering:
                 ),
                 prediction_set=None if shown is None else shown[i],
                 refer=referred[i],
-                distance=None if distance is None else float(distance[i]),
+                distance=None if np.isnan(distances[i]) else float(distances[i]),
             )
             for i, (image, likeliest) in enumerate(zip(images, adapted.argmax(axis=1), strict=True))
         ]

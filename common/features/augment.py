@@ -12,10 +12,15 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import UnidentifiedImageError
+from PIL import ImageOps, UnidentifiedImageError
 
 from common.arrays import Floats, Floats32
 from common.errors import ConfigError, DataError, reason
+
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
+"""Formats of image files, by Pillow's names."""
+
+KNOWN_FORMATS = "JPEG, PNG, TIFF or WebP"
 
 CROPS = (1.0, 0.5, 0.7, 0.875)
 """Sides of the prediction views' crops, as shares of the image's short side."""
@@ -63,10 +68,10 @@ class Augmentation:
 
 
 def decode(data: bytes, size: int) -> Pillow.Image:
-    """Decode a JPEG or PNG file to RGB, a large one at the least scale not below ``size``.
+    """Decode an image file to RGB, a large one at the least scale not below ``size``.
 
-    The scale is 1, 1/2, 1/4 or 1/8, which a JPEG is decoded at; the pixels of a PNG are averaged,
-    to nearly the same.
+    JPEG, PNG, TIFF and WebP, turned as EXIF says. The scale is 1, 1/2, 1/4 or 1/8, which a JPEG is
+    decoded at; the pixels of others are averaged, to nearly the same.
 
     Raises
     ------
@@ -74,14 +79,14 @@ def decode(data: bytes, size: int) -> Pillow.Image:
         If the bytes are no image.
     """
     try:
-        with Pillow.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+        with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
             image.draft("RGB", (size, size))
-            pixels = image.convert("RGB")
-            return pixels.reduce(_scale(pixels, size)) if image.format == "PNG" else pixels
+            pixels = ImageOps.exif_transpose(image).convert("RGB")
+            return pixels if image.format == "JPEG" else pixels.reduce(_scale(pixels, size))
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         # Pillow's own text for an unknown format shows an address in memory.
         why = "no image" if isinstance(error, UnidentifiedImageError) else reason(error)
-        raise DataError(f"an image cannot be decoded ({why}); use JPEG or PNG") from error
+        raise DataError(f"an image cannot be decoded ({why}); use {KNOWN_FORMATS}") from error
 
 
 def _scale(image: Pillow.Image, size: int) -> int:

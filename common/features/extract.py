@@ -9,8 +9,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, lru_cache
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from common.features.backbone import PooledFeatures
     from common.features.inference_engine import Engine
 
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 """Raise it with every change of views, network or pooling, or old features are still used."""
 
 SHARD_IMAGES = 256
@@ -170,34 +170,6 @@ def extract(
     return Features(np.stack([rows[content] for content in contents]), spec.views)
 
 
-def extract_images(images: Mapping[str, bytes], spec: FeatureSpec) -> Floats32:
-    """Return the prediction views' features (n, P, D) of n JPEG or PNG files' bytes by name.
-
-    Nothing is kept on disk; PyTorch runs the network, because exporting it takes longer than a
-    few images do. The features equal those of :func:`extract` up to rounding.
-
-    Raises
-    ------
-    ConfigError
-        If the backbone, its weights or ``levels`` cannot be used.
-    DataError
-        If an image cannot be decoded, with its name.
-    """
-    from common.features.inference_engine import one_thread_per_core
-
-    prediction = replace(spec, views=0)
-    row = _torch_rows(prediction, prediction.key)
-
-    def named(name: str) -> Floats32:
-        try:
-            return row(images[name], _content(images[name]))
-        except DataError as error:
-            raise DataError(f"{name}: {error}") from error
-
-    with one_thread_per_core() as pool:
-        return np.stack(list(pool.map(named, images)))
-
-
 def content_keys(dataset: Dataset) -> list[str]:
     """Return the SHA-256 of each image's bytes, in hexadecimal."""
     return [_content(dataset.read(image.image_id)) for image in dataset.images]
@@ -283,19 +255,6 @@ def fill_shards(
                 write_shard(folder, part)
                 into |= part
     return computed
-
-
-@lru_cache(maxsize=2)
-def _torch_rows(spec: FeatureSpec, key: str) -> Callable[[bytes, str], Floats32]:
-    """Keep the network in memory, so that it is loaded once for many images.
-
-    Parameters
-    ----------
-    key : the spec's key, which changes where its weights file was replaced.
-    """
-    from common.features.inference_engine import torch_engine
-
-    return _row_function(spec, torch_engine(_network(spec)))
 
 
 def check_network(spec: FeatureSpec) -> None:

@@ -12,7 +12,8 @@ from PIL import Image as Pillow
 
 from common.arrays import Floats
 from common.errors import DataError
-from common.models.file import Model, Prediction
+from common.models.file import Prediction
+from common.models.predictor import Predictor
 from common.reading import read_bytes
 
 if TYPE_CHECKING:
@@ -25,18 +26,17 @@ Image = str | os.PathLike[str] | NDArray[np.uint8]
 class Classifier:
     """Diagnoses images by a trained model; no medical device.
 
-    Its diagnoses are those of ``fedderm predict``: by the model's own rule, which need not be the
-    largest probability. A fine-tuned network takes the diagnosis whose probability is largest
-    beside how frequent it was in training.
+    Its diagnoses are the likeliest ones. :meth:`answers` says more of an image: which diagnoses
+    cannot be excluded, what stands out, and when to ask a person.
 
     Attributes
     ----------
     classes_ : (n_classes,) codes of the diagnoses, in the order of the probabilities.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self.classes_: NDArray[np.str_] = np.array(model.classes, dtype=np.str_)
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self.classes_: NDArray[np.str_] = np.array(predictor.model.classes, dtype=np.str_)
 
     def predict(self, images: Image | Iterable[Image]) -> NDArray[np.str_]:
         """Return the codes (n,) of n images' diagnoses; images and errors: :meth:`diagnose`."""
@@ -67,7 +67,7 @@ class Classifier:
         names = [_add(files, number, image) for number, image in enumerate(_each(images))]
         if not names:
             raise DataError("there are no images; name image files, or give arrays")
-        labels, probabilities, distance = self._model.predict(files)
+        labels, probabilities, distance = self._predictor.predict(files)
         place = {name: row for row, name in enumerate(files)}
         rows = [place[name] for name in names]
         distance = None if distance is None else distance[rows]

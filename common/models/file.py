@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from common.answers.basis import AnswerBasis, expected_kinds
-from common.arrays import Floats, Ints
+from common.arrays import Floats, Floats32, Ints
 from common.config.run import RunConfig, settings_of
 from common.data.dataset import Dataset
 from common.errors import ConfigError, DataError, reason
@@ -69,13 +69,23 @@ class Model(Protocol):
     def basis(self) -> AnswerBasis:
         """What makes probabilities and decisions of its scores, and its calibration lesions."""
 
-    def predict(self, images: Mapping[str, bytes]) -> Prediction:
-        """Diagnose JPEG or PNG files, given as their bytes by name.
+    @property
+    def trained(self) -> Mapping[str, Floats32] | None:
+        """Tensors of a trained network, of its shapes, by name; None where it is as pretrained."""
+
+    def judge(self, maps: Sequence[Floats32]) -> tuple[Floats, float]:
+        """Return the scores (n_classes,) of an image, and its distance from the training images.
+
+        The distance is nan where the model has no such measure.
+
+        Parameters
+        ----------
+        maps : by level (P, channels, height, width), over the image's P prediction views.
 
         Raises
         ------
         DataError
-            If an image cannot be decoded, with its name.
+            If the model gives no numbers.
         """
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
@@ -147,6 +157,15 @@ class OpenModel:
     sites: Sequence[str]
     _stored: StoredArrays
 
+    @property
+    def own_kinds(self) -> dict[str, Kind]:
+        """What the arrays beside those of the basis claim to be, by name."""
+        return {n: kind for n, kind in self.kinds.items() if n not in self._basis_kinds}
+
+    @property
+    def _basis_kinds(self) -> dict[str, Kind]:
+        return expected_kinds(len(self.sites))
+
     def read(self, own: Mapping[str, Kind]) -> tuple[dict[str, Array], AnswerBasis]:
         """Return the ``own`` arrays and the basis; only the variance may be infinite.
 
@@ -155,20 +174,17 @@ class OpenModel:
         ValueError
             If they are not, with the first that differs, or are not what was written.
         """
-        expected = {**own, **expected_kinds(len(self.sites))}
-        shapes = (
-            {name: kind.shape for name, kind in kinds.items()} for kinds in (self.kinds, expected)
-        )
-        _check_shapes(*shapes)
-        for name, want in expected.items():
-            if self.kinds[name].dtype != want.dtype:
-                raise ValueError(
-                    f"array '{name}' is {self.kinds[name].dtype}, expected {want.dtype}"
-                )
+        expected = {**own, **self._basis_kinds}
+        check_kinds(self.kinds, expected)
         arrays = self._stored.read()
         _check_finite({name: array for name, array in arrays.items() if name != VARIANCE})
         basis = AnswerBasis.take(arrays, self.sites)
         return arrays, basis
+
+
+def network_folders(path: Path, config: RunConfig) -> list[Path]:
+    """Return where the exported network of the model file ``path`` may be: beside it first."""
+    return [path.parent, config.cache.expanduser() / "networks"]
 
 
 def load_model(path: Path, *weights: Path | None) -> Model:
@@ -231,16 +247,19 @@ def _refuse_foreign(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_arrays(arrays: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that ``arrays`` are those expected, by name and shape, and hold finite numbers.
+def check_kinds(claimed: Mapping[str, Kind], expected: Mapping[str, Kind]) -> None:
+    """Check that arrays are of the types and shapes expected, by name.
 
     Raises
     ------
     ValueError
         If they are not, with the first that differs.
     """
-    _check_shapes({name: array.shape for name, array in arrays.items()}, expected)
-    _check_finite(arrays)
+    shapes = ({name: kind.shape for name, kind in kinds.items()} for kinds in (claimed, expected))
+    _check_shapes(*shapes)
+    for name, want in expected.items():
+        if claimed[name].dtype != want.dtype:
+            raise ValueError(f"array '{name}' is {claimed[name].dtype}, expected {want.dtype}")
 
 
 def check_answers(values: Floats) -> Floats:

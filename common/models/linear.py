@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.answers.basis import AnswerBasis
-from common.arrays import Floats
+from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError
-from common.features.extract import extract, extract_images
-from common.models.file import VARIANCE, ModelFile, Prediction, check_answers, open_model
+from common.features.extract import extract
+from common.models.file import VARIANCE, ModelFile, check_answers, open_model
+from common.networks.spatial_maps import pooled
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import with_intercept
 from common.task import DIAGNOSES, N_CLASSES
@@ -79,17 +80,17 @@ class LinearModel:
         features = extract(dataset, self.config.feature_spec, cache.expanduser(), progress=True)
         return self.scores(features.predict)
 
-    def predict(self, images: Mapping[str, bytes]) -> Prediction:
-        """Diagnose JPEG or PNG files, given as their bytes by name.
+    trained = None
+    """Its network is as pretrained."""
 
-        Raises
-        ------
-        DataError
-            If an image cannot be decoded, with its name, or the model gives no numbers.
+    def judge(self, maps: Sequence[Floats32]) -> tuple[Floats, float]:
+        """Return the scores (n_classes,) of an image, and its distance from the training images.
+
+        Parameters and errors are those of :meth:`common.models.file.Model.judge`.
         """
-        views = extract_images(images, self.config.feature_spec)
-        chances = self.basis.probabilities(self.scores(views))
-        return Prediction(chances.argmax(axis=1), chances, self.distance(views))
+        views = pooled(maps)[None]
+        distance = self.distance(views)
+        return self.scores(views)[0], float("nan") if distance is None else float(distance[0])
 
     def distance(self, views: NDArray[np.floating]) -> Floats | None:
         """Return how far images lie from the training images, (n,); about 1 is usual.

@@ -5,10 +5,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from common.answers.basis import AnswerBasis
@@ -17,12 +16,17 @@ from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError
 from common.features.augment import decode
-from common.features.inference_engine import one_thread_per_core
-from common.models.file import ModelFile, Prediction, check_answers, open_model
-from common.networks.inference import BLOCK, prediction_features
-from common.networks.network import DEVICE, HEAD, Network, Weights, shared_network
+from common.models.file import ModelFile, check_answers, check_kinds, network_folders, open_model
+from common.networks.spatial_maps import is_kept, pooled
 from common.task import DIAGNOSES
-from common.verified import Kind
+from common.verified import Array, Kind
+
+if TYPE_CHECKING:
+    from common.networks.network import Network
+
+# PyTorch takes seconds to import: it is where a network is not exported yet, or scores a dataset.
+
+_HEAD = ("head.weight", "head.bias")
 
 
 @dataclass(frozen=True)
@@ -38,23 +42,45 @@ class NetworkModel:
     config : the run that trained it.
     """
 
-    weights: Weights
+    weights: Mapping[str, Floats32]
     basis: AnswerBasis
     classes: Sequence[str]
     config: RunConfig
 
+    @property
+    def trained(self) -> Mapping[str, Floats32]:
+        """The trained tensors by name, of the network's shapes."""
+        return self.weights
+
+    def judge(self, maps: Sequence[Floats32]) -> tuple[Floats, float]:
+        """Return the logits (n_classes,) of an image, and nan for a distance.
+
+        Parameters and errors are those of :meth:`common.models.file.Model.judge`.
+        """
+        weight, bias = (self.weights[name].astype(np.float64) for name in _HEAD)
+        features = pooled(maps[-1:]).mean(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits = weight @ features + bias
+        return check_answers(np.asarray(logits)), float("nan")
+
     def scores(self, images: Iterable[tuple[str, bytes]]) -> Floats:
-        """Return logits (n, n_classes), averaged over the prediction views.
+        """Return logits (n, n_classes), averaged over the prediction views, by PyTorch.
 
         Parameters
         ----------
-        images : names and bytes of JPEG or PNG files, at least one.
+        images : names and bytes of image files, at least one.
 
         Raises
         ------
         DataError
             If an image cannot be decoded, with its name, or the model gives no numbers.
         """
+        import torch
+
+        from common.features.inference_engine import one_thread_per_core
+        from common.networks.inference import BLOCK
+        from common.networks.network import DEVICE, shared_network
+
         network = shared_network(self.config.backbone, self.config.weights)
         network.load(self.weights)
         files, rows = iter(images), []
@@ -77,17 +103,6 @@ class NetworkModel:
         files = ((name, dataset.read(name)) for name in names)
         return self.scores(tqdm(files, total=len(dataset), unit="image", disable=None))
 
-    def predict(self, images: Mapping[str, bytes]) -> Prediction:
-        """Diagnose JPEG or PNG files, given as their bytes by name.
-
-        Raises
-        ------
-        DataError
-            If an image cannot be decoded, with its name.
-        """
-        chances = self.basis.probabilities(self.scores(images.items()))
-        return Prediction(chances.argmax(axis=1), chances, None)
-
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
         ModelFile(self.weights, self.basis, self.classes, self.config).write(path)
@@ -96,24 +111,37 @@ class NetworkModel:
     def load(cls, path: Path, *weights: Path | None) -> Self:
         """Read a model; parameters and errors are those of ``load_model``."""
         with open_model(path, cls, weights) as stored:
-            config = stored.config
-            network = shared_network(config.backbone, config.weights)
-            # Every stage trains the head; tensors that no stage opened are not in the file.
-            opened = {
-                name: Kind("F32", tuple(tensor.shape))
-                for name, tensor in network.pretrained.items()
-                if name in stored.kinds or name.startswith(f"{HEAD}.")
-            }
-            arrays, basis = stored.read(opened)
+            config, kinds = stored.config, stored.own_kinds
+            arrays, basis = stored.read(kinds)
+            # Tensors of which a network was made before fit it.
+            if not is_kept(config.feature_spec, network_folders(path, config), arrays):
+                check_kinds(kinds, _expected(config, arrays))
         return cls(arrays, basis, DIAGNOSES, config)
 
-    def _features(self, network: Network, files: Mapping[str, bytes], pool: Executor) -> Floats32:
+    def _features(self, network: "Network", files: Mapping[str, bytes], pool: Executor) -> Floats32:
+        from common.networks.inference import prediction_features
+
         spec = self.config.feature_spec
         try:
             return prediction_features(network.backbone, files.values(), spec, pool)
         except DataError:
             _name_unreadable(files, spec.size)
             raise
+
+
+def _expected(config: RunConfig, arrays: Mapping[str, Array]) -> dict[str, Kind]:
+    """Return what the tensors of a file must be in the network of its configuration.
+
+    Every stage trains the head; tensors that no stage opened are not in the file.
+    """
+    from common.networks.network import HEAD, shared_network
+
+    network = shared_network(config.backbone, config.weights)
+    return {
+        name: Kind("F32", tuple(tensor.shape))
+        for name, tensor in network.pretrained.items()
+        if name in arrays or name.startswith(f"{HEAD}.")
+    }
 
 
 def _name_unreadable(files: Mapping[str, bytes], size: int) -> None:

@@ -1,14 +1,22 @@
 """The command ``fedderm``."""
 
 import logging
+import sys
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from client.operator import cli as site_cli
+from client.predict.answerer import ModelAnswerer, chosen_prevalence
+from client.predict.cli import check_form
+from client.predict.cli import predict as show_answers
+from client.predict.images import expand
+from client.predict.serve import LOOPBACK
+from client.predict.serve import serve as serve_answers
+from common.answers.answering import AnswerOptions
 from common.command_line import command
 from common.command_line import run as run_command
 from common.config.run import RunConfig
@@ -16,8 +24,7 @@ from common.data.dataset import Dataset
 from common.errors import ConfigError
 from common.features.extract import extract
 from common.methods import METHODS
-from common.models.classifier import Classifier
-from common.models.file import load_model
+from common.models.predictor import Predictor
 from common.reading import read_text
 from common.text import log_lines, printable
 from server.deployment import cli as deploy_cli
@@ -185,28 +192,88 @@ def evaluate(
     write_figures(out, {"data": str(data), **asdict(judgement)})
 
 
+Coverage = Annotated[
+    float, typer.Option(help="Share of new lesions whose set is to hold their diagnosis.")
+]
+Sensitivity = Annotated[float, typer.Option(help="Sensitivity of the screening rules.")]
+Refer = Annotated[float, typer.Option(help="Share of the least sure lesions to refer to a person.")]
+SetBy = Annotated[
+    Literal["pooled", "class", "site"],
+    typer.Option(help="Whether sets keep their promise over all lesions, in each class or site."),
+]
+OfSite = Annotated[str, typer.Option("--site", help="With --sets site: the name of the site.")]
+Prevalence = Annotated[
+    str | None,
+    typer.Option(
+        metavar="nv=0.7,...|FOLDER",
+        help="Frequencies of the diagnoses where you are; or a folder of images to estimate them.",
+        show_default="those of the training sites",
+    ),
+]
+RunModel = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The folder of a run, or its model file.")
+]
+
+
 @app.command()
 def predict(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="The folder of a run, or its model file.")
+    run: RunModel,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...", help="Image files, folders of them, or - for a list of paths."
+        ),
     ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a table.")] = False,
+    html: Annotated[Path | None, typer.Option(help="New page with pictures and maps.")] = None,
+    coverage: Coverage = AnswerOptions.coverage,
+    sets: SetBy = AnswerOptions.threshold,
+    site: OfSite = AnswerOptions.site,
+    sensitivity: Sensitivity = AnswerOptions.sensitivity,
+    refer: Refer = AnswerOptions.refer,
+    prevalence: Prevalence = None,
     weights: Weights = None,
 ) -> None:
-    """Print the diagnosis and the probabilities of each image. Not a medical device.
+    """Answer about images: how likely, how sure, or "ask a person". Not a medical device.
 
-    The last number is the image's distance from the training images, where the model can tell:
-    about 1 is usual, and what lies much farther the model has never seen the like of.
+    For each image the likeliest diagnosis (rule `likeliest`); what stands out beside how rare it is
+    (rule `balanced`, by which a run's accuracies are measured); whether it is above the thresholds
+    for melanoma and for all malignant diagnoses (rule `screening`); the diagnoses that cannot be
+    excluded; and whether to refer it to a person. A file that cannot be read is a line of its own,
+    and the exit code is then 1.
     """
-    classifier = Classifier(load_model(model_file(model), *(weights or ())))
-    prediction = classifier.diagnose(images)
-    for i, path in enumerate(images):
-        pairs = zip(classifier.classes_, prediction.probabilities[i], strict=True)
-        cells = [f"{name} {chance:.3f}" for name, chance in pairs]
-        if prediction.distance is not None:
-            cells.append(f"distance {prediction.distance[i]:.2f}")
-        line = f"{path}: {classifier.classes_[prediction.labels[i]]}  {'  '.join(cells)}"
-        typer.echo(printable(line))
+    check_form(as_json, as_csv, html)
+    found = expand(paths, sys.stdin.buffer)
+    options = AnswerOptions(
+        coverage=coverage, threshold=sets, site=site, sensitivity=sensitivity, refer=refer
+    )
+    answerer = _answerer(run, options, prevalence, weights)
+    if not show_answers(answerer, found, as_json=as_json, as_csv=as_csv, html=html):
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    run: RunModel,
+    host: Annotated[str, typer.Option(help="Address of this machine to listen at.")] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free one.")] = 0,
+    coverage: Coverage = AnswerOptions.coverage,
+    sets: SetBy = AnswerOptions.threshold,
+    site: OfSite = AnswerOptions.site,
+    sensitivity: Sensitivity = AnswerOptions.sensitivity,
+    refer: Refer = AnswerOptions.refer,
+    prevalence: Prevalence = None,
+    weights: Weights = None,
+) -> None:
+    """Answer in a browser on this machine: drop images, see answers. Not a medical device.
+
+    The address that is printed has a secret; whoever knows it can ask. Images are kept nowhere.
+    """
+    options = AnswerOptions(
+        coverage=coverage, threshold=sets, site=site, sensitivity=sensitivity, refer=refer
+    )
+    serve_answers(_answerer(run, options, prevalence, weights), host, port)
 
 
 @app.command()
@@ -282,6 +349,16 @@ def _read(settings: list[str] | None, file: Path | None) -> RunConfig:
             raise ConfigError(f"'{setting}' is no setting; write key=value")
         values[key] = value
     return RunConfig.read_settings(values)
+
+
+def _answerer(
+    run: Path, options: AnswerOptions, prevalence: str | None, weights: list[Path] | None
+) -> ModelAnswerer:
+    predictor = Predictor.open(model_file(run), *(weights or ()))
+    if prevalence is None:
+        return ModelAnswerer(predictor, options)
+    frequencies, source = chosen_prevalence(predictor, prevalence)
+    return ModelAnswerer(predictor, replace(options, prevalence=frequencies), source)
 
 
 def _numbers(text: str) -> list[int]:

@@ -12,7 +12,7 @@ from client.method import client_method
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.features.pretrained import weights_file
-from common.models.file import Model, load_model
+from common.models.predictor import Predictor
 from simulations.study.cost import BATCHES, RouteCost
 
 _SAMPLE = 48
@@ -36,10 +36,10 @@ def measure_route(dataset: Dataset, config: RunConfig, model_file: Path) -> Rout
     model_file : the model file of one of its runs.
     """
     sample = dataset.select(np.arange(min(_SAMPLE, len(dataset))))
-    model = load_model(model_file, config.weights)
+    predictor = Predictor.open(model_file, config.weights)
     return RouteCost(
         _feature_seconds(sample, config),
-        {batch: _latency(model, sample, batch) for batch in BATCHES},
+        {batch: _latency(predictor, sample, batch) for batch in BATCHES},
         model_file.stat().st_size,
         weights_file(config.backbone, config.weights).stat().st_size,
     )
@@ -57,13 +57,13 @@ def _feature_seconds(sample: Dataset, config: RunConfig) -> float:
         return _seconds(lambda: prepare(others, config, Path(folder))) / len(others)
 
 
-def _latency(model: Model, sample: Dataset, batch: int) -> float:
+def _latency(predictor: Predictor, sample: Dataset, batch: int) -> float:
     images = [sample.read(image.image_id) for image in sample.images[:batch]]
     # A set of fewer images than a batch is taken again.
     files = {str(number): images[number % len(images)] for number in range(batch)}
     for _ in range(_WARM_UP):
-        model.predict(files)
-    return median(_seconds(lambda: model.predict(files)) for _ in range(_REPEATS[batch]))
+        predictor.predict(files)
+    return median(_seconds(lambda: predictor.predict(files)) for _ in range(_REPEATS[batch]))
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -1,0 +1,100 @@
+"""A model with its network loaded: it judges images one by one, on all cores, without PyTorch."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from common.arrays import Floats
+from common.errors import DataError
+from common.models.file import Model, Prediction, load_model, network_folders
+from common.networks.spatial_maps import MapNetwork, Maps, map_network
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a model computes of one image.
+
+    Attributes
+    ----------
+    scores : (n_classes,) averaged over the prediction views.
+    distance : from the training images; nan where the model has no such measure.
+    maps : the network's maps, (P, channels, height, width) by level; None where not asked for.
+    """
+
+    scores: Floats
+    distance: float
+    maps: Maps | None
+
+
+class Predictor:
+    """Judges images by a model.
+
+    Parameters
+    ----------
+    folders : where the exported network may be; it is kept in the first that can be written.
+        Without any, PyTorch runs the network and nothing is exported.
+    """
+
+    def __init__(self, model: Model, folders: Sequence[Path] = ()) -> None:
+        self.model = model
+        self._folders = folders
+
+    @cached_property
+    def _network(self) -> MapNetwork:
+        spec = self.model.config.feature_spec
+        return map_network(spec, self._folders, self.model.trained)
+
+    @classmethod
+    def open(cls, file: Path, *weights: Path | None) -> Self:
+        """Open a model file; its network is loaded when it is first needed.
+
+        Parameters and errors are those of ``load_model``.
+        """
+        model = load_model(file, *weights)
+        return cls(model, network_folders(file, model.config))
+
+    def judge(
+        self, images: Iterable[tuple[str, bytes]], keep_maps: bool = False
+    ) -> Iterator[Judged | DataError]:
+        """Yield what the model computes of each image; an error that names it if it cannot.
+
+        The first call builds the network, and exports it if it is not kept yet.
+
+        Parameters
+        ----------
+        images : names and bytes of image files.
+        keep_maps : whether the network's maps are wanted too.
+
+        Raises
+        ------
+        ConfigError
+            If the model's network cannot be built.
+        """
+
+        def of_maps(maps: Maps) -> Judged:
+            scores, distance = self.model.judge(maps)
+            return Judged(scores, distance, maps if keep_maps else None)
+
+        return self._network.each(images, of_maps)
+
+    def predict(self, images: Mapping[str, bytes]) -> Prediction:
+        """Diagnose image files, given as their bytes by name; at least one.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be decoded, with its name, or the model gives no numbers.
+        """
+        rows: list[Judged] = []
+        for judged in self.judge(images.items()):
+            if isinstance(judged, DataError):
+                raise judged
+            rows.append(judged)
+        chances = self.model.basis.probabilities(np.stack([row.scores for row in rows]))
+        distance = np.array([row.distance for row in rows])
+        known = not np.isnan(distance).any()
+        return Prediction(chances.argmax(axis=1), chances, distance if known else None)
