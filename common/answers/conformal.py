@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.answers.prediction_sets import Score, Thresholds
+from common.answers.prediction_sets import Score, Thresholds, widest
 from common.arrays import Floats, Ints
 from common.errors import ConfigError
 from common.statistics.metrics import score_edges
 
-SITE_PRIOR = 100
-"""Pooled lesions that count beside a site's own, as `by_site` measures a site's threshold."""
+SITE_PRIOR, CLASS_PRIOR = 50.0, 20.0
+"""Pooled lesions that count beside a site's own, and beside a class's, as `everywhere` measures."""
 
 _ROUNDING = 1e-12
 
@@ -70,7 +70,7 @@ def pooled(histograms: Ints, coverage: float, score: Score) -> Thresholds:
     )
 
 
-def by_class(histograms: Ints, coverage: float, score: Score) -> Thresholds:
+def by_class(histograms: Ints, coverage: float, score: Score, prior: float = 0.0) -> Thresholds:
     """Return a threshold for each class, which holds among the lesions of that class.
 
     A class with too few lesions has the pooled threshold, and no guarantee of its own.
@@ -79,6 +79,8 @@ def by_class(histograms: Ints, coverage: float, score: Score) -> Thresholds:
     ----------
     histograms : (n_classes, SCORE_BINS) calibration lesions, as of `class_histograms`.
     coverage, score : as for `pooled`.
+    prior : how many pooled lesions count beside a class's own, at least 0. Then a class with n is
+        promised ``coverage - (1 - coverage) * prior / n``, and rare classes have smaller sets.
 
     Raises
     ------
@@ -89,10 +91,9 @@ def by_class(histograms: Ints, coverage: float, score: Score) -> Thresholds:
     ----------
     Vovk, "Conditional validity of inductive conformal predictors", ACML 2012 (label-conditional).
     """
-    whole, n_classes = pooled(histograms, coverage, score), len(histograms)
-    lesions = histograms.sum(axis=1)
+    whole, lesions = pooled(histograms, coverage, score), histograms.sum(axis=1)
     few = lesions < lesions_needed(coverage)
-    own = strictest_threshold(histograms, coverage * (lesions + 1), n_classes, score)
+    own = _shrunk(histograms, histograms, prior, coverage, score)
     return Thresholds(
         score,
         np.where(few, whole.values, own),
@@ -107,16 +108,15 @@ def by_site(
 ) -> Thresholds:
     """Return a threshold for one site, shrunk towards the pooled one.
 
-    The site's lesions are joined by ``prior`` ones that are distributed as those of all sites: a
-    site with n lesions has n / (n + prior) of the say, one without lesions the pooled threshold.
-    What is promised is therefore between the site's coverage and the federation's.
+    A site with n lesions has n / (n + prior) of the say, and is promised ``coverage -
+    (1 - coverage) * prior / n``; one without lesions has the pooled threshold.
 
     Parameters
     ----------
     site : (SCORE_BINS,) the site's calibration lesions, of all classes.
     histograms : (n_classes, SCORE_BINS) those of all sites, this one too.
     coverage, score : as for `pooled`.
-    prior : how many lesions the pooled distribution counts for, above 0.
+    prior : how many pooled lesions count beside the site's own, at least 0.
 
     Raises
     ------
@@ -126,12 +126,33 @@ def by_site(
     whole, n_classes, n = pooled(histograms, coverage, score), len(histograms), int(site.sum())
     if not n:
         return whole
-    everyone = histograms.sum(axis=0)
-    joined = site + prior * everyone / everyone.sum()
-    # The new lesion counts as one of the site's, and as one of all in the prior's share.
-    needed = coverage * (n + 1 + prior * (1 + 1 / everyone.sum()))
-    value = strictest_threshold(joined, needed, n_classes, score)
+    value = _shrunk(site, histograms, prior, coverage, score)
     return replace(whole, values=np.full(n_classes, value), lesions=np.full(n_classes, n))
+
+
+def everywhere(
+    histograms: Ints, coverage: float, score: Score, site: Ints | None = None
+) -> Thresholds:
+    """Return thresholds that cover each class and, besides, all lesions or those of a site.
+
+    Classes and site are shrunk by `CLASS_PRIOR` and `SITE_PRIOR`; a set holds what is in either's.
+    docs/predict.md has what this costs and reaches.
+
+    Parameters
+    ----------
+    histograms : (n_classes, SCORE_BINS) calibration lesions, as of `class_histograms`.
+    coverage, score : as for `pooled`.
+    site : (SCORE_BINS,) those of the site that asks; None where it is not known.
+
+    Raises
+    ------
+    ConfigError
+        As for `pooled`.
+    """
+    of_classes = by_class(histograms, coverage, score, CLASS_PRIOR)
+    if site is None:
+        return widest(of_classes, pooled(histograms, coverage, score))
+    return widest(of_classes, by_site(site, histograms, coverage, score))
 
 
 def for_prevalence(
@@ -191,6 +212,21 @@ def _refuse_impossible(n: int, coverage: float) -> None:
             f"lesions and there are {n}; "
             + (f"ask for at most {math.floor(1000 * n / (n + 1)) / 10:g} %" if n else "add some")
         )
+
+
+def _shrunk(own: Ints, histograms: Ints, prior: float, coverage: float, score: Score) -> Floats:
+    """Return thresholds (...) of lesions that ``prior`` ones from all are added to.
+
+    Parameters
+    ----------
+    own : (..., SCORE_BINS) counts.
+    histograms : (n_classes, SCORE_BINS) counts of all lesions.
+    """
+    everyone = histograms.sum(axis=0)
+    joined = own + prior * everyone / everyone.sum()
+    # The new lesion counts as one of these, and as one of all in the prior's share.
+    needed = coverage * (own.sum(axis=-1) + 1 + prior * (1 + 1 / everyone.sum()))
+    return strictest_threshold(joined, needed, len(histograms), score)
 
 
 def strictest_threshold(

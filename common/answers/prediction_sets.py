@@ -2,9 +2,10 @@
 
 There are two scores. "probability" is the diagnosis's own: Sadinle, Lei, Wasserman, "Least
 ambiguous set-valued classifiers with bounded error levels", JASA 2019. "adaptive" is the summed
-probability of all diagnoses at least as likely: Romano, Sesia, Candes, "Classification with valid
-and adaptive coverage", NeurIPS 2020, without randomisation. The first gives the smallest sets, the
-second spreads its errors more evenly over easy and difficult images.
+probability of all likelier diagnoses: Romano, Sesia, Candes, "Classification with valid and
+adaptive coverage", NeurIPS 2020, with the diagnosis that crosses the threshold always in the set
+instead of by chance. (If its own probability were summed too, what a model knows for sure would
+have the worst scores, and the sets of all others would grow.)
 """
 
 from dataclasses import dataclass, replace
@@ -57,8 +58,8 @@ def scores(probabilities: Floats, score: Score) -> Floats:
     if score == "probability":
         return probabilities
     p = probabilities[:, None, :]
-    at_least_as_likely = p >= probabilities[:, :, None]
-    return np.asarray(np.minimum(np.where(at_least_as_likely, p, 0.0).sum(axis=2), 1.0))
+    likelier = p > probabilities[:, :, None]
+    return np.asarray(np.minimum(np.where(likelier, p, 0.0).sum(axis=2), 1.0))
 
 
 def class_histograms(labels: NDArray[np.integer], values: Floats) -> Ints:

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from common.answers.conformal import (
     by_class,
     by_site,
+    everywhere,
     for_prevalence,
     lesions_needed,
     pooled,
@@ -67,11 +68,11 @@ class Given(ClassifierMixin, BaseEstimator):
         return X
 
 
-class Unrandomised(np.random.RandomState):
-    """MAPIE subtracts a random share of the last probability; this is the share 0."""
+class AlwaysOne(np.random.RandomState):
+    """MAPIE subtracts a random share of a class's own probability; this subtracts all of it."""
 
     def uniform(self, *, size: object) -> NDArray[np.float64]:  # type: ignore[override]
-        return np.zeros(size)  # type: ignore[call-overload]
+        return np.ones(size)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(("score", "theirs"), [("probability", "lac"), ("adaptive", "aps")])
@@ -81,12 +82,10 @@ def test_sets_are_mapies_but_within_a_bin_of_the_threshold(
 ) -> None:
     calibration, (_, p) = draw(500, 1), draw(4000, 2)
     oracle = SplitConformalClassifier(
-        Given().fit(p, p), coverage, theirs, prefit=True, random_state=Unrandomised()
+        Given().fit(p, p), coverage, theirs, prefit=True, random_state=AlwaysOne()
     )
     oracle.conformalize(calibration[1], calibration[0])
-    # The option is MAPIE's for what the paper's sets do: a class that crosses the level is out.
-    option = {"include_last_label": False} if score == "adaptive" else {}
-    want = oracle.predict_set(p, conformity_score_params=option)[1][:, :, 0].copy()
+    want = oracle.predict_set(p)[1][:, :, 0].copy()
     thresholds = pooled(histograms(calibration, score), coverage, score)
     want[np.arange(len(p)), p.argmax(axis=1)] = True  # MAPIE's may be empty
     differ = sets(p, thresholds) != want
@@ -222,17 +221,33 @@ def test_a_class_with_19_lesions_has_a_guarantee_of_its_own_and_one_with_18_none
     assert inside[labels[index] != 3].all()  # with 19 lesions the worst of them decides
 
 
-def test_a_site_of_its_own_is_followed_as_far_as_its_lesions_go() -> None:
+def test_a_site_is_followed_the_less_the_more_pooled_lesions_join_its_own() -> None:
     hard, easy = draw(2000, 8, signal=0.5), draw(2000, 9, signal=3.0)
-    counts = {n: class_histograms(hard[0][:n], hard[1][:n]) for n in (10, 100, 2000)}
-    everyone = class_histograms(*easy) + counts[2000]
+    site = class_histograms(*hard)
+    everyone = class_histograms(*easy) + site
     values = [
-        by_site(c.sum(axis=0), everyone, 0.9, "probability").values[0] for c in counts.values()
+        by_site(site.sum(axis=0), everyone, 0.9, "probability", prior).values[0]
+        for prior in (0, 500, 5000, 1e9)
     ]
-    own = pooled(counts[2000], 0.9, "probability").values[0]
-    federation = pooled(everyone, 0.9, "probability").values[0]
-    assert own < values[2] < values[1] < values[0] <= federation
-    assert own > 0.8 * values[2]
+    assert values[0] == pooled(site, 0.9, "probability").values[0]
+    assert values[0] < values[1] < values[2] < values[3]
+    assert values[3] == pooled(everyone, 0.9, "probability").values[0]
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_everywhere_covers_classes_and_a_hard_site(score: Score) -> None:
+    easy, hard = draw(3000, 13, signal=3.0), draw(300, 14, signal=0.5)
+    site = histograms(hard, score)
+    counts = histograms(easy, score) + site
+    new = draw(2000, 15, signal=0.5)
+    assert covered(pooled(counts, 0.95, score), new) < 0.92
+    assert covered(everywhere(counts, 0.95, score, site.sum(axis=0)), new) > 0.94
+    (labels, p), shrunk = easy, everywhere(counts, 0.95, score)
+    for c in range(K):
+        promised = 0.95 - 0.05 * 20 / (labels == c).sum()
+        assert sets(p, shrunk)[labels == c, c].mean() > promised
+    exact = widest(by_class(counts, 0.95, score), pooled(counts, 0.95, score))
+    assert sets(p, shrunk).sum() < sets(p, exact).sum()
 
 
 def test_a_class_that_only_the_place_of_use_has_is_in_every_set() -> None:
@@ -245,7 +260,7 @@ def test_a_class_that_only_the_place_of_use_has_is_in_every_set() -> None:
 
 def test_equally_likely_classes_have_equal_adaptive_scores() -> None:
     p = np.array([[0.4, 0.2, 0.2, 0.1, 0.1, 0.0, 0.0], np.full(K, 1 / K)])
-    want = [[0.4, 0.8, 0.8, 1, 1, 1, 1], np.ones(K)]
+    want = [[0, 0.4, 0.4, 0.8, 0.8, 1, 1], np.zeros(K)]
     np.testing.assert_allclose(scores(p, "adaptive"), want)
     assert (scores(p, "adaptive") <= 1).all()
 
