@@ -147,7 +147,7 @@ def is_kept(
 ) -> bool:
     """Tell whether the same call of :func:`map_network` finds its exported network in a folder.
 
-    Then the same tensors of a fine-tuned network were built before, so that they fit it.
+    Then it was built of ``trained`` before: these tensors have the shapes that it wants.
     """
     return any(file.is_file() for file in _files(spec, folders, trained))
 

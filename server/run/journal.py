@@ -10,19 +10,22 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common.errors import ReplyError
 from common.statistics.sums import S, Sums
 from common.verified import DamagedError, read_arrays, write_arrays
-from common.wire.messages import Arrays, Value
+
+if TYPE_CHECKING:  # it imports Flower, which whoever reads a run's folder does without
+    from common.wire.messages import Arrays, Value
 
 _log = logging.getLogger(__name__)
 
 
 def question_key(
-    question: str, fingerprints: Mapping[str, str], arrays: Arrays, values: Mapping[str, Value]
+    question: str, fingerprints: Mapping[str, str], arrays: "Arrays", values: "Mapping[str, Value]"
 ) -> str:
     """Return a file name for the sums over sites.
 

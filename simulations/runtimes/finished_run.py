@@ -9,8 +9,8 @@ from typing import Any, Self
 from common.errors import DataError
 from common.json_types import number
 from common.task import FULL_NAMES
-
-# What names the files of a run imports Flower: it is imported where it is used.
+from server.run.folder import CONFIG_FILE, MODEL_FILE, ROUNDS_FILE, read_metrics
+from server.run.progress import TRAINING_FILE
 
 RUN = "run"
 """The run's folder in the one given for results, beside the sites'."""
@@ -127,9 +127,6 @@ class Run:
         DataError
             If there is no finished run.
         """
-        from server.run.folder import CONFIG_FILE, ROUNDS_FILE, read_metrics
-        from server.run.progress import TRAINING_FILE
-
         folder = model_file(Path(path)).parent
         try:
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
@@ -163,8 +160,6 @@ def model_file(path: Path) -> Path:
     DataError
         If there is none.
     """
-    from server.run.folder import MODEL_FILE
-
     # Not a pipe, for which a reader waits.
     for file in (path, path / MODEL_FILE, path / RUN / MODEL_FILE):
         if file.is_file():
