@@ -14,6 +14,7 @@ from client.predict.images import Answered
 from client.predict.picture import small_picture
 from client.predict.shown import About
 from common.answers.answer import Answer, Unreadable
+from common.errors import DataError
 from common.files import write_atomically
 from common.task import MALIGNANT
 from common.templates import templates
@@ -61,13 +62,22 @@ class Page:
     ----------
     out : the file to write.
     about : what all answers share.
+
+    Raises
+    ------
+    DataError
+        If nothing can be written in its folder.
     """
 
     def __init__(self, out: Path, about: About) -> None:
         self._out, self._about = out, about
         self._rows: list[str] = []
         self._ask, self._maps = 0, False
-        self._cards = tempfile.TemporaryFile(dir=out.parent)  # noqa: SIM115 - closed on the way out
+        try:
+            self._cards = tempfile.TemporaryFile(dir=out.parent)  # noqa: SIM115 - closed at exit
+        except OSError as error:
+            why = error.strerror
+            raise DataError(f"{out} cannot be written ({why}); name another file") from error
 
     def __enter__(self) -> Self:
         return self
