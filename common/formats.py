@@ -14,13 +14,13 @@ def rounded(value: float | None, layout: str = ".3f", missing: str = "-") -> str
     return missing if value is None or math.isnan(value) else f"{value:{layout}}"
 
 
-def between(bounds: Sequence[float], layout: str = ".3f") -> str:
+def between(bounds: Sequence[float | None], layout: str = ".3f") -> str:
     """Return an interval as text, of a lower and an upper bound."""
     low, high = (rounded(bound, layout) for bound in bounds)
     return f"{low} to {high}"
 
 
-def estimate(value: float, bounds: Sequence[float], layout: str = ".3f") -> str:
+def estimate(value: float | None, bounds: Sequence[float | None], layout: str = ".3f") -> str:
     """Return a value with its interval in brackets."""
     return f"{rounded(value, layout)} ({between(bounds, layout)})"
 

@@ -29,6 +29,7 @@ _PROMISES = {
     "pooled": "of all sites together",
     "class": "of each diagnosis",
     "site": "of this site",
+    "everywhere": "of each diagnosis and of all together",
     "prevalence": "of a place with the given frequencies",
 }
 _LEAST, _MOST = 0.0005, 0.9995

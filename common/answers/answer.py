@@ -21,7 +21,8 @@ class PredictionSet:
     ----------
     diagnoses : codes, the likeliest first; never empty.
     coverage : share of new lesions whose set holds their diagnosis, in (0, 1), as it is promised.
-    threshold : whose lesions the promise is about: "pooled", "class", "site" or "prevalence".
+    threshold : whose lesions the promise is about, as of
+        :class:`common.answers.answering.AnswerOptions`, or "prevalence".
     lesions : number of calibration lesions that it rests on.
     without_guarantee : codes of diagnoses with too few calibration lesions for a threshold of
         their own; for these nothing is promised.
@@ -29,7 +30,7 @@ class PredictionSet:
 
     diagnoses: tuple[str, ...]
     coverage: float
-    threshold: Literal["pooled", "class", "site", "prevalence"]
+    threshold: Literal["pooled", "class", "site", "everywhere", "prevalence"]
     lesions: int
     without_guarantee: tuple[str, ...] = ()
 

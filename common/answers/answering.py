@@ -19,7 +19,12 @@ from common.task import DIAGNOSES, FULL_NAMES, MALIGNANT, N_CLASSES
 
 T = TypeVar("T")
 
-ThresholdKind = Literal["pooled", "class", "site"]
+ThresholdKind = Literal["pooled", "class", "site", "everywhere"]
+
+_NO_LESIONS = (
+    "the model has no calibration lesions: no prediction sets, no screening flags, no referral by "
+    "confidence"
+)
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,9 @@ class AnswerOptions:
     ----------
     coverage : share of new lesions whose prediction set is to hold their diagnosis, in (0, 1).
     score : what a prediction set is made by.
-    threshold : whether it has one threshold for all lesions, one for each class, or that of a site.
-    site : name of the site, where its threshold is wanted.
+    threshold : whether it keeps its promise over all lesions, in each class, at a site, or
+        everywhere: in each class and over all lesions, or over those of the site if one is named.
+    site : name of the site that asks; "" if it took no part in the training.
     sensitivity : of the screening rules, in (0, 1).
     refer : share of the lesions to refer as those that the model is least sure of, in [0, 1).
     prevalence : (n_classes,) frequencies of the diagnoses at the place of use; None for those of
@@ -40,7 +46,7 @@ class AnswerOptions:
 
     coverage: float = 0.95
     score: Score = "probability"
-    threshold: ThresholdKind = "class"
+    threshold: ThresholdKind = "everywhere"
     site: str = ""
     sensitivity: float = operating.SENSITIVITY
     refer: float = 0.1
@@ -52,26 +58,36 @@ class Answering:
 
     Attributes
     ----------
+    points : the screening rules.
     warnings : what the answers lack, and why, in sentences.
     """
 
     def __init__(self, basis: AnswerBasis, options: AnswerOptions) -> None:
         self._basis, self._options = basis, options
+        self.points: list[operating.OperatingPoint] = []
         self.warnings: list[str] = []
-        self._thresholds: Thresholds | None = None
-        self._points: list[operating.OperatingPoint] = []
         self._referral: Referral | None = None
+        self._thresholds: Thresholds | None = None
         if not basis.lesions.lesions.sum():
-            self.warnings.append(
-                "the model has no calibration lesions: no prediction sets, no screening flags, no "
-                "referral by confidence"
-            )
+            self.warnings.append(_NO_LESIONS)
             return
-        self._thresholds = self._tried(self._choose_thresholds)
+        self._thresholds = self._tried(lambda: self._choose_thresholds(options.site))
         points = (self._tried(partial(self._point, target)) for target in range(len(TARGETS)))
-        self._points = [point for point in points if point is not None]
+        self.points = [point for point in points if point is not None]
         counts = basis.lesions.likeliest
         self._referral = self._tried(lambda: refer_least_sure(counts, options.refer, N_CLASSES))
+
+    def thresholds(self, site: str = "") -> Thresholds | None:
+        """Return the thresholds of prediction sets; None where they cannot be had.
+
+        Parameters
+        ----------
+        site : name of the site that asks, whose own lesions then count; "" for the options' site.
+        """
+        known = site in self._basis.by_site and self._options.score == "probability"
+        if self._thresholds is None or not known:
+            return self._thresholds
+        return self._choose_thresholds(site)
 
     def answers(
         self, images: Sequence[str], probabilities: Floats, distances: Floats
@@ -105,7 +121,7 @@ class Answering:
                 times_base_rate=float(times[i].max()),
                 screening=tuple(
                     _screened(point, float(targets[i, TARGETS.index(point.target)]))
-                    for point in self._points
+                    for point in self.points
                 ),
                 prediction_set=None if shown is None else shown[i],
                 refer=referred[i],
@@ -122,27 +138,31 @@ class Answering:
             self.warnings.append(str(error))
             return None
 
-    def _choose_thresholds(self) -> Thresholds:
+    def _choose_thresholds(self, site: str) -> Thresholds:
         options, lesions = self._options, self._basis.lesions
         counted = {"probability": lesions.probability, "adaptive": lesions.cumulative}
         own = counted[options.score][:, 1]
         how = (options.coverage, options.score)
         if options.prevalence is not None:
             return conformal.for_prevalence(own, options.prevalence, *how)
-        if options.threshold == "class":
-            return conformal.by_class(own, *how)
-        if options.threshold == "site":
-            return conformal.by_site(self._site_counts(), own, *how)
-        return conformal.pooled(own, *how)
+        match options.threshold:
+            case "pooled":
+                return conformal.pooled(own, *how)
+            case "class":
+                return conformal.by_class(own, *how)
+            case "site":
+                return conformal.by_site(self._site_counts(site), own, *how)
+        return conformal.everywhere(own, *how, self._site_counts(site) if site else None)
 
-    def _site_counts(self) -> Ints:
-        by_site, site = self._basis.by_site, self._options.site
+    def _site_counts(self, site: str) -> Ints:
+        by_site = self._basis.by_site
         if self._options.score != "probability":
             raise ConfigError("a site's threshold is counted for the score 'probability' only")
         if site not in by_site:
             known = ", ".join(by_site) or "none, for under secure sums they are not counted"
             raise ConfigError(
-                f"no calibration lesions of site '{site}' in the model; it has: {known}"
+                f"no calibration lesions of site '{site}' in the model, so nothing is promised "
+                f"there; it has: {known}"
             )
         return np.asarray(by_site[site])
 
@@ -177,8 +197,8 @@ class Answering:
             return [()] * len(probabilities)
         unsure = confidences(probabilities, "probability") < rule.threshold
         reason = (
-            f"the model is not sure: {100 * rule.referred:.0f} % of the calibration lesions were "
-            f"less sure than this rule asks for; it errs on {100 * rule.risk:.0f} % of the others"
+            f"the model is as little sure as of the {100 * rule.referred:.0f} % of calibration "
+            f"lesions that it was least sure of; of the others it got {100 * rule.risk:.0f} % wrong"
         )
         return [(reason,) if each else () for each in unsure]
 

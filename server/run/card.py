@@ -11,6 +11,7 @@ from common.json_types import JsonObject
 from common.methods import METHODS
 from common.task import FULL_NAMES
 from server.method import ServerMethod
+from server.run.card_answers import card_answers
 
 _SYNTHETIC = (
     "**SYNTHETIC: trained and tested on generated images. The figures show that the software "
@@ -20,9 +21,10 @@ _USE = """\
 For research on federated learning with dermoscopic images. Not a medical device: not tested on
 patients, not approved by any authority, not to be used for a diagnosis or to put one off.
 
-It knows seven diagnoses and gives one of them to every image, of another disease, of healthy skin
-or of no skin too. It was tested on lesions of the sites above only; other cameras, skin tones and
-rarer lesions may be served worse, and the rows of the sites show how much these differ.
+It knows seven diagnoses and gives one of them to every image, of another disease or of healthy skin
+too. What looks unlike the training lesions it refers to a person, as far as it can tell. It was
+tested on lesions of the sites above only; other cameras, skin tones and rarer lesions may be served
+worse, and the rows of the sites show how much these differ.
 Probabilities are calibrated for the class frequencies of these sites."""
 
 
@@ -57,6 +59,8 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
         + (" Of each site alone nothing is known." if config.secure else ""),
         _scores({"all sites": metrics["overall"], **metrics["sites"]}),
         _per_class(metrics["overall"]),
+        "## Answers",
+        *card_answers(metrics.get("answers")),
         "## Use and limits",
         _USE,
     ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from common.answers.counts import AnswerCounts
+from common.answers.performance import performance
 from common.json_types import Json
 from common.models.file import Model
 from common.statistics.metrics import Evaluation, Metrics
@@ -44,6 +45,9 @@ class TrainingResult:
             "sites": _each(self.evaluations),
             "training": self.details,
         }
+        if self.answers is not None:
+            counts = self.answers
+            metrics["answers"] = performance(self.model.basis, counts.total, counts.by_site)
         if self.personal is not None:
             metrics |= {"overall_personal": _json(self.personal.total)}
             metrics |= {"personal": _each(self.personal)}

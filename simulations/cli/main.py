@@ -198,10 +198,10 @@ Coverage = Annotated[
 Sensitivity = Annotated[float, typer.Option(help="Sensitivity of the screening rules.")]
 Refer = Annotated[float, typer.Option(help="Share of the least sure lesions to refer to a person.")]
 SetBy = Annotated[
-    Literal["pooled", "class", "site"],
-    typer.Option(help="Whether sets keep their promise over all lesions, in each class or site."),
+    Literal["pooled", "class", "site", "everywhere"],
+    typer.Option(help="Where sets keep their promise: over all lesions, in each class, at a site."),
 ]
-OfSite = Annotated[str, typer.Option("--site", help="With --sets site: the name of the site.")]
+OfSite = Annotated[str, typer.Option("--site", help="Name of the training site that asks.")]
 Prevalence = Annotated[
     str | None,
     typer.Option(
