@@ -21,9 +21,12 @@ from math import nan
 from pathlib import Path
 from typing import Literal
 
+from common.answers.answer import Answer, Unreadable
+from common.answers.answering import AnswerOptions, ThresholdKind
+from common.answers.prevalence import parse_prevalence
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError, FedDermError, QuorumError
-from common.models.classifier import Classifier
+from common.models.classifier import Classifier, Image
 from common.models.file import Prediction
 from common.models.predictor import Predictor
 from simulations.data.partition import Scheme
@@ -31,6 +34,8 @@ from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetr
 from simulations.study.judgement import Gap, Judged
 
 __all__ = [
+    "Answer",
+    "AnswerOptions",
     "ClassMetrics",
     "Classifier",
     "ConfigError",
@@ -43,9 +48,11 @@ __all__ = [
     "Round",
     "Run",
     "SiteMetrics",
+    "Unreadable",
     "centralized",
     "evaluate",
     "load_model",
+    "predict",
     "simulate",
     "write_synthetic",
 ]
@@ -224,6 +231,66 @@ def load_model(path: PathLike, *, weights: PathLike | Iterable[PathLike] = ()) -
         If its pretrained weights are missing.
     """
     return Classifier(Predictor.open(model_file(Path(path)), *_paths(weights)))
+
+
+def predict(
+    run: PathLike,
+    images: Image | Iterable[Image],
+    *,
+    coverage: float = AnswerOptions.coverage,
+    sets: ThresholdKind = AnswerOptions.threshold,
+    site: str = AnswerOptions.site,
+    sensitivity: float = AnswerOptions.sensitivity,
+    refer: float = AnswerOptions.refer,
+    prevalence: Mapping[str, float] | None = None,
+    weights: PathLike | Iterable[PathLike] = (),
+) -> list[Answer | Unreadable]:
+    """Answer about images: how likely, how sure, or "ask a person". Not a medical device.
+
+    The answers are those of the command. ``load_model(run).answers(images)`` gives them too, and
+    loads the model once.
+
+    Parameters
+    ----------
+    run : path
+        As for :func:`load_model`.
+    images : path, ndarray of uint8, or several of them
+        JPEG, PNG, TIFF or WebP files, or red, green and blue pixels of shape (height, width, 3).
+    coverage : float
+        Share of new lesions whose prediction set is to hold their diagnosis, in (0, 1).
+    sets : {"everywhere", "pooled", "class", "site"}
+        Where sets keep that promise.
+    site : str
+        Name of the training site that asks; "" for none.
+    sensitivity : float
+        Of the screening rules, in (0, 1).
+    refer : float
+        Share of the lesions to refer as those that the model is least sure of, in [0, 1).
+    prevalence : mapping, optional
+        Frequencies of all diagnoses where the model is used, by code; None for those of the
+        training sites.
+    weights : path or paths
+        As for :func:`load_model`.
+
+    Raises
+    ------
+    ConfigError
+        If frequencies do not add up to 1, or pretrained weights are missing.
+    DataError
+        If there is no such model, no image, or an array is none of an image.
+    """
+    frequencies = None
+    if prevalence is not None:
+        frequencies = parse_prevalence(",".join(f"{dx}={p}" for dx, p in prevalence.items()))
+    options = AnswerOptions(
+        coverage=coverage,
+        threshold=sets,
+        site=site,
+        sensitivity=sensitivity,
+        refer=refer,
+        prevalence=frequencies,
+    )
+    return load_model(run, weights=weights).answers(images, options)
 
 
 def write_synthetic(folder: PathLike, images: int = 1200, seed: int = 0) -> None:

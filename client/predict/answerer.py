@@ -7,14 +7,12 @@ import numpy as np
 
 from client.predict.images import expand
 from client.predict.shown import About, Evidence, ImageFile, Shown
-from common.answers.answer import Answer, Unreadable
 from common.answers.answering import Answering, AnswerOptions
 from common.answers.prevalence import estimate, parse_prevalence
 from common.arrays import Floats
 from common.config.run import RunConfig
-from common.errors import DataError
 from common.methods import METHODS
-from common.models.predictor import Judged, Predictor
+from common.models.predictor import Answered, Judged, Predictor
 from common.reading import read_bytes
 from common.task import DIAGNOSES
 
@@ -34,7 +32,6 @@ class ModelAnswerer:
     ) -> None:
         self._predictor = predictor
         model = predictor.model
-        self._basis = model.basis
         self._answering = Answering(model.basis, options)
         prevalence = options.prevalence
         self.about = About(
@@ -47,31 +44,15 @@ class ModelAnswerer:
 
     def answer(self, files: Sequence[ImageFile], *, evidence: bool) -> Sequence[Shown]:
         """Answer about images, one for each in the same order; broken ones get the reason."""
-        judged = list(self._predictor.judge(files, keep_maps=evidence))
-        good = [
-            (file.name, each)
-            for file, each in zip(files, judged, strict=True)
-            if isinstance(each, Judged)
-        ]
-        answers = iter(self._answers(good))
+        answered = self._predictor.answer(files, self._answering, keep_maps=evidence)
         return [
-            Shown(_unreadable(file.name, each))
-            if isinstance(each, DataError)
-            else self._shown(next(answers), file, each, evidence)
-            for file, each in zip(files, judged, strict=True)
+            self._shown(each, file, evidence) for each, file in zip(answered, files, strict=True)
         ]
 
-    def _answers(self, judged: Sequence[tuple[str, Judged]]) -> list[Answer]:
-        if not judged:
-            return []
-        chances = self._basis.probabilities(np.stack([each.scores for _, each in judged]))
-        distances = np.array([each.distance for _, each in judged])
-        return self._answering.answers([name for name, _ in judged], chances, distances)
-
-    def _shown(self, answer: Answer, file: ImageFile, judged: Judged, evidence: bool) -> Shown:
-        if not evidence:
-            return Shown(answer)
-        return Shown(answer, Evidence(None, "maps are not drawn yet"))
+    def _shown(self, answered: Answered, file: ImageFile, evidence: bool) -> Shown:
+        if not evidence or answered.maps is None:
+            return Shown(answered.answer)
+        return Shown(answered.answer, Evidence(None, "maps are not drawn yet"))
 
 
 def chosen_prevalence(predictor: Predictor, text: str) -> tuple[Floats, str]:
@@ -116,7 +97,3 @@ def _described(config: RunConfig) -> str:
 
 def _by_code(rates: Floats) -> dict[str, float]:
     return dict(zip(DIAGNOSES, rates.tolist(), strict=True))
-
-
-def _unreadable(name: str, error: DataError) -> Unreadable:
-    return Unreadable(name, str(error).removeprefix(f"{name}: "))

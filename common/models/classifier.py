@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from common.answers.answer import Answer, Unreadable
+from common.answers.answering import Answering, AnswerOptions
 from common.arrays import Floats
 from common.errors import DataError
 from common.models.file import Prediction
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
 
 Image = str | os.PathLike[str] | NDArray[np.uint8]
-"""A JPEG or PNG file, or red, green and blue pixels of shape (height, width, 3)."""
+"""A JPEG, PNG, TIFF or WebP file, or red, green and blue pixels of shape (height, width, 3)."""
+
+
+_NO_IMAGES = "there are no images; name image files, or give arrays"
 
 
 class Classifier:
@@ -55,7 +60,7 @@ class Classifier:
         Parameters
         ----------
         images : path, ndarray of uint8, or several of them
-            JPEG or PNG files, or red, green and blue pixels in [0, 255], of shape
+            JPEG, PNG, TIFF or WebP files, or red, green and blue pixels in [0, 255], of shape
             (height, width, 3); n arrays of one size may be one, of shape (n, height, width, 3).
 
         Raises
@@ -66,12 +71,47 @@ class Classifier:
         files: dict[str, bytes] = {}
         names = [_add(files, number, image) for number, image in enumerate(_each(images))]
         if not names:
-            raise DataError("there are no images; name image files, or give arrays")
+            raise DataError(_NO_IMAGES)
         labels, probabilities, distance = self._predictor.predict(files)
         place = {name: row for row, name in enumerate(files)}
         rows = [place[name] for name in names]
         distance = None if distance is None else distance[rows]
         return Prediction(labels[rows], probabilities[rows], distance)
+
+    def answers(
+        self, images: Image | Iterable[Image], options: AnswerOptions | None = None
+    ) -> list[Answer | Unreadable]:
+        """Return what the model says of each image: how likely, how sure, or "ask a person".
+
+        An image that cannot be read or decoded is an ``Unreadable``, and the others stand.
+
+        Parameters
+        ----------
+        images : as for :meth:`diagnose`.
+        options : coverage of the sets, sensitivity of the screening and more; None for the usual.
+
+        Raises
+        ------
+        DataError
+            If there is no image, or an array is none of an image.
+        """
+        answering = Answering(self._predictor.model.basis, options or AnswerOptions())
+        files: dict[str, bytes] = {}
+        found: dict[str, Answer | Unreadable] = {}
+        names = []
+        for number, image in enumerate(_each(images)):
+            try:
+                names.append(_add(files, number, image))
+            except DataError as error:
+                if not isinstance(image, str | os.PathLike):
+                    raise
+                names.append(str(Path(image)))
+                found[names[-1]] = Unreadable(names[-1], str(error).removeprefix(f"{names[-1]} "))
+        if not names:
+            raise DataError(_NO_IMAGES)
+        answered = self._predictor.answer([*files.items()], answering) if files else []
+        found |= {name: each.answer for name, each in zip(files, answered, strict=True)}
+        return [found[name] for name in names]
 
     def __sklearn_tags__(self) -> "Tags":
         from sklearn.utils import ClassifierTags, Tags, TargetTags

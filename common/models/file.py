@@ -167,7 +167,9 @@ class OpenModel:
         return expected_kinds(len(self.sites))
 
     def read(self, own: Mapping[str, Kind]) -> tuple[dict[str, Array], AnswerBasis]:
-        """Return the ``own`` arrays and the basis; only the variance may be infinite.
+        """Return the arrays, of the ``own`` shapes, and the basis.
+
+        Only the variance may be infinite.
 
         Raises
         ------

@@ -86,7 +86,14 @@ class LinearModel:
     def judge(self, maps: Sequence[Floats32]) -> tuple[Floats, float]:
         """Return the scores (n_classes,) of an image, and its distance from the training images.
 
-        Parameters and errors are those of :meth:`common.models.file.Model.judge`.
+        Parameters
+        ----------
+        maps : by level (P, channels, height, width), over the image's P prediction views.
+
+        Raises
+        ------
+        DataError
+            If the model gives no numbers.
         """
         views = pooled(maps)[None]
         distance = self.distance(views)

@@ -55,7 +55,14 @@ class NetworkModel:
     def judge(self, maps: Sequence[Floats32]) -> tuple[Floats, float]:
         """Return the logits (n_classes,) of an image, and nan for a distance.
 
-        Parameters and errors are those of :meth:`common.models.file.Model.judge`.
+        Parameters
+        ----------
+        maps : by level (P, channels, height, width), over the image's P prediction views.
+
+        Raises
+        ------
+        DataError
+            If the model gives no numbers.
         """
         weight, bias = (self.weights[name].astype(np.float64) for name in _HEAD)
         features = pooled(maps[-1:]).mean(axis=0)

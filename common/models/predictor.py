@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from common.answers.answer import Answer, Unreadable
+from common.answers.answering import Answering
 from common.arrays import Floats
 from common.errors import DataError
 from common.models.file import Model, Prediction, load_model, network_folders
@@ -27,6 +29,19 @@ class Judged:
 
     scores: Floats
     distance: float
+    maps: Maps | None
+
+
+class Answered(NamedTuple):
+    """An answer.
+
+    Attributes
+    ----------
+    maps : what it was made of, (P, channels, height, width) by level; None where not asked for, or
+        there is none.
+    """
+
+    answer: Answer | Unreadable
     maps: Maps | None
 
 
@@ -81,6 +96,36 @@ class Predictor:
 
         return self._network.each(images, of_maps)
 
+    def answer(
+        self, images: Sequence[tuple[str, bytes]], answering: Answering, keep_maps: bool = False
+    ) -> list[Answered]:
+        """Answer about images, in their order; one that cannot be decoded gets the reason.
+
+        Parameters and errors are those of :meth:`judge`.
+        """
+        judged = list(self.judge(images, keep_maps))
+        good = [each for each in judged if isinstance(each, Judged)]
+        answers = iter(self._answers(images, judged, good, answering))
+        return [
+            Answered(_unreadable(name, each), None)
+            if isinstance(each, DataError)
+            else Answered(next(answers), each.maps)
+            for (name, _), each in zip(images, judged, strict=True)
+        ]
+
+    def _answers(
+        self,
+        images: Sequence[tuple[str, bytes]],
+        judged: Sequence[Judged | DataError],
+        good: Sequence[Judged],
+        answering: Answering,
+    ) -> list[Answer]:
+        if not good:
+            return []
+        names = [n for (n, _), each in zip(images, judged, strict=True) if isinstance(each, Judged)]
+        chances = self.model.basis.probabilities(np.stack([each.scores for each in good]))
+        return answering.answers(names, chances, np.array([each.distance for each in good]))
+
     def predict(self, images: Mapping[str, bytes]) -> Prediction:
         """Diagnose image files, given as their bytes by name; at least one.
 
@@ -98,3 +143,7 @@ class Predictor:
         distance = np.array([row.distance for row in rows])
         known = not np.isnan(distance).any()
         return Prediction(chances.argmax(axis=1), chances, distance if known else None)
+
+
+def _unreadable(name: str, error: DataError) -> Unreadable:
+    return Unreadable(name, str(error).removeprefix(f"{name}: "))

@@ -14,7 +14,7 @@ def card_answers(found: JsonObject | None) -> list[str]:
 
     Parameters
     ----------
-    found : as of :func:`common.answers.performance.performance`; None where no counts were released.
+    found : of :func:`common.answers.performance.performance`; None where no counts were released.
     """
     if found is None:
         return [
