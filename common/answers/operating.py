@@ -126,15 +126,8 @@ def operating_point(
     Vovk, "Conditional validity of inductive conformal predictors", ACML 2012: the threshold is
     label-conditional conformal prediction, for one label.
     """
-    if not 0 < sensitivity < 1:
-        raise ConfigError(f"the sensitivity is {sensitivity:g}; choose one above 0 and below 1")
     negatives, positives = (int(n) for n in histograms.sum(axis=1))
-    if positives < (needed := lesions_needed(sensitivity)):
-        raise ConfigError(
-            f"screening for {_TARGET_NAMES[target]} at a sensitivity of {100 * sensitivity:g} % "
-            f"needs {needed} such calibration lesions and there are {positives}; "
-            + ("set a smaller one" if positives else "add some")
-        )
+    _refuse_impossible(target, positives, sensitivity)
     threshold = float(
         strictest_threshold(histograms[1], sensitivity * (positives + 1), N_CLASSES, "probability")
     )
@@ -151,3 +144,14 @@ def operating_point(
         positives=positives,
         negatives=negatives,
     )
+
+
+def _refuse_impossible(target: Target, positives: int, sensitivity: float) -> None:
+    if not 0 < sensitivity < 1:
+        raise ConfigError(f"the sensitivity is {sensitivity:g}; choose one above 0 and below 1")
+    if positives < (needed := lesions_needed(sensitivity)):
+        raise ConfigError(
+            f"screening for {_TARGET_NAMES[target]} at a sensitivity of {100 * sensitivity:g} % "
+            f"needs {needed} such calibration lesions and there are {positives}; "
+            + ("set a smaller one" if positives else "add some")
+        )

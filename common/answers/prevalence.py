@@ -9,13 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.arrays import Floats
+from common.arrays import Floats, Ints
 from common.errors import ConfigError, DataError
 from common.task import DIAGNOSES
 from common.text import printable, suggestion
 
 FLAT = 0.1
 """Standard error, in frequencies' Euclidean norm, above which an estimate is not identifiable."""
+
+DISAGREEMENT = 0.13
+"""Total variation between two estimates from which on the classes do not look as in training."""
 
 _QUANTILE = 1.959964  # of the normal distribution, for 95 % intervals
 _TOLERANCE = 1e-7
@@ -109,6 +112,32 @@ def estimate(probabilities: Floats, base: Floats) -> Estimate:
         bool(variances[-1] <= FLAT**2),
         (int(least_known.argmax()), int(least_known.argmin())),
     )
+
+
+def disagreement(estimated: Estimate, predicted: Floats, confusion: Ints) -> float:
+    """Return how far a second, cruder estimate lies away: total variation, in [0, 1].
+
+    Both estimates are right, up to chance, if the lesions of each class look as they did in
+    calibration. Above `DISAGREEMENT` they do not, and neither estimate may be used: at sites with
+    other cameras and patients they were wrong by more than the frequencies of training.
+
+    Parameters
+    ----------
+    estimated : the first estimate, of the same images.
+    predicted : (n_classes,) share of the images whose likeliest class is each, which sum to 1.
+    confusion : (n_classes, n_classes) number of calibration lesions by [true, likeliest] class.
+
+    References
+    ----------
+    Lipton, Wang, Smola, "Detecting and correcting for label shift with black box predictors", ICML
+    2018 (the second estimate); Hausman, "Specification tests in econometrics", Econometrica 46,
+    1978 (comparing two estimators that only agree under the model).
+    """
+    present = confusion.sum(axis=1) > 0
+    shares = confusion[present] / confusion[present].sum(axis=1, keepdims=True)
+    second = np.zeros(len(predicted))
+    second[present] = np.maximum(np.linalg.lstsq(shares.T, predicted, rcond=None)[0], 0.0)
+    return float(np.abs(second / second.sum() - estimated.frequencies).sum() / 2)
 
 
 def parse_prevalence(text: str) -> Floats:

@@ -8,8 +8,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from common.answers.prevalence import estimate, for_frequencies, parse_prevalence
+from common.answers.prevalence import (
+    DISAGREEMENT,
+    disagreement,
+    estimate,
+    for_frequencies,
+    parse_prevalence,
+)
 from common.errors import ConfigError, DataError
+from common.statistics.confusion import confusion_matrix
 from common.task import DIAGNOSES
 from tests.examples import examples
 
@@ -96,6 +103,29 @@ def test_classes_that_look_alike_are_named_as_not_identifiable() -> None:
 @pytest.mark.parametrize("p", [np.tile(BASE, (500, 1)), draw(500, 3, BASE, signal=0.2)])
 def test_a_model_that_hardly_knows_identifies_nothing(p: NDArray[np.float64]) -> None:
     assert not estimate(p, BASE).identifiable
+
+
+def test_two_estimates_agree_under_label_shift_and_not_where_classes_look_otherwise() -> None:
+    rng = np.random.default_rng(6)
+    labels = rng.choice(K, 4000, p=BASE)
+    one_hot = np.eye(K)[labels]
+    p = softmax(2.0 * (rng.normal(size=(4000, K)) + 2.0 * one_hot) + np.log(BASE), axis=1)
+    confusion = confusion_matrix(labels, p.argmax(axis=1), K)
+
+    def compared(p: NDArray[np.float64]) -> float:
+        predicted = np.bincount(p.argmax(axis=1), minlength=K) / len(p)
+        return disagreement(estimate(p, BASE), predicted, confusion)
+
+    assert compared(draw(1000, 7, ELSEWHERE)) < DISAGREEMENT / 2
+    # Elsewhere, three in four images show nothing of their class.
+    blurred = draw(1000, 8, ELSEWHERE)
+    blurred[:750] = softmax(2.0 * rng.normal(size=(750, K)) + np.log(BASE), axis=1)
+    assert compared(blurred) > DISAGREEMENT
+    assert compared(blurred) <= 1
+    missing = confusion.copy()
+    missing[3] = 0
+    predicted = np.bincount(p.argmax(axis=1), minlength=K) / len(p)
+    assert disagreement(estimate(p, BASE), predicted, missing) < DISAGREEMENT / 2
 
 
 def test_few_images_identify_nothing_and_none_are_refused() -> None:

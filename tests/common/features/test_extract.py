@@ -23,7 +23,7 @@ from common.data.dataset import Dataset, Image, Location
 from common.errors import ConfigError, DataError
 from common.features.augment import Augmentation
 from common.features.backbone import PooledFeatures, load_backbone, load_pretrained
-from common.features.extract import FeatureSpec, extract, extract_images
+from common.features.extract import FeatureSpec, extract
 from common.features.inference_engine import Engine, onnx_engine, torch_engine
 
 IMAGES = 10
@@ -126,14 +126,6 @@ def test_without_augmented_views_training_sees_the_prediction_views(
     features = extract(dataset, replace(SPEC, views=0), cache)
     np.testing.assert_array_equal(features.train, features.predict)
     np.testing.assert_array_equal(features.predict, extract(dataset, SPEC, cache).predict)
-
-
-def test_single_images_have_the_features_of_the_dataset(dataset: Dataset, cache: Path) -> None:
-    files = {image.image_id: dataset.read(image.image_id) for image in dataset.images[:3]}
-    expected = extract(dataset, SPEC, cache).predict[:3]
-    np.testing.assert_allclose(extract_images(files, SPEC), expected, atol=1e-4)
-    with pytest.raises(DataError, match=r"b\.png: an image cannot be decoded"):
-        extract_images({**files, "b.png": b"no image"}, SPEC)
 
 
 def test_cached_features_are_not_computed_again(

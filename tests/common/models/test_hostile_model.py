@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-import common.models.linear
+import common.models.predictor
 from common.answers.basis import AnswerBasis
 from common.errors import ConfigError, DataError, FedDermError
 from common.models.file import load_model
+from common.models.predictor import Predictor
 from common.models.linear import LinearModel
 from common.models.network import NetworkModel
 from common.svm.feature_map import FourierMap
@@ -69,11 +70,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("hostile")
 
 
+class NoNetwork(NamedTuple):
+    """Gives any image the same maps."""
+
+    def each(self, images: Iterable[tuple[str, bytes]], of_maps: Callable[[Any], Any]) -> Any:
+        return [of_maps([VIEWS[0][:, :, None, None]]) for _ in images]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def features() -> Iterator[None]:
     """Give the linear models features without a network."""
+
+    def network(spec: FeatureSpec, folders: Sequence[Path], trained: Any) -> Any:
+        return NoNetwork() if trained is None else map_network(spec, folders, trained)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.models.linear, "extract_images", lambda images, spec: VIEWS[:1])
+        patch.setattr(common.models.predictor, "map_network", network)
         yield
 
 
@@ -82,7 +94,7 @@ def refused(path: Path, content: bytes, weights: Path, image: bytes) -> str:
     path.write_bytes(content)
     words = ""
     try:
-        found = load_model(path, weights).predict({"image": image})
+        found = Predictor(load_model(path, weights)).predict({"image": image})
     except FedDermError as error:
         words = str(error)
         assert words
@@ -258,7 +270,7 @@ def test_a_model_knows_its_pretrained_weights(models, network_file, image, tmp_p
     path, weights = tmp_path / "model", tmp_path / "weights.safetensors"
     path.write_bytes(models["network"])
     weights.write_bytes(network_file.read_bytes())
-    before = load_model(path, weights).predict({"image": image})
+    before = Predictor(load_model(path, weights)).predict({"image": image})
     content = bytearray(weights.read_bytes())
     content[-10] ^= 64
     weights.write_bytes(content)
@@ -272,7 +284,7 @@ def test_a_model_knows_its_pretrained_weights(models, network_file, image, tmp_p
     # Among several the right one is taken, and it is that of the moment, not of the process.
     found = load_model(path, weights, network_file)
     assert found.config.weights == network_file
-    after = found.predict({"image": image})
+    after = Predictor(found).predict({"image": image})
     np.testing.assert_array_equal(after.probabilities, before.probabilities)
 
 

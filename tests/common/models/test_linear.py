@@ -84,19 +84,18 @@ def test_a_model_comes_back_bit_for_bit(tmp_path: Path, fourier: FourierMap | No
 
 @pytest.mark.parametrize("fourier", [None, FourierMap(16, 1.7, 5)], ids=["linear", "rbf"])
 def test_prediction_averages_the_decision_values_of_the_views(
-    fourier: FourierMap | None, monkeypatch: pytest.MonkeyPatch
+    fourier: FourierMap | None,
 ) -> None:
-    monkeypatch.setattr(common.models.linear, "extract_images", lambda images, spec: VIEWS)
     model = make_model(fourier)
     values = np.zeros((20, N_CLASSES))
     for view in range(3):
         Z = model.feature_map.apply(VIEWS[:, view])
         values += (Z @ model.weights[:, :-1].T + model.weights[:, -1]) / 3
-    predicted, p, distance = model.predict({})
+    maps = [[views[:, :3, None, None], views[:, 3:, None, None]] for views in VIEWS]
+    scores, distance = zip(*map(model.judge, maps), strict=True)
     np.testing.assert_allclose(model.scores(VIEWS), values, atol=1e-12)
-    np.testing.assert_array_equal(predicted, p.argmax(axis=1))
-    np.testing.assert_allclose(p, probabilities(values, model.basis.calibration), atol=1e-12)
-    np.testing.assert_array_equal(distance, model.distance(VIEWS))
+    np.testing.assert_allclose(scores, values, atol=1e-12)
+    np.testing.assert_allclose(distance, model.distance(VIEWS), rtol=1e-12)
     assert model.scores(VIEWS[:0]).shape == (0, N_CLASSES)  # of a site without test images
 
 

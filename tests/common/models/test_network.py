@@ -18,6 +18,7 @@ from common.features.augment import decode, normalise, prediction_view
 from common.features.backbone import input_statistics
 from common.models.file import load_model
 from common.models.linear import LinearModel
+from common.models.predictor import Predictor
 from common.models.network import NetworkModel
 from common.networks.inference import BLOCK
 from common.networks.network import Network, shared_network
@@ -80,11 +81,11 @@ def test_a_model_comes_back_bit_for_bit(tmp_path: Path, model: NetworkModel) -> 
 def test_prediction_is_the_forward_pass_averaged_over_the_views(
     model: NetworkModel, network: Network, images: dict[str, bytes]
 ) -> None:
-    labels, p, distance = model.predict(images)
+    labels, p, distance = Predictor(model).predict(images)
     with torch.no_grad():
         for parameter in network.parameters():  # whatever was there before is not the model's
             parameter.zero_()
-    np.testing.assert_array_equal(model.predict(images).probabilities, p)
+    np.testing.assert_array_equal(Predictor(model).predict(images).probabilities, p)
     network.load(model.weights)
     expected = _logits(network, images, model.config)
     np.testing.assert_allclose(p, probabilities(expected, model.basis.calibration), atol=1e-4)
@@ -109,7 +110,7 @@ def test_an_image_that_cannot_be_decoded_is_named(
     model: NetworkModel, images: dict[str, bytes]
 ) -> None:
     with pytest.raises(DataError, match=r"^last\.jpg: an image cannot be decoded"):
-        model.predict({**images, "last.jpg": b"no image"})
+        Predictor(model).predict({**images, "last.jpg": b"no image"})
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_the_model_file_gives_the_figures_of_the_run(base, tmp_path, dataset):
     metrics = simulate(run)
     model = model_of(run)
     test = [image for image in dataset.images if image.split == TEST]
-    labels, probabilities, _ = model.predict({i.image_id: dataset.read(i.image_id) for i in test})
+    labels, probabilities, _ = Predictor(model).predict({i.image_id: dataset.read(i.image_id) for i in test})
     truth = np.array([DIAGNOSES.index(image.dx) for image in test])
     assert metrics["overall"]["n"] == len(test)
     assert metrics["overall"]["accuracy"] == pytest.approx((labels == truth).mean())
