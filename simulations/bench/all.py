@@ -8,6 +8,7 @@ from simulations.bench.features import bench_features
 from simulations.bench.finetune import bench_finetune
 from simulations.bench.measurement import Measurement
 from simulations.bench.message import bench_message
+from simulations.bench.predict import bench_predict
 from simulations.bench.private import bench_private
 from simulations.bench.runtime import bench_runtime
 from simulations.bench.secure import bench_secure
@@ -17,6 +18,7 @@ from simulations.bench.svm import bench_svm
 def run(data: Path, c: float) -> Iterator[Measurement]:
     """Yield the figures of all methods on the images in ``data``, and of the runtimes."""
     yield from _features(Dataset.open(data))
+    yield from bench_predict(data)
     yield from bench_svm(data, c)
     yield from bench_message(data, c)
     yield from bench_finetune(data)
