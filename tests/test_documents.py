@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+from dataclasses import fields
 
 import click
 import pytest
@@ -11,6 +12,8 @@ import typer
 from client.egress.allowlist import finetune, private, private_finetune, svm
 from client.egress.records import VALUES
 from client.operator.site_rules import Operator, Rules
+from client.predict.values import COLUMNS
+from common.answers.answer import Answer, PredictionSet, Screening
 from common.config.run import RunConfig, complete_class
 from common.errors import ConfigError
 from common.methods import METHODS
@@ -40,6 +43,10 @@ OTHER_NAMES = {
     "all",  # a stage of fine-tuning
     "bound",  # what an answer is bound to, in each
     *("overall", "training"),  # in metrics.json
+    # What an answer holds: tests/client/predict/test_document.py compares the names.
+    *(field.name for kind in (Answer, PredictionSet, Screening) for field in fields(kind)),
+    *COLUMNS,
+    *("true", "false", "pooled", "class", "site", "prevalence"),
 }
 
 CODE = [page for page in PAGES if documents.blocks(page, "python")]

@@ -47,7 +47,8 @@ def fragments(answered: Answered, number: int) -> Fragments:
             "card.html.j2",
             shown=shown,
             number=number,
-            uri=picture and _uri("jpeg", picture),
+            picture=picture,
+            uri=picture and _uri("jpeg", picture.jpeg),
             evidence=evidence and _uri("png", evidence),
         ),
     )
@@ -173,7 +174,7 @@ def _rendered(template: str, **values: object) -> str:
 def _environment() -> "Environment":
     environment = templates(Path(__file__).parent)
     environment.finalize = _unbroken
-    environment.filters.update(printable=printable, capital=words.capital)
+    environment.filters.update(printable=printable, capital=words.capital, target=words.target)
     said = (
         *(words.percent, words.named, words.malignancy, words.malignant_share),
         *(words.stands_out, words.following, words.target, words.flag, words.operating_point),

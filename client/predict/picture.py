@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from typing import NamedTuple
 
 from PIL import Image as Pillow
 from PIL import ImageOps
@@ -29,7 +30,15 @@ def is_image(data: bytes) -> bool:
     return jpeg or png or tiff or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
 
 
-def small_picture(data: bytes) -> bytes | None:
+class Picture(NamedTuple):
+    """A small JPEG, with its width and height in pixels."""
+
+    jpeg: bytes
+    width: int
+    height: int
+
+
+def small_picture(data: bytes) -> Picture | None:
     """Return a small JPEG of an image, upright as its EXIF orientation says; None if it has none.
 
     It holds pixels only: no EXIF, such as a patient's name or a place, is copied. An image with
@@ -42,7 +51,7 @@ def small_picture(data: bytes) -> bytes | None:
         return None
 
 
-def _shrunk(data: bytes) -> bytes:
+def _shrunk(data: bytes) -> Picture:
     with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > _MOST_PIXELS:
             raise ValueError("too many pixels")
@@ -51,4 +60,4 @@ def _shrunk(data: bytes) -> bytes:
         upright = ImageOps.exif_transpose(image).convert("RGB")
     out = io.BytesIO()
     Pillow.frombytes("RGB", upright.size, upright.tobytes()).save(out, "JPEG", quality=_QUALITY)
-    return out.getvalue()
+    return Picture(out.getvalue(), *upright.size)

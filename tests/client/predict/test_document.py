@@ -1,0 +1,34 @@
+"""docs/answers.md lists what answers hold, no more and no less."""
+
+from dataclasses import fields
+
+from client.predict.values import COLUMNS
+from client.predict.words import RULES
+from common.answers.answer import TARGETS, Answer, PredictionSet, Screening
+from common.task import DIAGNOSES
+from tests.documents import ROOT, tables
+
+PAGE = ROOT / "docs" / "answers.md"
+
+
+def first_cells(table):
+    return [cell.strip("`") for cell, _ in table[1:]]
+
+
+def test_every_key_of_json_is_listed_in_its_order():
+    rules, *objects, _, _ = tables(PAGE)
+    assert first_cells(rules) == list(RULES)
+    for table, kind in zip(objects, (Answer, Screening, PredictionSet), strict=True):
+        assert first_cells(table) == [field.name for field in fields(kind)]
+
+
+def test_every_column_of_csv_is_listed_in_its_order():
+    listed = []
+    for cell, _ in list(tables(PAGE))[-2][1:]:
+        names = [name.strip("` ") for name in cell.split(",")]
+        each = next((p for p in ("CODE", "TARGET") if p in cell), None)
+        listed.append((names, {"CODE": DIAGNOSES, "TARGET": TARGETS, None: ("",)}[each], each))
+    columns = {n.replace(e or "-", v) for names, values, e in listed for n in names for v in values}
+    assert columns == set(COLUMNS)
+    plain = [name for names, _, each in listed if each is None for name in names]
+    assert plain == [name for name in COLUMNS if name in plain]
