@@ -26,7 +26,7 @@ from common.answers.answering import AnswerOptions, ThresholdKind
 from common.answers.prevalence import parse_prevalence
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError, FedDermError, QuorumError
-from common.models.classifier import Classifier, Image
+from common.models.classifier import Classifier, Image, Rule
 from common.models.file import Prediction
 from common.models.predictor import Predictor
 from simulations.data.partition import Scheme
@@ -213,13 +213,18 @@ def evaluate(
     return Evaluation(judged.synthetic, judged.images, judged.lesions, evaluated)
 
 
-def load_model(path: PathLike, *, weights: PathLike | Iterable[PathLike] = ()) -> Classifier:
+def load_model(
+    path: PathLike, *, rule: Rule = "likeliest", weights: PathLike | Iterable[PathLike] = ()
+) -> Classifier:
     """Load the model of a finished run of any method.
 
     Parameters
     ----------
     path : path
         A run's folder, the folder of its results, or its model file.
+    rule : {"likeliest", "balanced"}
+        How it chooses a diagnosis: the largest probability, or the largest beside its base rate,
+        which a run's accuracies are about.
     weights : path or paths
         Files of pretrained weights, for a model that was trained with ``weights``.
 
@@ -230,7 +235,7 @@ def load_model(path: PathLike, *, weights: PathLike | Iterable[PathLike] = ()) -
     ConfigError
         If its pretrained weights are missing.
     """
-    return Classifier(Predictor.open(model_file(Path(path)), *_paths(weights)))
+    return Classifier(Predictor.open(model_file(Path(path)), *_paths(weights)), rule)
 
 
 def predict(

@@ -76,7 +76,8 @@ ANSWERS: Arrays = {
     "probability": Array((N_CLASSES, 2, SCORE_BINS), "<i8", counts=True),
     "cumulative": Array((N_CLASSES, 2, SCORE_BINS), "<i8", counts=True),
     "screening": Array((len(TARGETS), 2, SCORE_BINS), "<i8", counts=True),
-    "likeliest": Array((2, SCORE_BINS), "<i8", counts=True),
+    "confidence": Array((2, SCORE_BINS), "<i8", counts=True),
+    "confusion": Array((N_CLASSES, N_CLASSES), "<i8", counts=True),
 }
 
 

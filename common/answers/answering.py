@@ -74,7 +74,7 @@ class Answering:
         self._thresholds = self._tried(lambda: self._choose_thresholds(options.site))
         points = (self._tried(partial(self._point, target)) for target in range(len(TARGETS)))
         self.points = [point for point in points if point is not None]
-        counts = basis.lesions.likeliest
+        counts = basis.lesions.confidence
         self._referral = self._tried(lambda: refer_least_sure(counts, options.refer, N_CLASSES))
 
     def thresholds(self, site: str = "") -> Thresholds | None:

@@ -106,6 +106,7 @@ def expected_kinds(n_sites: int) -> dict[str, Kind]:
         "lesions/probability": Kind("I64", histograms),
         "lesions/cumulative": Kind("I64", histograms),
         "lesions/screening": Kind("I64", (len(TARGETS), 2, SCORE_BINS)),
-        "lesions/likeliest": Kind("I64", (2, SCORE_BINS)),
+        "lesions/confidence": Kind("I64", (2, SCORE_BINS)),
+        "lesions/confusion": Kind("I64", (N_CLASSES, N_CLASSES)),
         "by_site": Kind("I64", (n_sites, SCORE_BINS)),
     }

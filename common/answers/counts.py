@@ -13,7 +13,7 @@ import numpy as np
 from common.answers.operating import target_members, target_probabilities
 from common.answers.prediction_sets import scores
 from common.arrays import Bools, Floats, Ints
-from common.statistics.confusion import count
+from common.statistics.confusion import confusion_matrix, count
 from common.statistics.metrics import SCORE_BINS, score_edges
 from common.statistics.sums import Sums
 from common.task import N_CLASSES
@@ -31,17 +31,25 @@ class AnswerCounts(Sums):
         (:mod:`common.answers.prediction_sets`).
     screening : (targets, 2, SCORE_BINS) for each of ``TARGETS`` its probability, over the lesions
         without it (0) and with it (1).
-    likeliest : (2, SCORE_BINS) the largest probability, over the lesions whose likeliest diagnosis
+    confidence : (2, SCORE_BINS) the largest probability, over the lesions whose likeliest diagnosis
         is wrong (0) and right (1).
+    confusion : (n_classes, n_classes) numbers of lesions by [true, likeliest] class.
     """
 
-    nonnegative: ClassVar[tuple[str, ...]] = ("probability", "cumulative", "screening", "likeliest")
-    counted: ClassVar[str | None] = "likeliest"
+    nonnegative: ClassVar[tuple[str, ...]] = (
+        "probability",
+        "cumulative",
+        "screening",
+        "confidence",
+        "confusion",
+    )
+    counted: ClassVar[str | None] = "confusion"
 
     probability: Ints
     cumulative: Ints
     screening: Ints
-    likeliest: Ints
+    confidence: Ints
+    confusion: Ints
 
     @classmethod
     def zero(cls) -> Self:
@@ -66,13 +74,14 @@ class AnswerCounts(Sums):
             probability=_histograms(own, probabilities),
             cumulative=_histograms(own, scores(probabilities, "adaptive")),
             screening=_histograms(with_target, target_probabilities(probabilities)),
-            likeliest=_histograms(right, largest)[0],
+            confidence=_histograms(right, largest)[0],
+            confusion=confusion_matrix(labels, likeliest, N_CLASSES),
         )
 
     @property
     def lesions(self) -> Ints:
         """Number of lesions of each class, (n_classes,)."""
-        return np.asarray(self.probability[:, 1].sum(axis=1))
+        return np.asarray(self.confusion.sum(axis=1))
 
 
 def _histograms(own: Bools, values: Floats) -> Ints:

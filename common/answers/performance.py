@@ -95,7 +95,7 @@ def performance(
     }
     thresholds = answering.thresholds()
     return {
-        "lesions": int(total.likeliest.sum()),
+        "lesions": int(total.confusion.sum()),
         "referral": _referral(total),
         "sets": None if thresholds is None else _sets(thresholds, total, sites),
         "screening": {point.target: _screening(point, total) for point in answering.points},
@@ -140,6 +140,6 @@ def _screening(point: OperatingPoint, total: AnswerCounts) -> dict[str, Json]:
 
 
 def _referral(total: AnswerCounts) -> dict[str, Json]:
-    curve = RiskCoverage.counted(total.likeliest)
+    curve = RiskCoverage.counted(total.confidence)
     risks = {f"risk_at_{share:.0%}".rstrip("%"): float(curve.risk(share)) for share in ACCEPTED}
     return {"augrc": float(curve.augrc()), **risks, "risk_of_all": float(curve.risk(1.0))}

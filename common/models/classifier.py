@@ -4,7 +4,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 
 from common.answers.answer import Answer, Unreadable
 from common.answers.answering import Answering, AnswerOptions
+from common.answers.operating import balanced
 from common.arrays import Floats
 from common.errors import DataError
 from common.models.file import Prediction
@@ -25,22 +26,30 @@ Image = str | os.PathLike[str] | NDArray[np.uint8]
 """A JPEG, PNG, TIFF or WebP file, or red, green and blue pixels of shape (height, width, 3)."""
 
 
+Rule = Literal["likeliest", "balanced"]
+
 _NO_IMAGES = "there are no images; name image files, or give arrays"
 
 
 class Classifier:
     """Diagnoses images by a trained model; no medical device.
 
-    Its diagnoses are the likeliest ones. :meth:`answers` says more of an image: which diagnoses
-    cannot be excluded, what stands out, and when to ask a person.
+    Its diagnoses are by one of two rules: ``likeliest``, the largest probability; or ``balanced``,
+    the largest beside its base rate, which a run's accuracies are about. :meth:`answers` says more
+    of an image: which diagnoses cannot be excluded, what stands out, and when to ask a person.
+
+    Parameters
+    ----------
+    predictor : the model with its network.
+    rule : by which :meth:`predict` and :meth:`diagnose` choose a diagnosis.
 
     Attributes
     ----------
     classes_ : (n_classes,) codes of the diagnoses, in the order of the probabilities.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
-        self._predictor = predictor
+    def __init__(self, predictor: Predictor, rule: Rule = "likeliest") -> None:
+        self._predictor, self._rule = predictor, rule
         self.classes_: NDArray[np.str_] = np.array(predictor.model.classes, dtype=np.str_)
 
     def predict(self, images: Image | Iterable[Image]) -> NDArray[np.str_]:
@@ -73,6 +82,8 @@ class Classifier:
         if not names:
             raise DataError(_NO_IMAGES)
         labels, probabilities, distance = self._predictor.predict(files)
+        if self._rule == "balanced":
+            labels = balanced(probabilities, self._predictor.model.basis.base_rates)
         place = {name: row for row, name in enumerate(files)}
         rows = [place[name] for name in names]
         distance = None if distance is None else distance[rows]

@@ -43,7 +43,8 @@ class Prediction(NamedTuple):
 
     Attributes
     ----------
-    labels : (n,) the likeliest diagnoses, as indices into the model's classes.
+    labels : (n,) diagnoses, the likeliest ones if not said otherwise, as indices into the model's
+        classes.
     probabilities : (n, n_classes).
     distance : (n,) distance of each image from the training images, about 1 as a rule; None where
         the model has no such measure.

@@ -187,14 +187,19 @@ def test_places_are_no_settings_and_runs_must_be_there(synthetic_folder, tmp_pat
 
 
 def test_predictions_are_those_of_the_command(fedderm, run, model, images, network_file):
-    code, shown, err = fedderm("predict", run.folder, *images, "--weights", network_file)
+    code, shown, err = fedderm("predict", run.folder, *images, "--json", "--weights", network_file)
     assert (code, err) == (0, "")
-    chances = model.predict_proba(images)
-    lines = [line.partition(": ")[2].split() for line in shown.splitlines()]
-    assert [line[0] for line in lines] == model.predict(images).tolist()
-    end = 1 + 2 * len(DIAGNOSES)
-    assert [line[1:end:2] for line in lines] == [model.classes_.tolist()] * len(images)
-    assert [line[2:end:2] for line in lines] == [[f"{c:.3f}" for c in row] for row in chances]
+    told = json.loads(shown)
+    assert [each["diagnosis"] for each in told] == model.predict(images).tolist()
+    chances = [[each["probabilities"][dx] for dx in model.classes_] for each in told]
+    np.testing.assert_allclose(chances, model.predict_proba(images), atol=1e-6)
+    answers = interface.predict(run, images, weights=network_file)
+    assert [asdict(answer)["prediction_set"] for answer in answers] == [
+        {**each["prediction_set"], "diagnoses": tuple(each["prediction_set"]["diagnoses"])}
+        if each["prediction_set"]
+        else None
+        for each in told
+    ]
 
 
 def test_pixels_are_diagnosed_as_their_files(model, images):
@@ -236,13 +241,14 @@ def test_what_is_no_image_is_one_line(model, given, reason):
     assert "\n" not in str(refusal.value)
 
 
-def test_scikit_learn_takes_a_model_for_a_classifier(run, model, synthetic_folder):
+def test_scikit_learn_takes_a_model_for_a_classifier(run, network_file, synthetic_folder):
     dataset = Dataset.open(synthetic_folder)
     sites = [Dataset.open(folder) for folder in (run.folder.parent / "sites").glob("site_*")]
     held_out = {i.image_id for site in sites for i in site.images if i.split == TEST}
     tested = [image for image in dataset.images if image.image_id in held_out]
     files = [str(Path(*dataset.files[image.image_id])) for image in tested]
     truth = [image.dx for image in tested]
+    model = interface.load_model(run.folder, rule="balanced", weights=network_file)
     assert accuracy_score(truth, model.predict(files)) == pytest.approx(run.overall.accuracy)
     balanced = get_scorer("balanced_accuracy")(model, files, truth)
     assert balanced == pytest.approx(run.overall.balanced_accuracy)

@@ -4,9 +4,9 @@ import copy
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -17,10 +17,12 @@ from PIL import Image as Pillow
 import common.models.predictor
 from common.answers.basis import AnswerBasis
 from common.errors import ConfigError, DataError, FedDermError
+from common.features.extract import FeatureSpec
 from common.models.file import load_model
-from common.models.predictor import Predictor
 from common.models.linear import LinearModel
 from common.models.network import NetworkModel
+from common.models.predictor import Predictor
+from common.networks.spatial_maps import map_network
 from common.svm.feature_map import FourierMap
 from common.task import DIAGNOSES
 from common.verified import pack_arrays, read_arrays

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-import common.models.linear
 from common.answers.basis import AnswerBasis
 from common.answers.counts import AnswerCounts
 from common.arrays import Floats
@@ -19,7 +18,6 @@ from common.config.run import RunConfig
 from common.errors import DataError
 from common.models.file import load_model
 from common.models.linear import LinearModel
-from common.statistics.calibration import probabilities
 from common.statistics.moments import Moments
 from common.svm.feature_map import FeatureMap, FourierMap
 from common.task import DIAGNOSES

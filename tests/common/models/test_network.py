@@ -18,8 +18,8 @@ from common.features.augment import decode, normalise, prediction_view
 from common.features.backbone import input_statistics
 from common.models.file import load_model
 from common.models.linear import LinearModel
-from common.models.predictor import Predictor
 from common.models.network import NetworkModel
+from common.models.predictor import Predictor
 from common.networks.inference import BLOCK
 from common.networks.network import Network, shared_network
 from common.statistics.calibration import probabilities

@@ -12,8 +12,10 @@ import common.files
 import common.finetune.plan
 import server.app
 import server.methods.finetune
+from common.answers.operating import balanced
 from common.data.splits import TEST
 from common.errors import ConfigError, DataError
+from common.models.predictor import Predictor
 from common.networks.network import ALL, HEAD, open_stage, shared_network
 from common.task import DIAGNOSES
 from simulations.runtimes.experiment import rounds, simulate
@@ -194,7 +196,9 @@ def test_the_model_file_gives_the_figures_of_the_run(base, tmp_path, dataset):
     metrics = simulate(run)
     model = model_of(run)
     test = [image for image in dataset.images if image.split == TEST]
-    labels, probabilities, _ = Predictor(model).predict({i.image_id: dataset.read(i.image_id) for i in test})
+    files = {i.image_id: dataset.read(i.image_id) for i in test}
+    probabilities = Predictor(model).predict(files).probabilities
+    labels = balanced(probabilities, model.basis.base_rates)
     truth = np.array([DIAGNOSES.index(image.dx) for image in test])
     assert metrics["overall"]["n"] == len(test)
     assert metrics["overall"]["accuracy"] == pytest.approx((labels == truth).mean())

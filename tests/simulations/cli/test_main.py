@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,13 +10,9 @@ import numpy as np
 import pytest
 
 import client.methods.svm
-import common.models.linear
-from common.data.dataset import Dataset
 from common.data.splits import TEST
-from common.features.extract import extract
 from common.models.linear import LinearModel
 from common.synthetic_note import SYNTHETIC_NOTE
-from common.task import DIAGNOSES
 from common.text import printable
 from server.run.folder import MODEL_FILE
 from simulations.cli.main import PROGRESS_LOGGERS
@@ -121,53 +116,26 @@ def test_centralized_is_the_federation_of_the_same_images(
     assert pooled["overall"]["confusion"] == federated["overall"]["confusion"]
 
 
-def test_predict_diagnoses_from_the_run_alone(
-    fedderm, synthetic_folder, cached, finished, monkeypatch
+@pytest.mark.parametrize("kind", ["finished", "tuned"])
+def test_predict_gives_the_figures_of_the_run(
+    fedderm, synthetic_folder, cached, network_file, kind, request
 ):
+    run = request.getfixturevalue(kind)
     dataset = with_splits(synthetic_folder, cached)
-    features = extract(dataset, cached.feature_spec, cached.cache).predict
-    known = {dataset.read(i.image_id): row for i, row in zip(dataset.images, features, strict=True)}
-    fake = lambda files, spec: np.stack([known[data] for data in files.values()])  # noqa: E731
-    monkeypatch.setattr(common.models.linear, "extract_images", fake)
-    tested = _test_files(dataset)
-    shown = [fedderm("predict", path, *tested) for path in (finished, finished / "run")]
-    assert shown[0] == shown[1] == fedderm("predict", finished / "run" / MODEL_FILE, *tested)
+    tested = {
+        str(Path(*dataset.files[i.image_id])): i.dx for i in dataset.images if i.split == TEST
+    }
+    shown = [fedderm("predict", path, *tested, "--json") for path in (run, run / "run")]
+    assert shown[0] == shown[1] == fedderm("predict", run / "run" / MODEL_FILE, *tested, "--json")
     code, out, err = shown[0]
     assert (code, err) == (0, "")
-    lines, distances = zip(*(line.split("  distance ") for line in out.splitlines()), strict=True)
-    assert all(0 < float(distance) < 10 for distance in distances)
-    accuracy = metrics_of(finished / "run")["overall"]["accuracy"]
-    assert _accuracy(lines, tested) == pytest.approx(accuracy)
-
-
-def test_predict_diagnoses_with_a_network_too(fedderm, synthetic_folder, cached, tuned):
-    tested = _test_files(with_splits(synthetic_folder, cached))
-    code, out, err = fedderm("predict", tuned, *tested)
-    assert (code, err) == (0, "")
-    accuracy = metrics_of(tuned / "run")["overall"]["accuracy"]
-    assert _accuracy(out.splitlines(), tested) == pytest.approx(accuracy)
-
-
-def _test_files(dataset: Dataset) -> dict[str, str]:
-    """Return the diagnoses of the test images by file."""
-    return {
-        str(Path(*dataset.files[image.image_id])): image.dx
-        for image in dataset.images
-        if image.split == TEST
-    }
-
-
-def _accuracy(lines: Sequence[str], truth: dict[str, str]) -> float:
-    """Check lines of file, diagnosis and probabilities; return the share that is right."""
-    correct = []
-    for line, (path, dx) in zip(lines, truth.items(), strict=True):
-        name, _, rest = line.partition(": ")
-        diagnosis, *chances = rest.split()
-        assert name == path
-        assert chances[::2] == list(DIAGNOSES)
-        assert sum(map(float, chances[1::2])) == pytest.approx(1, abs=0.005)
-        correct.append(diagnosis == dx)
-    return float(np.mean(correct))
+    answers = json.loads(out)
+    assert [answer["image"] for answer in answers] == list(tested)
+    right = [answer["stands_out"] == tested[answer["image"]] for answer in answers]
+    assert np.mean(right) == pytest.approx(metrics_of(run / "run")["overall"]["accuracy"])
+    for answer in answers:
+        assert answer["diagnosis"] == next(iter(answer["probabilities"]))
+        assert sum(answer["probabilities"].values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("kind", ["finished", "tuned"])
@@ -177,13 +145,16 @@ def test_predict_names_what_is_no_image_and_no_model(
     run, text = request.getfixturevalue(kind), tmp_path / "text.jpg"
     text.write_text("no image")
     image = next(synthetic_folder.glob("*/*.jpg"))
-    refused = fedderm("predict", run, image, text)
-    assert is_one_error(*refused)
-    assert f"{text}: an image cannot be decoded" in refused[2]
-    for model, file in ((run, tmp_path / "none.jpg"), (tmp_path, image), (text, image)):
-        refused = fedderm("predict", model, file)
+    # The others are answered.
+    code, out, err = fedderm("predict", run, text, tmp_path / "none.jpg", image)
+    assert (code, err) == (1, "")
+    assert f"{text}: no answer: no JPEG" in out
+    assert f"{tmp_path / 'none.jpg'}: no answer: cannot be read" in out
+    assert f"{image}\n  " in out
+    for model in (tmp_path, text):
+        refused = fedderm("predict", model, image)
         assert is_one_error(*refused)
-        assert str(file if model == run else model) in refused[2]
+        assert str(model) in refused[2]
 
 
 @pytest.mark.parametrize(
