@@ -8,7 +8,7 @@ import numpy as np
 from client.predict.images import expand
 from client.predict.shown import About, Evidence, ImageFile, Shown
 from common.answers.answering import Answering, AnswerOptions
-from common.answers.prevalence import estimate, parse_prevalence
+from common.answers.prevalence import DISAGREEMENT, disagreement, estimate, parse_prevalence
 from common.arrays import Floats
 from common.config.run import RunConfig
 from common.methods import METHODS
@@ -71,12 +71,21 @@ def chosen_prevalence(predictor: Predictor, text: str) -> tuple[Floats, str]:
     """
     if not Path(text).is_dir():
         return parse_prevalence(text), "given"
-    chances, base = _probabilities(predictor, Path(text)), predictor.model.basis.base_rates
-    found = estimate(chances, base)
+    basis, chances = predictor.model.basis, _probabilities(predictor, Path(text))
+    found = estimate(chances, basis.base_rates)
+    shares = np.bincount(chances.argmax(axis=1), minlength=len(DIAGNOSES)) / len(chances)
     source = f"estimated from {len(chances)} images without labels"
     if not found.identifiable:
         first, second = (DIAGNOSES[c] for c in found.confused)
-        source += f"; too few or too alike to tell {first} from {second}: do not rely on it"
+        source += (
+            f"; they are too few or too alike to tell {first} from {second}: do not rely on it"
+        )
+    elif basis.lesions.confusion.any():
+        if disagreement(found, shares, basis.lesions.confusion) > DISAGREEMENT:
+            source += (
+                "; a second estimate disagrees, so lesions look different here than in training: "
+                "do not rely on it"
+            )
     return found.frequencies, source
 
 
