@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.arrays import Bools, Floats, Ints
+from common.data.dataset import Dataset
+from common.errors import DataError
+from common.models.file import Model
 from common.verified import read_verified, write_verified
+from simulations.study.answered import Answered
 
 
 @dataclass(frozen=True)
@@ -20,16 +24,58 @@ class Predictions:
     Attributes
     ----------
     image, lesion, source : (n,) names.
-    label, predicted : (n,) true and predicted classes.
+    sex : (n,) as the table has it.
+    age : (n,) in years; nan where it is missing.
+    label, predicted : (n,) true classes, and those by the rule ``balanced``.
     probabilities : (n, n_classes) in [0, 1].
+    inside, inside_pooled, flagged : as of :class:`simulations.study.answered.Answered`.
     """
 
     image: NDArray[np.str_]
     lesion: NDArray[np.str_]
     source: NDArray[np.str_]
+    sex: NDArray[np.str_]
+    age: Floats
     label: Ints
     predicted: Ints
     probabilities: Floats
+    inside: Floats
+    inside_pooled: Floats
+    flagged: Floats
+
+    @classmethod
+    def of(cls, model: Model, test: Dataset, cache: Path) -> Self:
+        """Return what a model says of test images.
+
+        Parameters
+        ----------
+        cache : folder of features.
+        """
+        scores = model.dataset_scores(test, cache)
+        probabilities = model.basis.probabilities(scores)
+        ages = (image.age for image in test.images)
+        return cls(
+            image=np.array([image.image_id for image in test.images]),
+            lesion=test.lesions,
+            source=test.sources,
+            sex=np.array([image.sex for image in test.images]),
+            age=np.array([np.nan if age is None else age for age in ages]),
+            label=test.labels,
+            predicted=model.basis.decide(scores),
+            probabilities=probabilities,
+            **vars(Answered.of(model.basis, probabilities)),
+        )
+
+    @property
+    def answered(self) -> Answered:
+        """The answers beside the diagnosis."""
+        return Answered(self.inside, self.inside_pooled, self.flagged)
+
+    @property
+    def share(self) -> Floats:
+        """Share (n,) of each image in its lesion: 1 by the number of its images."""
+        _, lesion, sizes = np.unique(self.lesion, return_inverse=True, return_counts=True)
+        return np.asarray(1.0 / sizes[lesion])
 
     def save(self, file: Path) -> None:
         """Write them.
@@ -51,8 +97,12 @@ class Predictions:
         ------
         DamagedError
             If it is not what was written.
+        DataError
+            If an older version wrote it.
         """
         with np.load(io.BytesIO(read_verified(file)), allow_pickle=False) as arrays:
+            if set(arrays) != {field.name for field in fields(cls)}:
+                raise DataError(f"{file} is of another version; compare into a new folder")
             return cls(**arrays)
 
     @classmethod

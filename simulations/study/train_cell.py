@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 from flwr.app import Context, Message
 
 import client.app
@@ -25,7 +24,7 @@ from common.data.dataset import Dataset
 from common.errors import DataError, FedDermError, described
 from common.files import owned
 from common.json_types import Json
-from common.models.file import Model, load_model
+from common.models.file import load_model
 from common.text import log_lines, printable
 from common.verified import write_json
 from common.wire.messages import unpack_values
@@ -126,7 +125,7 @@ def train(folder: Path, cores: int) -> None:
     config = study.config(cell.arm.route).model_copy(update=places)
     watched = _simulate_watched(config, run, len(held))
     model = load_model(run / MODEL_FILE, config.weights)
-    _keep_predictions(folder, model, parts.test, config.cache)
+    Predictions.of(model, parts.test, config.cache).save(folder / PREDICTIONS_FILE)
     empty = dict.fromkeys(parts.parts.keys() - held.keys(), "has no training lesion")
     result = _result(run, parts.training, len(held), empty, cores, *watched)
     shutil.rmtree(sites)
@@ -162,20 +161,6 @@ def _peak_memory() -> int | None:
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
-
-
-def _keep_predictions(folder: Path, model: Model, test: Dataset, cache: Path) -> None:
-    """Write the model's predictions for the fold's test images, and their labels."""
-    scores = model.dataset_scores(test, cache)
-    predictions = Predictions(
-        image=np.array([image.image_id for image in test.images]),
-        lesion=test.lesions,
-        source=test.sources,
-        label=test.labels,
-        predicted=model.basis.decide(scores),
-        probabilities=model.basis.probabilities(scores),
-    )
-    predictions.save(folder / PREDICTIONS_FILE)
 
 
 def _result(
