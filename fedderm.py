@@ -79,6 +79,14 @@ class EvaluatedRun:
         calibration, in [0, 1].
     balanced_accuracy_gap, macro_auc_gap : float
         The metric minus that of the first run, in [-1, 1]; nan for the first run.
+    coverage, set_size : float
+        Share of the lesions whose 95 % prediction set holds their diagnosis, in [0, 1], and the
+        mean number of diagnoses in a set; nan where the model has too few calibration lesions.
+    augrc, risk_at_90 : float
+        How often sure answers are wrong: the area under the generalised risk over coverage, in
+        [0, 0.5], and the share of wrong ones among the surest 90 %, in [0, 1]; 0 is best.
+    mel_sensitivity, mel_specificity, malignant_sensitivity, malignant_specificity : float
+        Of the screening rules at their thresholds, in [0, 1]; nan where the model has none.
     balanced_accuracy_low, balanced_accuracy_high, ... : float
         Bounds of 95 % intervals over lesions, those of gaps paired.
     """
@@ -100,6 +108,30 @@ class EvaluatedRun:
     macro_auc_gap: float
     macro_auc_gap_low: float
     macro_auc_gap_high: float
+    coverage: float
+    coverage_low: float
+    coverage_high: float
+    set_size: float
+    set_size_low: float
+    set_size_high: float
+    augrc: float
+    augrc_low: float
+    augrc_high: float
+    risk_at_90: float
+    risk_at_90_low: float
+    risk_at_90_high: float
+    mel_sensitivity: float
+    mel_sensitivity_low: float
+    mel_sensitivity_high: float
+    mel_specificity: float
+    mel_specificity_low: float
+    mel_specificity_high: float
+    malignant_sensitivity: float
+    malignant_sensitivity_low: float
+    malignant_sensitivity_high: float
+    malignant_specificity: float
+    malignant_specificity_low: float
+    malignant_specificity_high: float
 
 
 @dataclass(frozen=True)
@@ -333,6 +365,7 @@ def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
 
 def _evaluated(judged: Judged) -> EvaluatedRun:
     quality, gap = judged.quality, judged.gap or _NO_GAP
+    answers = quality.answers
     return EvaluatedRun(
         judged.run,
         judged.method,
@@ -347,6 +380,22 @@ def _evaluated(judged: Judged) -> EvaluatedRun:
         *gap.balanced_accuracy_interval,
         gap.macro_auc,
         *gap.macro_auc_interval,
+        answers.coverage,
+        *answers.coverage_interval,
+        answers.set_size,
+        *answers.set_size_interval,
+        answers.augrc,
+        *answers.augrc_interval,
+        answers.risk_at_90,
+        *answers.risk_at_90_interval,
+        answers.mel_sensitivity,
+        *answers.mel_sensitivity_interval,
+        answers.mel_specificity,
+        *answers.mel_specificity_interval,
+        answers.malignant_sensitivity,
+        *answers.malignant_sensitivity_interval,
+        answers.malignant_specificity,
+        *answers.malignant_specificity_interval,
     )
 
 

@@ -14,3 +14,12 @@ JsonObject = dict[str, Any]
 def number(value: float | None) -> float:
     """Return a number as it was read; null stands for nan, which JSON has not."""
     return math.nan if value is None else value
+
+
+def plain(value: object) -> object:
+    """Return values with None for what is no number, which JSON has not."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

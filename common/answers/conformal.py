@@ -43,7 +43,7 @@ def pooled(histograms: Ints, coverage: float, score: Score) -> Thresholds:
 
     Parameters
     ----------
-    histograms : (n_classes, SCORE_BINS) calibration lesions, as of `class_histograms`.
+    histograms : (n_classes, SCORE_BINS) calibration lesions by the score of their class.
     coverage : share of new lesions whose set is to hold their diagnosis, in (0, 1).
     score : which score was counted.
 
@@ -77,7 +77,7 @@ def by_class(histograms: Ints, coverage: float, score: Score, prior: float = 0.0
 
     Parameters
     ----------
-    histograms : (n_classes, SCORE_BINS) calibration lesions, as of `class_histograms`.
+    histograms : (n_classes, SCORE_BINS) calibration lesions by the score of their class.
     coverage, score : as for `pooled`.
     prior : how many pooled lesions count beside a class's own, at least 0. Then a class with n is
         promised ``coverage - (1 - coverage) * prior / n``, and rare classes have smaller sets.
@@ -140,7 +140,7 @@ def everywhere(
 
     Parameters
     ----------
-    histograms : (n_classes, SCORE_BINS) calibration lesions, as of `class_histograms`.
+    histograms : (n_classes, SCORE_BINS) calibration lesions by the score of their class.
     coverage, score : as for `pooled`.
     site : (SCORE_BINS,) those of the site that asks; None where it is not known.
 
@@ -166,7 +166,7 @@ def for_prevalence(
 
     Parameters
     ----------
-    histograms : (n_classes, SCORE_BINS) calibration lesions, as of `class_histograms`.
+    histograms : (n_classes, SCORE_BINS) calibration lesions by the score of their class.
     prevalence : (n_classes,) frequencies where the model is used, which sum to 1. The lesions of a
         class must look the same there.
     coverage, score : as for `pooled`.

@@ -12,11 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.arrays import Bools, Floats, Ints
-from common.statistics.confusion import count
-from common.statistics.metrics import SCORE_BINS, score_edges
 
 Score = Literal["probability", "adaptive"]
 
@@ -60,24 +57,6 @@ def scores(probabilities: Floats, score: Score) -> Floats:
     p = probabilities[:, None, :]
     likelier = p > probabilities[:, :, None]
     return np.asarray(np.minimum(np.where(likelier, p, 0.0).sum(axis=2), 1.0))
-
-
-def class_histograms(labels: NDArray[np.integer], values: Floats) -> Ints:
-    """Count lesions of each class by the score of their own class.
-
-    Parameters
-    ----------
-    labels : (n,) true classes.
-    values : (n, n_classes) scores, as `scores` gives them.
-
-    Returns
-    -------
-    (n_classes, SCORE_BINS) counts; those of all sites add up to the pooled ones.
-    """
-    n_classes = values.shape[1]
-    own = values[np.arange(len(labels)), labels]
-    bins = np.searchsorted(score_edges(n_classes), own, side="right")
-    return count((n_classes, SCORE_BINS), labels, bins)
 
 
 def widest(first: Thresholds, second: Thresholds) -> Thresholds:

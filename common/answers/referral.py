@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from common.arrays import Bools, Floats, Ints
 from common.errors import ConfigError
-from common.statistics.confusion import count, ratio
+from common.statistics.confusion import ratio
 from common.statistics.metrics import SCORE_BINS, score_edges
 from common.statistics.proportions import wilson
 
@@ -81,8 +81,8 @@ class RiskCoverage:
 
         Parameters
         ----------
-        histograms : (2, SCORE_BINS) records that are right (1) and wrong (0), as of
-            `confidence_histograms`.
+        histograms : (2, SCORE_BINS) records that are wrong (0) and right (1), as of
+            :class:`common.answers.counts.AnswerCounts`.
         """
         surest_first = histograms[:, ::-1].astype(np.float64)
         return cls(np.cumsum(surest_first.sum(axis=0)), np.cumsum(surest_first[0]))
@@ -143,7 +143,7 @@ def _at(cumulated: Floats, index: Ints) -> tuple[Floats, Floats]:
     )
 
 
-def confidences(probabilities: Floats, score: Confidence) -> Floats:
+def confidences(probabilities: NDArray[np.floating], score: Confidence) -> Floats:
     """Return how sure a model is, (n,) in [0, 1].
 
     Parameters
@@ -161,34 +161,12 @@ def confidences(probabilities: Floats, score: Confidence) -> Floats:
     return np.asarray(np.clip(1.0 - entropy / np.log(probabilities.shape[1]), 0.0, 1.0))
 
 
-def confidence_histograms(
-    labels: NDArray[np.integer], probabilities: Floats, score: Confidence
-) -> Ints:
-    """Count lesions by how sure the model is.
-
-    Parameters
-    ----------
-    labels : (n,) true classes.
-    probabilities : (n, n_classes) whose rows sum to 1.
-    score : which of `CONFIDENCES`.
-
-    Returns
-    -------
-    (2, SCORE_BINS) lesions whose likeliest diagnosis is wrong (0) and right (1); those of all sites
-    add up to the pooled ones.
-    """
-    values = confidences(probabilities, score)
-    bins = np.searchsorted(score_edges(probabilities.shape[1]), values, side="right")
-    right = (probabilities.argmax(axis=1) == labels).astype(np.int64)
-    return count((2, SCORE_BINS), right, bins)
-
-
 def refer_least_sure(histograms: Ints, share: float, n_classes: int) -> Referral:
     """Return the rule that refers a share of images, those that the model is least sure of.
 
     Parameters
     ----------
-    histograms : (2, SCORE_BINS) calibration lesions, as of `confidence_histograms`.
+    histograms : (2, SCORE_BINS) calibration lesions that are wrong (0) and right (1).
     share : in [0, 1). At most as many of the calibration lesions are referred.
     n_classes : number of classes that the scores are about.
 

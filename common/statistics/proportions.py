@@ -5,13 +5,13 @@ import math
 _QUANTILE = 1.959963984540054  # of the normal distribution, for 95 %
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: float) -> tuple[float, float]:
     """Return the 95 % interval of a share, in [0, 1]; the whole range if there is nothing.
 
     Parameters
     ----------
     successes : in [0, ``n``].
-    n : number of records.
+    n : number of records, of which some may count in part.
 
     References
     ----------

@@ -7,6 +7,7 @@ from typing import Any
 
 from common.command_line import command
 from common.files import refuse_taken_file, write_atomically
+from common.json_types import plain
 
 
 def refuse_taken(out: Path | None) -> None:
@@ -30,5 +31,5 @@ def write_figures(out: Path | None, values: Mapping[str, Any]) -> None:
         If it cannot be written.
     """
     if out is not None:
-        content = json.dumps({"command": command(), **values}, indent=1) + "\n"
+        content = json.dumps(plain({"command": command(), **values}), indent=1) + "\n"
         write_atomically(out, content.encode())

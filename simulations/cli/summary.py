@@ -1,5 +1,7 @@
 """Evaluations of runs as text that a newcomer can read."""
 
+from math import isnan
+
 from common.formats import estimate, markdown_table, rounded
 from common.synthetic_note import synthetic_note
 from simulations.study.judgement import Gap, Judged, Judgement
@@ -14,6 +16,18 @@ _EVALUATION_COLUMNS = (
     "macro AUC minus the first run's (95 % interval)",
 )
 
+_ANSWER_COLUMNS = (
+    "run",
+    "coverage of 95 % sets",
+    "diagnoses in a set",
+    "AUGRC",
+    "wrong of the surest 90 %",
+    "melanoma screening: sensitivity",
+    "specificity",
+    "malignant screening: sensitivity",
+    "specificity",
+)
+
 
 def evaluation(judgement: Judgement) -> str:
     """Return several runs on the same test lesions as Markdown."""
@@ -21,9 +35,12 @@ def evaluation(judgement: Judgement) -> str:
         *synthetic_note(judgement.synthetic),
         markdown_table(_EVALUATION_COLUMNS, map(_judged_row, judgement.runs)),
         "",
+        markdown_table(_ANSWER_COLUMNS, map(_answer_row, judgement.runs)),
+        "",
         f"All runs are judged on the same {judgement.images} test images of {judgement.lesions} "
         "lesions. Intervals are bootstrapped over lesions, those of differences paired: they say "
-        "what other test lesions would change, not what training again would.",
+        "what other test lesions would change, not what training again would. In the second table "
+        "the images of a lesion share its weight; AUGRC is 0 at best, 0.5 at worst.",
     ]
     return "\n".join(lines)
 
@@ -38,6 +55,21 @@ def _judged_row(run: Judged) -> list[str]:
         rounded(quality.calibration_error),
         *_gap_cells(run.gap),
     ]
+
+
+def _answer_row(run: Judged) -> list[str]:
+    a = run.quality.answers
+    figures = (
+        (a.coverage, a.coverage_interval),
+        (a.set_size, a.set_size_interval),
+        (a.augrc, a.augrc_interval),
+        (a.risk_at_90, a.risk_at_90_interval),
+        (a.mel_sensitivity, a.mel_sensitivity_interval),
+        (a.mel_specificity, a.mel_specificity_interval),
+        (a.malignant_sensitivity, a.malignant_sensitivity_interval),
+        (a.malignant_specificity, a.malignant_specificity_interval),
+    )
+    return [run.run, *("none" if isnan(v) else estimate(v, bounds) for v, bounds in figures)]
 
 
 def _gap_cells(gap: Gap | None) -> tuple[str, str]:

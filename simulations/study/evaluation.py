@@ -3,9 +3,10 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +21,17 @@ from common.statistics.calibration import probabilities, uncalibrated
 from common.statistics.metrics import Evaluation, Metrics
 from server.run.folder import CONFIG_FILE
 from simulations.runtimes.experiment import with_splits
+from simulations.study.answer_measures import measure_answers
+from simulations.study.answered import Answered
 from simulations.study.intervals import (
     Predicted,
     bootstrap,
+    interval,
     paired_difference,
     point_estimates,
+    resample,
 )
-from simulations.study.judgement import Gap, Judged, Judgement, Quality
+from simulations.study.judgement import AnswerQuality, Gap, Judged, Judgement, Quality
 
 _log = logging.getLogger(__name__)
 
@@ -40,11 +45,13 @@ class Answers:
     scores : (n, n_classes).
     labels : (n,) predicted classes.
     calibration : (2, n_classes) scales and biases of its probabilities.
+    answered : its prediction sets and screening flags.
     """
 
     scores: Floats
     labels: Ints
     calibration: Floats
+    answered: Answered
 
     @cached_property
     def predictions(self) -> Predicted:
@@ -92,8 +99,9 @@ class HeldOut:
 
     def ask(self, model: Model) -> Answers:
         """Return a model's answers on the images."""
-        scores = model.dataset_scores(self.dataset, self.cache)
-        return Answers(scores, model.basis.decide(scores), model.basis.calibration)
+        scores, basis = model.dataset_scores(self.dataset, self.cache), model.basis
+        answered = Answered.of(basis, basis.probabilities(scores))
+        return Answers(scores, basis.decide(scores), basis.calibration, answered)
 
     def quality(self, answers: Answers) -> Quality:
         """Judge a model's answers."""
@@ -108,7 +116,22 @@ class HeldOut:
             accuracy=values["accuracy"],
             calibration_error=_calibration_error(labels, predictions),
             calibration_error_before=_calibration_error(labels, answers.uncalibrated),
+            answers=self._answer_quality(answers),
         )
+
+    def _answer_quality(self, answers: Answers) -> AnswerQuality:
+        labels, lesions = self.dataset.labels, self.dataset.by_lesion
+        drawn = resample(labels, self.dataset.lesions, seed=self.seed, repeats=1000)
+        weights = np.vstack([np.ones(len(labels)), drawn]) / lesions.sizes[lesions.index]
+        chances = answers.predictions[1]
+        values = measure_answers(labels, chances, answers.answered, weights)
+        known = {field.name for field in fields(AnswerQuality)}
+        figures: dict[str, Any] = {}
+        for name, (value, *resamples) in values.items():
+            if name in known:
+                figures[name] = float(value)
+                figures[f"{name}_interval"] = interval(np.array(resamples))
+        return AnswerQuality(**figures)
 
     def gap(self, answers: Answers, reference: Answers) -> Gap:
         """Compare a model's answers with another's."""

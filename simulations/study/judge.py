@@ -9,6 +9,7 @@ import numpy as np
 
 from common.arrays import Floats
 from common.statistics.confusion import confusion_matrix
+from simulations.study.answer_measures import measure_answers
 from simulations.study.intervals import metric_interval, resample
 from simulations.study.measures import measure
 from simulations.study.predictions import Predictions
@@ -31,19 +32,14 @@ class Judge:
         """Return each metric (1 + repeats,) of a fold: as it is, then of every resample."""
         if fold not in self._weights:
             self._weights[fold] = self._resampled(predictions, [self._seed, 4, fold])
-        return measure(
-            predictions.label, predictions.predicted, predictions.probabilities, self._weights[fold]
-        )
+        return _measured(predictions, self._weights[fold])
 
     def site(self, predictions: Predictions) -> SiteQuality:
         """Judge the predictions for the images of one source."""
         weights = np.ones((1, len(predictions.label)))
         if len(np.unique(predictions.label)) > 1:
             weights = self._resampled(predictions, [self._seed, 5])
-        values = measure(
-            predictions.label, predictions.predicted, predictions.probabilities, weights
-        )
-        metrics = {name: _bounded(name, v) for name, v in values.items()}
+        metrics = {name: _bounded(name, v) for name, v in _measured(predictions, weights).items()}
         confusion = confusion_matrix(
             predictions.label, predictions.predicted, predictions.probabilities.shape[1]
         )
@@ -54,6 +50,16 @@ class Judge:
         """Return weights (1 + repeats, n): the images as they are, then of every resample."""
         drawn = resample(predictions.label, predictions.lesion, seed=seed, repeats=self._repeats)
         return np.vstack([np.ones(len(predictions.label)), drawn])
+
+
+def _measured(predictions: Predictions, weights: Floats) -> dict[str, Floats]:
+    """Return every metric (1 + repeats,) under weights (1 + repeats, n)."""
+    labels, chances = predictions.label, predictions.probabilities
+    by_lesion = weights * predictions.share
+    return {
+        **measure(labels, predictions.predicted, chances, weights),
+        **measure_answers(labels, chances, predictions.answered, by_lesion),
+    }
 
 
 def _bounded(metric: str, values: Floats) -> Bounded:

@@ -10,6 +10,7 @@ from common.arrays import Floats, Ints
 from common.statistics.metrics import Evaluation
 from common.task import DIAGNOSES, N_CLASSES
 from simulations.study.cells import Arm
+from simulations.study.coverage import coverage_by_group, referral_curve
 from simulations.study.intervals import metric_interval
 from simulations.study.predictions import Predictions
 from simulations.study.results import (
@@ -55,7 +56,9 @@ class JudgedArm:
 
     def result(self) -> ArmResult:
         """Return its figures."""
-        confusion, given, most_likely = _counts(list(self.predictions.values()))
+        folds = list(self.predictions.values())
+        confusion, given, most_likely = _counts(folds)
+        joined = Predictions.join(folds) if folds else None
         return ArmResult(
             arm=self.arm,
             cells=self.cells,
@@ -65,6 +68,8 @@ class JudgedArm:
             most_likely=most_likely,
             roc=self._roc(),
             sites=self.sites,
+            coverage=coverage_by_group(joined) if joined else {},
+            referral=referral_curve(joined) if joined else None,
             failures=self.failures,
             missing=self.missing,
         )

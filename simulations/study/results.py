@@ -16,6 +16,9 @@ from simulations.study.cells import Arm
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)
 """False-positive rates at which the mean ROC curve is given."""
 
+ACCEPTED = np.linspace(0.05, 1, 96)
+"""Shares of the lesions that are answered, at which the risk is given."""
+
 _SAME = 1e-9
 """Largest difference of metrics between arms whose models are the same but for rounding."""
 
@@ -83,6 +86,25 @@ class SiteQuality:
     confusion: Ints
 
 
+class GroupCoverage(NamedTuple):
+    """How often the prediction sets of a group's lesions hold their diagnosis.
+
+    Attributes
+    ----------
+    lesions : how many there are; one with images in two groups counts a share in each.
+    value, low, high : share of them that is covered, and its 95 % interval, in [0, 1].
+    """
+
+    lesions: float
+    value: float
+    low: float
+    high: float
+
+
+Groups = Mapping[str, Mapping[str, GroupCoverage]]
+"""Coverage by dimension (diagnosis, site, sex, age), and there by group."""
+
+
 class Reliability(NamedTuple):
     """Images of all folds by the confidence of a class, in bins of equal width.
 
@@ -111,6 +133,9 @@ class ArmResult:
     roc : mean curve of each class by its code: sensitivities in [0, 1], of the shape of
         ``FALSE_POSITIVE_RATES``, at these rates.
     sites : by source of the test images.
+    coverage : of prediction sets by dimension and group; none where the model has no sets.
+    referral : share that is wrong of the surest images, in [0, 1], at the shares
+        ``ACCEPTED``, of its shape; None in values of an old report.
     failures : reasons by fold.
     missing : folds that were not trained yet.
     """
@@ -123,6 +148,8 @@ class ArmResult:
     most_likely: Reliability | None
     roc: Mapping[str, Floats]
     sites: Mapping[str, SiteQuality]
+    coverage: Groups
+    referral: Floats | None
     failures: Mapping[int, str]
     missing: Sequence[int]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.command_line import command
 from common.files import write_atomically
+from common.json_types import plain
 from common.synthetic_note import SYNTHETIC_NOTE
 from common.task import FULL_NAMES
 from common.templates import templates
@@ -21,7 +22,7 @@ from simulations.study.report.style import DARK, LIGHT
 from simulations.study.report.table import Table
 from simulations.study.report.tables import tables
 from simulations.study.report.tidy import COLUMNS, tidy
-from simulations.study.report.values import plain, to_values
+from simulations.study.report.values import to_values
 
 HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 JSON_FILE, CSV_FILE = "report.json", "report.csv"

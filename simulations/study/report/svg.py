@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -68,6 +68,15 @@ def panel_grid(number: int, height: float) -> tuple["Figure", list["Axes"]]:
         free.axis("off")
         panels[number - 2].tick_params(labelbottom=True)
     return figure, panels[:number]
+
+
+def stacked(rows: Sequence[int], height: float) -> tuple["Figure", list["Axes"]]:
+    """Return panels one below the other, with so many rows each, of this height in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH, height * sum(rows) + 0.5 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=rows)
+    return figure, list(panels.ravel())
 
 
 @contextmanager

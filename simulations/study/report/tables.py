@@ -8,6 +8,7 @@ from simulations.study.findings import FEDERATION, ROUTES, Findings, groups
 from simulations.study.measures import PER_CLASS, SCALARS
 from simulations.study.names import diagnosis, sentence
 from simulations.study.points import in_points, shown
+from simulations.study.report.answer_tables import answer_tables
 from simulations.study.report.cost_tables import cost_tables
 from simulations.study.report.differences import differences
 from simulations.study.report.dotplot import against_pooled
@@ -19,6 +20,7 @@ def tables(findings: Findings) -> list[Table]:
     """Return the tables of a study, those without a row left out."""
     all_tables = (
         _quality(findings),
+        *answer_tables(findings),
         _spread_over_folds(findings),
         *_per_class(findings),
         differences(findings, FEDERATION, "Federated and alone, against pooled data"),

@@ -23,6 +23,7 @@ def tidy(findings: Findings) -> Iterator[Row]:
         yield from _metrics(name, result)
         for site, quality in result.sites.items():
             yield from _site(f"{name} at {site}", quality)
+        yield from _coverage(name, result)
         cost = findings.cost(result)
         for metric, number in ({} if cost is None else asdict(cost)).items():
             yield "cost", name, metric, "mean over folds", number
@@ -49,6 +50,13 @@ def _site(place: str, quality: SiteQuality) -> Iterator[Row]:
         for statistic, number in bounded._asdict().items():
             yield "site", place, metric, statistic, number
     yield from _confusion("site confusion", place, quality.confusion)
+
+
+def _coverage(name: str, result: ArmResult) -> Iterator[Row]:
+    for dimension, groups in result.coverage.items():
+        for group, covered in groups.items():
+            for statistic, number in covered._asdict().items():
+                yield "coverage", name, f"{dimension} {group}", statistic, number
 
 
 def _confusion(kind: str, name: str, counts: Ints) -> Iterator[Row]:

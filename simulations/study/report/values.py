@@ -1,13 +1,13 @@
 """Every number of a study as plain values, and a study's findings from them again."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
 
-from common.json_types import JsonObject, number
+from common.arrays import Floats
+from common.json_types import JsonObject, number, plain
 from simulations.study.advice import Advice
 from simulations.study.cells import Arm
 from simulations.study.cost import RouteCost
@@ -16,15 +16,18 @@ from simulations.study.findings import About, Findings
 from simulations.study.measures import CALIBRATION_ERRORS
 from simulations.study.paired_tests import Comparison
 from simulations.study.results import (
+    ACCEPTED,
     FALSE_POSITIVE_RATES,
     ArmResult,
     Bounded,
     CellResult,
     Estimate,
+    GroupCoverage,
     Reliability,
     SiteQuality,
 )
 
+_ACCEPTED = "answered"
 _AXIS = "false_positive_rate"
 
 
@@ -56,15 +59,6 @@ def from_values(values: JsonObject) -> Findings:
     )
 
 
-def plain(value: object) -> object:
-    """Return values with None for what is no number."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
 def _arm(result: ArmResult, findings: Findings) -> dict[str, object]:
     values: dict[str, object] = {
         "name": result.arm.name,
@@ -86,9 +80,18 @@ def _arm(result: ArmResult, findings: Findings) -> dict[str, object]:
             **{dx: curve.tolist() for dx, curve in result.roc.items()},
         },
         "sites": {site: _site(quality) for site, quality in result.sites.items()},
+        "coverage": {
+            dimension: {name: group._asdict() for name, group in groups.items()}
+            for dimension, groups in result.coverage.items()
+        },
+        "referral": None if result.referral is None else _curve(result.referral),
         "cost": None if cost is None else asdict(cost),
         "cells": dict(result.cells),
     }
+
+
+def _curve(risks: Floats) -> dict[str, object]:
+    return {_ACCEPTED: ACCEPTED.tolist(), "risk": risks.tolist()}
 
 
 def _reliability(bins: Reliability | None) -> dict[str, object] | None:
@@ -128,9 +131,18 @@ def _read_arm(values: JsonObject) -> ArmResult:
         most_likely=_read_bins(values.get("reliability_of_most_likely")),
         roc=curves,
         sites={name: _read_site(site, old) for name, site in values.get("sites", {}).items()},
+        coverage={
+            dimension: {name: GroupCoverage(**group) for name, group in groups.items()}
+            for dimension, groups in values.get("coverage", {}).items()
+        },
+        referral=_read_curve(values.get("referral")),
         failures={int(fold): why for fold, why in values["failures"].items()},
         missing=values["missing"],
     )
+
+
+def _read_curve(values: JsonObject | None) -> Floats | None:
+    return None if values is None else np.array(values["risk"])
 
 
 def _read_estimate(metric: str, values: JsonObject, old: bool) -> Estimate:

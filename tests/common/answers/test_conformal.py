@@ -21,10 +21,10 @@ from common.answers.conformal import (
     lesions_needed,
     pooled,
 )
+from common.answers.counts import AnswerCounts
 from common.answers.prediction_sets import (
     Score,
     Thresholds,
-    class_histograms,
     scores,
     sets,
     widest,
@@ -50,8 +50,8 @@ def draw(n: int, seed: int, shares: NDArray[np.float64] = SHARES, signal: float 
 
 
 def histograms(drawn: Draw, score: Score) -> NDArray[np.int64]:
-    labels, p = drawn
-    return class_histograms(labels, scores(p, score))
+    counts = AnswerCounts.measure(*drawn)
+    return {"probability": counts.probability, "adaptive": counts.cumulative}[score][:, 1]
 
 
 class Given(ClassifierMixin, BaseEstimator):
@@ -223,8 +223,8 @@ def test_a_class_with_19_lesions_has_a_guarantee_of_its_own_and_one_with_18_none
 
 def test_a_site_is_followed_the_less_the_more_pooled_lesions_join_its_own() -> None:
     hard, easy = draw(2000, 8, signal=0.5), draw(2000, 9, signal=3.0)
-    site = class_histograms(*hard)
-    everyone = class_histograms(*easy) + site
+    site = histograms(hard, "probability")
+    everyone = histograms(easy, "probability") + site
     values = [
         by_site(site.sum(axis=0), everyone, 0.9, "probability", prior).values[0]
         for prior in (0, 500, 5000, 1e9)

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from scipy.stats import entropy
 from sklearn.metrics import roc_auc_score
 
+from common.answers.counts import AnswerCounts
 from common.answers.referral import (
-    CONFIDENCES,
     RiskCoverage,
-    confidence_histograms,
     confidences,
     refer_least_sure,
 )
@@ -104,13 +103,12 @@ def test_by_hand() -> None:
     assert equal.augrc()[0] == 1 / 8
 
 
-@pytest.mark.parametrize("score", CONFIDENCES)
-def test_added_counts_give_the_areas_of_the_pooled_records(score: str) -> None:
+def test_added_counts_give_the_areas_of_the_pooled_records() -> None:
     labels, p = draw(4000, 1)
     site = np.arange(4000) % 3
-    parts = [confidence_histograms(labels[site == s], p[site == s], score) for s in range(3)]  # type: ignore[arg-type]
-    added = RiskCoverage.counted(reduce(add, parts))
-    exact = curve(p.argmax(axis=1) != labels, confidences(p, score))  # type: ignore[arg-type]
+    parts = [AnswerCounts.measure(labels[site == s], p[site == s]) for s in range(3)]
+    added = RiskCoverage.counted(reduce(add, parts).confidence)
+    exact = curve(p.argmax(axis=1) != labels, p.max(axis=1))
     assert added.augrc() == pytest.approx(exact.augrc()[0], abs=2e-4)
     for coverage in (0.8, 0.9):
         assert added.risk(coverage) == pytest.approx(exact.risk(coverage)[0], abs=1e-3)
@@ -132,7 +130,7 @@ def test_no_more_than_the_share_is_referred_and_the_others_are_surer(
     share: float, n: int, seed: int
 ) -> None:
     labels, p = draw(n, seed)
-    rule = refer_least_sure(confidence_histograms(labels, p, "probability"), share, K)
+    rule = refer_least_sure(AnswerCounts.measure(labels, p).confidence, share, K)
     sure, wrong = p.max(axis=1), p.argmax(axis=1) != labels
     referred = sure < rule.threshold
     assert rule.referred == pytest.approx(referred.mean())
@@ -145,7 +143,7 @@ def test_no_more_than_the_share_is_referred_and_the_others_are_surer(
 
 def test_the_share_referred_is_the_one_wanted_within_a_bin() -> None:
     labels, p = draw(5000, 3)
-    counts = confidence_histograms(labels, p, "probability")
+    counts = AnswerCounts.measure(labels, p).confidence
     for share in (0.05, 0.1, 0.2, 0.5):
         largest_bin = counts.sum(axis=0).max() / 5000
         rule = refer_least_sure(counts, share, K)

@@ -1,0 +1,114 @@
+"""How sure answers are and how often rightly: metrics under many weightings of the same images.
+
+Sets, referral and screening promise something about lesions. So the images of a lesion share its
+weight.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.answers.answer import TARGETS
+from common.answers.operating import target_members
+from common.answers.referral import Confidence, RiskCoverage, confidences
+from common.arrays import Floats
+from common.statistics.confusion import ratio
+from simulations.study.answered import Answered
+
+SHARES = {
+    "coverage": "coverage of 95 % sets",
+    "augrc": "AUGRC",
+    "risk_of_all": "wrong of all",
+    "risk_at_90": "wrong of the surest 90 %",
+    "risk_at_80": "wrong of the surest 80 %",
+    "mel_sensitivity": "melanoma screening, sensitivity",
+    "mel_specificity": "melanoma screening, specificity",
+    "malignant_sensitivity": "malignant screening, sensitivity",
+    "malignant_specificity": "malignant screening, specificity",
+}
+"""Metrics in [0, 1], and what they are called."""
+
+SIZES = {"set_size": "diagnoses in a set", "set_size_ratio": "times the pooled size"}
+"""Mean sizes of sets, and what they are called: absolute, and beside sets by one threshold."""
+
+
+AUGRCS: dict[str, Confidence] = {
+    "augrc": "probability",
+    "augrc/margin": "margin",
+    "augrc/entropy": "entropy",
+}
+"""AUGRC by what it is that says how sure the model is."""
+
+
+def measure_answers(
+    labels: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    answered: Answered,
+    weights: Floats,
+) -> dict[str, Floats]:
+    """Return the metrics of ``SHARES``, ``SIZES`` and ``AUGRCS`` by name, (repeats,) each.
+
+    What the model does not answer, or no lesion is there for, is nan.
+
+    Parameters
+    ----------
+    labels : (n,) true classes.
+    probabilities : (n, n_classes) whose rows sum to 1.
+    answered : the model's answers about the same n images.
+    weights : (repeats, n) non-negative, those of a lesion's images a share each.
+
+    References
+    ----------
+    Traub et al. (2024), equation 7 (AUGRC); :class:`common.answers.referral.RiskCoverage`.
+    """
+    size, pooled = (
+        _mean(members.sum(axis=1), weights) for members in (answered.inside, answered.inside_pooled)
+    )
+    covered = answered.inside[np.arange(len(labels)), labels]
+    return {
+        "coverage": _mean(covered, weights),
+        "set_size": size,
+        "set_size_ratio": size / pooled,
+        **_referral(labels, probabilities, weights),
+        **_screening(labels, answered.flagged, weights),
+    }
+
+
+def risk_curve(labels: NDArray[np.integer], probabilities: Floats, weights: Floats) -> RiskCoverage:
+    """Return what is wrong of the images whose likeliest diagnosis is surest.
+
+    Parameters
+    ----------
+    labels, probabilities, weights : as of `measure_answers`.
+    """
+    wrong = probabilities.argmax(axis=1) != labels
+    return RiskCoverage.of(wrong, confidences(probabilities, "probability"), weights)
+
+
+def _referral(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], weights: Floats
+) -> dict[str, Floats]:
+    curve = risk_curve(labels, probabilities, weights)
+    areas = {
+        name: risk_curve(labels, probabilities, weights, confidence).augrc()
+        for name, confidence in AUGRCS.items()
+    }
+    return {
+        **areas,
+        "risk_of_all": curve.risk(1.0),
+        "risk_at_90": curve.risk(0.9),
+        "risk_at_80": curve.risk(0.8),
+    }
+
+
+def _screening(labels: NDArray[np.integer], flagged: Floats, weights: Floats) -> dict[str, Floats]:
+    found = {}
+    for column, target in enumerate(TARGETS):
+        having = target_members()[labels, column]
+        found[f"{target}_sensitivity"] = _mean(flagged[:, column], weights * having)
+        found[f"{target}_specificity"] = _mean(1 - flagged[:, column], weights * ~having)
+    return found
+
+
+def _mean(values: Floats, weights: Floats) -> Floats:
+    """Return the means (repeats,) of values (n,) under weights (repeats, n)."""
+    return ratio(weights @ values, weights.sum(axis=1))

@@ -1,0 +1,84 @@
+"""Where prediction sets hold what they promise: coverage by diagnosis, site, sex and age."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.answers.answering import AnswerOptions
+from common.arrays import Bools, Floats
+from common.statistics.proportions import wilson
+from common.task import DIAGNOSES
+from simulations.study.answer_measures import risk_curve
+from simulations.study.predictions import Predictions
+from simulations.study.results import ACCEPTED, GroupCoverage, Groups
+
+WANTED = AnswerOptions.coverage
+"""Share of the lesions whose set is to hold their diagnosis."""
+
+MANY = 50
+"""Lesions that a group needs to be called the worst: of fewer, chance decides."""
+
+DIMENSIONS = ("diagnosis", "site", "sex", "age")
+
+
+def coverage_by_group(predictions: Predictions) -> Groups:
+    """Return coverage for each of ``DIMENSIONS``, all folds together; none without sets.
+
+    Lesions whose table names no site, sex or age are in no group of it.
+    """
+    covered = predictions.inside[np.arange(len(predictions.label)), predictions.label]
+    if np.isnan(covered).any():
+        return {}
+    return {
+        dimension: {
+            name: _covered(covered[rows], predictions.share[rows])
+            for name, rows in _groups(dimension, predictions)
+        }
+        for dimension in DIMENSIONS
+    }
+
+
+def worst(groups: Mapping[str, GroupCoverage]) -> tuple[str, GroupCoverage] | None:
+    """Return the group of at least ``MANY`` lesions with the least coverage, and its name."""
+    many = [(name, group) for name, group in groups.items() if group.lesions >= MANY]
+    return min(many, key=lambda item: item[1].value, default=None)
+
+
+def referral_curve(predictions: Predictions) -> Floats:
+    """Return the share that is wrong of what is answered, at ``ACCEPTED``, of its shape."""
+    curve = risk_curve(predictions.label, predictions.probabilities, predictions.share[None])
+    return np.array([float(curve.risk(share)[0]) for share in ACCEPTED])
+
+
+def _covered(covered: Floats, share: Floats) -> GroupCoverage:
+    # Shares of lesions add up to whole numbers but for rounding.
+    lesions, held = round(float(share.sum()), 6), round(float(share @ covered), 6)
+    return GroupCoverage(lesions, held / lesions, *wilson(held, lesions))
+
+
+def _groups(dimension: str, predictions: Predictions) -> Iterator[tuple[str, Bools]]:
+    """Yield the groups of a dimension, and which images (n,) are theirs."""
+    names = _names(dimension, predictions)
+    for name in sorted(set(names) - {"", "unknown"}, key=_ORDER.get(dimension)):
+        yield name, names == name
+
+
+_ORDER: Mapping[str, Callable[[str], int]] = {
+    "diagnosis": DIAGNOSES.index,
+    "age": lambda decade: int(decade.split()[0]),
+}
+
+
+def _names(dimension: str, predictions: Predictions) -> NDArray[np.str_]:
+    if dimension == "diagnosis":
+        return np.array(DIAGNOSES)[predictions.label]
+    if dimension == "age":
+        return np.array([_decade(age) for age in predictions.age])
+    return predictions.source if dimension == "site" else predictions.sex
+
+
+def _decade(age: float) -> str:
+    """Name the decade of an age in years; "" where it is missing."""
+    first = 0 if np.isnan(age) else 10 * int(age // 10)
+    return "" if np.isnan(age) else f"{first} to {first + 9}"

@@ -1,0 +1,124 @@
+"""The charts of how sure a study's models are: coverage of sets where it hurts, and referral."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulations.study.coverage import DIMENSIONS, MANY, WANTED, worst
+from simulations.study.findings import Findings
+from simulations.study.names import sentence
+from simulations.study.points import in_points, with_interval
+from simulations.study.ranking import best, federated
+from simulations.study.report.answer_tables import group_name, in_group
+from simulations.study.report.drawing import Look, drawn, identities
+from simulations.study.report.svg import INK, Chart, as_chart, new_figure, stacked
+from simulations.study.results import ACCEPTED, ArmResult, GroupCoverage
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_ROW = 0.16
+"""Inches that a group takes, and each arm in it."""
+
+
+def coverage(findings: Findings, look: Look) -> Chart | None:
+    """Draw how often sets hold the diagnosis in each group: of each route the best federated arm.
+
+    Without a federated arm it is the best of all.
+    """
+    arms = list(_of_each_route(findings))
+    if not arms:
+        return None
+    shown = [d for d in DIMENSIONS if any(r.coverage[d] for r in arms)]
+    names = {d: list(dict.fromkeys(n for r in arms for n in r.coverage[d])) for d in shown}
+    figure, panels = stacked([len(names[d]) for d in shown], _ROW * (1 + len(arms)))
+    for panel, dimension in zip(panels, shown, strict=True):
+        _panel(panel, arms, dimension, names[dimension], look)
+    panels[-1].set_xlabel("lesions whose set holds their diagnosis, points")
+    look.key(figure, arms, lines=False)
+    least = "; ".join(f"{findings.names.arm(r.arm)}: {_least(r, shown)}" for r in arms)
+    note = (
+        f"The broken line is what is promised, {100 * WANTED:g} points; numbers behind names are "
+        f"lesions, horizontal lines 95 % intervals. Least of at least {MANY} lesions: {least}."
+    )
+    return as_chart("Coverage of prediction sets", note, _in_words(findings, arms, shown), figure)
+
+
+def _of_each_route(findings: Findings) -> Iterator[ArmResult]:
+    for route in findings.study.routes:
+        whole = [r for r in findings.whole if r.arm.route == route and r.coverage]
+        over_sites = [r for r in federated(findings, route) if r in whole]
+        if (chosen := best(over_sites) or best(whole)) is not None:
+            yield chosen
+
+
+def _panel(
+    panel: "Axes", arms: Sequence[ArmResult], dimension: str, names: Sequence[str], look: Look
+) -> None:
+    """Draw the groups of a dimension from above, the arms a step apart from each other."""
+    step = 0.8 / len(arms)
+    for number, result in enumerate(arms):
+        shift = ((len(arms) - 1) / 2 - number) * step
+        for y, name in enumerate(reversed(names)):
+            group = result.coverage[dimension][name]
+            bounds = [100 * group.low, 100 * group.high]
+            panel.plot(bounds, [y + shift] * 2, color=look.colour(result), linewidth=1)
+            panel.plot(100 * group.value, y + shift, **look.point(result))
+    sizes = arms[0].coverage[dimension]
+    labels = [f"{group_name(dimension, n)}, {sizes[n].lesions:.0f}" for n in reversed(names)]
+    panel.set_yticks(range(len(names)), labels)
+    panel.set_ylim(-0.6, len(names) - 0.4)
+    panel.axvline(100 * WANTED, color=INK, linestyle="--", linewidth=0.8)
+    panel.grid(axis="x")
+    panel.set_title(sentence(dimension), loc="left")
+
+
+def _least(result: ArmResult, dimensions: Sequence[str]) -> str:
+    found = ((d, worst(result.coverage[d])) for d in dimensions)
+    return ", ".join(in_group(group_name(d, w[0]), w[1]) for d, w in found if w is not None)
+
+
+def _in_words(findings: Findings, arms: Sequence[ArmResult], dimensions: Sequence[str]) -> str:
+    parts = (
+        f"{findings.names.arm(r.arm)}, by {d}: "
+        + ", ".join(_said(group_name(d, n), g) for n, g in r.coverage[d].items())
+        for r in arms
+        for d in dimensions
+    )
+    return f"{'; '.join(parts)}."
+
+
+def _said(name: str, group: GroupCoverage) -> str:
+    return f"{name} {with_interval(group.value, (group.low, group.high))}"
+
+
+def referral(findings: Findings, look: Look) -> Chart | None:
+    """Draw how often the surest answers are wrong, where a person looks at the others."""
+    arms = [r for r in drawn(findings.whole) if r.referral is not None]
+    if not arms:
+        return None
+    figure, axes = new_figure(2.8)
+    for number, result in enumerate(arms):
+        axes.plot(
+            100 * ACCEPTED,
+            100 * np.asarray(result.referral),
+            **look.line(result),
+            markevery=(5 + 7 * number % 20, 20),
+        )
+    axes.set_xlabel("surest lesions that the model answers, points")
+    axes.set_ylabel("of these wrong, points")
+    axes.set_ylim(bottom=0)
+    axes.grid()
+    look.key(figure, arms)
+    note = (
+        "Sure is how large the largest probability is; wrong, where the likeliest diagnosis is. "
+        f"All folds together. {identities(findings, findings.whole)}"
+    ).strip()
+    in_words = "; ".join(f"{findings.names.arm(r.arm)}: {_at_shares(r)}" for r in arms)
+    return as_chart("Referral", note, f"Wrong, by the share answered. {in_words}.", figure)
+
+
+def _at_shares(result: ArmResult) -> str:
+    risks = dict(zip(np.round(100 * ACCEPTED), np.asarray(result.referral), strict=True))
+    return ", ".join(f"{share}: {in_points(risks[share])}" for share in (50, 80, 90, 100))

@@ -1,0 +1,120 @@
+"""The tables of how sure a study's models are, and how rightly."""
+
+from collections.abc import Iterator, Sequence
+
+from common.formats import rounded
+from simulations.study.answer_measures import AUGRCS, SHARES, SIZES
+from simulations.study.coverage import DIMENSIONS, MANY, worst
+from simulations.study.findings import Findings, groups
+from simulations.study.names import diagnosis, sentence
+from simulations.study.points import shown, with_interval
+from simulations.study.report.table import Table
+from simulations.study.results import ArmResult, Estimate, GroupCoverage
+
+Group = Sequence[ArmResult]
+
+
+def answer_tables(findings: Findings) -> Iterator[Table]:
+    """Yield the tables; without a row in values of an old report."""
+    arms = groups([r for r in findings.full if "augrc" in r.metrics])
+    yield _how_sure(findings, arms)
+    yield _scores(findings, arms)
+    with_sets = [group for group in arms if group[0].coverage]
+    yield _worst(findings, with_sets)
+    for dimension in DIMENSIONS:
+        yield _coverage(findings, with_sets, dimension)
+
+
+def group_name(dimension: str, name: str) -> str:
+    """Name a group of lesions for a reader."""
+    return diagnosis(name) if dimension == "diagnosis" else name
+
+
+def in_group(name: str, group: GroupCoverage) -> str:
+    """Say the coverage of a group, with its interval and its number of lesions."""
+    return f"{name} {_shown(group)} of {group.lesions:.0f}"
+
+
+def _how_sure(findings: Findings, arms: Sequence[Group]) -> Table:
+    first, *others = SHARES
+    columns = (first, *SIZES, *others)
+    without = [findings.names.alike(group) for group in arms if not group[0].coverage]
+    lacking = (
+        f" No sets: the models of {'; '.join(without)} have no calibration lesions, or too few."
+        if without
+        else ""
+    )
+    return Table(
+        "How sure",
+        ("arm", *((SHARES | SIZES)[name] for name in columns)),
+        [
+            (
+                findings.names.alike(group),
+                *(_cell(name, group[0].metrics[name]) for name in columns),
+            )
+            for group in arms
+        ],
+        "By the options that answers have unless others are set, the site unknown. Images of a "
+        "lesion share its weight. AUGRC, 0 to 50, lower is better: the chance that of two lesions "
+        f"the first is wrong and at least as sure as the second.{lacking}",
+    )
+
+
+def _scores(findings: Findings, arms: Sequence[Group]) -> Table:
+    """Tell by which score the wrong answers are the least sure ones."""
+    return Table(
+        "AUGRC by score",
+        ("arm", "largest probability", "margin to the second", "entropy"),
+        [
+            (findings.names.alike(group), *(shown(group[0].metrics[name]) for name in AUGRCS))
+            for group in arms
+        ],
+        "The largest probability is what referral uses.",
+    )
+
+
+def _cell(name: str, value: Estimate) -> str:
+    if value.mean != value.mean:
+        return "none"
+    if name not in SIZES:
+        return shown(value)
+    return f"{value.mean:.2f} ({rounded(value.low, '.2f')} to {rounded(value.high, '.2f')})"
+
+
+def _worst(findings: Findings, arms: Sequence[Group]) -> Table:
+    """Tell the least covered group of each dimension."""
+    return Table(
+        "Least covered by their sets",
+        ("arm", *DIMENSIONS),
+        [
+            (findings.names.alike(g), *(_worst_cell(g[0], dimension) for dimension in DIMENSIONS))
+            for g in arms
+        ],
+        f"Of the groups of at least {MANY} lesions, with Wilson's 95 % interval and the number of "
+        "lesions; all folds together.",
+    )
+
+
+def _worst_cell(result: ArmResult, dimension: str) -> str:
+    found = worst(result.coverage[dimension])
+    return "-" if found is None else in_group(group_name(dimension, found[0]), found[1])
+
+
+def _coverage(findings: Findings, arms: Sequence[Group], dimension: str) -> Table:
+    sizes = {n: c.lesions for group in arms for n, c in group[0].coverage[dimension].items()}
+    header = (f"{sentence(group_name(dimension, n))}, {size:.0f}" for n, size in sizes.items())
+    rows = [
+        (findings.names.alike(g), *(_shown(g[0].coverage[dimension][name]) for name in sizes))
+        for g in arms
+        if sizes
+    ]
+    return Table(
+        f"Coverage by {dimension}",
+        ("arm", *header),
+        rows,
+        "Beside a group stands its number of lesions.",
+    )
+
+
+def _shown(group: GroupCoverage) -> str:
+    return with_interval(group.value, (group.low, group.high))
