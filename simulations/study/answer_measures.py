@@ -73,15 +73,21 @@ def measure_answers(
     }
 
 
-def risk_curve(labels: NDArray[np.integer], probabilities: Floats, weights: Floats) -> RiskCoverage:
-    """Return what is wrong of the images whose likeliest diagnosis is surest.
+def risk_curve(
+    labels: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    weights: Floats,
+    confidence: Confidence = "probability",
+) -> RiskCoverage:
+    """Return how many likeliest diagnoses are wrong, the surest images first.
 
     Parameters
     ----------
     labels, probabilities, weights : as of `measure_answers`.
+    confidence : what says how sure the model is.
     """
     wrong = probabilities.argmax(axis=1) != labels
-    return RiskCoverage.of(wrong, confidences(probabilities, "probability"), weights)
+    return RiskCoverage.of(wrong, confidences(probabilities, confidence), weights)
 
 
 def _referral(

@@ -35,7 +35,7 @@ STUDY = {
 }
 
 
-def _predictions(seed: int, hits: float, lesions: int, classes: int = 3) -> Predictions:
+def _predictions(seed: int, hits: float, lesions: int, classes: int, answers: bool) -> Predictions:
     """Draw lesions of one or two images, the same for every `hits`, and what is said of them."""
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, 3, lesions)
@@ -45,8 +45,21 @@ def _predictions(seed: int, hits: float, lesions: int, classes: int = 3) -> Pred
     predicted = np.where(luck < hits, label, (label + 1) % classes)
     chances = np.full((len(label), N_CLASSES), 0.05)
     chances[np.arange(len(label)), predicted] += 1 - 0.05 * N_CLASSES
-    names = lesion.astype(str)
-    return Predictions(names, names, np.full(len(label), "a"), label, predicted, chances)
+    names, none = lesion.astype(str), np.full(len(label), np.nan)
+    inside = (chances > 0.05).astype(float)
+    return Predictions(
+        image=names,
+        lesion=names,
+        source=np.full(len(label), "a"),
+        sex=np.full(len(label), "female"),
+        age=none,
+        label=label,
+        predicted=predicted,
+        probabilities=chances,
+        inside=inside if answers else np.full_like(inside, np.nan),
+        inside_pooled=inside,
+        flagged=np.full((len(label), 2), np.nan),
+    )
 
 
 def make_arm(
@@ -59,10 +72,14 @@ def make_arm(
     scale: float = 1.0,
     seconds: float = 1.0,
     classes: int = 3,
+    answers: bool = True,
 ) -> JudgedArm:
-    """Return an arm that is right about a share of its images, and trained for some seconds."""
+    """Return an arm that is right about a share of its images, and trained for some seconds.
+
+    Its sets hold what it predicts; without ``answers`` it has none.
+    """
     judge = Judge(0, 400)
-    found = {fold: _predictions(fold, hits, lesions, classes) for fold in range(folds)}
+    found = {fold: _predictions(fold, hits, lesions, classes, answers) for fold in range(folds)}
     resampled = {fold: judge.measure(fold, said) for fold, said in found.items()}
     cells = {fold: _cell(seconds) for fold in found}
     return JudgedArm(Arm(route, spread, site, scale), cells, found, resampled, {}, {}, [])

@@ -35,7 +35,7 @@ def coverage(findings: Findings, look: Look) -> Chart | None:
     figure, panels = stacked([len(names[d]) for d in shown], _ROW * (1 + len(arms)))
     for panel, dimension in zip(panels, shown, strict=True):
         _panel(panel, arms, dimension, names[dimension], look)
-    panels[-1].set_xlabel("lesions whose set holds their diagnosis, points")
+    figure.supxlabel("coverage, points of the lesions")
     look.key(figure, arms, lines=False)
     least = "; ".join(f"{findings.names.arm(r.arm)}: {_least(r, shown)}" for r in arms)
     note = (

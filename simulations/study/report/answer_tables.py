@@ -6,7 +6,7 @@ from common.formats import rounded
 from simulations.study.answer_measures import AUGRCS, SHARES, SIZES
 from simulations.study.coverage import DIMENSIONS, MANY, worst
 from simulations.study.findings import Findings, groups
-from simulations.study.names import diagnosis, sentence
+from simulations.study.names import diagnosis
 from simulations.study.points import shown, with_interval
 from simulations.study.report.table import Table
 from simulations.study.results import ArmResult, Estimate, GroupCoverage
@@ -102,7 +102,7 @@ def _worst_cell(result: ArmResult, dimension: str) -> str:
 
 def _coverage(findings: Findings, arms: Sequence[Group], dimension: str) -> Table:
     sizes = {n: c.lesions for group in arms for n, c in group[0].coverage[dimension].items()}
-    header = (f"{sentence(group_name(dimension, n))}, {size:.0f}" for n, size in sizes.items())
+    header = (f"{group_name(dimension, n)}, {size:.0f}" for n, size in sizes.items())
     rows = [
         (findings.names.alike(g), *(_shown(g[0].coverage[dimension][name]) for name in sizes))
         for g in arms

@@ -16,16 +16,22 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from common.answers.answer import TARGETS
+from common.answers.answering import Answering, AnswerOptions
 from common.data.dataset import Dataset
+from common.models.file import load_model
 from common.synthetic_note import SYNTHETIC_NOTE
 from common.task import DIAGNOSES
+from server.run.folder import MODEL_FILE
 from simulations.study.advice import advise
 from simulations.study.cells import arms, cut, plan
 from simulations.study.definition import Study
 from simulations.study.measures import CALIBRATION_ERRORS
+from simulations.study.predictions import Predictions
 from simulations.study.report import __main__ as again
 from simulations.study.report.values import from_values, to_values
 from simulations.study.schedule import FAILURE_FILE, failure
+from simulations.study.train_cell import PREDICTIONS_FILE
 from tests.commands import is_one_error
 
 
@@ -80,6 +86,59 @@ def _by_scikit_learn(folds):
         for name, value in single.items():
             found.setdefault(name, []).append(value)
     return found
+
+
+def test_sets_are_judged_by_lesion_and_are_those_that_a_prediction_shows(studied):
+    values = _json(studied.out)
+    judged = 0
+    for arm in values["arms"]:
+        folds = [_predictions(studied.out, arm, int(fold)) for fold in arm.get("cells", {})]
+        if not folds or np.isnan(np.concatenate([fold["inside"] for fold in folds])).any():
+            assert not arm.get("coverage")
+            continue
+        single = [_by_lesion(fold) for fold in folds]
+        for name in ("coverage", "set_size"):
+            found = arm["metrics"][name]
+            assert found["folds"] == pytest.approx([s[name] for s in single], abs=1e-9)
+            assert found["low"] <= found["mean"] <= found["high"]
+        for groups in arm["coverage"].values():
+            assert all(g["low"] <= g["value"] <= g["high"] for g in groups.values())
+            assert sum(g["lesions"] for g in groups.values()) <= values["about"]["lesions"] + 1e-4
+        held = sum(g["value"] * g["lesions"] for g in arm["coverage"]["diagnosis"].values())
+        assert held == pytest.approx(sum(s["coverage"] * s["lesions"] for s in single), abs=1e-3)
+        assert set(arm["coverage"]["site"]) == set(arm["sites"])
+        assert arm["referral"]["risk"][-1] == pytest.approx(
+            np.average([s["risk"] for s in single], weights=[s["lesions"] for s in single])
+        )
+        judged += 1
+    assert judged >= 3
+    folder = studied.out / "cells" / "svm_pooled_fold_0"
+    model, kept = (
+        load_model(folder / "run" / MODEL_FILE),
+        Predictions.load(folder / PREDICTIONS_FILE),
+    )
+    answering = Answering(model.basis, AnswerOptions())
+    said = answering.answers(kept.image, kept.probabilities, np.full(len(kept.image), np.nan))
+    for row, answer in enumerate(said):
+        inside = {DIAGNOSES[c] for c in np.flatnonzero(kept.inside[row])}
+        assert inside == set(answer.prediction_set.diagnoses)
+        flagged = dict(zip(TARGETS, kept.flagged[row], strict=True))
+        assert {s.target: s.flagged for s in answer.screening} == {
+            target: bool(flag) for target, flag in flagged.items() if not np.isnan(flag)
+        }
+
+
+def _by_lesion(fold):
+    """Judge each lesion by the mean over its images, one after the other."""
+    found: dict[str, list[float]] = {"coverage": [], "set_size": [], "risk": []}
+    for lesion in np.unique(fold["lesion"]):
+        rows = np.flatnonzero(fold["lesion"] == lesion)
+        label, inside = fold["label"][rows[0]], fold["inside"][rows]
+        found["coverage"].append(inside[:, label].mean())
+        found["set_size"].append(inside.sum(axis=1).mean())
+        found["risk"].append((fold["probabilities"][rows].argmax(axis=1) != label).mean())
+    means = {name: float(np.mean(values)) for name, values in found.items()}
+    return {**means, "lesions": len(found["risk"])}
 
 
 def test_every_arm_is_there_and_says_what_it_lacks(studied):
@@ -145,6 +204,8 @@ def test_the_report_is_whole_and_says_what_it_is_made_of(studied):
         "ROC by diagnosis",
         "Reliability",
         "By site",
+        "Coverage of prediction sets",
+        "Referral",
         "Cost against quality",
     ]
     with (studied.out / "report.csv").open(newline="") as file:

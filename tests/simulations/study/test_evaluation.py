@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
+from common.answers.answering import Answering, AnswerOptions
 from common.data.splits import TEST
 from common.models.file import load_model
 from common.synthetic_note import SYNTHETIC_NOTE
+from common.task import DIAGNOSES
 from server.run.folder import MODEL_FILE
 from simulations.runtimes.experiment import with_splits
 from tests.commands import is_one_error, metrics_of
@@ -42,6 +44,11 @@ def test_figures_are_those_of_scikit_learn_and_of_the_runs(
             assert quality[name] == pytest.approx(counted[name], abs=1e-3)
             assert name == "accuracy" or f"{quality[name]:.3f} (" in shown
         assert quality["calibration_error"] == pytest.approx(counted["expected_calibration_error"])
+        for name, value in _answers_reference(run, test, cached).items():
+            assert quality["answers"][name] == pytest.approx(value), name
+            low, high = quality["answers"][f"{name}_interval"]
+            assert low <= value <= high
+            assert f"{value:.3f} ({low:.3f} to {high:.3f})" in shown
         low, high = quality["balanced_accuracy_interval"]
         assert low < quality["balanced_accuracy"] < high
         assert len(truth) == counted["n"]
@@ -67,6 +74,25 @@ def _reference(run, test, cached):
         "accuracy": accuracy_score(test.labels, predicted),
         "balanced_accuracy": balanced_accuracy_score(test.labels, predicted),
         "macro_auc": np.mean(aucs),
+    }
+
+
+def _answers_reference(run, test, cached):
+    """Judge what the model answers about each image, the mean of a lesion's images at once."""
+    model = load_model(run / "run" / MODEL_FILE)
+    p = model.basis.probabilities(model.dataset_scores(test, cached.cache))
+    said = Answering(model.basis, AnswerOptions()).answers(
+        [""] * len(test), p, np.full(len(test), np.nan)
+    )
+    sets = [answer.prediction_set.diagnoses for answer in said]
+    held = np.array([DIAGNOSES[c] in s for c, s in zip(test.labels, sets, strict=True)])
+    wrong, sure = p.argmax(axis=1) != test.labels, p.max(axis=1)
+    share = 1 / np.array([np.sum(test.lesions == lesion) for lesion in test.lesions])
+    sooner = (sure[:, None] > sure) + (sure[:, None] == sure) / 2
+    return {
+        "coverage": np.average(held, weights=share),
+        "set_size": np.average([len(s) for s in sets], weights=share),
+        "augrc": share * wrong @ sooner @ share / share.sum() ** 2,
     }
 
 

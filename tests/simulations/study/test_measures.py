@@ -8,7 +8,9 @@ from scipy.special import softmax
 from sklearn import metrics
 
 from common.statistics.metrics import Evaluation, Metrics
-from common.task import DIAGNOSES
+from common.task import DIAGNOSES, MALIGNANT
+from simulations.study.answer_measures import AUGRCS, SHARES, SIZES, measure_answers
+from simulations.study.answered import Answered
 from simulations.study.measures import MELANOMA, PER_CLASS, SCALARS, measure
 from tests.examples import examples
 
@@ -75,6 +77,47 @@ def _by_scikit_learn(labels, predicted, chances, weight):
         )
         values["melanoma_sensitivity"] = true[false <= 0.05 + 1e-12].max()
     return values
+
+
+@examples(30)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(20, 60), digits=st.integers(1, 6))
+def test_answers_are_judged_as_by_a_loop_over_pairs_of_lesions(seed, n, digits):
+    rng = np.random.default_rng(seed)
+    labels = np.append(np.arange(7), rng.integers(0, 7, n - 7))
+    p = softmax(np.round(rng.normal(size=(n, 7)), digits), axis=1)
+    answered = Answered(*(rng.integers(0, 2, (n, k)).astype(float) for k in (7, 7, 2)))
+    weights = rng.integers(1, 4, (2, n)) / rng.integers(1, 4, n)
+    found = measure_answers(labels, p, answered, weights)
+    assert set(found) == {*SHARES, *SIZES, *AUGRCS}
+    wrong, own = p.argmax(axis=1) != labels, np.arange(n)
+    malignant = np.isin(np.array(DIAGNOSES)[labels], MALIGNANT)
+    for row, w in enumerate(weights):
+        sizes = [
+            np.average(m.sum(axis=1), weights=w) for m in (answered.inside, answered.inside_pooled)
+        ]
+        expected = {
+            "coverage": np.average(answered.inside[own, labels], weights=w),
+            "set_size": size,
+            "set_size_ratio": size / pooled,
+            "risk_of_all": np.average(wrong, weights=w),
+            "augrc": _augrc(wrong, p.max(axis=1), w),
+            "augrc/margin": _augrc(wrong, -np.diff(np.sort(p)[:, ::-1])[:, 0], w),
+            "malignant_sensitivity": np.average(
+                answered.flagged[malignant, 1], weights=w[malignant]
+            ),
+            "mel_specificity": np.average(
+                answered.flagged[labels != MELANOMA, 0] == 0, weights=w[labels != MELANOMA]
+            ),
+        }
+        for name, value in expected.items():
+            assert found[name][row] == pytest.approx(value), name
+
+
+def _augrc(wrong, sure, weight):
+    """Return the chance that of two the first is wrong and at least as sure, ties a half."""
+    pairs = weight[:, None] * weight
+    sooner = (sure[:, None] > sure) + (sure[:, None] == sure) / 2
+    return (pairs * wrong[:, None] * sooner).sum() / pairs.sum()
 
 
 def test_calibration_error_is_that_of_the_runs():
