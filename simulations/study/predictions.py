@@ -111,6 +111,6 @@ class Predictions:
         names = vars(parts[0])
         return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
 
-    def select(self, rows: Bools) -> Self:
-        """Return the rows that the mask ``rows`` (n,) chooses."""
+    def select(self, rows: Bools | Ints) -> Self:
+        """Return the rows that ``rows`` chooses, a mask (n,) or numbers (m,)."""
         return type(self)(**{name: array[rows] for name, array in vars(self).items()})

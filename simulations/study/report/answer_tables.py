@@ -6,7 +6,7 @@ from common.formats import rounded
 from simulations.study.answer_measures import AUGRCS, SHARES, SIZES
 from simulations.study.coverage import DIMENSIONS, MANY, worst
 from simulations.study.findings import Findings, groups
-from simulations.study.names import diagnosis
+from simulations.study.names import diagnosis, sentence
 from simulations.study.points import shown, with_interval
 from simulations.study.report.table import Table
 from simulations.study.results import ArmResult, Estimate, GroupCoverage
@@ -23,6 +23,8 @@ def answer_tables(findings: Findings) -> Iterator[Table]:
     yield _worst(findings, with_sets)
     for dimension in DIMENSIONS:
         yield _coverage(findings, with_sets, dimension)
+    for metric in ("mel_sensitivity", "mel_specificity"):
+        yield _screening_by_site(findings, with_sets, metric)
 
 
 def group_name(dimension: str, name: str) -> str:
@@ -114,6 +116,20 @@ def _coverage(findings: Findings, arms: Sequence[Group], dimension: str) -> Tabl
         rows,
         "Beside a group stands its number of lesions.",
     )
+
+
+def _screening_by_site(findings: Findings, arms: Sequence[Group], metric: str) -> Table:
+    sites = list(dict.fromkeys(site for group in arms for site in group[0].sites))
+    rows = [
+        (
+            findings.names.alike(g),
+            *(shown(g[0].sites[s].metrics[metric]) if s in g[0].sites else "-" for s in sites),
+        )
+        for g in arms
+        if sites
+    ]
+    note = "One threshold for all sites; all folds together."
+    return Table(f"{sentence(SHARES[metric])} by site", ("arm", *sites), rows, note)
 
 
 def _shown(group: GroupCoverage) -> str:

@@ -23,6 +23,7 @@ from common.models.file import load_model
 from common.synthetic_note import SYNTHETIC_NOTE
 from common.task import DIAGNOSES
 from server.run.folder import MODEL_FILE
+from simulations.bench import answers as bench
 from simulations.study.advice import advise
 from simulations.study.cells import arms, cut, plan
 from simulations.study.definition import Study
@@ -126,6 +127,26 @@ def test_sets_are_judged_by_lesion_and_are_those_that_a_prediction_shows(studied
         assert {s.target: s.flagged for s in answer.screening} == {
             target: bool(flag) for target, flag in flagged.items() if not np.isnan(flag)
         }
+
+
+def test_the_study_says_what_other_thresholds_and_frequencies_would_have_given(studied):
+    """The table of thresholds has the study's own sets, and pooled ones that are smaller."""
+    folds = bench.read(studied.out)["svm natural"]
+    rows = [line.split(" | ") for line in bench.thresholds_table(folds).splitlines()[2:]]
+    coverage, size = {r[0][2:]: r[1] for r in rows}, {r[0][2:]: float(r[2]) for r in rows}
+    arm = next(arm for arm in _json(studied.out)["arms"] if arm["name"] == "svm natural")
+    groups = arm["coverage"]["diagnosis"].values()
+    held = sum(g["value"] * g["lesions"] for g in groups) / sum(g["lesions"] for g in groups)
+    assert coverage["everywhere"] == f"{held:.3f}"
+    assert size["pooled"] <= size["everywhere"]
+    assert size["by class"] <= size["everywhere"] <= len(DIAGNOSES)
+    unchanged, *_ = bench.prevalence_table(folds).splitlines()[2:]
+    _, base, estimated, _, before, _ = unchanged.strip("| ").split(" | ")
+    assert float(base) < 0.15
+    assert 0 <= float(estimated) <= 1
+    kept = [fold.kept for fold in folds]
+    right = np.mean([(k.probabilities.argmax(axis=1) == k.label).mean() for k in kept])
+    assert float(before) == pytest.approx(right, abs=0.05)  # by lesion there, by image here
 
 
 def _by_lesion(fold):

@@ -92,9 +92,10 @@ def test_answers_are_judged_as_by_a_loop_over_pairs_of_lesions(seed, n, digits):
     wrong, own = p.argmax(axis=1) != labels, np.arange(n)
     malignant = np.isin(np.array(DIAGNOSES)[labels], MALIGNANT)
     for row, w in enumerate(weights):
-        sizes = [
-            np.average(m.sum(axis=1), weights=w) for m in (answered.inside, answered.inside_pooled)
-        ]
+        size, pooled = (
+            np.average(members.sum(axis=1), weights=w)
+            for members in (answered.inside, answered.inside_pooled)
+        )
         expected = {
             "coverage": np.average(answered.inside[own, labels], weights=w),
             "set_size": size,
