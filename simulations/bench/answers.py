@@ -24,9 +24,9 @@ from common.models.file import load_model
 from common.task import N_CLASSES
 from server.run.folder import MODEL_FILE
 from simulations.study.cells import Arm
-from simulations.study.coverage import DIMENSIONS, coverage_by_group, worst
+from simulations.study.coverage import CROSSED, DIMENSIONS, coverage_by_group
 from simulations.study.predictions import Predictions
-from simulations.study.report.answer_tables import group_name, in_group
+from simulations.study.report.answer_tables import least_covered
 from simulations.study.schedule import finished
 from simulations.study.train_cell import JOB_FILE, PREDICTIONS_FILE
 
@@ -84,7 +84,7 @@ def thresholds_table(folds: Sequence[Fold]) -> str:
         if not np.isnan(kept.inside).any()
     )
     header = ("thresholds", "coverage", "mean size", "times pooled", "one diagnosis only")
-    return markdown_table((*header, *(f"least covered {d}" for d in DIMENSIONS)), rows)
+    return markdown_table((*header, *(f"least covered {d}" for d in (*DIMENSIONS, CROSSED))), rows)
 
 
 def _set_cells(kept: Predictions, smallest: float) -> Iterator[str]:
@@ -92,10 +92,7 @@ def _set_cells(kept: Predictions, smallest: float) -> Iterator[str]:
     covered = kept.inside[np.arange(len(share)), kept.label]
     single = share @ (kept.inside.sum(axis=1) == 1)
     yield from (f"{share @ covered:.3f}", f"{size:.2f}", f"{size / smallest:.2f}", f"{single:.0%}")
-    groups = coverage_by_group(kept)
-    for dimension in DIMENSIONS:
-        found = worst(groups[dimension])
-        yield "-" if found is None else in_group(group_name(dimension, found[0]), found[1])
+    yield from least_covered(coverage_by_group(kept))
 
 
 def _size(kept: Predictions) -> float:

@@ -20,10 +20,11 @@ MANY = 50
 """Lesions that a group needs to be called the worst: of fewer, chance decides."""
 
 DIMENSIONS = ("diagnosis", "site", "sex", "age")
+CROSSED = "diagnosis at a site"
 
 
 def coverage_by_group(predictions: Predictions) -> Groups:
-    """Return coverage for each of ``DIMENSIONS``, all folds together; none without sets.
+    """Return coverage for ``DIMENSIONS`` and ``CROSSED``, all folds together; none without sets.
 
     Lesions whose table names no site, sex or age are in no group of it.
     """
@@ -35,7 +36,7 @@ def coverage_by_group(predictions: Predictions) -> Groups:
             name: _covered(covered[rows], predictions.share[rows])
             for name, rows in _groups(dimension, predictions)
         }
-        for dimension in DIMENSIONS
+        for dimension in (*DIMENSIONS, CROSSED)
     }
 
 
@@ -61,7 +62,7 @@ def _groups(dimension: str, predictions: Predictions) -> Iterator[tuple[str, Boo
     """Yield the groups of a dimension, and which images (n,) are theirs."""
     names = _names(dimension, predictions)
     for name in sorted(set(names) - {"", "unknown"}, key=_ORDER.get(dimension)):
-        yield name, names == name
+        yield str(name), names == name
 
 
 _ORDER: Mapping[str, Callable[[str], int]] = {
@@ -73,6 +74,9 @@ _ORDER: Mapping[str, Callable[[str], int]] = {
 def _names(dimension: str, predictions: Predictions) -> NDArray[np.str_]:
     if dimension == "diagnosis":
         return np.array(DIAGNOSES)[predictions.label]
+    if dimension == CROSSED:
+        pairs = zip(predictions.label, predictions.source, strict=True)
+        return np.array([f"{DIAGNOSES[label]} at {site}" if site else "" for label, site in pairs])
     if dimension == "age":
         return np.array([_decade(age) for age in predictions.age])
     return predictions.source if dimension == "site" else predictions.sex

@@ -1,6 +1,6 @@
 """The charts of how sure a study's models are: coverage of sets where it hurts, and referral."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ from simulations.study.findings import Findings
 from simulations.study.names import sentence
 from simulations.study.points import in_points, with_interval
 from simulations.study.ranking import best, federated
-from simulations.study.report.answer_tables import group_name, in_group
+from simulations.study.report.answer_tables import group_name, group_sizes, in_group
 from simulations.study.report.drawing import Look, drawn, identities
 from simulations.study.report.svg import INK, Chart, as_chart, new_figure, stacked
 from simulations.study.results import ACCEPTED, ArmResult, GroupCoverage
@@ -31,10 +31,10 @@ def coverage(findings: Findings, look: Look) -> Chart | None:
     if not arms:
         return None
     shown = [d for d in DIMENSIONS if any(r.coverage[d] for r in arms)]
-    names = {d: list(dict.fromkeys(n for r in arms for n in r.coverage[d])) for d in shown}
-    figure, panels = stacked([len(names[d]) for d in shown], _ROW * (1 + len(arms)))
-    for panel, dimension in zip(panels, shown, strict=True):
-        _panel(panel, arms, dimension, names[dimension], look)
+    sizes = [group_sizes(arms, dimension) for dimension in shown]
+    figure, panels = stacked(list(map(len, sizes)), _ROW * (1 + len(arms)))
+    for panel, dimension, groups in zip(panels, shown, sizes, strict=True):
+        _panel(panel, arms, dimension, groups, look)
     figure.supxlabel("coverage, points of the lesions")
     look.key(figure, arms, lines=False)
     least = "; ".join(f"{findings.names.arm(r.arm)}: {_least(r, shown)}" for r in arms)
@@ -54,19 +54,18 @@ def _of_each_route(findings: Findings) -> Iterator[ArmResult]:
 
 
 def _panel(
-    panel: "Axes", arms: Sequence[ArmResult], dimension: str, names: Sequence[str], look: Look
+    panel: "Axes", arms: Sequence[ArmResult], dimension: str, sizes: Mapping[str, float], look: Look
 ) -> None:
     """Draw the groups of a dimension from above, the arms a step apart from each other."""
     step = 0.8 / len(arms)
+    names = list(sizes)[::-1]
     for number, result in enumerate(arms):
         shift = ((len(arms) - 1) / 2 - number) * step
-        for y, name in enumerate(reversed(names)):
-            group = result.coverage[dimension][name]
-            bounds = [100 * group.low, 100 * group.high]
-            panel.plot(bounds, [y + shift] * 2, color=look.colour(result), linewidth=1)
-            panel.plot(100 * group.value, y + shift, **look.point(result))
-    sizes = arms[0].coverage[dimension]
-    labels = [f"{group_name(dimension, n)}, {sizes[n].lesions:.0f}" for n in reversed(names)]
+        for name, group in result.coverage[dimension].items():
+            y, bounds = names.index(name) + shift, [100 * group.low, 100 * group.high]
+            panel.plot(bounds, [y, y], color=look.colour(result), linewidth=1)
+            panel.plot(100 * group.value, y, **look.point(result))
+    labels = [f"{group_name(dimension, name)}, {sizes[name]:.0f}" for name in names]
     panel.set_yticks(range(len(names)), labels)
     panel.set_ylim(-0.6, len(names) - 0.4)
     panel.axvline(100 * WANTED, color=INK, linestyle="--", linewidth=0.8)

@@ -1,15 +1,16 @@
 """The tables of how sure a study's models are, and how rightly."""
 
+import math
 from collections.abc import Iterator, Sequence
 
-from common.formats import rounded
+from common.formats import estimate
 from simulations.study.answer_measures import AUGRCS, SHARES, SIZES
-from simulations.study.coverage import DIMENSIONS, MANY, worst
+from simulations.study.coverage import CROSSED, DIMENSIONS, MANY, worst
 from simulations.study.findings import Findings, groups
 from simulations.study.names import diagnosis, sentence
 from simulations.study.points import shown, with_interval
 from simulations.study.report.table import Table
-from simulations.study.results import ArmResult, Estimate, GroupCoverage
+from simulations.study.results import ArmResult, Estimate, GroupCoverage, Groups
 
 Group = Sequence[ArmResult]
 
@@ -29,12 +30,31 @@ def answer_tables(findings: Findings) -> Iterator[Table]:
 
 def group_name(dimension: str, name: str) -> str:
     """Name a group of lesions for a reader."""
-    return diagnosis(name) if dimension == "diagnosis" else name
+    dx, at, site = name.partition(" at ")
+    if dimension in ("diagnosis", CROSSED):
+        return f"{diagnosis(dx)}{at}{site}"
+    return name
+
+
+def group_sizes(arms: Sequence[ArmResult], dimension: str) -> dict[str, float]:
+    """Return the number of lesions of each group, that of the arm which has most."""
+    sizes: dict[str, float] = {}
+    for result in arms:
+        for name, group in result.coverage[dimension].items():
+            sizes[name] = max(group.lesions, sizes.get(name, 0.0))
+    return sizes
 
 
 def in_group(name: str, group: GroupCoverage) -> str:
     """Say the coverage of a group, with its interval and its number of lesions."""
     return f"{name} {_shown(group)} of {group.lesions:.0f}"
+
+
+def least_covered(coverage: Groups) -> Iterator[str]:
+    """Yield the least covered group of each dimension, and of ``CROSSED``, in words."""
+    for dimension in (*DIMENSIONS, CROSSED):
+        found = worst(coverage[dimension])
+        yield "-" if found is None else in_group(group_name(dimension, found[0]), found[1])
 
 
 def _how_sure(findings: Findings, arms: Sequence[Group]) -> Table:
@@ -68,7 +88,7 @@ def _scores(findings: Findings, arms: Sequence[Group]) -> Table:
         "AUGRC by score",
         ("arm", "largest probability", "margin to the second", "entropy"),
         [
-            (findings.names.alike(group), *(shown(group[0].metrics[name]) for name in AUGRCS))
+            (findings.names.alike(group), *(_area(group[0].metrics[name]) for name in AUGRCS))
             for group in arms
         ],
         "The largest probability is what referral uses.",
@@ -76,37 +96,34 @@ def _scores(findings: Findings, arms: Sequence[Group]) -> Table:
 
 
 def _cell(name: str, value: Estimate) -> str:
-    if value.mean != value.mean:
+    if math.isnan(value.mean):
         return "none"
-    if name not in SIZES:
-        return shown(value)
-    return f"{value.mean:.2f} ({rounded(value.low, '.2f')} to {rounded(value.high, '.2f')})"
+    if name in SIZES:
+        return estimate(value.mean, (value.low, value.high), ".2f")
+    return _area(value) if name in AUGRCS else shown(value)
+
+
+def _area(value: Estimate) -> str:
+    """Return an area in points; it is small, so with a digit more."""
+    return with_interval(value.mean, (value.low, value.high), ".2f")
 
 
 def _worst(findings: Findings, arms: Sequence[Group]) -> Table:
     """Tell the least covered group of each dimension."""
     return Table(
         "Least covered by their sets",
-        ("arm", *DIMENSIONS),
-        [
-            (findings.names.alike(g), *(_worst_cell(g[0], dimension) for dimension in DIMENSIONS))
-            for g in arms
-        ],
+        ("arm", *DIMENSIONS, CROSSED),
+        [(findings.names.alike(g), *least_covered(g[0].coverage)) for g in arms],
         f"Of the groups of at least {MANY} lesions, with Wilson's 95 % interval and the number of "
         "lesions; all folds together.",
     )
 
 
-def _worst_cell(result: ArmResult, dimension: str) -> str:
-    found = worst(result.coverage[dimension])
-    return "-" if found is None else in_group(group_name(dimension, found[0]), found[1])
-
-
 def _coverage(findings: Findings, arms: Sequence[Group], dimension: str) -> Table:
-    sizes = {n: c.lesions for group in arms for n, c in group[0].coverage[dimension].items()}
+    sizes = group_sizes([group[0] for group in arms], dimension)
     header = (f"{group_name(dimension, n)}, {size:.0f}" for n, size in sizes.items())
     rows = [
-        (findings.names.alike(g), *(_shown(g[0].coverage[dimension][name]) for name in sizes))
+        (findings.names.alike(g), *(_shown(g[0].coverage[dimension].get(name)) for name in sizes))
         for g in arms
         if sizes
     ]
@@ -132,5 +149,8 @@ def _screening_by_site(findings: Findings, arms: Sequence[Group], metric: str) -
     return Table(f"{sentence(SHARES[metric])} by site", ("arm", *sites), rows, note)
 
 
-def _shown(group: GroupCoverage) -> str:
+def _shown(group: GroupCoverage | None) -> str:
+    """Return a coverage; of a group that is not in an arm's finished folds, none."""
+    if group is None:
+        return "-"
     return with_interval(group.value, (group.low, group.high))
