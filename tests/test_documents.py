@@ -46,7 +46,7 @@ OTHER_NAMES = {
     # What an answer holds: tests/client/predict/test_document.py compares the names.
     *(field.name for kind in (Answer, PredictionSet, Screening) for field in fields(kind)),
     *COLUMNS,
-    *("true", "false", "pooled", "class", "site", "prevalence"),
+    *("true", "false", "everywhere", "pooled", "class", "site", "prevalence"),
 }
 
 CODE = [page for page in PAGES if documents.blocks(page, "python")]

@@ -83,7 +83,8 @@ def risk_curve(
 
     Parameters
     ----------
-    labels, probabilities, weights : as of `measure_answers`.
+    labels, probabilities, weights : (n,), (n, n_classes) and (repeats, n), as of
+        `measure_answers`.
     confidence : what says how sure the model is.
     """
     wrong = probabilities.argmax(axis=1) != labels

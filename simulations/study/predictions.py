@@ -28,7 +28,8 @@ class Predictions:
     age : (n,) in years; nan where it is missing.
     label, predicted : (n,) true classes, and those by the rule ``balanced``.
     probabilities : (n, n_classes) in [0, 1].
-    inside, inside_pooled, flagged : as of :class:`simulations.study.answered.Answered`.
+    inside, inside_pooled, flagged : (n, n_classes) twice and (n, targets), as of
+        :class:`simulations.study.answered.Answered`.
     """
 
     image: NDArray[np.str_]

@@ -89,7 +89,7 @@ def _in_words(findings: Findings, arms: Sequence[ArmResult], dimensions: Sequenc
 
 
 def _said(name: str, group: GroupCoverage) -> str:
-    return f"{name} {with_interval(group.value, (group.low, group.high))}"
+    return f"{name}: {with_interval(group.value, (group.low, group.high))}"
 
 
 def referral(findings: Findings, look: Look) -> Chart | None:

@@ -47,7 +47,7 @@ def group_sizes(arms: Sequence[ArmResult], dimension: str) -> dict[str, float]:
 
 def in_group(name: str, group: GroupCoverage) -> str:
     """Say the coverage of a group, with its interval and its number of lesions."""
-    return f"{name} {_shown(group)} of {group.lesions:.0f}"
+    return f"{name}: {_shown(group)} of {group.lesions:.0f}"
 
 
 def least_covered(coverage: Groups) -> Iterator[str]:
