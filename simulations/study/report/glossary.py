@@ -18,6 +18,7 @@ def glossary(findings: Findings) -> list[tuple[str, list[Entry]]]:
         ("How the training data lie", list(_ways(findings))),
         ("Diagnoses", list(FULL_NAMES.items())),
         ("Measures", list(_measures(findings))),
+        *([("How sure", list(_SURE))] if any("augrc" in r.metrics for r in findings.known) else []),
         ("Other words", list(_OTHERS)),
     ]
 
@@ -61,13 +62,6 @@ def _measures(findings: Findings) -> Iterator[Entry]:
     )
     yield "calibration error", "Mean distance between a probability and how often it is right."
     yield "Brier score", "Mean squared error of the probabilities, from 0 to 200 points."
-    yield "prediction set", "The diagnoses that the model cannot exclude for an image."
-    yield "coverage", "Of the lesions, the share whose prediction set holds their diagnosis."
-    yield (
-        "AUGRC",
-        "How often wrong answers are sure ones, 0 to 50: the chance that of two lesions the first "
-        "is wrong and at least as sure as the second.",
-    )
     yield "95 % interval", "Where the figure lies for other lesions, by a bootstrap over lesions."
     yield (
         "verdict",
@@ -78,20 +72,30 @@ def _measures(findings: Findings) -> Iterator[Entry]:
     yield "p, Holm", "Chance of such a difference by luck, corrected for the number of tests."
 
 
-_OTHERS = (
-    ("arm", "A route with one way in which the training data lie."),
+_SURE = (
+    ("prediction set", "The diagnoses that the model cannot exclude for an image."),
+    ("coverage", "Of the lesions, the share whose prediction set holds their diagnosis."),
     (
         "calibration lesion",
         "A lesion of the training data, scored by a model that has not seen it.",
     ),
-    ("federated", "Sites train one model together; no image leaves its site."),
-    ("fold", "A part of the lesions, tested by a model that was trained on the others."),
-    ("frozen features", "What a pretrained network says of an image, itself unchanged."),
     ("referral", "The lesions that the model is least sure of are left to a person."),
+    (
+        "AUGRC",
+        "How often wrong answers are sure ones, 0 to 50: the chance that of two lesions the first "
+        "is wrong and at least as sure as the second.",
+    ),
     (
         "screening",
         "A rule that flags an image if melanoma, or any malignant diagnosis, is likely enough that "
         "95 of 100 such lesions are flagged.",
     ),
+)
+
+_OTHERS = (
+    ("arm", "A route with one way in which the training data lie."),
+    ("federated", "Sites train one model together; no image leaves its site."),
+    ("fold", "A part of the lesions, tested by a model that was trained on the others."),
+    ("frozen features", "What a pretrained network says of an image, itself unchanged."),
     ("site", "A hospital that holds its images itself."),
 )
