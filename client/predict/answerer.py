@@ -80,12 +80,11 @@ def chosen_prevalence(predictor: Predictor, text: str) -> tuple[Floats, str]:
         source += (
             f"; they are too few or too alike to tell {first} from {second}: do not rely on it"
         )
-    elif basis.lesions.confusion.any():
-        if disagreement(found, shares, basis.lesions.confusion) > DISAGREEMENT:
-            source += (
-                "; a second estimate disagrees, so lesions look different here than in training: "
-                "do not rely on it"
-            )
+    elif disagreement(found, shares, basis.lesions.confusion) > DISAGREEMENT:
+        source += (
+            "; a second estimate disagrees, so lesions look different here than in training: do "
+            "not rely on it"
+        )
     return found.frequencies, source
 
 
