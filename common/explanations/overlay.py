@@ -76,9 +76,9 @@ def caption(evidence: Evidence, label: str, rival: str) -> str:
     label, rival : full names of the two diagnoses.
     """
     return (
-        f"Yellow speaks for {label}, blue for {rival}. With {evidence.rest:+.2f} that no place adds, "
-        f"it comes to {evidence.total:+.2f}: {label} is {np.exp(evidence.total):,.3g} times as "
-        f"likely as {rival}."
+        f"Yellow speaks for {label}, blue for {rival}. "
+        f"With {evidence.rest:+.2f} that no place adds, it comes to {evidence.total:+.2f}: "
+        f"{label} is {np.exp(evidence.total):,.3g} times as likely as {rival}."
     )
 
 
