@@ -79,11 +79,14 @@ class PooledHead:
     def evidence(self, maps: Maps, contrast: Contrast) -> Evidence:
         """Return the evidence in an image's maps, (P, channels, height, width) by level.
 
+        Of more levels than the classifier reads, the last ones are taken.
+
         Raises
         ------
         ConfigError
             If every map is a single cell, so that no place can be told from another.
         """
+        maps = self._own(maps)
         if all(each.shape[2:] == (1, 1) for each in maps):
             raise ConfigError(
                 "there is no evidence map: the network does more than pool its last map, or this "
@@ -100,6 +103,11 @@ class PooledHead:
             cells.append(factors[:, None, None] * values / values[0].size)
         rest = float(contrast.direction @ self.intercepts) + contrast.constant
         return Evidence(cells, rest)
+
+    def _own(self, maps: Maps) -> Maps:
+        """Return the last maps that have as many channels as there are features."""
+        channels = np.cumsum([each.shape[1] for each in maps[::-1]])
+        return maps[len(maps) - 1 - int(np.searchsorted(channels, self.weights.shape[1])) :]
 
     def _factors(self, features: Floats32) -> Floats:
         """Return by how much the feature map scales each view's features (P,)."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from common.methods import METHODS
 from common.task import DIAGNOSES
 from common.text import is_site_name
 from common.verified import FORMAT_ERRORS, Array, Kind, StoredArrays, open_arrays, write_arrays
+
+if TYPE_CHECKING:
+    from common.explanations.evidence import PooledHead
 
 VERSION = 4
 """Version of the description in a model file; raise it with every change."""
@@ -87,6 +90,15 @@ class Model(Protocol):
         ------
         DataError
             If the model gives no numbers.
+        """
+
+    def head(self) -> "PooledHead":
+        """Return the classifier as one that is linear in pooled maps, to find its evidence.
+
+        Raises
+        ------
+        ConfigError
+            If it is none, with the reason.
         """
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:

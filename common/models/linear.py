@@ -13,6 +13,7 @@ from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError
+from common.explanations.evidence import PooledHead, linear_head
 from common.features.extract import extract
 from common.models.file import VARIANCE, ModelFile, check_answers, open_model
 from common.networks.spatial_maps import pooled
@@ -98,6 +99,16 @@ class LinearModel:
         views = pooled(maps)[None]
         distance = self.distance(views)
         return self.scores(views)[0], float("nan") if distance is None else float(distance[0])
+
+    def head(self) -> PooledHead:
+        """Return the classifier in terms of pooled maps.
+
+        Raises
+        ------
+        ConfigError
+            If its feature map is not linear.
+        """
+        return linear_head(self.feature_map, self.weights)
 
     def distance(self, views: NDArray[np.floating]) -> Floats | None:
         """Return how far images lie from the training images, (n,); about 1 is usual.
