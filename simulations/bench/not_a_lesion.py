@@ -93,7 +93,7 @@ def statistics(model: Model, files: Sequence[bytes]) -> Statistics:
 
     Parameters
     ----------
-    files : bytes of n images.
+    files : contents of n image files.
 
     Returns
     -------
