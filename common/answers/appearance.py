@@ -32,11 +32,11 @@ SHARE = 0.05
 _LEAST_DEVIATION = 1e-3
 """Below it a map counts as flat: a picture of one colour must not give the logarithm of 0."""
 
-_NEAREST, _RATIO, _EDGES = 0.25, 1.01, 560
-"""The lowest edge of the bins of distances, the ratio of neighbours, their number: 0.25 to 65."""
+_NEAREST, _RATIO, _EDGES = 0.25, 1.002, 2081
+"""The lowest edge of the bins of distances, the ratio of neighbours, their number: 0.25 to 16."""
 
 EDGES: Floats = np.geomspace(_NEAREST, _NEAREST * _RATIO ** (_EDGES - 1), _EDGES)
-"""Edges of the bins of distances, (560,); a bin holds its upper edge."""
+"""Edges of the bins of distances, (2081,); a bin holds its upper edge."""
 
 
 def appearance(fine: Floats32, coarse: Floats32) -> Floats:
@@ -123,7 +123,7 @@ class DistanceCounts(Sums):
 
     Attributes
     ----------
-    counts : (561,) numbers of lesions in each bin; the first is below all edges, the last above.
+    counts : (2082,) numbers of lesions in each bin; the first is below all edges, the last above.
     """
 
     nonnegative: ClassVar[tuple[str, ...]] = ("counts",)
@@ -147,7 +147,7 @@ class DistanceCounts(Sums):
 
         The guarantee is that of split conformal prediction: it holds for a lesion that could as
         well have been among the counted ones, on average over the lesions that were drawn. The
-        threshold is rounded up to an edge, so by at most 1 %. None where too few lesions are
+        threshold is rounded up to an edge, so by at most 0.2 %. None where too few lesions are
         counted, fewer than 19 for a share of 0.05, or a distance beyond all edges is needed.
         """
         n = int(self.counts.sum())
