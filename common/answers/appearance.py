@@ -15,7 +15,6 @@ References
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -39,8 +38,12 @@ EDGES: Floats = np.geomspace(_NEAREST, _NEAREST * _RATIO ** (_EDGES - 1), _EDGES
 """Edges of the bins of distances, (2081,); a bin holds its upper edge."""
 
 
+SIZE = 152
+"""Numbers that say what an image looks like: as many as the default network's maps give."""
+
+
 def appearance(fine: Floats32, coarse: Floats32) -> Floats:
-    """Return what an image looks like to a network, (c1 + c2,).
+    """Return what an image looks like to a network, (SIZE,).
 
     These are the means of the fine map's channels, and the logarithms of the standard deviations
     within the coarse map's. The means say which colours and textures there are; the deviations say
@@ -52,9 +55,19 @@ def appearance(fine: Floats32, coarse: Floats32) -> Floats:
     coarse : (c2, h2, w2) map at a stride of 16 pixels.
     """
     deviations = coarse.std(axis=(1, 2), dtype=np.float64)
-    return np.concatenate(
-        [fine.mean(axis=(1, 2), dtype=np.float64), np.log(deviations + _LEAST_DEVIATION)]
-    )
+    means = fine.mean(axis=(1, 2), dtype=np.float64)
+    return _of_size(np.concatenate([means, np.log(deviations + _LEAST_DEVIATION)]))
+
+
+def _of_size(values: Floats) -> Floats:
+    """Return ``SIZE`` numbers of any: zeros appended, or by a fixed random projection.
+
+    So what sites send has the same length whatever the network.
+    """
+    if len(values) <= SIZE:
+        return np.pad(values, (0, SIZE - len(values)))
+    rng = np.random.default_rng(len(values))
+    return np.asarray(rng.standard_normal((SIZE, len(values))) @ values / np.sqrt(len(values)))
 
 
 @dataclass(frozen=True)
@@ -66,10 +79,13 @@ class Appearance:
     mean : (D,) mean over the lesions.
     whitening : (D, D); differences from the mean, multiplied by it, have the identity as their
         covariance over the lesions.
+    threshold : the distance that a stated share of new lesions exceeds; inf where too few were
+        counted to tell.
     """
 
     mean: Floats
     whitening: Floats
+    threshold: float = math.inf
 
     @classmethod
     def fit(cls, moments: Moments) -> Self:
@@ -110,11 +126,6 @@ class Appearance:
     def to_record(self) -> dict[str, Floats]:
         """Return the arrays by name: "mean" (D,) and "whitening" (D, D)."""
         return {"mean": self.mean, "whitening": self.whitening}
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return what `to_record` gave, of a ``record`` with names and shapes as in `to_record`."""
-        return cls(*(np.asarray(record[name], dtype=np.float64) for name in ("mean", "whitening")))
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,6 @@ VERSION = 4
 LARGEST = np.float64(1e100)
 """Largest number in a model and in its scores, so that products stay finite."""
 
-VARIANCE = "variance"
-"""Name of the only array that may be infinite."""
-
 _WEIGHTS = "weights"
 _SITES = "sites"
 
@@ -77,10 +74,8 @@ class Model(Protocol):
     def trained(self) -> Mapping[str, Floats32] | None:
         """Tensors of a trained network, of its shapes, by name; None where it is as pretrained."""
 
-    def judge(self, maps: Sequence[Floats32]) -> tuple[Floats, float]:
-        """Return the scores (n_classes,) of an image, and its distance from the training images.
-
-        The distance is nan where the model has no such measure.
+    def judge(self, maps: Sequence[Floats32]) -> Floats:
+        """Return the scores (n_classes,) of an image.
 
         Parameters
         ----------
@@ -182,8 +177,6 @@ class OpenModel:
     def read(self, own: Mapping[str, Kind]) -> tuple[dict[str, Array], AnswerBasis]:
         """Return the arrays, of the ``own`` shapes, and the basis.
 
-        Only the variance may be infinite.
-
         Raises
         ------
         ValueError
@@ -192,7 +185,7 @@ class OpenModel:
         expected = {**own, **self._basis_kinds}
         check_kinds(self.kinds, expected)
         arrays = self._stored.read()
-        _check_finite({name: array for name, array in arrays.items() if name != VARIANCE})
+        _check_finite(arrays)
         basis = AnswerBasis.take(arrays, self.sites)
         return arrays, basis
 

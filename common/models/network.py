@@ -53,8 +53,8 @@ class NetworkModel:
         """The trained tensors by name, of the network's shapes."""
         return self.weights
 
-    def judge(self, maps: Sequence[Floats32]) -> tuple[Floats, float]:
-        """Return the logits (n_classes,) of an image, and nan for a distance.
+    def judge(self, maps: Sequence[Floats32]) -> Floats:
+        """Return the logits (n_classes,) of an image.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class NetworkModel:
         features = pooled(maps[-1:]).mean(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
             logits = weight @ features + bias
-        return check_answers(np.asarray(logits)), float("nan")
+        return check_answers(np.asarray(logits))
 
     def head(self) -> PooledHead:
         """Return its last layer, which is linear in the pooled last map."""
