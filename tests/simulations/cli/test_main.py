@@ -127,7 +127,10 @@ class CachedFeatures(NamedTuple):
     known: dict[bytes, np.ndarray]
 
     def each(self, images: Iterable[tuple[str, bytes]], of_maps: Callable[[Any], Any]) -> Any:
-        return [of_maps([self.known[data][:, :, None, None]]) for _, data in images]
+        # Three levels and the final map, as a network gives them.
+        ends = (10, 20, 30)
+        maps = (np.split(self.known[data][:, :, None, None], ends, axis=1) for _, data in images)
+        return [of_maps(each) for each in maps]
 
 
 @pytest.fixture
@@ -137,7 +140,7 @@ def features_at_hand(synthetic_folder, cached, monkeypatch):
     features = extract(dataset, cached.feature_spec, cached.cache).predict
     known = {dataset.read(i.image_id): row for i, row in zip(dataset.images, features, strict=True)}
 
-    def network(spec: FeatureSpec, folders: Sequence[Path], trained: Any) -> Any:
+    def network(spec: FeatureSpec, folders: Sequence[Path], trained: Any = None) -> Any:
         return CachedFeatures(known) if trained is None else map_network(spec, folders, trained)
 
     monkeypatch.setattr(common.models.predictor, "map_network", network)
