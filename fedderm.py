@@ -271,7 +271,7 @@ def load_model(
 
 
 def predict(
-    run: PathLike,
+    run: Run | PathLike,
     images: Image | Iterable[Image],
     *,
     coverage: float = AnswerOptions.coverage,
@@ -289,7 +289,7 @@ def predict(
 
     Parameters
     ----------
-    run : path
+    run : Run or path
         As for :func:`load_model`.
     images : path, ndarray of uint8, or several of them
         JPEG, PNG, TIFF or WebP files, or red, green and blue pixels of shape (height, width, 3).
@@ -327,7 +327,8 @@ def predict(
         refer=refer,
         prevalence=frequencies,
     )
-    return load_model(run, weights=weights).answers(images, options)
+    folder = run.folder if isinstance(run, Run) else run
+    return load_model(folder, weights=weights).answers(images, options)
 
 
 def write_synthetic(folder: PathLike, images: int = 1200, seed: int = 0) -> None:

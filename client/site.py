@@ -117,6 +117,15 @@ class Site:
             )
         return features
 
+    @cached_property
+    def appearance(self) -> NDArray[np.float32]:
+        """What the images look like to the pretrained network, (n, SIZE); computed where needed."""
+        from common.networks.appearance_rows import appearances  # it imports ONNX Runtime
+
+        config = self.config
+        cache = config.cache.expanduser()
+        return appearances(self._table, config.feature_spec, cache, self.contents)
+
     @property
     def n_features(self) -> int:
         """How many features an image has; a network's fact, not the site's."""

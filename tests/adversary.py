@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from client.app import app
 from client.egress.guard import REFUSED
 from client.site import SITE
+from common.answers.appearance import SIZE
 from common.config.run import RunConfig, flat, settings_of
 from common.errors import Reason
 from common.methods import METHODS
@@ -297,7 +298,7 @@ def of_svm(draw: Any, settings: Values) -> list[Asks]:
     class_weights = np.array([draw(st.sampled_from([0.0, 1.0, 1e9])) for _ in range(K)])
     named = {"map": feature_map.digest}
     prepare = Asks("prepare", {**feature_map.to_record(), "class_weights": class_weights}, named)
-    asks = [Asks("join"), Asks("moments"), prepare]
+    asks = [Asks("join"), Asks("moments"), *draw(of_appearance()), prepare]
     for _ in range(draw(st.integers(1, 4))):
         fits = draw(st.sampled_from([1, int(settings["folds"]), 3]))
         arrays = {"weights": draw(weights((fits, K, feature_map.n_outputs + 1)))}
@@ -307,8 +308,18 @@ def of_svm(draw: Any, settings: Values) -> list[Asks]:
             arrays |= {"calibration": draw(weights((2, K))), "base_rates": np.full(K, 1 / K)}
         asks.append(Asks(question, arrays, named))
     if fourier:
-        asks.insert(3, Asks("mapped_moments", {}, named))
+        asks.insert(asks.index(prepare) + 1, Asks("mapped_moments", {}, named))
     return asks
+
+
+@st.composite
+def of_appearance(draw: Any) -> list[Asks]:
+    """Ask how lesions look, and for distances from what the attacker likes."""
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    scale = draw(st.sampled_from([0.0, 1.0, 1e9]))
+    whitening = scale * rng.uniform(-1, 1, (SIZE, SIZE))
+    mean = draw(st.sampled_from([0.0, 1.0, 1e9])) * rng.uniform(-1, 1, SIZE)
+    return [Asks("appearance"), Asks("distances", {"mean": mean, "whitening": whitening})]
 
 
 @st.composite
@@ -346,7 +357,7 @@ def of_finetune(draw: Any, settings: Values) -> list[Asks]:
 
     config = RunConfig.read(settings)
     network = shared_network(config.backbone, config.weights)
-    asks = [Asks("join"), Asks("counts")]
+    asks = [Asks("join"), Asks("counts"), *draw(of_appearance())]
     for _ in range(draw(st.integers(1, 2))):
         number = draw(st.integers(0, len(plan(config)) - 1))
         needed = shapes(open_stage(network, plan(config)[number].stage), config)

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from common.answers.appearance import SIZE
 from common.config.run import RunConfig, settings_of
 from common.data.dataset import Dataset
 from common.data.splits import site_splits
 from common.features.store import write_shard
 from common.methods import METHODS
+from common.networks.appearance_rows import appearance_key
 from common.site_folder import FILE
 from common.task import DIAGNOSES
 from simulations.data.partition import partition, write_sites
@@ -50,6 +52,11 @@ def write_features(data: Path, config: RunConfig, spoiled: Collection[str] = ())
         )
         rows[content] = row.astype(np.float32)
     write_shard(config.cache / spec.key, rows)
+    looks = {
+        content: np.random.default_rng(int(content[:16], 16)).random(SIZE, dtype=np.float32)
+        for content in rows
+    }
+    write_shard(config.cache / appearance_key(spec), looks)
 
 
 def hospital_file(

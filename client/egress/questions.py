@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
 from client.site import Site
+from common.answers.appearance import SIZE
 from common.errors import Reason, RefusalError, ReplyError
 from common.task import N_CLASSES
 from common.wire.messages import Arrays, Value, unpack_arrays, unpack_values
@@ -103,6 +104,18 @@ class QuestionForm:
     arrays: Callable[[Site, Values], Forms] = lambda site, values: {}
     optional: bool = False
 
+
+APPEARANCE_QUESTIONS: Mapping[str, QuestionForm] = {
+    "appearance": QuestionForm(),
+    "distances": QuestionForm(
+        {},
+        lambda site, values: {
+            "mean": Form((SIZE,)),
+            "whitening": Form((SIZE, SIZE), -LARGEST_MAP, LARGEST_MAP),
+        },
+    ),
+}
+"""Questions about how lesions look, of every method that may answer exactly."""
 
 FLAG = Annotated[bool, Field(strict=True)]
 DIGEST = text("^[0-9a-f]{64}$")

@@ -11,6 +11,7 @@ from typing import Literal
 from client.egress.questions import Question
 from client.site import Site
 from common.answers.answer import TARGETS
+from common.answers.appearance import SIZE, DistanceCounts
 from common.statistics.metrics import CALIBRATION_BINS, SCORE_BINS
 from common.task import N_CLASSES
 from common.wire.secure_sums import KEY, PEERS, UNMASK
@@ -78,6 +79,14 @@ ANSWERS: Arrays = {
     "screening": Array((len(TARGETS), 2, SCORE_BINS), "<i8", counts=True),
     "confidence": Array((2, SCORE_BINS), "<i8", counts=True),
     "confusion": Array((N_CLASSES, N_CLASSES), "<i8", counts=True),
+}
+APPEARANCE: Mapping[str, Arrays] = {
+    "appearance": {
+        "class_weight": Array((1,), counts=True),
+        "class_sum": Array((1, SIZE)),
+        "gram": Array((SIZE * (SIZE + 1) // 2,)),
+    },
+    "distances": {"counts": Array(DistanceCounts.zero().counts.shape, "<i8", counts=True)},
 }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client import lesion_appearance
 from client.egress.questions import Question
 from client.network_scores import image_features, scores
 from client.site import Site
@@ -61,6 +62,8 @@ def answer(site: Site, question: Question) -> Sums:
     """
     if question.name == "counts":
         return ClassCounts.measure(site.dataset.labels[site.part("train")])
+    if question.name in lesion_appearance.QUESTIONS:
+        return lesion_appearance.answer_appearance(site, question)
     tensors = {n: np.asarray(a, np.float32) for n, a in question.arrays.items() if n not in _RULE}
     if question.name == "train":
         return _train(site, tensors, question.values)

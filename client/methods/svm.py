@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from client import lesion_appearance
 from client.egress.activity_gate import Gate, Gated
 from client.egress.dependent_questions import Lines
 from client.egress.questions import Question
@@ -16,8 +17,9 @@ from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import Reason, RefusalError
-from common.features.extract import extract
+from common.features.extract import content_keys, extract
 from common.models.linear import average_views, decision_values
+from common.networks.appearance_rows import appearances
 from common.statistics.calibration import calibration_sums, decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.moments import Moments
@@ -91,6 +93,7 @@ def describe(site: Site) -> dict[str, Value]:
 def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
     """Compute the frozen features of images."""
     extract(dataset, config.feature_spec, cache, progress=True)
+    appearances(dataset, config.feature_spec, cache, content_keys(dataset))
 
 
 def answer(site: Site, question: Question) -> Sums | Gated:
@@ -103,6 +106,8 @@ def answer(site: Site, question: Question) -> Sums | Gated:
     """
     if question.name == "moments":
         return _moments(site)
+    if question.name in lesion_appearance.QUESTIONS:
+        return lesion_appearance.answer_appearance(site, question)
     folder = site.state.scratch(question.run) / str(question.values["map"])
     if question.name == "prepare":
         _prepare(site, question).save(folder)

@@ -1,20 +1,27 @@
 """A trained model as an answerer: images in, what is shown of them out."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from client.predict.images import expand
 from client.predict.shown import About, Evidence, ImageFile, Shown
+from common.answers.answer import Answer
 from common.answers.answering import Answering, AnswerOptions
 from common.answers.prevalence import DISAGREEMENT, disagreement, estimate, parse_prevalence
 from common.arrays import Floats
 from common.config.run import RunConfig
+from common.errors import ConfigError
+from common.explanations.evidence import PooledHead, log_odds
+from common.explanations.overlay import caption, overlay, place
+from common.features.augment import decode
 from common.methods import METHODS
 from common.models.predictor import Answered, Judged, Predictor
+from common.networks.spatial_maps import Maps
 from common.reading import read_bytes
-from common.task import DIAGNOSES
+from common.task import DIAGNOSES, FULL_NAMES
 
 
 class ModelAnswerer:
@@ -50,9 +57,32 @@ class ModelAnswerer:
         ]
 
     def _shown(self, answered: Answered, file: ImageFile, evidence: bool) -> Shown:
-        if not evidence or answered.maps is None:
-            return Shown(answered.answer)
-        return Shown(answered.answer, Evidence(None, "maps are not drawn yet"))
+        answer = answered.answer
+        if not evidence or answered.maps is None or not isinstance(answer, Answer):
+            return Shown(answer)
+        if isinstance(self._head, str):
+            return Shown(answer, Evidence(None, self._head))
+        return Shown(answer, self._drawn(self._head, answered.maps, answer, file))
+
+    @cached_property
+    def _head(self) -> PooledHead | str:
+        """The classifier as one of maps, or why it is none."""
+        try:
+            return self._predictor.model.head()
+        except ConfigError as error:
+            return str(error)
+
+    def _drawn(self, head: PooledHead, maps: Maps, answer: Answer, file: ImageFile) -> Evidence:
+        label, rival = (DIAGNOSES.index(code) for code in list(answer.probabilities)[:2])
+        contrast = log_odds(self._predictor.model.basis.calibration, label, rival)
+        try:
+            found = head.evidence(maps, contrast)
+        except ConfigError as error:
+            return Evidence(None, str(error))
+        spec = self._predictor.model.config.feature_spec
+        pixels = place(found, *decode(file.data, spec.size).size)
+        names = (FULL_NAMES[DIAGNOSES[label]], FULL_NAMES[DIAGNOSES[rival]])
+        return Evidence(overlay(pixels, spec.predictions), caption(found, *names))
 
 
 def chosen_prevalence(predictor: Predictor, text: str) -> tuple[Floats, str]:
@@ -80,12 +110,11 @@ def chosen_prevalence(predictor: Predictor, text: str) -> tuple[Floats, str]:
         source += (
             f"; they are too few or too alike to tell {first} from {second}: do not rely on it"
         )
-    elif basis.lesions.confusion.any():
-        if disagreement(found, shares, basis.lesions.confusion) > DISAGREEMENT:
-            source += (
-                "; a second estimate disagrees, so lesions look different here than in training: "
-                "do not rely on it"
-            )
+    elif disagreement(found, shares, basis.lesions.confusion) > DISAGREEMENT:
+        source += (
+            "; a second estimate disagrees, so lesions look different here than in training: do "
+            "not rely on it"
+        )
     return found.frequencies, source
 
 

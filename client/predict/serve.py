@@ -1,149 +1,25 @@
-"""``fedderm serve``: the page of answers by drag and drop, on this machine alone.
+"""``fedderm serve``: the page of answers by drag and drop, on this machine alone."""
 
-An image is the raw body of one request. It stays in memory, is answered, and is gone: there is no
-form with several parts, which a server would keep in files.
-"""
-
-import asyncio
-import logging
 import signal
 import socket
+import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
 from ipaddress import ip_address
-from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
-from client.predict.guard import Guard, new_token
-from client.predict.images import Answered, answered
-from client.predict.page import fragments, policy, whole_page
-from client.predict.picture import ENDINGS
-from client.predict.shown import Answerer, ImageFile, Shown
-from common.answers.answer import Unreadable
-from common.errors import ConfigError, described
+from client.predict.guard import new_token
+from client.predict.requests import Answers
+from client.predict.shown import Answerer
+from common.errors import ConfigError
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.types import ASGIApp
     from uvicorn import Server
 
 LOOPBACK = "127.0.0.1"
 
-LARGEST = 30_000_000
-"""Most bytes of an image that is sent."""
-
-AT_ONCE = 4
-"""Images that a page sends at a time; the model answers one after the other."""
-
-SECONDS = 120.0
-"""How long an image may take, from its first byte to its answer."""
-
-NAME_HEADER = "x-file-name"
-"""Has the file's name, percent-encoded. No page elsewhere can set it without being asked about."""
-
-_LONGEST_NAME = 400
 _GRACE = 5
-_TOO_LARGE, _TOO_SLOW, _BAD_REQUEST, _FAILED = 413, 408, 400, 500
-
-_log = logging.getLogger(__name__)
-
-
-class Answers:
-    """Answers the requests of a page, one image each.
-
-    Parameters
-    ----------
-    answerer : the model; one thread alone asks it, so the server answers others meanwhile.
-    largest : most bytes of an image.
-    seconds : how long an image may take.
-    """
-
-    def __init__(
-        self, answerer: Answerer, largest: int = LARGEST, seconds: float = SECONDS
-    ) -> None:
-        self._answerer, self._largest, self._seconds = answerer, largest, seconds
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._numbers = count(1)
-
-    def close(self) -> None:
-        """End: what waits is dropped."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def app(self, hosts: list[str], token: str) -> "ASGIApp":
-        """Return what serves the page and its answers.
-
-        Parameters
-        ----------
-        hosts : what the header ``Host`` may be.
-        token : the first part of every path.
-        """
-        from starlette.applications import Starlette
-        from starlette.routing import Route
-
-        routes = [
-            Route(f"/{token}/", self._page, methods=["GET"]),
-            Route(f"/{token}/answer", self._answer, methods=["POST"]),
-        ]
-        allowed = f"{_policy()}; frame-ancestors 'none'"
-        return Guard(Starlette(routes=routes), hosts, token, allowed)
-
-    async def _page(self, _: "Request") -> "Response":
-        from starlette.responses import HTMLResponse
-
-        return HTMLResponse(_served_page(self._answerer, self._largest))
-
-    async def _answer(self, request: "Request") -> "Response":
-        from starlette.requests import ClientDisconnect
-
-        name = unquote(request.headers.get(NAME_HEADER, ""), errors="replace")[:_LONGEST_NAME]
-        if not name:
-            return self._unread("", "a request without the name of a file", _BAD_REQUEST)
-        try:
-            async with asyncio.timeout(self._seconds):
-                data = await self._received(request)
-                if data is None:
-                    limit = f"{self._largest / 1e6:g} MB"
-                    return self._unread(name, f"larger than {limit}; save it smaller", _TOO_LARGE)
-                return await self._answered(ImageFile(name, data))
-        except ClientDisconnect:  # nobody reads this
-            return self._unread(name, "not received", _BAD_REQUEST)
-        except TimeoutError:
-            return self._unread(name, f"no answer within {self._seconds:g} s", _TOO_SLOW)
-
-    async def _received(self, request: "Request") -> bytes | None:
-        """Return the body; None where it is too large, of which no more is kept than is allowed."""
-        parts: list[bytes] = []
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size <= self._largest:
-                parts.append(part)
-            else:  # read on, and forget: a browser that cannot send on sees no answer
-                parts.clear()
-        return b"".join(parts) if size <= self._largest else None
-
-    async def _answered(self, file: ImageFile) -> "Response":
-        number = next(self._numbers)
-        loop = asyncio.get_running_loop()
-        try:
-            made = await loop.run_in_executor(self._thread, self._made, file, number)
-        except Exception as error:  # whatever fails in a model, the next image is answered
-            _log.exception("the model failed")
-            return self._unread(file.name, f"the model failed ({described(error)})", _FAILED)
-        return _html(made)
-
-    def _made(self, file: ImageFile, number: int) -> str:
-        (found,) = answered(self._answerer, [file], evidence=True)
-        return _fragment(found, number)
-
-    def _unread(self, name: str, error: str, status: int) -> "Response":
-        found = Answered(Shown(Unreadable(name, error)), b"")
-        return _html(_fragment(found, next(self._numbers)), status)
+"""Seconds that answers have to end once the server is stopped."""
 
 
 def serve(answerer: Answerer, host: str = LOOPBACK, port: int = 0) -> None:
@@ -174,6 +50,8 @@ def serve(answerer: Answerer, host: str = LOOPBACK, port: int = 0) -> None:
         )
         server = uvicorn.Server(config)
         with _stopped_by_signals(server):
+            if not ip_address(host).is_loopback:
+                print("warning: images travel unencrypted on this network", file=sys.stderr)
             print(f"open http://{hosts[0]}/{token}/ in a browser; Ctrl-C stops", flush=True)
             server.run(sockets=[listener])
         answers.close()
@@ -220,38 +98,3 @@ def _stopped_by_signals(server: "Server") -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _fragment(found: Answered, number: int) -> str:
-    """Return an image's card, and its row of the overview in a template."""
-    made = fragments(found, number)
-    return f"<template>{made.row}</template>{made.card}"
-
-
-def _html(content: str, status: int = 200) -> "Response":
-    from starlette.responses import HTMLResponse
-
-    return HTMLResponse(content, status)
-
-
-@cache
-def _script() -> str:
-    return (Path(__file__).parent / "serve.js.j2").read_text(encoding="utf-8")
-
-
-def _policy() -> str:
-    return policy(_script(), "'self'")
-
-
-def _served_page(answerer: Answerer, largest: int) -> str:
-    unread = Answered(Shown(Unreadable("", "")), b"")
-    return whole_page(
-        "serve.html.j2",
-        about=answerer.about,
-        policy=_policy(),
-        script=_script(),
-        unread=_fragment(unread, 0),
-        endings=",".join(ENDINGS),
-        largest=largest,
-        at_once=AT_ONCE,
-    )

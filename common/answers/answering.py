@@ -9,6 +9,7 @@ import numpy as np
 
 from common.answers import conformal, operating
 from common.answers.answer import TARGETS, Answer, PredictionSet, Screening
+from common.answers.appearance import SHARE
 from common.answers.basis import AnswerBasis
 from common.answers.prediction_sets import Score, Thresholds, sets
 from common.answers.prevalence import for_frequencies
@@ -21,6 +22,10 @@ T = TypeVar("T")
 
 ThresholdKind = Literal["pooled", "class", "site", "everywhere"]
 
+_NO_APPEARANCE = (
+    "the model does not know how its training lesions look: no image is referred for being unlike "
+    "them, whatever it shows"
+)
 _NO_LESIONS = (
     "the model has no calibration lesions: no prediction sets, no screening flags, no referral by "
     "confidence"
@@ -68,6 +73,8 @@ class Answering:
         self.warnings: list[str] = []
         self._referral: Referral | None = None
         self._thresholds: Thresholds | None = None
+        if basis.appearance is None:
+            self.warnings.append(_NO_APPEARANCE)
         if not basis.lesions.lesions.sum():
             self.warnings.append(_NO_LESIONS)
             return
@@ -107,7 +114,10 @@ class Answering:
         times = operating.times_base_rate(adapted, base)
         shown = self._prediction_sets(probabilities)
         targets = operating.target_probabilities(probabilities)
-        referred = self._reasons(probabilities)
+        referred = [
+            (*self._unlike(distance), *unsure)
+            for distance, unsure in zip(distances, self._unsure(probabilities), strict=True)
+        ]
         return [
             Answer(
                 image=image,
@@ -190,8 +200,18 @@ class Answering:
             for row, members in zip(order, inside, strict=True)
         ]
 
-    def _reasons(self, probabilities: Floats) -> list[tuple[str, ...]]:
-        """Return for each image why a person should be asked."""
+    def _unlike(self, distance: float) -> tuple[str, ...]:
+        """Return that an image is unlike the training lesions, if it is."""
+        appearance = self._basis.appearance
+        if appearance is None or not distance > appearance.threshold:
+            return ()
+        return (
+            f"the image is unlike the training lesions: its distance is {distance:.2f}, that of "
+            f"{100 * (1 - SHARE):g} % of new lesions is at most {appearance.threshold:.2f}",
+        )
+
+    def _unsure(self, probabilities: Floats) -> list[tuple[str, ...]]:
+        """Return for each image that the model is unsure of it, if it is."""
         rule = self._referral
         if rule is None:
             return [()] * len(probabilities)

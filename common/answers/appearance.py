@@ -15,7 +15,6 @@ References
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -32,15 +31,19 @@ SHARE = 0.05
 _LEAST_DEVIATION = 1e-3
 """Below it a map counts as flat: a picture of one colour must not give the logarithm of 0."""
 
-_NEAREST, _RATIO, _EDGES = 0.25, 1.01, 560
-"""The lowest edge of the bins of distances, the ratio of neighbours, their number: 0.25 to 65."""
+_NEAREST, _RATIO, _EDGES = 0.25, 1.002, 2081
+"""The lowest edge of the bins of distances, the ratio of neighbours, their number: 0.25 to 16."""
 
 EDGES: Floats = np.geomspace(_NEAREST, _NEAREST * _RATIO ** (_EDGES - 1), _EDGES)
-"""Edges of the bins of distances, (560,); a bin holds its upper edge."""
+"""Edges of the bins of distances, (2081,); a bin holds its upper edge."""
+
+
+SIZE = 152
+"""Numbers that say what an image looks like: as many as the default network's maps give."""
 
 
 def appearance(fine: Floats32, coarse: Floats32) -> Floats:
-    """Return what an image looks like to a network, (c1 + c2,).
+    """Return what an image looks like to a network, (SIZE,).
 
     These are the means of the fine map's channels, and the logarithms of the standard deviations
     within the coarse map's. The means say which colours and textures there are; the deviations say
@@ -52,9 +55,19 @@ def appearance(fine: Floats32, coarse: Floats32) -> Floats:
     coarse : (c2, h2, w2) map at a stride of 16 pixels.
     """
     deviations = coarse.std(axis=(1, 2), dtype=np.float64)
-    return np.concatenate(
-        [fine.mean(axis=(1, 2), dtype=np.float64), np.log(deviations + _LEAST_DEVIATION)]
-    )
+    means = fine.mean(axis=(1, 2), dtype=np.float64)
+    return _of_size(np.concatenate([means, np.log(deviations + _LEAST_DEVIATION)]))
+
+
+def _of_size(values: Floats) -> Floats:
+    """Return ``SIZE`` numbers of any: zeros appended, or by a fixed random projection.
+
+    So what sites send has the same length whatever the network.
+    """
+    if len(values) <= SIZE:
+        return np.pad(values, (0, SIZE - len(values)))
+    rng = np.random.default_rng(len(values))
+    return np.asarray(rng.standard_normal((SIZE, len(values))) @ values / np.sqrt(len(values)))
 
 
 @dataclass(frozen=True)
@@ -66,10 +79,13 @@ class Appearance:
     mean : (D,) mean over the lesions.
     whitening : (D, D); differences from the mean, multiplied by it, have the identity as their
         covariance over the lesions.
+    threshold : the distance that a stated share of new lesions exceeds; inf where too few were
+        counted to tell.
     """
 
     mean: Floats
     whitening: Floats
+    threshold: float = math.inf
 
     @classmethod
     def fit(cls, moments: Moments) -> Self:
@@ -111,11 +127,6 @@ class Appearance:
         """Return the arrays by name: "mean" (D,) and "whitening" (D, D)."""
         return {"mean": self.mean, "whitening": self.whitening}
 
-    @classmethod
-    def from_record(cls, record: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return what `to_record` gave, of a ``record`` with names and shapes as in `to_record`."""
-        return cls(*(np.asarray(record[name], dtype=np.float64) for name in ("mean", "whitening")))
-
 
 @dataclass(frozen=True)
 class DistanceCounts(Sums):
@@ -123,7 +134,7 @@ class DistanceCounts(Sums):
 
     Attributes
     ----------
-    counts : (561,) numbers of lesions in each bin; the first is below all edges, the last above.
+    counts : (2082,) numbers of lesions in each bin; the first is below all edges, the last above.
     """
 
     nonnegative: ClassVar[tuple[str, ...]] = ("counts",)
@@ -147,7 +158,7 @@ class DistanceCounts(Sums):
 
         The guarantee is that of split conformal prediction: it holds for a lesion that could as
         well have been among the counted ones, on average over the lesions that were drawn. The
-        threshold is rounded up to an edge, so by at most 1 %. None where too few lesions are
+        threshold is rounded up to an edge, so by at most 0.2 %. None where too few lesions are
         counted, fewer than 19 for a share of 0.05, or a distance beyond all edges is needed.
         """
         n = int(self.counts.sum())

@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 
 from common.answers.answer import TARGETS
+from common.answers.appearance import SIZE, Appearance
 from common.answers.counts import AnswerCounts
 from common.arrays import Floats, Ints
 from common.statistics.calibration import decisions, probabilities
@@ -15,6 +16,10 @@ from common.task import N_CLASSES
 from common.verified import Array, Kind
 
 _MOST_LESIONS = 10**9
+_BEYOND = 1e9
+"""A threshold that no distance reaches, for a file that holds finite numbers only."""
+
+_UNKNOWN = Appearance(np.zeros(SIZE), np.zeros((SIZE, SIZE)))
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class AnswerBasis:
     base_rates : (n_classes,) frequencies of the classes among the training images.
     lesions : counts of the calibration lesions, whose images no scoring fit had seen; none in
         models without.
+    appearance : how lesions look; None where it was not learned.
     by_site : of each site the histogram (SCORE_BINS,) of the probabilities that its calibration
         lesions' own classes have, by the site's name; empty where the coordinator saw none.
     """
@@ -35,6 +41,7 @@ class AnswerBasis:
     base_rates: Floats
     lesions: AnswerCounts = field(default_factory=AnswerCounts.zero)
     by_site: Mapping[str, Ints] = field(default_factory=dict)
+    appearance: Appearance | None = None
 
     @classmethod
     def of(
@@ -43,6 +50,7 @@ class AnswerBasis:
         base_rates: Floats,
         lesions: AnswerCounts,
         by_site: Mapping[str, AnswerCounts],
+        appearance: Appearance | None,
     ) -> Self:
         """Return the basis of counts over calibration lesions, of all sites and of each.
 
@@ -51,7 +59,7 @@ class AnswerBasis:
         calibration, base_rates : as of the attributes, of their shapes.
         """
         each = {site: counts.probability[:, 1].sum(axis=0) for site, counts in by_site.items()}
-        return cls(calibration, base_rates, lesions, each)
+        return cls(calibration, base_rates, lesions, each, appearance)
 
     def probabilities(self, scores: Floats) -> Floats:
         """Return calibrated probabilities (n, n_classes) of ``scores`` (n, n_classes)."""
@@ -64,11 +72,14 @@ class AnswerBasis:
     def to_record(self) -> dict[str, Array]:
         """Return the arrays by name, of the shapes that :func:`expected_kinds` documents."""
         histograms = list(self.by_site.values())
+        looks = self.appearance or _UNKNOWN
         return {
             "calibration": self.calibration,
             "base_rates": self.base_rates,
             **{f"lesions/{name}": array for name, array in self.lesions.to_record().items()},
             "by_site": np.array(histograms, dtype=np.int64).reshape(-1, SCORE_BINS),
+            **{f"appearance/{name}": array for name, array in looks.to_record().items()},
+            "appearance/threshold": np.array(min(looks.threshold, _BEYOND)),
         }
 
     @classmethod
@@ -89,12 +100,20 @@ class AnswerBasis:
         rates = taken["base_rates"]
         if not (rates >= 0).all() or not rates.any():
             raise ValueError("array 'base_rates' has values that no frequencies have")
-        counted = {n.removeprefix("lesions/"): a for n, a in taken.items() if n.count("/")}
+        counted = _part(taken, "lesions/")
         for histograms in (*counted.values(), taken["by_site"]):
             if ((histograms < 0) | (histograms > _MOST_LESIONS)).any():
                 raise ValueError("its calibration lesions have numbers that no counts are")
         by_site = dict(zip(sites, taken["by_site"], strict=True))
-        return cls(taken["calibration"], rates, AnswerCounts(**counted), by_site)
+        looks = _part(taken, "appearance/")
+        threshold = float(looks.pop("threshold"))
+        known = looks["whitening"].any()
+        appearance = Appearance(**looks, threshold=threshold) if known else None
+        return cls(taken["calibration"], rates, AnswerCounts(**counted), by_site, appearance)
+
+
+def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
 
 
 def expected_kinds(n_sites: int) -> dict[str, Kind]:
@@ -109,4 +128,7 @@ def expected_kinds(n_sites: int) -> dict[str, Kind]:
         "lesions/confidence": Kind("I64", (2, SCORE_BINS)),
         "lesions/confusion": Kind("I64", (N_CLASSES, N_CLASSES)),
         "by_site": Kind("I64", (n_sites, SCORE_BINS)),
+        "appearance/mean": Kind("F64", (SIZE,)),
+        "appearance/whitening": Kind("F64", (SIZE, SIZE)),
+        "appearance/threshold": Kind("F64", ()),
     }

@@ -117,6 +117,8 @@ def estimate(probabilities: Floats, base: Floats) -> Estimate:
 def disagreement(estimated: Estimate, predicted: Floats, confusion: Ints) -> float:
     """Return how far a second, cruder estimate lies away: total variation, in [0, 1].
 
+    It is 0 where there are no calibration lesions to make one of.
+
     Both estimates are right, up to chance, if the lesions of each class look as they did in
     calibration. Above `DISAGREEMENT` they do not, and neither estimate may be used: at sites with
     other cameras and patients they were wrong by more than the frequencies of training.
@@ -134,6 +136,8 @@ def disagreement(estimated: Estimate, predicted: Floats, confusion: Ints) -> flo
     1978 (comparing two estimators that only agree under the model).
     """
     present = confusion.sum(axis=1) > 0
+    if not present.any():
+        return 0.0
     shares = confusion[present] / confusion[present].sum(axis=1, keepdims=True)
     second = np.zeros(len(predicted))
     second[present] = np.maximum(np.linalg.lstsq(shares.T, predicted, rcond=None)[0], 0.0)

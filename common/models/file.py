@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,14 +22,14 @@ from common.task import DIAGNOSES
 from common.text import is_site_name
 from common.verified import FORMAT_ERRORS, Array, Kind, StoredArrays, open_arrays, write_arrays
 
+if TYPE_CHECKING:
+    from common.explanations.evidence import PooledHead
+
 VERSION = 4
 """Version of the description in a model file; raise it with every change."""
 
 LARGEST = np.float64(1e100)
 """Largest number in a model and in its scores, so that products stay finite."""
-
-VARIANCE = "variance"
-"""Name of the only array that may be infinite."""
 
 _WEIGHTS = "weights"
 _SITES = "sites"
@@ -74,10 +74,8 @@ class Model(Protocol):
     def trained(self) -> Mapping[str, Floats32] | None:
         """Tensors of a trained network, of its shapes, by name; None where it is as pretrained."""
 
-    def judge(self, maps: Sequence[Floats32]) -> tuple[Floats, float]:
-        """Return the scores (n_classes,) of an image, and its distance from the training images.
-
-        The distance is nan where the model has no such measure.
+    def judge(self, maps: Sequence[Floats32]) -> Floats:
+        """Return the scores (n_classes,) of an image.
 
         Parameters
         ----------
@@ -87,6 +85,15 @@ class Model(Protocol):
         ------
         DataError
             If the model gives no numbers.
+        """
+
+    def head(self) -> "PooledHead":
+        """Return the classifier as one that is linear in pooled maps, to find its evidence.
+
+        Raises
+        ------
+        ConfigError
+            If it is none, with the reason.
         """
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
@@ -170,8 +177,6 @@ class OpenModel:
     def read(self, own: Mapping[str, Kind]) -> tuple[dict[str, Array], AnswerBasis]:
         """Return the arrays, of the ``own`` shapes, and the basis.
 
-        Only the variance may be infinite.
-
         Raises
         ------
         ValueError
@@ -180,7 +185,7 @@ class OpenModel:
         expected = {**own, **self._basis_kinds}
         check_kinds(self.kinds, expected)
         arrays = self._stored.read()
-        _check_finite({name: array for name, array in arrays.items() if name != VARIANCE})
+        _check_finite(arrays)
         basis = AnswerBasis.take(arrays, self.sites)
         return arrays, basis
 

@@ -13,8 +13,9 @@ from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError
+from common.explanations.evidence import PooledHead, linear_head
 from common.features.extract import extract
-from common.models.file import VARIANCE, ModelFile, check_answers, open_model
+from common.models.file import ModelFile, check_answers, open_model
 from common.networks.spatial_maps import pooled
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import with_intercept
@@ -32,8 +33,6 @@ class LinearModel:
     Attributes
     ----------
     feature_map : the map from raw features to the classifier's.
-    variance : (n_components,) variances of the training views' components, infinite for those that
-        distances leave out.
     weights : (n_classes, n_outputs + 1), the intercepts last.
     basis : what makes probabilities and decisions of the scores, and the calibration lesions.
     classes : names of the classes.
@@ -41,7 +40,6 @@ class LinearModel:
     """
 
     feature_map: FeatureMap
-    variance: Floats
     weights: Floats
     basis: AnswerBasis
     classes: Sequence[str]
@@ -83,8 +81,8 @@ class LinearModel:
     trained = None
     """Its network is as pretrained."""
 
-    def judge(self, maps: Sequence[Floats32]) -> tuple[Floats, float]:
-        """Return the scores (n_classes,) of an image, and its distance from the training images.
+    def judge(self, maps: Sequence[Floats32]) -> Floats:
+        """Return the scores (n_classes,) of an image.
 
         Parameters
         ----------
@@ -95,31 +93,22 @@ class LinearModel:
         DataError
             If the model gives no numbers.
         """
-        views = pooled(maps)[None]
-        distance = self.distance(views)
-        return self.scores(views)[0], float("nan") if distance is None else float(distance[0])
+        return np.asarray(self.scores(pooled(maps)[None])[0])
 
-    def distance(self, views: NDArray[np.floating]) -> Floats | None:
-        """Return how far images lie from the training images, (n,); about 1 is usual.
+    def head(self) -> PooledHead:
+        """Return the classifier in terms of pooled maps.
 
-        The Mahalanobis distance from the mean of all training views, as the root mean square
-        over the views (n, P, n_features) and the components that vary; None where none is known
-        to.
+        Raises
+        ------
+        ConfigError
+            If its feature map is not linear.
         """
-        if not np.isfinite(self.variance).any():
-            return None
-        n, P, n_features = views.shape
-        Z = self.feature_map.project(views.reshape(n * P, n_features))
-        with np.errstate(over="ignore"):
-            squares = (Z**2 / self.variance).reshape(n, -1).sum(axis=1)
-        distance = np.sqrt(squares / (P * np.isfinite(self.variance).sum()))
-        return check_answers(np.asarray(distance))
+        return linear_head(self.feature_map, self.weights)
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
         arrays = {
             **self.feature_map.to_record(),
-            VARIANCE: self.variance,
             "weights": self.weights,
         }
         ModelFile(arrays, self.basis, self.classes, self.config).write(path)
@@ -131,9 +120,7 @@ class LinearModel:
             arrays, basis = stored.read(_expected(stored.kinds))
             _check_map(arrays)
         feature_map = FeatureMap.from_record(arrays)
-        return cls(
-            feature_map, arrays[VARIANCE], arrays["weights"], basis, DIAGNOSES, stored.config
-        )
+        return cls(feature_map, arrays["weights"], basis, DIAGNOSES, stored.config)
 
 
 def _expected(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
@@ -150,7 +137,6 @@ def _expected(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
         "fourier": (3,) if fourier != (0,) else (0,),
         "unit": (),
         "clip": (),
-        VARIANCE: (n_components,),
         "weights": (N_CLASSES, outputs if fourier != (0,) else n_components + 1),
     }
     return {name: Kind("F64", shape) for name, shape in shapes.items()}
@@ -158,8 +144,6 @@ def _expected(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
 
 def _check_map(arrays: Mapping[str, Floats]) -> None:
     """Refuse numbers that no map has; the Fourier map is an array of three."""
-    if not (arrays[VARIANCE] > 0).all():
-        raise ValueError("array 'variance' has values that no variance has")
     if arrays["unit"] not in (0, 1) or arrays["clip"] < 0:
         raise ValueError("its features have no norm that 'unit' and 'clip' can mean")
     if len(arrays["fourier"]):

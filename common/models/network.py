@@ -15,6 +15,7 @@ from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError
+from common.explanations.evidence import PooledHead, network_head
 from common.features.augment import decode
 from common.models.file import ModelFile, check_answers, check_kinds, network_folders, open_model
 from common.networks.spatial_maps import is_kept, pooled
@@ -52,8 +53,8 @@ class NetworkModel:
         """The trained tensors by name, of the network's shapes."""
         return self.weights
 
-    def judge(self, maps: Sequence[Floats32]) -> tuple[Floats, float]:
-        """Return the logits (n_classes,) of an image, and nan for a distance.
+    def judge(self, maps: Sequence[Floats32]) -> Floats:
+        """Return the logits (n_classes,) of an image.
 
         Parameters
         ----------
@@ -68,7 +69,11 @@ class NetworkModel:
         features = pooled(maps[-1:]).mean(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
             logits = weight @ features + bias
-        return check_answers(np.asarray(logits)), float("nan")
+        return check_answers(np.asarray(logits))
+
+    def head(self) -> PooledHead:
+        """Return its last layer, which is linear in the pooled last map."""
+        return network_head(*(self.weights[name] for name in _HEAD))
 
     def scores(self, images: Iterable[tuple[str, bytes]]) -> Floats:
         """Return logits (n, n_classes), averaged over the prediction views, by PyTorch.

@@ -1,8 +1,10 @@
 """A model with its network loaded: it judges images one by one, on all cores, without PyTorch."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -13,7 +15,8 @@ from common.answers.answering import Answering
 from common.arrays import Floats
 from common.errors import DataError
 from common.models.file import Model, Prediction, load_model, network_folders
-from common.networks.spatial_maps import MapNetwork, Maps, map_network
+from common.networks.appearance_rows import LEVELS, appearance_of, stem_spec
+from common.networks.spatial_maps import BLOCK, MapNetwork, Maps, map_network
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Judged:
     Attributes
     ----------
     scores : (n_classes,) averaged over the prediction views.
-    distance : from the training images; nan where the model has no such measure.
+    distance : from the training lesions, about 1 as a rule; nan where it is not known.
     maps : the network's maps, (P, channels, height, width) by level; None where not asked for.
     """
 
@@ -63,6 +66,15 @@ class Predictor:
         spec = self.model.config.feature_spec
         return map_network(spec, self._folders, self.model.trained)
 
+    @cached_property
+    def _stem(self) -> MapNetwork | None:
+        """The pretrained network that tells how images look; None if the model's own does."""
+        spec = self.model.config.feature_spec
+        own = self.model.trained is None and spec.levels >= LEVELS
+        if self.model.basis.appearance is None or own:
+            return None
+        return map_network(stem_spec(spec), self._folders)
+
     @classmethod
     def open(cls, file: Path, *weights: Path | None) -> Self:
         """Open a model file; its network is loaded when it is first needed.
@@ -89,12 +101,32 @@ class Predictor:
         ConfigError
             If the model's network cannot be built.
         """
+        files = iter(images)
+        while block := list(islice(files, BLOCK)):
+            judged = self._network.each(block, lambda maps: self._judged(maps, keep_maps))
+            yield from judged if self._stem is None else self._with_distances(judged, block)
 
-        def of_maps(maps: Maps) -> Judged:
-            scores, distance = self.model.judge(maps)
-            return Judged(scores, distance, maps if keep_maps else None)
+    def _judged(self, maps: Maps, keep_maps: bool) -> Judged:
+        distance = math.nan
+        if self._stem is None and self.model.basis.appearance is not None:
+            distance = self._distance(maps, self.model.config.feature_spec.levels)
+        return Judged(self.model.judge(maps), distance, maps if keep_maps else None)
 
-        return self._network.each(images, of_maps)
+    def _with_distances(
+        self, judged: Iterable[Judged | DataError], block: Sequence[tuple[str, bytes]]
+    ) -> Iterator[Judged | DataError]:
+        """Add the distances by a pretrained network of their own."""
+        assert self._stem is not None
+        distances = self._stem.each(block, lambda maps: self._distance(maps, LEVELS))
+        for each, distance in zip(judged, distances, strict=True):
+            if isinstance(each, Judged) and isinstance(distance, float):
+                each = replace(each, distance=distance)
+            yield each
+
+    def _distance(self, maps: Maps, levels: int) -> float:
+        appearance = self.model.basis.appearance
+        assert appearance is not None
+        return float(appearance.distance(appearance_of(maps, levels)[None])[0])
 
     def answer(
         self, images: Sequence[tuple[str, bytes]], answering: Answering, keep_maps: bool = False

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from common.arrays import Floats32
-from common.errors import DataError
+from common.errors import DataError, reason
 from common.features.augment import decode, normalise, prediction_view
 from common.features.extract import FeatureSpec
 from common.features.inference_engine import (
@@ -133,7 +133,7 @@ def map_network(
     ConfigError
         If the backbone, its weights or ``levels`` cannot be used.
     DataError
-        If its weights cannot be read.
+        If its weights cannot be read, or ``trained`` does not fit it.
     """
     shape = (spec.predictions, 3, spec.size, spec.size)
     files = _files(spec, folders, trained)
@@ -195,7 +195,12 @@ def _built(spec: FeatureSpec, trained: Mapping[str, Floats32] | None) -> Built:
     from common.networks.network import shared_network
 
     network = shared_network(spec.backbone, spec.weights)
-    network.load(trained)
+    try:
+        network.load(trained)
+    except RuntimeError as error:  # of tensors with other shapes
+        raise DataError(
+            f"the model's tensors do not fit its network ({reason(error)}); train it again"
+        ) from error
     backbone = deepcopy(network.backbone).cpu()
     if pools_final_map(backbone):
         return Built(SpatialMaps(backbone, spec.levels), facts)

@@ -30,6 +30,7 @@ from common.task import DIAGNOSES, N_CLASSES
 from common.wire.messages import Value
 from server.federation.federation import Federation
 from server.federation.question import Answers, LossPolicy, Question
+from server.lesion_appearance import learn_appearance
 from server.run.checkpoint import Checkpoint, Tensors
 from server.run.folder import CHECKPOINT_FILE, RunFolder
 from server.run.progress import Progress
@@ -219,7 +220,8 @@ class _Training:
             return AnswerBasis(as_trained(self._config, base_rates), base_rates)
         parameters = calibration.fit(lambda p: self._calibrate(validation, p), N_CLASSES)
         counts = self._count_answers(validation, parameters)
-        return AnswerBasis.of(parameters, base_rates, counts.total, counts.by_site)
+        appearance = learn_appearance(self._federation, LossPolicy.CONTINUE)
+        return AnswerBasis.of(parameters, base_rates, counts.total, counts.by_site, appearance)
 
     def _count_answers(self, scores: _Scores, parameters: Floats) -> Answers[AnswerCounts]:
         return self._ask_about(scores, "answers", AnswerCounts.zero(), parameters, EVEN)

@@ -38,10 +38,9 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     # Scores are for classes that are equally frequent, probabilities for these as they are.
     calibration = np.stack([np.ones(N_CLASSES), learned.offset])
     base_rates = learned.counts / learned.counts.sum()
-    unknown = np.full(feature_map.n_outputs, np.inf)
     basis = AnswerBasis(calibration, base_rates)
     return TrainingResult(
-        LinearModel(feature_map, unknown, learned.weights, basis, DIAGNOSES, config),
+        LinearModel(feature_map, learned.weights, basis, DIAGNOSES, config),
         sites.evaluate(weights=learned.weights, calibration=calibration, base_rates=base_rates),
         sites.evaluate(weights=learned.weights, calibration=UNCALIBRATED, base_rates=EVEN),
         details(config, learned.counts),

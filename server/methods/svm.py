@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from common.answers.appearance import Appearance
 from common.answers.basis import AnswerBasis
 from common.answers.counts import AnswerCounts
 from common.arrays import Floats
@@ -26,6 +27,7 @@ from common.task import DIAGNOSES, N_CLASSES
 from server.federation.federation import Federation, SitesLostError
 from server.federation.plausibility import HingeLimits, check_moments
 from server.federation.question import Answers, LossPolicy, Question
+from server.lesion_appearance import learn_appearance
 from server.run.fit_rounds import FitRounds
 from server.run.folder import RunFolder
 from server.run.progress import Progress
@@ -248,14 +250,12 @@ def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> Trai
         sites = MappedSites(federation, feature_map, class_weights, mapped, rounds)
         fitted = _one_shot(config, sites)
     weights = _without_absent(fitted.weights, class_weights)
-    variance = np.diag(mapped.scatter()) / mapped.weight
-    # A component without variance, where records are fewer than components, tells no distance.
-    variance = np.where(variance > 1e-9 * variance.max(), variance, np.inf)
     base_rates = moments.class_weight / moments.weight
-    basis = _basis(fitted, base_rates)
+    appearance = learn_appearance(federation, LossPolicy.RESTART)
+    basis = _basis(fitted, base_rates, appearance)
     sites = fitted.sites
     return TrainingResult(
-        LinearModel(sites.feature_map, variance, weights[0], basis, DIAGNOSES, config),
+        LinearModel(sites.feature_map, weights[0], basis, DIAGNOSES, config),
         sites.evaluate(weights, fitted.calibration, base_rates),
         sites.evaluate(weights, UNCALIBRATED, EVEN),
         fitted.details,
@@ -263,12 +263,12 @@ def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> Trai
     )
 
 
-def _basis(fitted: Fitted, base_rates: Floats) -> AnswerBasis:
+def _basis(fitted: Fitted, base_rates: Floats, appearance: Appearance | None) -> AnswerBasis:
     """Return what the answers rest on; without unseen lesions no counts of them."""
     if fitted.unseen is None:
-        return AnswerBasis(fitted.calibration, base_rates)
+        return AnswerBasis(fitted.calibration, base_rates, appearance=appearance)
     counts = fitted.sites.count_answers(fitted.unseen, fitted.calibration)
-    return AnswerBasis.of(fitted.calibration, base_rates, counts.total, counts.by_site)
+    return AnswerBasis.of(fitted.calibration, base_rates, counts.total, counts.by_site, appearance)
 
 
 def _without_absent(weights: Floats, class_weights: Floats) -> Floats:

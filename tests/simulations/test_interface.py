@@ -194,12 +194,8 @@ def test_predictions_are_those_of_the_command(fedderm, run, model, images, netwo
     chances = [[each["probabilities"][dx] for dx in model.classes_] for each in told]
     np.testing.assert_allclose(chances, model.predict_proba(images), atol=1e-6)
     answers = interface.predict(run, images, weights=network_file)
-    assert [asdict(answer)["prediction_set"] for answer in answers] == [
-        {**each["prediction_set"], "diagnoses": tuple(each["prediction_set"]["diagnoses"])}
-        if each["prediction_set"]
-        else None
-        for each in told
-    ]
+    for answer, each in zip(answers, told, strict=True):
+        assert json.loads(json.dumps(asdict(answer)["prediction_set"])) == each["prediction_set"]
 
 
 def test_pixels_are_diagnosed_as_their_files(model, images):

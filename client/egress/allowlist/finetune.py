@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from client.egress.questions import (
+    APPEARANCE_QUESTIONS,
     BASE_RATES_FORM,
     CALIBRATION_FORM,
     DIGEST,
@@ -17,7 +18,16 @@ from client.egress.questions import (
     sequence,
     whole,
 )
-from client.egress.records import ANSWERS, AS_ASKED, CALIBRATION, COUNTS, EVALUATION, Array, Arrays
+from client.egress.records import (
+    ANSWERS,
+    APPEARANCE,
+    AS_ASKED,
+    CALIBRATION,
+    COUNTS,
+    EVALUATION,
+    Array,
+    Arrays,
+)
 from client.site import Site
 from common.errors import Reason, RefusalError
 from common.features.augment import PREDICTION_VIEWS
@@ -69,6 +79,7 @@ _SCORES = {
 
 QUESTIONS: Mapping[str, QuestionForm] = {
     "counts": QuestionForm(),
+    **APPEARANCE_QUESTIONS,
     "train": QuestionForm(
         {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), N_CLASSES, N_CLASSES)},
         _trained,
@@ -80,6 +91,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
 
 SUMS: Mapping[str, Arrays] = {
     "counts": COUNTS,
+    **APPEARANCE,
     "train": {"weight": Array((), counts=True), "loss": Array(()), AS_ASKED: Array((), "<f4")},
     "calibrate": CALIBRATION,
     "evaluate": EVALUATION,

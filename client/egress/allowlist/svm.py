@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from client.egress.questions import (
+    APPEARANCE_QUESTIONS,
     BASE_RATES_FORM,
     CALIBRATION_FORM,
     DIGEST,
@@ -17,6 +18,7 @@ from client.egress.questions import (
 )
 from client.egress.records import (
     ANSWERS,
+    APPEARANCE,
     CALIBRATION,
     EVALUATION,
     Array,
@@ -73,6 +75,7 @@ _MAPPED = {"map": DIGEST}
 
 QUESTIONS: Mapping[str, QuestionForm] = {
     "moments": QuestionForm(),
+    **APPEARANCE_QUESTIONS,
     "prepare": QuestionForm(_MAPPED, _feature_map),
     "mapped_moments": QuestionForm(_MAPPED),
     ROUND: QuestionForm(_MAPPED, _fits),
@@ -83,6 +86,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
 
 SUMS: Mapping[str, Arrays] = {
     "moments": _moments(_features),
+    **APPEARANCE,
     "prepare": {},
     "mapped_moments": _moments(_outputs),
     ROUND: {"loss": Array(like_weights(2)), "gradient": Array(like_weights(3))},

@@ -96,7 +96,11 @@ def answers(monkeypatch: pytest.MonkeyPatch, **arrays: np.ndarray) -> None:
     monkeypatch.setattr(client.methods.svm, "answer", lambda *_: Loose(arrays))
 
 
-ASKED = {"weights": np.zeros((1, 7, N_FEATURES + 1)), "calibration": np.ones((2, 7))}
+ASKED = {
+    "weights": np.zeros((1, 7, N_FEATURES + 1)),
+    "calibration": np.ones((2, 7)),
+    "base_rates": np.ones(7),
+}
 """What comes with ``calibrate``."""
 
 MAP = "0b" * 32

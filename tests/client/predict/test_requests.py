@@ -10,7 +10,8 @@ import threading
 import httpx
 import pytest
 
-from client.predict.serve import NAME_HEADER, Answers, serve
+from client.predict.requests import NAME_HEADER, Answers
+from client.predict.serve import serve
 from common.errors import ConfigError
 from tests.client.predict.fakes import Model, image
 

@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from client.predict.guard import HEADERS
-from client.predict.serve import LARGEST, NAME_HEADER
+from client.predict.requests import LARGEST, NAME_HEADER
 from tests.client.predict.fakes import image
 from tests.screens import DESK, PHONE, SIZES
 

@@ -76,14 +76,15 @@ class NoNetwork(NamedTuple):
     """Gives any image the same maps."""
 
     def each(self, images: Iterable[tuple[str, bytes]], of_maps: Callable[[Any], Any]) -> Any:
-        return [of_maps([VIEWS[0][:, :, None, None]]) for _ in images]
+        maps = [VIEWS[0][:, :3, None, None], VIEWS[0][:, 3:, None, None]]
+        return [of_maps(maps) for _ in images]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def features() -> Iterator[None]:
     """Give the linear models features without a network."""
 
-    def network(spec: FeatureSpec, folders: Sequence[Path], trained: Any) -> Any:
+    def network(spec: FeatureSpec, folders: Sequence[Path], trained: Any = None) -> Any:
         return NoNetwork() if trained is None else map_network(spec, folders, trained)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from common.answers.appearance import SIZE, Appearance
 from common.answers.basis import AnswerBasis
 from common.answers.counts import AnswerCounts
 from common.arrays import Floats
@@ -38,30 +39,19 @@ def make_basis(calibration: Floats) -> AnswerBasis:
     ]
     base_rates = rng.dirichlet(np.ones(N_CLASSES))
     sites = dict(zip(("north", "south"), counts, strict=True))
-    return AnswerBasis.of(calibration, base_rates, counts[0] + counts[1], sites)
+    looks = Appearance(rng.standard_normal(SIZE), rng.standard_normal((SIZE, SIZE)), 1.5)
+    return AnswerBasis.of(calibration, base_rates, counts[0] + counts[1], sites, looks)
 
 
 def make_model(fourier: FourierMap | None) -> LinearModel:
     moments = Moments.measure(X, Y, np.ones(60), N_CLASSES)
     principal = FeatureMap.principal(moments, 5)
-    variance = np.diag(moments.mapped(principal.mean, principal.matrix).scatter()) / 60
     feature_map = FeatureMap(principal.mean, principal.matrix, fourier)
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((N_CLASSES, feature_map.n_outputs + 1))
     calibration = rng.uniform(0.5, 2.0, (2, N_CLASSES))
     config = RunConfig(seed=3, c=(1e-4,))
-    return LinearModel(feature_map, variance, weights, make_basis(calibration), DIAGNOSES, config)
-
-
-def test_the_distance_is_1_over_the_training_views_and_grows_away_from_them() -> None:
-    model = make_model(None)
-    assert np.mean(model.distance(VIEWS) ** 2) == pytest.approx(1.0)
-    Z = model.feature_map.project(X)
-    inverse = np.linalg.inv(np.cov(Z.T, bias=True))
-    expected = np.sqrt(np.einsum("ij,jk,ik->i", Z, inverse, Z) / 5)
-    np.testing.assert_allclose(model.distance(X[:, None]), expected, rtol=1e-6)
-    away = model.feature_map.mean + 3 * (VIEWS - model.feature_map.mean)
-    np.testing.assert_allclose(model.distance(away), 3 * model.distance(VIEWS), rtol=1e-5)
+    return LinearModel(feature_map, weights, make_basis(calibration), DIAGNOSES, config)
 
 
 @pytest.mark.parametrize("fourier", [None, FourierMap(16, 1.7, 5)], ids=["linear", "rbf"])
@@ -90,10 +80,9 @@ def test_prediction_averages_the_decision_values_of_the_views(
         Z = model.feature_map.apply(VIEWS[:, view])
         values += (Z @ model.weights[:, :-1].T + model.weights[:, -1]) / 3
     maps = [[views[:, :3, None, None], views[:, 3:, None, None]] for views in VIEWS]
-    scores, distance = zip(*map(model.judge, maps), strict=True)
+    scores = [model.judge(each) for each in maps]
     np.testing.assert_allclose(model.scores(VIEWS), values, atol=1e-12)
     np.testing.assert_allclose(scores, values, atol=1e-12)
-    np.testing.assert_allclose(distance, model.distance(VIEWS), rtol=1e-12)
     assert model.scores(VIEWS[:0]).shape == (0, N_CLASSES)  # of a site without test images
 
 

@@ -122,6 +122,11 @@ def test_a_fine_tuned_networks_pools_are_its_features(backbone, tmp_path, images
     assert np.abs(untrained - expected).max() > 1e-2
 
 
+def test_tensors_that_do_not_fit_the_network_are_refused_in_one_line(spec, tmp_path):
+    with pytest.raises(DataError, match=r"tensors do not fit its network \(.*train it again$"):
+        map_network(spec, [tmp_path], {"head.bias": np.ones((3, 3), np.float32)})
+
+
 def test_a_name_says_all_that_an_exported_network_depends_on(spec, tmp_path, monkeypatch):
     names = []
 
