@@ -1,0 +1,73 @@
+"""A model's evidence map lies on the upright picture, however a camera held the image."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from client.predict.answerer import ModelAnswerer
+from client.predict.picture import small_picture
+from client.predict.shown import ImageFile
+from common.answers.answering import AnswerOptions
+from common.answers.basis import AnswerBasis
+from common.models.network import NetworkModel
+from common.models.predictor import Predictor
+from common.networks.network import build
+from common.task import DIAGNOSES, N_CLASSES
+from tests.finetuning import quick
+
+ORIENTATION = 0x0112  # the number of this EXIF tag
+UPSIDE = {
+    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: Pillow.Transpose.ROTATE_180,
+    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: Pillow.Transpose.TRANSPOSE,
+    6: Pillow.Transpose.ROTATE_90,
+    7: Pillow.Transpose.TRANSVERSE,
+    8: Pillow.Transpose.ROTATE_270,
+}
+"""How a camera stores an upright image under each value of that tag."""
+
+
+@pytest.fixture(scope="module")
+def answerer(network_file, tmp_path_factory) -> ModelAnswerer:
+    config = quick(tmp_path_factory.mktemp("run"), network_file, size=64, predictions=4)
+    shape = tuple(build(config.backbone, config.weights).head.weight.shape)
+    rng = np.random.default_rng(0)
+    weights = {
+        "head.weight": rng.normal(size=shape).astype(np.float32),
+        "head.bias": np.zeros(N_CLASSES, np.float32),
+    }
+    basis = AnswerBasis(np.array([np.ones(7), np.zeros(7)]), np.full(N_CLASSES, 1 / N_CLASSES))
+    predictor = Predictor(NetworkModel(weights, basis, DIAGNOSES, config))
+    return ModelAnswerer(predictor, AnswerOptions())
+
+
+def stored(image: Pillow.Image, orientation: int) -> bytes:
+    exif, file = Pillow.Exif(), io.BytesIO()
+    exif[ORIENTATION] = orientation
+    turned = image.transpose(UPSIDE[orientation]) if orientation in UPSIDE else image
+    turned.save(file, "PNG", exif=exif)
+    return file.getvalue()
+
+
+def test_a_turned_copy_has_the_map_of_the_upright_image(answerer):
+    noise = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    image = Pillow.fromarray(noise).resize((98, 70))
+    files = [ImageFile(f"{n}.png", stored(image, n)) for n in (1, *UPSIDE)]
+    upright, *turned = (shown.evidence for shown in answerer.answer(files, evidence=True))
+    drawn = Pillow.open(io.BytesIO(upright.png))
+    assert drawn.size == image.size == small_picture(files[-1].data)[1:]
+    assert np.asarray(drawn)[..., 3].std() > 0
+    assert turned == [upright] * len(UPSIDE)
+    # Without its tag, a copy's map is another one: the test would see a map that was not turned.
+    half = Pillow.open(io.BytesIO(files[2].data))
+    (wrong,) = answerer.answer([ImageFile("raw.png", _raw(half))], evidence=True)
+    assert wrong.evidence.png != upright.png
+
+
+def _raw(image: Pillow.Image) -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(np.asarray(image)).save(file, "PNG")
+    return file.getvalue()
