@@ -273,3 +273,27 @@ def test_the_notebook_runs_and_is_kept_without_results(desk):
     diagnoses = re.findall(r"'(\w+)'", python("-c", code, folder=desk))
     assert len(diagnoses) == 2
     assert set(diagnoses) <= set(DIAGNOSES)
+
+
+def test_an_answer_needs_no_pytorch_once_its_network_is_kept(run, model, images, network_file):
+    model.predict(images[:1])
+    code = (
+        "import sys\n"
+        "from simulations.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "predict",
+        run.folder,
+        *images,
+        "--weights",
+        network_file,
+    ]
+    answered = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    assert str(images[0]) in answered.stdout
+    heavy = {"flwr", "matplotlib", "pandas", "scipy", "sklearn", "timm", "torch", "torchvision"}
+    assert not heavy & set(answered.stderr.split())
