@@ -138,10 +138,10 @@ def check(data: Path, run: Path, number: int, seed: int) -> Iterator[Checked]:
     if not len(tested):
         raise DataError(f"{data} has no test image with a mask; name the folder with the masks")
     size = config.feature_spec.size
-    photos = (Photo.read(tested, row, size) for row in tested.images)
+    photos = (Photo.read(tested, row, size) for row in tqdm(tested.images, "maps", disable=None))
     mapped = [Mapped.of(predictor, head, photo, seed) for photo in photos]
     pairs = zip(mapped, mapped[-1:] + mapped[:-1], strict=True)
-    for turn, (each, other) in enumerate(tqdm(pairs, total=len(mapped), disable=None)):
+    for turn, (each, other) in enumerate(tqdm(pairs, "checks", len(mapped), disable=None)):
         yield _checked(predictor, each, other.evidence, (seed, turn))
 
 

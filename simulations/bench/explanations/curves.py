@@ -16,7 +16,7 @@ from common.features.augment import crop_box
 from simulations.bench.explanations.photo import Photo
 
 GRID = 7
-"""Fields along a side of the largest view: as fine as the final map of the default network."""
+"""Fields along a side of the largest view: as many as the default final map has at 224 pixels."""
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Of the fields, how many are deleted or inserted, between none and all."""
