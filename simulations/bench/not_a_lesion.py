@@ -1,4 +1,4 @@
-"""How many pictures of something else a trained model's network tells from lesions, by kind.
+"""How many pictures of something else a model's pretrained network tells from lesions, by kind.
 
 ``python -m simulations.bench.not_a_lesion DATA MODEL`` learns how lesions look from training
 lesions, takes the threshold from validation lesions, and judges test lesions and other pictures.
@@ -29,8 +29,6 @@ from common.features.augment import decode, normalise, prediction_view
 from common.features.backbone import input_statistics, load_backbone
 from common.features.inference_engine import one_thread_per_core, onnx_engine
 from common.models.file import Model, load_model
-from common.models.network import NetworkModel
-from common.networks.network import shared_network
 from simulations.bench.appearance_scores import SCORES, Statistics
 from simulations.bench.drawn_pictures import DRAWN, Draw
 from simulations.bench.sample_pictures import SAMPLES, crop, skin
@@ -89,7 +87,7 @@ def gather(dataset: Dataset, lesions: int, each: int, seed: int = 0) -> Pictures
 
 
 def statistics(model: Model, files: Sequence[bytes]) -> Statistics:
-    """Return the statistics of the maps that a model's network has of whole images.
+    """Return the statistics of the maps that a model's pretrained network has of whole images.
 
     Parameters
     ----------
@@ -100,7 +98,7 @@ def statistics(model: Model, files: Sequence[bytes]) -> Statistics:
     By name, over all channels of a level: "mean 1", "deviation 1" and so on, (n, channels); "mean"
     of the final map, (n, D).
     """
-    network = _MapStatistics(_backbone(model))
+    network = _MapStatistics(load_backbone(model.config.backbone, model.config.weights))
     mean, std = input_statistics(model.config.backbone)
     size = model.config.feature_spec.size
     built: Any = network  # an engine runs any network of one output
@@ -239,15 +237,6 @@ class _MapStatistics(nn.Module):
         final, maps = self.backbone.forward_intermediates(images)
         both = [s for m in maps for s in (m.mean(dim=(2, 3)), m.std(dim=(2, 3), correction=0))]
         return torch.cat([*both, final.mean(dim=(2, 3))], dim=1)
-
-
-def _backbone(model: Model) -> Any:
-    config = model.config
-    if not isinstance(model, NetworkModel):
-        return load_backbone(config.backbone, config.weights)
-    network: Any = shared_network(config.backbone, config.weights)
-    network.load(model.weights)
-    return network.cpu().backbone
 
 
 if __name__ == "__main__":
