@@ -78,7 +78,8 @@ def caption(evidence: Evidence, label: str, rival: str) -> str:
     return (
         f"Yellow speaks for {label}, blue for {rival}. "
         f"With {evidence.rest:+.2f} that no place adds, it comes to {evidence.total:+.2f}: "
-        f"{label} is {np.exp(evidence.total):,.3g} times as likely as {rival}."
+        f"{label} is {np.exp(evidence.total):,.3g} times as likely as {rival}. "
+        "The map shows what the model adds up; it does not outline the lesion."
     )
 
 

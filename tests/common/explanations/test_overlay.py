@@ -79,3 +79,4 @@ def test_the_caption_says_what_the_colours_mean_and_how_much_there_is():
     text = caption(Evidence([np.full((1, 2, 2), 0.5)], -0.5), "melanoma", "nevus")
     assert "Yellow speaks for melanoma, blue for nevus" in text
     assert "-0.50 that no place adds, it comes to +1.50: melanoma is 4.48 times as likely" in text
+    assert "does not outline the lesion" in text
