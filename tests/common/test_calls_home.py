@@ -1,6 +1,7 @@
 """No library that this program loads calls home, whatever it would do by itself."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -89,11 +90,10 @@ def test_from_image_files_to_a_diagnosis_nothing_leaves(tmp_path):
         if image.split == TEST
     }
     # From the run's folder alone.
-    lines = watch.run(*FEDDERM, "predict", out, *truth).splitlines()
-    found = [line.removeprefix(f"{file}: ") for file, line in zip(truth, lines, strict=True)]
+    answers = json.loads(watch.run(*FEDDERM, "predict", out, *truth, "--json"))
     overall = metrics_of(out / "run")["overall"]
     assert overall["n"] == len(truth)
-    correct = [line.split()[0] == dx for line, dx in zip(found, truth.values(), strict=True)]
+    correct = [each["stands_out"] == truth[each["image"]] for each in answers]
     assert overall["accuracy"] == pytest.approx(np.mean(correct))
     assert watch.reached() == set()
     assert {Path(folder).parts[:2] for folder in watch.left()} == {(".cache", "fedderm")}
