@@ -26,6 +26,7 @@ from common.finetune.imbalance import Balance, ClassCounts
 from common.finetune.local_steps import Load, LocalSteps
 from common.finetune.plan import CONTROL, Item, Round, Stream, Update, plan
 from common.networks.activations import Views, activations
+from common.networks.appearance_rows import appearances
 from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, shared_network
 from common.statistics.calibration import calibration_sums, decisions, probabilities
 from common.statistics.metrics import Evaluation
@@ -46,10 +47,11 @@ def describe(site: Site) -> dict[str, Value]:
 
 
 def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
-    """Compute the activations of images at the cut of each frozen part."""
-    network = shared_network(config.backbone, config.weights)
+    """Compute the activations of images at the cut of each frozen part, and how they look."""
+    network, contents = shared_network(config.backbone, config.weights), content_keys(dataset)
     if frozen := [stage for stage in config.stages if stage != ALL]:
-        activations(network, frozen, dataset, content_keys(dataset), config.feature_spec, cache)
+        activations(network, frozen, dataset, contents, config.feature_spec, cache)
+    appearances(dataset, config.feature_spec, cache, contents)
 
 
 def answer(site: Site, question: Question) -> Sums:

@@ -91,9 +91,10 @@ def describe(site: Site) -> dict[str, Value]:
 
 
 def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
-    """Compute the frozen features of images."""
-    extract(dataset, config.feature_spec, cache, progress=True)
-    appearances(dataset, config.feature_spec, cache, content_keys(dataset))
+    """Compute the frozen features of images, and how they look."""
+    contents = content_keys(dataset)
+    extract(dataset, config.feature_spec, cache, progress=True, contents=contents)
+    appearances(dataset, config.feature_spec, cache, contents)
 
 
 def answer(site: Site, question: Question) -> Sums | Gated:

@@ -22,9 +22,10 @@ from common.command_line import run as run_command
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import ConfigError
-from common.features.extract import extract
+from common.features.extract import content_keys, extract
 from common.methods import METHODS
 from common.models.predictor import Predictor
+from common.networks.appearance_rows import appearances
 from common.reading import read_text
 from common.text import log_lines, printable
 from server.deployment import cli as deploy_cli
@@ -93,9 +94,11 @@ def pins(settings: Settings = None, config: ConfigFile = None) -> None:
 
 @app.command()
 def features(data: data_cli.Data, settings: Settings = None, config: ConfigFile = None) -> None:
-    """Compute the frozen features of all images in DIR before a run."""
-    run = _read(settings, config)
-    computed = extract(Dataset.open(data), run.feature_spec, run.cache.expanduser(), progress=True)
+    """Compute the frozen features of all images in DIR, and how they look, before a run."""
+    run, dataset = _read(settings, config), Dataset.open(data)
+    cache = run.cache.expanduser()
+    computed = extract(dataset, run.feature_spec, cache, progress=True)
+    appearances(dataset, run.feature_spec, cache, content_keys(dataset))
     n, views, size = computed.views.shape
     typer.echo(printable(f"{n} images, {views} views of {size} features each, in {run.cache}"))
 
