@@ -73,7 +73,9 @@ def test_a_private_run_ends_with_a_model_and_says_what_it_promises(make_run):
     views = np.random.default_rng(0).standard_normal((5, 1, N_FEATURES))
     model = _model(run)
     assert model.scores(views).shape == (5, 7)
-    assert model.distance(views) is None
+    assert model.basis.appearance is None
+    assert not model.basis.lesions.confusion.any()
+    assert "No counts of answers were released" in card
 
 
 @pytest.mark.parametrize("figures", [True, False])
