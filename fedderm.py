@@ -312,7 +312,8 @@ def predict(
     Raises
     ------
     ConfigError
-        If frequencies do not add up to 1, or pretrained weights are missing.
+        If frequencies do not add up to 1, a share is out of its range, or pretrained weights are
+        missing.
     DataError
         If there is no such model, no image, or an array is none of an image.
     """

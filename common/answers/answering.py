@@ -47,6 +47,11 @@ class AnswerOptions:
     refer : share of the lesions to refer as those that the model is least sure of, in [0, 1).
     prevalence : (n_classes,) frequencies of the diagnoses at the place of use; None for those of
         the training sites.
+
+    Raises
+    ------
+    ConfigError
+        If a share is out of its range.
     """
 
     coverage: float = 0.95
@@ -56,6 +61,13 @@ class AnswerOptions:
     sensitivity: float = operating.SENSITIVITY
     refer: float = 0.1
     prevalence: Floats | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("coverage", "sensitivity"):
+            if not 0 < (value := getattr(self, name)) < 1:
+                raise ConfigError(f"{name} is {value:g}; choose one above 0 and below 1")
+        if not 0 <= self.refer < 1:
+            raise ConfigError(f"the share to refer is {self.refer:g}; choose one from 0 to below 1")
 
 
 class Answering:

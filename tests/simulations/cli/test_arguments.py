@@ -21,6 +21,8 @@ SECONDS = 30
 
 HEAVY = (
     "common.features.extract.extract",
+    "common.models.predictor.map_network",
+    "simulations.cli.main.serve_answers",
     "simulations.cli.main.extract",
     "simulations.runtimes.experiment.run_in_process",
     "simulations.study.comparison.run_cells",
@@ -88,8 +90,7 @@ def good(
         "site folder": [hospital],
         "site folders": [hospital],
         "privacy folder": [ledger],
-        "model": [finished],
-        "images": [image],
+        "paths": [image],
         "run": [finished],
         "runs": [finished],
         "steps": [3],
@@ -188,6 +189,6 @@ def test_a_bad_argument_is_one_line(fedderm, good, tmp_path, path, name):
 
 
 def test_all_kinds_of_arguments_are_tried():
-    assert {"data", "out", "cache", "model", "images", "folders", "noise", "port", "alpha"} <= {
+    assert {"data", "out", "cache", "run", "html", "folders", "noise", "port", "alpha"} <= {
         name for _, name in CASES
     }
