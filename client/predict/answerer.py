@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from client.predict.images import expand
+from client.predict.images import expand, read
 from client.predict.shown import About, Evidence, ImageFile, Shown
 from common.answers.answer import Answer
 from common.answers.answering import Answering, AnswerOptions
@@ -20,7 +20,6 @@ from common.features.augment import decode
 from common.methods import METHODS
 from common.models.predictor import Answered, Judged, Predictor
 from common.networks.spatial_maps import Maps
-from common.reading import read_bytes
 from common.task import DIAGNOSES, FULL_NAMES
 
 
@@ -120,8 +119,8 @@ def chosen_prevalence(predictor: Predictor, text: str) -> tuple[Floats, str]:
 
 def _probabilities(predictor: Predictor, folder: Path) -> Floats:
     """Return the probabilities (n, n_classes) of the images of a folder that can be read."""
-    paths = (path for path in expand([str(folder)], ()) if isinstance(path, Path))
-    files = ((str(path), read_bytes(path)) for path in paths)
+    found = map(read, expand([str(folder)], ()))
+    files = (file for file in found if isinstance(file, ImageFile))
     judged = (each for each in predictor.judge(files) if isinstance(each, Judged))
     return predictor.model.basis.probabilities(
         np.array([each.scores for each in judged]).reshape(-1, len(DIAGNOSES))

@@ -68,7 +68,7 @@ def answers(
     """
     left = iter(found)
     while group := list(islice(left, BATCH)):
-        yield from answered(answerer, [_read(each) for each in group], evidence=evidence)
+        yield from answered(answerer, [read(each) for each in group], evidence=evidence)
 
 
 def answered(
@@ -121,7 +121,8 @@ def _looks_like_image(name: str) -> bool:
     return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
-def _read(path: Path | Unreadable) -> ImageFile | Unreadable:
+def read(path: Path | Unreadable) -> ImageFile | Unreadable:
+    """Return the image file at a path, or why it cannot be read; what is none is passed on."""
     if isinstance(path, Unreadable):
         return path
     try:

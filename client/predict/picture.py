@@ -7,8 +7,7 @@ from typing import NamedTuple
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
-"""What is taken for an image, by Pillow's names."""
+from common.features.augment import FORMATS
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 """How names of such files end."""
@@ -24,7 +23,7 @@ _QUALITY = 82
 
 
 def is_image(data: bytes) -> bool:
-    """Tell by the first bytes whether a file is of one of :data:`FORMATS`."""
+    """Tell by the first bytes whether a file is of one of ``FORMATS``."""
     jpeg, png = data.startswith(b"\xff\xd8\xff"), data.startswith(b"\x89PNG\r\n\x1a\n")
     tiff = data.startswith((b"II*\0", b"MM\0*"))
     return jpeg or png or tiff or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from client.predict.answerer import ModelAnswerer
+from client.predict.answerer import ModelAnswerer, chosen_prevalence
 from client.predict.picture import small_picture
 from client.predict.shown import ImageFile
 from common.answers.answering import AnswerOptions
@@ -31,7 +31,7 @@ UPSIDE = {
 
 
 @pytest.fixture(scope="module")
-def answerer(network_file, tmp_path_factory) -> ModelAnswerer:
+def predictor(network_file, tmp_path_factory) -> Predictor:
     config = quick(tmp_path_factory.mktemp("run"), network_file, size=64, predictions=4)
     shape = tuple(build(config.backbone, config.weights).head.weight.shape)
     rng = np.random.default_rng(0)
@@ -40,7 +40,11 @@ def answerer(network_file, tmp_path_factory) -> ModelAnswerer:
         "head.bias": np.zeros(N_CLASSES, np.float32),
     }
     basis = AnswerBasis(np.array([np.ones(7), np.zeros(7)]), np.full(N_CLASSES, 1 / N_CLASSES))
-    predictor = Predictor(NetworkModel(weights, basis, DIAGNOSES, config))
+    return Predictor(NetworkModel(weights, basis, DIAGNOSES, config))
+
+
+@pytest.fixture(scope="module")
+def answerer(predictor) -> ModelAnswerer:
     return ModelAnswerer(predictor, AnswerOptions())
 
 
@@ -65,6 +69,16 @@ def test_a_turned_copy_has_the_map_of_the_upright_image(answerer):
     half = Pillow.open(io.BytesIO(files[2].data))
     (wrong,) = answerer.answer([ImageFile("raw.png", _raw(half))], evidence=True)
     assert wrong.evidence.png != upright.png
+
+
+def test_frequencies_are_estimated_from_the_images_that_can_be_read(predictor, tmp_path):
+    image = Pillow.fromarray(np.random.default_rng(0).integers(0, 256, (70, 98, 3), np.uint8))
+    image.save(tmp_path / "good.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    frequencies, source = chosen_prevalence(predictor, str(tmp_path))
+    assert frequencies.sum() == pytest.approx(1)
+    assert source.startswith("estimated from 1 images without labels")
 
 
 def _raw(image: Pillow.Image) -> bytes:
