@@ -1,6 +1,7 @@
 """The tables of the checks, with bootstrap intervals over lesions."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -81,10 +82,12 @@ def _groups(checked: Sequence[Checked]) -> Groups:
     }
 
 
-def _shares(part: str) -> Sequence[Column]:
-    def of(value: Callable[[Location], float]) -> Callable[[Checked], float]:
-        return lambda checked: value(checked.locations[part])
+def _located(part: str, value: Callable[[Location], float]) -> Callable[[Checked], float]:
+    return lambda checked: value(checked.locations[part])
 
+
+def _shares(part: str) -> Sequence[Column]:
+    of = partial(_located, part)
     return (
         Column("lesion's area", of(lambda at: at.area), interval=False),
         Column("if spread evenly", of(lambda at: at.expected), interval=False),
@@ -97,9 +100,7 @@ def _shares(part: str) -> Sequence[Column]:
 
 
 def _pointing(part: str) -> Sequence[Column]:
-    def of(value: Callable[[Location], float]) -> Callable[[Checked], float]:
-        return lambda checked: value(checked.locations[part])
-
+    of = partial(_located, part)
     return (
         Column("by chance", of(lambda at: at.expected), interval=False),
         Column("middle of the views", of(lambda at: at.middle), interval=False),
