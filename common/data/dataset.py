@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from common.arrays import Bools, Ints
 from common.errors import DataError, reason
 from common.reading import open_file, read_bytes, read_text
-from common.task import DIAGNOSES
+from common.task import DIAGNOSES, HAM10000, Task
 from common.text import is_site_name, printable
 
 IMAGE_FOLDER = "HAM10000_images_part_1"
@@ -116,6 +116,7 @@ class Dataset:
     folder: Path
     images: tuple[Image, ...]
     files: Mapping[str, Location] = field(repr=False, compare=False)
+    task: Task = HAM10000
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -143,8 +144,8 @@ class Dataset:
 
     @cached_property
     def labels(self) -> Ints:
-        """Diagnoses as indices into :data:`DIAGNOSES`, shape ``(n,)``."""
-        return np.array([DIAGNOSES.index(image.dx) for image in self.images], dtype=np.int64)
+        """Diagnoses as indices into the codes of `task`, shape ``(n,)``."""
+        return np.array([self.task.codes.index(image.dx) for image in self.images], dtype=np.int64)
 
     @cached_property
     def lesions(self) -> NDArray[np.str_]:
