@@ -50,7 +50,7 @@ class Classifier:
 
     def __init__(self, predictor: Predictor, rule: Rule = "likeliest") -> None:
         self._predictor, self._rule = predictor, rule
-        self.classes_: NDArray[np.str_] = np.array(predictor.model.classes, dtype=np.str_)
+        self.classes_: NDArray[np.str_] = np.array(predictor.model.task.codes, dtype=np.str_)
 
     def predict(self, images: Image | Iterable[Image]) -> NDArray[np.str_]:
         """Return the codes (n,) of n images' diagnoses; images and errors: :meth:`diagnose`."""

@@ -194,7 +194,7 @@ def _built(spec: FeatureSpec, trained: Mapping[str, Floats32] | None) -> Built:
         return Built(SpatialMaps(load_backbone(spec.backbone, spec.weights), spec.levels), facts)
     from common.networks.network import shared_network
 
-    network = shared_network(spec.backbone, spec.weights)
+    network = shared_network(spec.backbone, spec.weights, len(trained["head.bias"]))
     try:
         network.load(trained)
     except RuntimeError as error:  # of tensors with other shapes
