@@ -81,7 +81,8 @@ def following(answer: Answer) -> list[str]:
     """Say the two next diagnoses and how far they are from the likeliest."""
     listed = islice(answer.probabilities.items(), 1, 3)
     return [
-        f"{named(code, answer.task)}, {percent(share)}: {100 * (answer.probability - share):.1f} points behind"
+        f"{named(code, answer.task)}, {percent(share)}: "
+        f"{100 * (answer.probability - share):.1f} points behind"
         for code, share in listed
     ]
 

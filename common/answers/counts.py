@@ -29,8 +29,8 @@ class AnswerCounts(Sums):
         other classes (0) and over its own (1).
     cumulative : (n_classes, 2, SCORE_BINS) the same of its adaptive score
         (:mod:`common.answers.prediction_sets`).
-    screening : (targets, 2, SCORE_BINS) for each of the task's targets its probability, over the lesions
-        without it (0) and with it (1).
+    screening : (targets, 2, SCORE_BINS) for each of the task's targets its probability, over
+        the lesions without it (0) and with it (1).
     confidence : (2, SCORE_BINS) the largest probability, over the lesions whose likeliest diagnosis
         is wrong (0) and right (1).
     confusion : (n_classes, n_classes) numbers of lesions by [true, likeliest] class.

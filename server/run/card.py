@@ -21,8 +21,8 @@ _LIMITS = """\
 For research on federated learning with dermoscopic images. Not a medical device: not tested on
 patients, not approved by any authority, not to be used for a diagnosis or to put one off.
 
-It knows {n_classes} diagnoses and gives one of them to every image, of another disease or of healthy skin
-too. What looks unlike the training lesions it refers to a person, as far as it can tell. It was
+It knows {n_classes} diagnoses and gives one of them to every image, of another disease or of healthy
+skin too. What looks unlike the training lesions it refers to a person, as far as it can tell. It was
 tested on lesions of the sites above only; other cameras, skin tones and rarer lesions may be served
 worse, and the rows of the sites show how much these differ.
 Probabilities are calibrated for the class frequencies of these sites."""
@@ -52,7 +52,7 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
             ("site", "images", "lesions"),
             [(name, *_sizes(site)) for name, site in data["sites"].items()],
         ),
-        *[f"- {markdown(line)}" for line in data["differing"]],
+        *[f"- {markdown(line)}" for line in data.get("differing", [])],
         *[
             f"- Left out: {markdown(f'{name} {reason}')}"
             for name, reason in sorted(data["left_out"].items())
