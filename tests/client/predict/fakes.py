@@ -8,7 +8,7 @@ from PIL import Image as Pillow
 
 from client.predict.shown import About, Evidence, ImageFile, Shown
 from common.answers.answer import Answer, PredictionSet, Screening, Unreadable
-from common.task import FULL_NAMES
+from common.task import HAM10000
 
 BASE_RATES = {
     "nv": 0.669, "mel": 0.111, "bkl": 0.11, "bcc": 0.051, "akiec": 0.033, "vasc": 0.014,
@@ -33,7 +33,7 @@ def screening(target="mel", flagged=False):
 PLAIN = Answer(
     image="plain.jpg",
     diagnosis="nv",
-    name=FULL_NAMES["nv"],
+    name=HAM10000.name("nv"),
     malignant=False,
     probability=0.834,
     probabilities=TRAINED,
@@ -69,7 +69,7 @@ ELSEWHERE = replace(
     PLAIN,
     image="elsewhere.jpg",
     diagnosis="mel",
-    name=FULL_NAMES["mel"],
+    name=HAM10000.name("mel"),
     malignant=True,
     probability=0.41,
     probabilities={

@@ -13,7 +13,7 @@ from client.predict.text import block
 from client.predict.values import COLUMNS, row, values
 from client.predict.words import percent
 from common.answers.answer import TARGETS, Answer, Unreadable
-from common.task import DIAGNOSES, FULL_NAMES
+from common.task import HAM10000
 from tests.client.predict.fakes import ELSEWHERE, KINDS, PLAIN, REFERRED, UNCALIBRATED, UNREADABLE
 
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=40)
@@ -38,7 +38,7 @@ def cells(answer):
 def test_a_person_reads_the_likeliest_with_its_probability_and_whether_it_is_malignant(answer):
     text, labels = said(answer)
     kind = "malignant" if answer.malignant else "not malignant"
-    name = FULL_NAMES[answer.diagnosis]
+    name = HAM10000.name(answer.diagnosis)
     probability = f"{100 * answer.probability:.1f} %"
     assert f"likeliest {name} ({answer.diagnosis}), {probability}, {kind}" in text
     assert text.startswith(answer.image)
@@ -128,7 +128,7 @@ def test_json_of_what_cannot_be_read_is_told_apart_by_its_keys():
 def test_csv_holds_the_numbers_exactly(answer):
     found = cells(answer)
     assert tuple(found) == COLUMNS
-    for code in DIAGNOSES:
+    for code in HAM10000.codes:
         assert float(found[f"probability_{code}"]) == answer.probabilities[code]
         trained = found[f"trained_probability_{code}"]
         known = answer.trained_probabilities
