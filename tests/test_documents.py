@@ -12,7 +12,7 @@ import typer
 from client.egress.allowlist import finetune, private, private_finetune, svm
 from client.egress.records import VALUES
 from client.operator.site_rules import Operator, Rules
-from client.predict.values import COLUMNS
+from client.predict.values import columns
 from common.answers.answer import Answer, PredictionSet, Screening
 from common.config.run import RunConfig, complete_class
 from common.errors import ConfigError
@@ -45,7 +45,7 @@ OTHER_NAMES = {
     *("overall", "training"),  # in metrics.json
     # What an answer holds: tests/client/predict/test_document.py compares the names.
     *(field.name for kind in (Answer, PredictionSet, Screening) for field in fields(kind)),
-    *COLUMNS,
+    *columns(HAM10000),
     *("true", "false", "everywhere", "pooled", "class", "site", "prevalence"),
 }
 

@@ -32,6 +32,7 @@ def screening(target="mel", flagged=False):
 
 PLAIN = Answer(
     image="plain.jpg",
+    task=HAM10000,
     diagnosis="nv",
     name=HAM10000.name("nv"),
     malignant=False,
@@ -87,6 +88,7 @@ KINDS = (PLAIN, REFERRED, UNCALIBRATED, ELSEWHERE)
 
 ABOUT = About(
     "Fine-tuned tf_efficientnet_lite0 of the run runs/real, over 4 sites.",
+    HAM10000,
     BASE_RATES,
     notes=("This run is of synthetic images: nothing that it says is about lesions.",),
 )

@@ -16,12 +16,13 @@ from common.answers.operating import (
     balanced,
     operating_point,
     target_probabilities,
+    targets_of,
     times_base_rate,
 )
 from common.errors import ConfigError
 from common.statistics.calibration import decisions, uncalibrated
 from common.statistics.metrics import SCORE_BINS, score_edges
-from common.task import HAM10000
+from common.task import BINARY, HAM10000, ISIC2019, Task
 from tests.examples import examples
 
 BASE = np.array([0.04, 0.05, 0.11, 0.02, 0.11, 0.65, 0.02])
@@ -45,6 +46,28 @@ def test_targets_are_sums_of_their_diagnoses() -> None:
     np.testing.assert_allclose(target_probabilities(p, HAM10000), want)
 
 
+@pytest.mark.parametrize(
+    ("task", "targets"),
+    [
+        (HAM10000, ("mel", "malignant")),
+        (ISIC2019, ("mel", "malignant")),
+        (BINARY, ("malignant",)),
+        (Task.of(("mel", "nv")), ("mel",)),
+        (Task.of(("nv", "bkl")), ()),
+        (Task.of(("bcc", "scc")), ()),
+    ],
+)
+def test_a_task_is_screened_for_what_it_has(task: Task, targets: tuple[Target, ...]) -> None:
+    assert targets_of(task) == targets
+    p = np.random.default_rng(0).dirichlet(np.ones(task.n_classes), 20)
+    assert target_probabilities(p, task).shape == (20, len(targets))
+    counts = AnswerCounts.measure(task, p.argmax(axis=1), p)
+    assert counts.screening.shape == (len(targets), 2, SCORE_BINS)
+    np.testing.assert_array_equal(
+        (counts + AnswerCounts.zero(task)).screening.sum(axis=(1, 2)), [20] * len(targets)
+    )
+
+
 def test_balanced_rule_is_the_networks_balanced_decision() -> None:
     _, p, logits = draw(500, 1)
     for base in (BASE, np.where(np.arange(HAM10000.n_classes) == 3, 0.0, BASE)):
@@ -63,7 +86,7 @@ def test_threshold_is_the_largest_bin_edge_that_flags_one_lesion_more_than_n_wou
 ) -> None:
     labels, p, _ = draw(1500, 2)
     counts = AnswerCounts.measure(HAM10000, labels, p).screening[TARGETS.index(target)]
-    got = operating_point(target, counts, sensitivity)
+    got = operating_point(target, counts, HAM10000.n_classes, sensitivity)
     has, value = np.isin(labels, MEMBERS[target]), p[:, MEMBERS[target]].sum(axis=1)
     n = has.sum()
     reach = [
@@ -86,7 +109,7 @@ def test_new_lesions_are_flagged_as_often_as_wanted_and_the_interval_says_how_su
     for seed in range(300):
         labels, p, _ = draw(400, 10 + seed)
         points.append(
-            operating_point("mel", AnswerCounts.measure(HAM10000, labels, p).screening[0], 0.9)
+            operating_point("mel", AnswerCounts.measure(HAM10000, labels, p).screening[0], 7, 0.9)
         )
         truth.append((new >= points[-1].threshold).mean())
     # About 44 lesions each: the mean's standard error is 0.003. The seeds are fixed.
@@ -115,12 +138,12 @@ def test_any_partition_adds_up_to_the_pooled_counts(n: int, n_sites: int, seed: 
 def test_without_enough_lesions_there_is_no_rule_and_one_line_says_so() -> None:
     counts = np.zeros((2, SCORE_BINS), dtype=np.int64)
     with pytest.raises(ConfigError, match=r"melanoma at a sensitivity of 95 % needs 19 .* are 0"):
-        operating_point("mel", counts)
+        operating_point("mel", counts, 7)
     counts[1, 500] = 18
     with pytest.raises(ConfigError, match=r"malignant lesions .* there are 18; set a smaller one"):
-        operating_point("malignant", counts)
+        operating_point("malignant", counts, 7)
     counts[1, 500] = 19
-    point = operating_point("malignant", counts)
+    point = operating_point("malignant", counts, 7)
     assert point.sensitivity == 1
     assert np.isnan(point.specificity)
     assert point.specificity_interval == (0, 1)
@@ -129,4 +152,4 @@ def test_without_enough_lesions_there_is_no_rule_and_one_line_says_so() -> None:
 @pytest.mark.parametrize("sensitivity", [0.0, 1.0, 95, float("nan")])
 def test_a_sensitivity_that_is_no_share_is_refused(sensitivity: float) -> None:
     with pytest.raises(ConfigError, match="choose one above 0 and below 1"):
-        operating_point("mel", np.ones((2, SCORE_BINS), dtype=np.int64), sensitivity)
+        operating_point("mel", np.ones((2, SCORE_BINS), dtype=np.int64), 7, sensitivity)
