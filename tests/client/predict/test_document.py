@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 
+from client.predict.values import columns as csv_columns
 from client.predict.words import RULES
 from common.answers.answer import TARGETS, Answer, PredictionSet, Screening
 from common.task import HAM10000
@@ -28,6 +29,6 @@ def test_every_column_of_csv_is_listed_in_its_order():
         each = next((p for p in ("CODE", "TARGET") if p in cell), None)
         listed.append((names, {"CODE": HAM10000.codes, "TARGET": TARGETS, None: ("",)}[each], each))
     found = {n.replace(e or "-", v) for names, values, e in listed for n in names for v in values}
-    assert found == set(columns(HAM10000))
+    assert found == set(csv_columns(HAM10000))
     plain = [name for names, _, each in listed if each is None for name in names]
-    assert plain == [name for name in columns(HAM10000) if name in plain]
+    assert plain == [name for name in csv_columns(HAM10000) if name in plain]
