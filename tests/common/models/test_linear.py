@@ -127,7 +127,7 @@ REASONS = {
     "folder": "",
     "other arrays": "",
     "other metadata": "",
-    "other classes": "array 'base_rates' has the shape [7], expected [2]",
+    "other classes": r"array 'base_rates' has the shape \[7\], expected \[2\]",
     "other shape": r"array 'weights' has the shape \[7, 3\], expected \[7, 6\]",
     "no numbers": "array 'calibration' has values that are no finite numbers",
 }
