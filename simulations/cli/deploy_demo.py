@@ -11,6 +11,7 @@ from common.data.splits import site_splits
 from common.errors import FedDermError
 from server.run.folder import read_metrics
 from server.run.summary import run_summary
+from simulations.data.agreed_task import agreed, for_task
 from simulations.data.partition import partition, write_sites
 from simulations.runtimes.loopback import Loopback
 from simulations.runtimes.stop_signals import sigterm_raises
@@ -40,8 +41,9 @@ def demo(data: Path, out: Path) -> None:
     FedDermError
         If the training failed; the logs are in ``out``.
     """
-    config = RunConfig.read(_RUN)
-    dataset = Dataset.open(data)
+    config, dataset = RunConfig.read(_RUN), Dataset.open(data)
+    config = config.model_copy(update=agreed(config, dataset.task))
+    dataset = for_task(dataset, config.task)
     splits = site_splits(dataset, config.test_fraction, config.folds, config.seed)
     dataset = dataset.with_splits(splits)
     parts = partition(dataset, "iid", _SITES, 1.0, config.seed)
