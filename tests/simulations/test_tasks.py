@@ -158,7 +158,7 @@ def test_sites_may_lack_classes_and_have_others_which_are_named(eight, tmp_path,
     numbers = {code: k for k, code in enumerate(dataset.task.codes)}
     few = np.isin(dataset.labels, [numbers[c] for c in ("nv", "mel", "scc")])
     halves = {"few": np.flatnonzero(few), "rest": np.flatnonzero(~few)}
-    write_sites(dataset, halves, tmp_path / "sites")
+    write_sites(dataset, halves, tmp_path / "sites", link=True)
     config = _config(eight, tmp_path / "cache", head="ridge", diagnoses="ham10000")
     with caplog.at_level(logging.INFO):
         run = train(config, tmp_path / "sites", tmp_path / "out", FOLDERS)
@@ -178,7 +178,7 @@ def test_several_folders_agree_on_a_task_that_has_the_diagnoses_of_each(eight, t
     dataset = Dataset.open(eight)
     scc = dataset.labels == dataset.task.codes.index("scc")
     halves = {"a": np.flatnonzero(~scc), "b": np.arange(len(dataset))[::2]}
-    write_sites(dataset, halves, tmp_path / "sites")
+    write_sites(dataset, halves, tmp_path / "sites", link=True)
     assert Dataset.open(tmp_path / "sites" / "a").task == HAM10000
     config = _config(eight, tmp_path / "cache", head="ridge")
     run = train(config, tmp_path / "sites", tmp_path / "out", FOLDERS)
