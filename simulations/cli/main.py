@@ -181,17 +181,44 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="New JSON file for the same figures, exact.")
     ] = None,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Test on every lesion of DIR, not on those held out."),
+    ] = False,
+    trained: Annotated[
+        Literal["refuse", "leave-out"] | None,
+        typer.Option(
+            help="With --all: what becomes of lesions that a run trained on.", show_default="refuse"
+        ),
+    ] = None,
+    trained_on: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="With --all: folder of images trained on.", show_default="the runs' own sites"
+        ),
+    ] = None,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Show each run on the lesions of each site of DIR.")
+    ] = False,
     weights: Weights = None,
 ) -> None:
-    """Evaluate the models of runs on the same test lesions of DIR; compare with the first."""
+    """Evaluate the models of runs on the same test lesions of DIR; compare with the first.
+
+    Diagnoses of DIR that the models do not know are counted apart. Images that a run trained on
+    are found by their content; a copy that was encoded again is another image.
+    """
     from simulations.cli import summary
     from simulations.study import evaluation
+    from simulations.study.other_data import EveryLesion
 
     refuse_taken(out)
     files = {run: model_file(Path(run)) for run in runs if not run.startswith("cache=")}
     cache = _read([run for run in runs if run.startswith("cache=")], None).cache
-    judgement = evaluation.evaluate(data, files, cache, weights or ())
-    typer.echo(summary.evaluation(judgement))
+    if (trained or trained_on) and not every:
+        raise ConfigError("--trained and --trained-on are for all lesions of DIR; add --all")
+    chosen = EveryLesion(trained or "refuse", trained_on or ()) if every else None
+    judgement = evaluation.evaluate(data, files, cache, weights or (), chosen)
+    typer.echo(summary.evaluation(judgement, by_site=every or matrix))
     write_figures(out, {"data": str(data), **asdict(judgement)})
 
 

@@ -4,6 +4,7 @@ from math import isnan
 
 from common.formats import estimate, markdown_table, rounded
 from common.synthetic_note import synthetic_note
+from simulations.cli.evaluated_sites import selected, site_tables
 from simulations.study.judgement import Gap, Judged, Judgement
 
 _EVALUATION_COLUMNS = (
@@ -29,14 +30,21 @@ _ANSWER_COLUMNS = (
 )
 
 
-def evaluation(judgement: Judgement) -> str:
-    """Return several runs on the same test lesions as Markdown."""
+def evaluation(judgement: Judgement, by_site: bool = False) -> str:
+    """Return several runs on the same test lesions as Markdown.
+
+    Parameters
+    ----------
+    by_site : whether the runs on the lesions of each site are shown too.
+    """
     lines = [
         *synthetic_note(judgement.synthetic),
+        *selected(judgement),
         markdown_table(_EVALUATION_COLUMNS, map(_judged_row, judgement.runs)),
         "",
         markdown_table(_ANSWER_COLUMNS, map(_answer_row, judgement.runs)),
         "",
+        *(site_tables(judgement) if by_site else ()),
         f"All runs are judged on the same {judgement.images} test images of {judgement.lesions} "
         "lesions. Intervals are bootstrapped over lesions, those of differences paired: they say "
         "what other test lesions would change, not what training again would. In the second table "

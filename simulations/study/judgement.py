@@ -71,20 +71,95 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class SiteFigures:
+    """A model on one site's test images; intervals are 95 % over lesions, all in [0, 1].
+
+    Attributes
+    ----------
+    site : the source that the table names.
+    images, lesions : how many there are.
+    diagnoses : those that the site has; means are over them.
+    balanced_accuracy, macro_auc, accuracy : with one diagnosis alone there is no AUC, and no
+        interval: both are nan.
+    """
+
+    site: str
+    images: int
+    lesions: int
+    diagnoses: tuple[str, ...]
+    balanced_accuracy: float
+    balanced_accuracy_interval: Interval
+    macro_auc: float
+    macro_auc_interval: Interval
+    accuracy: float
+    accuracy_interval: Interval
+
+
+@dataclass(frozen=True)
 class Judged:
-    """One run's model on the test images; ``gap`` is to the first run, which has none."""
+    """One run's model on the test images.
+
+    Attributes
+    ----------
+    gap : to the first run, which has none.
+    confusion : number of images by [true, predicted] class.
+    sites : by source of the images; none where the table names no sources.
+    """
 
     run: str
     method: str
     quality: Quality
     gap: Gap | None
+    confusion: tuple[tuple[int, ...], ...]
+    sites: tuple[SiteFigures, ...]
+
+
+@dataclass(frozen=True)
+class OtherDiagnosis:
+    """A diagnosis of a table that is none of the models' by this name.
+
+    Attributes
+    ----------
+    counts_as : the models' diagnosis that it is mapped to; "" for none: it is not judged.
+    images, lesions : how many have it.
+    """
+
+    diagnosis: str
+    counts_as: str
+    images: int
+    lesions: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images of the data are the test images.
+
+    Attributes
+    ----------
+    every_lesion : whether all lesions are for testing; else those that the runs held out.
+    others : diagnoses that are none of the models' by their names.
+    left_out : number of images of lesions that a model was trained on.
+    unchecked : runs whose training images are not at hand, so that nobody knows if these are new.
+    """
+
+    every_lesion: bool = False
+    others: tuple[OtherDiagnosis, ...] = ()
+    left_out: int = 0
+    unchecked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Several runs' models on the same test images."""
+    """Several runs' models on the same test images.
+
+    Attributes
+    ----------
+    classes : codes of the diagnoses, in the order of ``confusion``.
+    """
 
     synthetic: bool
     images: int
     lesions: int
+    classes: tuple[str, ...]
+    selection: Selection
     runs: list[Judged]

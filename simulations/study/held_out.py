@@ -1,0 +1,173 @@
+"""The images that models are judged on, and how good their answers about them are."""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.arrays import Floats, Ints
+from common.config.run import RunConfig
+from common.data.dataset import Dataset
+from common.data.splits import TEST
+from common.errors import DataError
+from common.models.file import Model
+from common.statistics.calibration import probabilities, uncalibrated
+from common.statistics.confusion import confusion_matrix
+from common.statistics.metrics import Evaluation, Metrics
+from simulations.study.answer_measures import measure_answers
+from simulations.study.answered import Answered
+from simulations.study.by_site import site_figures
+from simulations.study.intervals import (
+    Predicted,
+    bootstrap,
+    interval,
+    paired_difference,
+    point_estimates,
+    resample,
+)
+from simulations.study.judgement import AnswerQuality, Gap, Judged, Quality
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's answers on n images.
+
+    Attributes
+    ----------
+    scores : (n, n_classes).
+    labels : (n,) predicted classes.
+    calibration : (2, n_classes) scales and biases of its probabilities.
+    answered : its prediction sets and screening flags.
+    """
+
+    scores: Floats
+    labels: Ints
+    calibration: Floats
+    answered: Answered
+
+    @cached_property
+    def predictions(self) -> Predicted:
+        """Predicted classes (n,) and probabilities (n, n_classes)."""
+        return self.labels, probabilities(self.scores, self.calibration)
+
+    @property
+    def uncalibrated(self) -> Predicted:
+        """Classes (n,) of the largest scores, and uncalibrated probabilities (n, n_classes)."""
+        plain = uncalibrated(self.scores.shape[1])
+        return self.scores.argmax(axis=1), probabilities(self.scores, plain)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The test images of pooled data.
+
+    Attributes
+    ----------
+    dataset : these images alone.
+    cache : folder of frozen features.
+    seed : seed of the resamples.
+    """
+
+    dataset: Dataset
+    cache: Path
+    seed: int
+
+    @classmethod
+    def of(cls, pooled: Dataset, config: RunConfig) -> "HeldOut":
+        """Take the test images of pooled data with splits.
+
+        Raises
+        ------
+        DataError
+            If there are no test lesions of two diagnoses.
+        """
+        dataset = pooled.select(pooled.splits == TEST)
+        remedy = "raise test_fraction, or name test lesions in the column split"
+        return cls.all_of(dataset, config, remedy)
+
+    @classmethod
+    def all_of(cls, dataset: Dataset, config: RunConfig, remedy: str) -> "HeldOut":
+        """Take all images of a dataset.
+
+        Parameters
+        ----------
+        remedy : what to do where they are too few.
+
+        Raises
+        ------
+        DataError
+            If there are no lesions of two diagnoses.
+        """
+        if (diagnoses := len(np.unique(dataset.labels))) < 2:
+            raise DataError(
+                f"{dataset.folder}: a comparison needs test lesions of two diagnoses, there "
+                f"are {diagnoses}; {remedy}"
+            )
+        return cls(dataset, config.cache, config.seed)
+
+    def ask(self, model: Model) -> Answers:
+        """Return a model's answers on the images."""
+        scores, basis = model.dataset_scores(self.dataset, self.cache), model.basis
+        answered = Answered.of(model, self.dataset, basis.probabilities(scores), self.cache)
+        return Answers(scores, basis.decide(scores), basis.calibration, answered)
+
+    def quality(self, answers: Answers) -> Quality:
+        """Judge a model's answers."""
+        labels, predictions = self.dataset.labels, answers.predictions
+        values = point_estimates(labels, *predictions)
+        intervals = bootstrap(labels, *predictions, self.dataset.lesions, seed=self.seed)
+        return Quality(
+            balanced_accuracy=values["balanced_accuracy"],
+            balanced_accuracy_interval=intervals["balanced_accuracy"],
+            macro_auc=values["macro_auc"],
+            macro_auc_interval=intervals["macro_auc"],
+            accuracy=values["accuracy"],
+            calibration_error=_calibration_error(labels, predictions),
+            calibration_error_before=_calibration_error(labels, answers.uncalibrated),
+            answers=self._answer_quality(answers),
+        )
+
+    def _answer_quality(self, answers: Answers) -> AnswerQuality:
+        labels, lesions = self.dataset.labels, self.dataset.by_lesion
+        drawn = resample(labels, self.dataset.lesions, seed=self.seed, repeats=1000)
+        weights = np.vstack([np.ones(len(labels)), drawn]) / lesions.sizes[lesions.index]
+        chances = answers.predictions[1]
+        values = measure_answers(self.dataset.task, labels, chances, answers.answered, weights)
+        known = {field.name for field in fields(AnswerQuality)}
+        figures: dict[str, Any] = {}
+        for name, (value, *resamples) in values.items():
+            if name in known:
+                figures[name] = float(value)
+                figures[f"{name}_interval"] = interval(np.array(resamples))
+        return AnswerQuality(**figures)
+
+    def judged(self, run: str, method: str, answers: Answers, gap: Gap | None) -> Judged:
+        """Judge a run's model by its answers, together and by site."""
+        labels, predictions = self.dataset.labels, answers.predictions
+        confusion = confusion_matrix(labels, predictions[0], self.dataset.task.n_classes)
+        return Judged(
+            run,
+            method,
+            self.quality(answers),
+            gap,
+            tuple(map(tuple, confusion.tolist())),
+            tuple(site_figures(self.dataset, predictions, self.seed)),
+        )
+
+    def gap(self, answers: Answers, reference: Answers) -> Gap:
+        """Compare a model's answers with another's."""
+        labels, pair = self.dataset.labels, (answers.predictions, reference.predictions)
+        ours, theirs = (point_estimates(labels, *predictions) for predictions in pair)
+        intervals = paired_difference(labels, *pair, self.dataset.lesions, seed=self.seed)
+        return Gap(
+            balanced_accuracy=ours["balanced_accuracy"] - theirs["balanced_accuracy"],
+            balanced_accuracy_interval=intervals["balanced_accuracy"],
+            macro_auc=ours["macro_auc"] - theirs["macro_auc"],
+            macro_auc_interval=intervals["macro_auc"],
+        )
+
+
+def _calibration_error(labels: Ints, predictions: Predicted) -> float:
+    return Metrics.compute(Evaluation.measure(labels, *predictions)).expected_calibration_error

@@ -1,0 +1,143 @@
+"""All lesions of a data folder as test lesions of models that were trained elsewhere."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from common.arrays import Bools
+from common.data.dataset import Dataset, Image, scan
+from common.errors import ConfigError, DataError
+from common.features.extract import content_keys
+from common.models.file import Model
+from common.task import Task
+from simulations.study.judgement import OtherDiagnosis, Selection
+from simulations.study.trained_on import contents, met_again, named_sets, training_sets
+
+_NO_DIAGNOSIS = "without diagnosis"
+# What the models do not tell apart is counted apart here; all else must be mended first.
+_NO_DEFECT = "unknown diagnosis"
+
+
+@dataclass(frozen=True)
+class EveryLesion:
+    """How all lesions of a folder become test lesions.
+
+    Attributes
+    ----------
+    trained : what becomes of those that a model was trained on: all is refused, or they are left
+        out.
+    trained_on : folders of images that models were trained on, in place of those that the runs
+        recorded.
+    """
+
+    trained: Literal["refuse", "leave-out"] = "refuse"
+    trained_on: Sequence[Path] = ()
+
+
+def test_lesions(
+    data: Path, models: Mapping[str, Model], runs: Mapping[str, Path], every: EveryLesion
+) -> tuple[Dataset, Selection]:
+    """Return the images to judge models on, by the models' classes, and how they were chosen.
+
+    Parameters
+    ----------
+    models, runs : the models and the folders of their runs by name.
+
+    Raises
+    ------
+    ConfigError
+        If the models tell other diagnoses apart, or were trained on these lesions.
+    DataError
+        If the data cannot be used, or the models know none of its diagnoses.
+    """
+    dataset, others = read_for(data, _common_task(models))
+    seen, unchecked = _seen(dataset, models, runs, every)
+    kept = ~np.any(list(seen.values()), axis=0)
+    for name, met in seen.items():
+        if met.any() and every.trained == "refuse":
+            lesions = len(np.unique(dataset.lesions[met]))
+            raise ConfigError(
+                f"{data}: {name} was trained on {met.sum()} of the {len(dataset)} images, of "
+                f"{lesions} lesions; judge without them by --trained leave-out"
+            )
+    if not kept.any():
+        raise DataError(f"{data}: the models were trained on all its lesions; name other data")
+    selection = Selection(True, tuple(others), int((~kept).sum()), tuple(unchecked))
+    return dataset.select(kept), selection
+
+
+def read_for(data: Path, task: Task) -> tuple[Dataset, list[OtherDiagnosis]]:
+    """Open a folder by a model's task; return its images, and the diagnoses that go by no own name.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be used, or none of its diagnoses counts as one of the task's.
+    """
+    found = scan(data)
+    defects = [d for d in found.defects if d.severity == "fatal" and d.kind != _NO_DEFECT]
+    if defects:
+        raise DataError(
+            f"{data}: {'; '.join(map(str, defects))}; `fedderm data check {data}` shows all"
+        )
+    others = _others(found.images, task)
+    known = tuple(
+        replace(image, dx=task.mapped(image.dx)) for image in found.images if task.mapped(image.dx)
+    )
+    if not known:
+        raise DataError(
+            f"{data} has the diagnoses {', '.join(o.diagnosis for o in others)}, of which the "
+            f"models know none; they know {', '.join(task.codes)}"
+        )
+    return Dataset(data, known, found.files, task), others
+
+
+def _others(images: Sequence[Image], task: Task) -> list[OtherDiagnosis]:
+    rows = defaultdict(list)
+    for image in images:
+        if task.mapped(image.dx) != image.dx or not image.dx:
+            rows[image.dx].append(image.lesion_id)
+    return [
+        OtherDiagnosis(dx or _NO_DIAGNOSIS, task.mapped(dx), len(lesions), len(set(lesions)))
+        for dx, lesions in sorted(rows.items())
+    ]
+
+
+def _common_task(models: Mapping[str, Model]) -> Task:
+    """Return the task of all models, which must have the same diagnoses."""
+    first, *others = models.items()
+    for name, model in others:
+        if tuple(model.classes) != tuple(first[1].classes):
+            raise ConfigError(
+                f"{name} tells {', '.join(model.classes)} apart, {first[0]} "
+                f"{', '.join(first[1].classes)}; evaluate them one by one"
+            )
+    return Task.of(tuple(first[1].classes))
+
+
+def _seen(
+    dataset: Dataset, models: Mapping[str, Model], runs: Mapping[str, Path], every: EveryLesion
+) -> tuple[dict[str, Bools], list[str]]:
+    """Return which images (n,) each model was trained on, and for which nobody can tell."""
+    keys = content_keys(dataset)
+    named = contents(named_sets(every.trained_on)) if every.trained_on else None
+    seen, unchecked = {}, []
+    for name, model in models.items():
+        trained = _recorded(runs[name], model) if named is None else named
+        if trained is None:
+            unchecked.append(name)
+        seen[name] = met_again(dataset, keys, trained or frozenset())
+    return seen, unchecked
+
+
+def _recorded(run: Path, model: Model) -> Set[str] | None:
+    """Return the keys of the images that a run's sites still hold; None where they are gone."""
+    parts = training_sets(run, model.config)
+    try:
+        return None if parts is None else contents(parts)
+    except DataError:  # links to images that were moved
+        return None

@@ -1,0 +1,214 @@
+"""Models on every lesion of other data: known diagnoses, new images, and figures by site."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
+
+from common.data.dataset import Dataset, Image, write_metadata
+from common.data.splits import TEST
+from common.errors import DataError
+from common.models.file import load_model
+from common.task import HAM10000, Task
+from server.run.folder import MODEL_FILE
+from simulations.data.synthetic import write_synthetic
+from simulations.runtimes.experiment import with_splits
+from simulations.study.other_data import read_for
+from simulations.study.trained_on import met_again
+from tests.commands import is_one_error
+from tests.sites import write_features
+
+
+@pytest.fixture
+def cache(cached) -> str:
+    return f"cache={cached.cache}"
+
+
+@pytest.fixture(scope="module")
+def other(cached, tmp_path_factory):
+    """Write images that no run has seen; two of their lesions have an eighth diagnosis."""
+    folder = tmp_path_factory.mktemp("other")
+    write_synthetic(folder, images=90, seed=2)
+    write_features(folder, cached)
+    rows = Dataset.open(folder).images
+    changed = list(dict.fromkeys(row.lesion_id for row in rows if row.dx == "nv"))[:2]
+    write_metadata(folder, (replace(r, dx="scc") if r.lesion_id in changed else r for r in rows))
+    return folder
+
+
+def _evaluate(fedderm, file, *arguments):
+    code, shown, err = fedderm("evaluate", *arguments, "--out", file)
+    assert (code, err) == (0, "")
+    return json.loads(file.read_text()), shown
+
+
+def test_every_lesion_is_judged_as_scikit_learn_does(
+    fedderm, other, cached, cache, finished, tuned, tmp_path
+):
+    values, shown = _evaluate(
+        fedderm, tmp_path / "figures.json", other, finished, tuned, cache, "--all"
+    )
+    known, others = read_for(other, HAM10000)
+    assert others[0].images + len(known) == 90
+    assert (values["images"], values["lesions"]) == (len(known), len(set(known.lesions)))
+    chosen = values["selection"]
+    assert chosen["others"] == [
+        {"diagnosis": "scc", "counts_as": "", "images": others[0].images, "lesions": 2}
+    ]
+    assert f"do not know them: scc ({others[0].images} images of 2 lesions)." in shown
+    assert (chosen["left_out"], chosen["unchecked"]) == (0, [])
+    assert "Not checked" not in shown
+    for run, found in zip((finished, tuned), values["runs"], strict=True):
+        model = load_model(run / "run" / MODEL_FILE)
+        scores = model.dataset_scores(known, cached.cache)
+        logits = model.basis.calibration[0] * scores + model.basis.calibration[1]
+        chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        called = (chances / model.basis.base_rates).argmax(axis=1)
+        matrix = confusion_matrix(known.labels, called, labels=range(len(values["classes"])))
+        assert found["confusion"] == matrix.tolist()
+        _agree(found["quality"], known.labels, called, chances)
+        assert [site["site"] for site in found["sites"]] == sorted(set(known.sources))
+        for site in found["sites"]:
+            own = known.sources == site["site"]
+            assert (site["images"], site["lesions"]) == (own.sum(), len(set(known.lesions[own])))
+            _agree(site, known.labels[own], called[own], chances[own])
+            assert f"| {site['balanced_accuracy']:.3f} " in shown
+            assert f"{site['site']}: {site['lesions']} lesions, " in shown
+
+
+def _agree(found, labels, called, chances):
+    present = np.unique(labels)
+    recall = recall_score(labels, called, labels=present, average="macro", zero_division=0)
+    assert found["balanced_accuracy"] == pytest.approx(recall)
+    assert found["accuracy"] == pytest.approx(accuracy_score(labels, called))
+    low, high = found["balanced_accuracy_interval"]
+    if len(present) == 1:
+        assert (found["macro_auc"], low, high) == (None, None, None)
+        return
+    areas = [roc_auc_score(labels == c, chances[:, c]) for c in present]
+    assert found["macro_auc"] == pytest.approx(np.mean(areas))
+    assert low <= recall <= high
+
+
+def test_images_that_were_trained_on_are_refused_or_left_out(
+    fedderm, synthetic_folder, cached, cache, finished, tmp_path
+):
+    dataset = with_splits(synthetic_folder, cached)
+    trained = dataset.splits != TEST
+    refused = fedderm("evaluate", synthetic_folder, finished, cache, "--all")
+    assert is_one_error(*refused)
+    lesions = len(set(dataset.lesions[trained]))
+    assert f"was trained on {trained.sum()} of the 120 images, of {lesions} " in refused[2]
+    assert "--trained leave-out" in refused[2]
+    leave = (synthetic_folder, finished, cache, "--all", "--trained", "leave-out")
+    values, shown = _evaluate(fedderm, tmp_path / "left.json", *leave)
+    usual, _ = _evaluate(fedderm, tmp_path / "usual.json", synthetic_folder, finished, cache)
+    assert values["selection"]["left_out"] == trained.sum()
+    assert f"Left out: {trained.sum()} images" in shown
+    assert values["runs"] == usual["runs"]
+
+
+def test_without_the_training_images_nobody_can_tell_until_they_are_named(
+    fedderm, synthetic_folder, cached, cache, finished, tmp_path
+):
+    model = tmp_path / "moved.safetensors"
+    shutil.copy(finished / "run" / MODEL_FILE, model)
+    values, shown = _evaluate(
+        fedderm, tmp_path / "figures.json", synthetic_folder, model, cache, "--all"
+    )
+    assert values["selection"]["unchecked"] == [str(model)]
+    assert "Not checked: whether " in shown
+    assert values["images"] == 120
+    named = ("--trained-on", synthetic_folder)
+    refused = fedderm("evaluate", synthetic_folder, model, cache, "--all", *named)
+    assert is_one_error(*refused)
+    assert "was trained on 120 of the 120 images" in refused[2]
+    left = fedderm(
+        "evaluate", synthetic_folder, model, cache, "--all", *named, "--trained", "leave-out"
+    )
+    assert is_one_error(*left)
+    assert "trained on all its lesions" in left[2]
+    # What the table of the training images keeps for testing was not trained on.
+    marked = tmp_path / "marked"
+    shutil.copytree(synthetic_folder, marked)
+    dataset = with_splits(synthetic_folder, cached)
+    write_metadata(marked, dataset.images)
+    values, _ = _evaluate(
+        fedderm,
+        tmp_path / "marked.json",
+        synthetic_folder,
+        model,
+        cache,
+        *("--all", "--trained-on", marked, "--trained", "leave-out"),
+    )
+    assert values["images"] == np.sum(dataset.splits == TEST)
+    only = fedderm("evaluate", synthetic_folder, model, cache, *named)
+    assert is_one_error(*only)
+    assert "add --all" in only[2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=12))
+def test_a_lesion_is_met_again_with_all_its_images(images):
+    """A copy under other names takes the lesion's other images with it, and no other lesion."""
+    rows = [
+        Image(f"i{n:02}", f"l{lesion}", "nv", "", None, "", "")
+        for n, (lesion, _) in enumerate(images)
+    ]
+    dataset = Dataset(Path(), tuple(rows), {})
+    keys = [f"{n}" for n in range(len(images))]
+    trained = {key for key, (_, seen) in zip(keys, images, strict=True) if seen} | {"else"}
+    found = met_again(dataset, keys, trained)
+    gone = {lesion for lesion, seen in images if seen}
+    assert found.tolist() == [lesion in gone for lesion, _ in images]
+
+
+def test_a_mapped_diagnosis_counts_as_the_tasks(other):
+    task = Task.of(HAM10000.codes, mapping={"scc": "bcc"})
+    known, others = read_for(other, task)
+    assert len(known) == 90
+    assert [(o.diagnosis, o.counts_as, o.lesions) for o in others] == [("scc", "bcc", 2)]
+    plain, _ = read_for(other, HAM10000)
+    mapped = set(known.lesions) - set(plain.lesions)
+    assert len(mapped) == 2
+    own = np.isin(known.lesions, list(mapped))
+    assert {task.codes[label] for label in known.labels[own]} == {"bcc"}
+    with pytest.raises(DataError, match="the models know none; they know benign, malignant"):
+        read_for(other, Task.of(("benign", "malignant")))
+
+
+def test_a_site_of_the_matrix_is_the_evaluation_of_that_site_alone(
+    fedderm, synthetic_folder, settings, cache, tmp_path
+):
+    """Each site's own model, and that of all sites, on the held-out lesions of each."""
+    sites, runs = tmp_path / "sites", tmp_path / "runs"
+    splits = ("--seed", 0, "--test-fraction", 0.3, "--folds", 2)
+    fedderm("data", "partition", synthetic_folder, "--out", sites, "--link", *splits)
+    largest = sorted(sites.iterdir(), key=lambda site: -len(Dataset.open(site)))[:2]
+    assert fedderm("simulate", synthetic_folder, "--out", runs / "all", *settings)[0] == 0
+    for site in largest:
+        assert fedderm("centralized", site, "--out", runs / site.name, *settings)[0] == 0
+    names = [runs / "all", *(runs / site.name for site in largest)]
+    matrix, shown = _evaluate(
+        fedderm, tmp_path / "matrix.json", synthetic_folder, *names, cache, "--matrix"
+    )
+    held_out = 0
+    for site in matrix["runs"][0]["sites"]:
+        held_out += site["lesions"]
+    assert held_out == matrix["lesions"]
+    for site in largest:
+        alone, _ = _evaluate(fedderm, tmp_path / f"{site.name}.json", site, *names, cache)
+        for single, run in zip(alone["runs"], matrix["runs"], strict=True):
+            cell = next(cell for cell in run["sites"] if cell["site"] == site.name)
+            assert (cell["images"], cell["lesions"]) == (alone["images"], alone["lesions"])
+            for name in ("balanced_accuracy", "macro_auc"):
+                assert cell[name] == single["quality"][name]
+                bounds = cell[f"{name}_interval"]
+                assert bounds == single["quality"][f"{name}_interval"]
+                low, high = bounds
+                assert f"{cell[name]:.3f} ({low:.3f} to {high:.3f})" in shown
