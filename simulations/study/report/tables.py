@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 from common.text import printable
 from simulations.study.findings import FEDERATION, ROUTES, Findings, groups
 from simulations.study.measures import MELANOMA, PER_CLASS, SCALARS
-from simulations.study.names import diagnosis, sentence
+from simulations.study.names import diagnosis
 from simulations.study.points import in_points, shown
 from simulations.study.report.answer_tables import answer_tables
 from simulations.study.report.cost_tables import cost_tables
 from simulations.study.report.differences import differences
 from simulations.study.report.dotplot import against_pooled
+from simulations.study.report.site_tables import site_tables
 from simulations.study.report.table import Table
 from simulations.study.results import ArmResult
 
@@ -24,7 +25,7 @@ def tables(findings: Findings) -> list[Table]:
         *_per_class(findings),
         differences(findings, FEDERATION, "Federated and alone, against pooled data"),
         differences(findings, ROUTES, "One route against the other"),
-        *_sites(findings),
+        *site_tables(findings),
         *cost_tables(findings),
         _curve(findings),
         _unfinished(findings),
@@ -93,26 +94,6 @@ def _per_class(findings: Findings) -> Iterator[Table]:
             for g in groups(findings.full)
         ]
         yield Table(f"{title} by diagnosis", ("arm", *names), rows)
-
-
-def _sites(findings: Findings) -> Iterator[Table]:
-    arms = groups([r for r in findings.full if r.sites])
-    sites = {site: quality for g in arms for site, quality in g[0].sites.items()}
-    for metric in ("balanced_accuracy", "macro_auc", "accuracy"):
-        yield Table(
-            f"{sentence(SCALARS[metric])} by site",
-            ("arm", *(f"{site}, {quality.images} images" for site, quality in sites.items())),
-            [
-                (findings.names.alike(g), *(_at_site(g[0], site, metric) for site in sites))
-                for g in arms
-            ],
-            "On the lesions of each source, all folds together; means are over the diagnoses that "
-            "it has. The other metrics are in report.json and report.csv.",
-        )
-
-
-def _at_site(result: ArmResult, site: str, metric: str) -> str:
-    return shown(result.sites[site].metrics[metric]) if site in result.sites else "-"
 
 
 def _curve(findings: Findings) -> Table:

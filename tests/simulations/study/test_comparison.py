@@ -30,6 +30,7 @@ from simulations.study.definition import Study
 from simulations.study.measures import CALIBRATION_ERRORS
 from simulations.study.predictions import Predictions
 from simulations.study.report import __main__ as again
+from simulations.study.report.site_tables import site_tables
 from simulations.study.report.values import from_values, to_values
 from simulations.study.schedule import FAILURE_FILE, failure
 from simulations.study.train_cell import PREDICTIONS_FILE
@@ -176,6 +177,39 @@ def test_every_arm_is_there_and_says_what_it_lacks(studied):
     for cell in natural["cells"].values():
         assert list(cell["left_out"]) == ["synth_d"]
     assert "| linear SVM, 4 sites | 0 | left out: synth_d " in shown
+
+
+def test_models_by_sites_are_judged_on_held_out_lesions_alone(studied):
+    """Each cell is scikit-learn's of the folds' test images that the site holds."""
+    values = _json(studied.out)
+    findings = from_values(values)
+    accuracies, *others = site_tables(findings)
+    assert [len(table.rows) for table in others] == 2 * [len(accuracies.rows)]
+    judged = own = 0
+    for result, arm in zip(findings.arms, values["arms"], strict=True):
+        if not result.sites or result.arm.scale < 1:
+            continue
+        folds = [_predictions(studied.out, arm, fold) for fold in result.cells]
+        said = {name: np.concatenate([fold[name] for fold in folds]) for name in folds[0]}
+        route, way = findings.names.routes[result.arm.route], findings.names.way(result.arm)
+        row = next(r for r in accuracies.rows if r[0].startswith(route) and way in r[0])
+        for title, cell, site in zip(
+            accuracies.header[1:], row[1:], np.unique(said["source"]), strict=True
+        ):
+            rows = said["source"] == site
+            label, called = said["label"][rows], said["predicted"][rows]
+            lesions, present = len(set(said["lesion"][rows])), np.unique(label)
+            assert title == (
+                f"{site}, {rows.sum()} images of {lesions} lesions, {len(present)} diagnoses"
+            )
+            recall = metrics.recall_score(
+                label, called, labels=present, average="macro", zero_division=0
+            )
+            assert cell.startswith(f"{100 * recall:.1f}")
+            assert cell.endswith(" *") == (result.arm.site == site)
+            judged, own = judged + 1, own + (result.arm.site == site)
+    assert judged >= 4 * 6
+    assert own == 3
 
 
 def test_the_federated_svm_is_equal_within_the_margin(studied):
