@@ -2,24 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from common.arrays import Bools
-from common.data.dataset import Dataset, Image, scan
+from common.data.dataset import Dataset, Image
 from common.errors import ConfigError, DataError
 from common.features.extract import content_keys
 from common.models.file import Model
 from common.task import Task
 from simulations.study.judgement import OtherDiagnosis, Selection
 from simulations.study.trained_on import contents, met_again, named_sets, training_sets
-
-_NO_DIAGNOSIS = "without diagnosis"
-# What the models do not tell apart is counted apart here; all else must be mended first.
-_NO_DEFECT = "unknown diagnosis"
 
 
 @dataclass(frozen=True)
@@ -78,45 +74,37 @@ def read_for(data: Path, task: Task) -> tuple[Dataset, list[OtherDiagnosis]]:
     DataError
         If the folder cannot be used, or none of its diagnoses counts as one of the task's.
     """
-    found = scan(data)
-    defects = [d for d in found.defects if d.severity == "fatal" and d.kind != _NO_DEFECT]
-    if defects:
-        raise DataError(
-            f"{data}: {'; '.join(map(str, defects))}; `fedderm data check {data}` shows all"
-        )
-    others = _others(found.images, task)
-    known = tuple(
-        replace(image, dx=task.mapped(image.dx)) for image in found.images if task.mapped(image.dx)
-    )
-    if not known:
+    whole = Dataset.open(data)
+    others = _others(whole.images, task)
+    if not any(task.mapped(image.dx) for image in whole.images):
         raise DataError(
             f"{data} has the diagnoses {', '.join(o.diagnosis for o in others)}, of which the "
             f"models know none; they know {', '.join(task.codes)}"
         )
-    return Dataset(data, known, found.files, task), others
+    return whole.for_task(task), others
 
 
 def _others(images: Sequence[Image], task: Task) -> list[OtherDiagnosis]:
     rows = defaultdict(list)
     for image in images:
-        if task.mapped(image.dx) != image.dx or not image.dx:
+        if task.mapped(image.dx) != image.dx:
             rows[image.dx].append(image.lesion_id)
     return [
-        OtherDiagnosis(dx or _NO_DIAGNOSIS, task.mapped(dx), len(lesions), len(set(lesions)))
+        OtherDiagnosis(dx, task.mapped(dx), len(lesions), len(set(lesions)))
         for dx, lesions in sorted(rows.items())
     ]
 
 
 def _common_task(models: Mapping[str, Model]) -> Task:
-    """Return the task of all models, which must have the same diagnoses."""
-    first, *others = models.items()
-    for name, model in others:
-        if tuple(model.classes) != tuple(first[1].classes):
+    """Return the task of all models, which must be the same."""
+    (first, model), *others = models.items()
+    for name, other in others:
+        if other.task != model.task:
             raise ConfigError(
-                f"{name} tells {', '.join(model.classes)} apart, {first[0]} "
-                f"{', '.join(first[1].classes)}; evaluate them one by one"
+                f"{name} tells {', '.join(other.task.codes)} apart, {first} "
+                f"{', '.join(model.task.codes)}, or counts others as them; evaluate them one by one"
             )
-    return Task.of(tuple(first[1].classes))
+    return model.task
 
 
 def _seen(

@@ -13,7 +13,7 @@ import numpy as np
 from client.site import Site, site_folders
 from common.arrays import Bools
 from common.config.run import RunConfig
-from common.data.dataset import Dataset, scan
+from common.data.dataset import Dataset
 from common.data.splits import TEST
 from common.errors import FedDermError
 from common.features.extract import content_keys
@@ -43,9 +43,10 @@ def named_sets(folders: Sequence[Path]) -> list[Dataset]:
     Raises
     ------
     DataError
-        If a folder has no table.
+        If a folder cannot be used.
     """
-    return [_named(folder) for folder in folders]
+    named = map(Dataset.open, folders)
+    return [dataset.select(dataset.splits != TEST) for dataset in named]
 
 
 def contents(parts: Sequence[Dataset]) -> set[str]:
@@ -69,9 +70,3 @@ def met_again(dataset: Dataset, keys: Sequence[str], trained: Set[str]) -> Bools
     """
     same = np.array([key in trained for key in keys], dtype=np.bool_)
     return np.isin(dataset.lesions, dataset.lesions[same])
-
-
-def _named(folder: Path) -> Dataset:
-    found = scan(folder)
-    rows = [row for row in found.images if row.image_id in found.files and row.split != TEST]
-    return Dataset(folder, tuple(rows), found.files)
