@@ -30,8 +30,9 @@ from common.models.classifier import Classifier, Image, Rule
 from common.models.file import Prediction
 from common.models.predictor import Predictor
 from common.task import TASKS
+from server.run.folder import model_file
 from simulations.data.partition import Scheme
-from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetrics, model_file
+from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetrics
 from simulations.study.judgement import Gap, Judged
 
 __all__ = [

@@ -17,6 +17,7 @@ from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
 from common.config.svm import SvmConfig
+from common.config.validate import ValidateConfig
 from common.text import suggestion
 
 
@@ -41,6 +42,7 @@ class Method:
     refused : by setting, why the method does not use it, where there is a reason to give.
     private : whether the method is differentially private.
     trains_network : whether weights of the network change; if not, it starts from frozen features.
+    trains : whether it trains a model; if not, it judges one that is finished.
     effort : how hard the method is to explain, 0 the least; a study's advice takes the simplest
         route.
     """
@@ -59,6 +61,7 @@ class Method:
     refused: Mapping[str, str] = field(default_factory=dict)
     private: bool = False
     trains_network: bool = False
+    trains: bool = True
     effort: int = 0
 
     @property
@@ -158,6 +161,20 @@ METHODS: dict[str, Method] = {
             private=True,
             trains_network=True,
             effort=2,
+        ),
+        Method(
+            name="validate",
+            description="external validation: a finished linear model is judged, nothing trained",
+            client="client.methods.validate",
+            server="server.methods.validate",
+            model="common.models.linear:LinearModel",
+            allowlist="client.egress.allowlist.validate",
+            families=(FeaturesConfig, ValidateConfig),
+            refused={
+                **dict.fromkeys(("components", "head"), "the model to judge has its own"),
+                **_no_noise("validate", "private for a model with noise"),
+            },
+            trains=False,
         ),
     )
 }

@@ -15,6 +15,7 @@ from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
 from common.config.svm import SvmConfig
 from common.config.task_settings import task_of
+from common.config.validate import ValidateConfig
 from common.errors import ConfigError
 from common.features.extract import FeatureSpec
 from common.methods import METHODS, Method
@@ -23,7 +24,13 @@ from common.text import suggestion
 
 
 class RunConfig(
-    RobustConfig, PrivateConfig, FinetuneConfig, SvmConfig, ProgressConfig, CommonConfig
+    RobustConfig,
+    PrivateConfig,
+    FinetuneConfig,
+    SvmConfig,
+    ValidateConfig,
+    ProgressConfig,
+    CommonConfig,
 ):
     """Everything that decides a run's model, and the rules it runs under.
 

@@ -36,7 +36,7 @@ _WEIGHTS = "weights"
 _SITES = "sites"
 _TASK = "task"
 
-_PLACES = {"out", "sites", "cache", "weights"}
+_PLACES = {"out", "sites", "cache", "weights", "model"}
 """Keys that say where something lay on the machine of the run, nothing about the model."""
 
 

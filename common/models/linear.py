@@ -121,7 +121,7 @@ class LinearModel:
         """Read a model; parameters and errors are those of ``load_model``."""
         with open_model(path, cls, weights) as stored:
             arrays, basis = stored.read(_expected(stored.kinds, stored.config.task.n_classes))
-            _check_map(arrays)
+            check_map(arrays)
         feature_map = FeatureMap.from_record(arrays)
         return cls(feature_map, arrays["weights"], basis, stored.config)
 
@@ -145,8 +145,26 @@ def _expected(kinds: Mapping[str, Kind], n_classes: int) -> dict[str, Kind]:
     return {name: Kind("F64", shape) for name, shape in shapes.items()}
 
 
-def _check_map(arrays: Mapping[str, Floats]) -> None:
-    """Refuse numbers that no map has; the Fourier map is an array of three."""
+def check_map(arrays: Mapping[str, Floats]) -> None:
+    """Refuse arrays that make no linear model together.
+
+    Parameters
+    ----------
+    arrays : by name, those of a feature map, with ``matrix`` (n_features, n_components), and
+        ``weights`` (n_classes, n_outputs + 1).
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit, or a number is one that no map has.
+    """
+    columns, n_components = arrays["weights"].shape[1], arrays["matrix"].shape[1]
+    if arrays["fourier"].shape not in ((0,), (3,)):
+        raise ValueError(f"its Fourier map has {len(arrays['fourier'])} numbers, not 3")
+    if not len(arrays["fourier"]) and columns != n_components + 1:
+        raise ValueError(f"it maps to {n_components} components and weighs {columns - 1}")
+    if len(arrays["fourier"]) and n_components * columns > _LARGEST_MAP:
+        raise ValueError(f"its Fourier map of {n_components} by {columns - 1} is too large")
     if arrays["unit"] not in (0, 1) or arrays["clip"] < 0:
         raise ValueError("its features have no norm that 'unit' and 'clip' can mean")
     if len(arrays["fourier"]):

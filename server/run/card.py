@@ -39,12 +39,10 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
     method : says what its model is, and how it was trained.
     metrics : as written into the run folder: ``data``, ``training``, ``overall``, ``sites``.
     """
-    data = metrics["data"]
+    data, trains = metrics["data"], METHODS[config.method].trains
     parts = [
         *([_SYNTHETIC] if data["synthetic"] else []),
-        "# Skin-lesion classifier of a federation",
-        f"A {method.model_name(config)} ({config.size} x {config.size} pixels). "
-        "Trained by FedDerm: no image left its site.",
+        *_title(config, method),
         "## Diagnoses",
         _diagnoses(config.task),
         "## Data",
@@ -57,10 +55,11 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
             f"- Left out: {markdown(f'{name} {reason}')}"
             for name, reason in sorted(data["left_out"].items())
         ],
-        "## Training",
+        "## Training" if trains else "## Validation",
         _training(config, method, metrics["training"]),
         "## Test",
-        "On lesions that were held out, from counts added over the sites; n/a where there is none."
+        f"On lesions that {'were held out' if trains else 'the model was judged on'}, from counts "
+        "added over the sites; n/a where there is none."
         + (" Of each site alone nothing is known." if config.secure else ""),
         _scores({"all sites": metrics["overall"], **metrics["sites"]}),
         _per_class(config.task, metrics["overall"]),
@@ -70,6 +69,20 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
         _LIMITS.format(n_classes=_NUMBERS.get(config.task.n_classes, config.task.n_classes)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _title(config: RunConfig, method: ServerMethod) -> list[str]:
+    """Say what was done: a model was trained, or one was judged."""
+    what = f"{method.model_name(config)} ({config.size} x {config.size} pixels)"
+    if not METHODS[config.method].trains:
+        return [
+            "# External validation of a skin-lesion classifier over a federation",
+            f"This is an {markdown(what)}. By FedDerm: no image left its site.",
+        ]
+    return [
+        "# Skin-lesion classifier of a federation",
+        f"A {what}. Trained by FedDerm: no image left its site.",
+    ]
 
 
 def _diagnoses(task: Task) -> str:

@@ -28,6 +28,8 @@ CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.json"
 MODEL_FILE = "model.safetensors"
 ROUNDS_FILE = "rounds.jsonl"
+RUN = "run"
+"""The run's folder in the one given for results, beside the sites'."""
 ANOTHER_FOLDER = "name a new folder: --out, or the setting 'out' under Flower"
 """What to do where a folder cannot take a run."""
 
@@ -39,6 +41,21 @@ def read_metrics(run: Path) -> JsonObject:
     """Return the metrics of a finished run, as written into its folder."""
     metrics: JsonObject = json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))
     return metrics
+
+
+def model_file(path: Path) -> Path:
+    """Return the model of a run's folder, or of the one given for results; or ``path`` itself.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    # Not a pipe, for which a reader waits.
+    for file in (path, path / MODEL_FILE, path / RUN / MODEL_FILE):
+        if file.is_file():
+            return file
+    raise DataError(f"{path} holds no finished run; name a run's folder or its model file")
 
 
 class RunFolder:

@@ -29,11 +29,11 @@ from common.networks.appearance_rows import appearances
 from common.reading import read_text
 from common.text import log_lines, printable
 from server.deployment import cli as deploy_cli
+from server.run.folder import model_file
 from simulations.cli import data as data_cli
 from simulations.cli import privacy as privacy_cli
 from simulations.cli.json_output import refuse_taken, write_figures
 from simulations.cli.settings import settings_text
-from simulations.runtimes.finished_run import model_file
 
 # Flower takes a second to import: what needs it is imported where it is used.
 

@@ -20,10 +20,9 @@ from common.json_types import JsonObject
 from common.task import Task
 from common.text import suggestion
 from server.method import server_method
-from server.run.folder import ROUNDS_FILE, read_metrics
+from server.run.folder import ROUNDS_FILE, RUN, read_metrics
 from simulations.data.agreed_task import agreed, for_task, task_of_sites
 from simulations.data.partition import Scheme, check_sites, partition, write_site
-from simulations.runtimes.finished_run import RUN
 from simulations.runtimes.in_process import Answer, run_in_process
 
 POOLED: Final = "pooled"

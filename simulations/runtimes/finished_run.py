@@ -10,11 +10,8 @@ from common.config.task_settings import task_of
 from common.errors import DataError
 from common.json_types import number
 from common.task import Task
-from server.run.folder import CONFIG_FILE, MODEL_FILE, ROUNDS_FILE, read_metrics
+from server.run.folder import CONFIG_FILE, ROUNDS_FILE, model_file, read_metrics
 from server.run.progress import TRAINING_FILE
-
-RUN = "run"
-"""The run's folder in the one given for results, beside the sites'."""
 
 
 @dataclass(frozen=True)
@@ -151,21 +148,6 @@ class Run:
             raise DataError(
                 f"{folder} is no folder of a run, or was changed ({error}); train it again"
             ) from error
-
-
-def model_file(path: Path) -> Path:
-    """Return the model of a run's folder, or of the one given for results; or ``path`` itself.
-
-    Raises
-    ------
-    DataError
-        If there is none.
-    """
-    # Not a pipe, for which a reader waits.
-    for file in (path, path / MODEL_FILE, path / RUN / MODEL_FILE):
-        if file.is_file():
-            return file
-    raise DataError(f"{path} holds no finished run; name a run's folder or its model file")
 
 
 def _lines(file: Path) -> tuple[Mapping[str, Any], ...]:

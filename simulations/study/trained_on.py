@@ -17,6 +17,7 @@ from common.data.dataset import Dataset
 from common.data.splits import TEST
 from common.errors import FedDermError
 from common.features.extract import content_keys
+from common.methods import METHODS
 from server.run.folder import CONFIG_FILE
 
 
@@ -29,6 +30,8 @@ def training_sets(run: Path, config: RunConfig) -> list[Dataset] | None:
     """
     try:
         started = json.loads((run / CONFIG_FILE).read_text(encoding="utf-8"))
+        if not METHODS[started["method"]].trains:  # the sites judged the model, no more
+            return None
         sites = [Site(folder, config).dataset for folder in site_folders(Path(started["sites"]))]
     except (FedDermError, OSError, ValueError, LookupError, TypeError):
         return None

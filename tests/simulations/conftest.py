@@ -1,13 +1,15 @@
 """Finished runs on 120 synthetic images, and the command line."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from common.config.run import RunConfig
+from common.data.dataset import Dataset, write_metadata
 from simulations.cli import main as cli
+from simulations.data.synthetic import write_synthetic
 from tests.commands import IID, TUNE, Type, process
 from tests.sites import QUICK, write_features
 
@@ -53,6 +55,18 @@ def finished(
 ) -> Path:
     """Train an SVM over two sites; return the folder given to ``--out``."""
     return _simulated(synthetic_folder, tmp_path_factory.mktemp("finished") / "out", settings)
+
+
+@pytest.fixture(scope="session")
+def other(cached: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write images that no run has seen; two of their lesions have an eighth diagnosis."""
+    folder = tmp_path_factory.mktemp("other") / "data"
+    write_synthetic(folder, images=90, seed=2)
+    write_features(folder, cached)
+    rows = Dataset.open(folder).images
+    changed = list(dict.fromkeys(row.lesion_id for row in rows if row.dx == "nv"))[:2]
+    write_metadata(folder, (replace(r, dx="scc") if r.lesion_id in changed else r for r in rows))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from common.errors import DataError
 from common.explanations.evidence import Evidence, PooledHead, log_odds
 from common.explanations.overlay import place
 from common.models.predictor import Judged, Predictor
+from server.run.folder import model_file
 from simulations.bench.explanations.curves import Score, areas, orders
 from simulations.bench.explanations.heads import untrained
 from simulations.bench.explanations.measures import (
@@ -27,7 +28,6 @@ from simulations.bench.explanations.measures import (
 )
 from simulations.bench.explanations.photo import Photo, one_a_lesion
 from simulations.runtimes.experiment import with_splits
-from simulations.runtimes.finished_run import model_file
 
 ANOTHER = "map of another image"
 """What maps are compared with, beside those of other heads."""

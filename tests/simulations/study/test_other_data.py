@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,29 +16,15 @@ from common.errors import DataError
 from common.models.file import load_model
 from common.task import HAM10000, Task
 from server.run.folder import MODEL_FILE
-from simulations.data.synthetic import write_synthetic
 from simulations.runtimes.experiment import with_splits
 from simulations.study.other_data import read_for
 from simulations.study.trained_on import met_again
 from tests.commands import is_one_error
-from tests.sites import write_features
 
 
 @pytest.fixture
 def cache(cached) -> str:
     return f"cache={cached.cache}"
-
-
-@pytest.fixture(scope="module")
-def other(cached, tmp_path_factory):
-    """Write images that no run has seen; two of their lesions have an eighth diagnosis."""
-    folder = tmp_path_factory.mktemp("other")
-    write_synthetic(folder, images=90, seed=2)
-    write_features(folder, cached)
-    rows = Dataset.open(folder).images
-    changed = list(dict.fromkeys(row.lesion_id for row in rows if row.dx == "nv"))[:2]
-    write_metadata(folder, (replace(r, dx="scc") if r.lesion_id in changed else r for r in rows))
-    return folder
 
 
 def _evaluate(fedderm, file, *arguments):
