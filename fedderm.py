@@ -33,7 +33,7 @@ from common.task import TASKS
 from server.run.folder import model_file
 from simulations.data.partition import Scheme
 from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetrics
-from simulations.study.judgement import Gap, Judged
+from simulations.study.judgement import Gap, Judged, Selection, SiteFigures
 
 __all__ = [
     "Answer",
@@ -43,12 +43,14 @@ __all__ = [
     "ConfigError",
     "DataError",
     "EvaluatedRun",
+    "EvaluatedSite",
     "Evaluation",
     "FedDermError",
     "Prediction",
     "QuorumError",
     "Round",
     "Run",
+    "Selection",
     "SiteMetrics",
     "Unreadable",
     "centralized",
@@ -137,6 +139,38 @@ class EvaluatedRun:
 
 
 @dataclass(frozen=True)
+class EvaluatedSite:
+    """A run's model on the test images of one site.
+
+    Attributes
+    ----------
+    run, site : str
+        The run's folder, and the source that the table names.
+    images, lesions, diagnoses : int
+        How many there are; means are over the diagnoses that the site has.
+    balanced_accuracy, macro_auc, accuracy : float
+        In [0, 1]; with one diagnosis alone there is no AUC: it is nan.
+    balanced_accuracy_low, balanced_accuracy_high, ... : float
+        Bounds of 95 % intervals over lesions; nan with one diagnosis alone.
+    """
+
+    run: str
+    site: str
+    images: int
+    lesions: int
+    diagnoses: int
+    balanced_accuracy: float
+    balanced_accuracy_low: float
+    balanced_accuracy_high: float
+    macro_auc: float
+    macro_auc_low: float
+    macro_auc_high: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Several runs' models on the same test images.
 
@@ -148,12 +182,18 @@ class Evaluation:
         How many there are.
     runs : tuple of EvaluatedRun
         In the order given.
+    sites : tuple of EvaluatedSite
+        Each run on the images of each source; none where the table names no sources.
+    selection : Selection
+        How the images were chosen, and what is not among them.
     """
 
     synthetic: bool
     images: int
     lesions: int
     runs: tuple[EvaluatedRun, ...]
+    sites: tuple[EvaluatedSite, ...]
+    selection: Selection
 
 
 def simulate(
@@ -213,6 +253,9 @@ def centralized(data: PathLike, out: PathLike, **settings: object) -> Run:
 def evaluate(
     data: PathLike,
     *runs: Run | PathLike,
+    every_lesion: bool = False,
+    trained: Literal["refuse", "leave-out"] = "refuse",
+    trained_on: PathLike | Iterable[PathLike] = (),
     weights: PathLike | Iterable[PathLike] = (),
     cache: PathLike | None = None,
 ) -> Evaluation:
@@ -224,6 +267,12 @@ def evaluate(
         The pooled data.
     *runs : Run or path
         Finished runs, the one to compare with first.
+    every_lesion : bool
+        Whether all lesions of ``data`` are test lesions, in place of those held out.
+    trained : {"refuse", "leave-out"}
+        What becomes of those among all lesions that a run was trained on, by their content.
+    trained_on : path or paths
+        Folders of images that runs were trained on; none for those that the runs recorded.
     weights : path or paths
         Files of pretrained weights, for models that were trained with ``weights``.
     cache : path, optional
@@ -237,14 +286,22 @@ def evaluate(
         If a run is not finished, or the data cannot be used.
     """
     from simulations.study import evaluation
+    from simulations.study.other_data import EveryLesion
 
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
     files = {str(folder): model_file(folder) for folder in folders}
     settings = {} if cache is None else {"cache": Path(cache)}
     kept = RunConfig.read_settings(settings).cache
-    judged = evaluation.evaluate(Path(data), files, kept, _paths(weights))
-    evaluated = tuple(map(_evaluated, judged.runs))
-    return Evaluation(judged.synthetic, judged.images, judged.lesions, evaluated)
+    every = EveryLesion(trained, _paths(trained_on)) if every_lesion else None
+    judged = evaluation.evaluate(Path(data), files, kept, _paths(weights), every)
+    return Evaluation(
+        judged.synthetic,
+        judged.images,
+        judged.lesions,
+        tuple(map(_evaluated, judged.runs)),
+        tuple(_at_site(run.run, site) for run in judged.runs for site in run.sites),
+        judged.selection,
+    )
 
 
 def load_model(
@@ -408,6 +465,22 @@ def _evaluated(judged: Judged) -> EvaluatedRun:
         *answers.malignant_sensitivity_interval,
         answers.malignant_specificity,
         *answers.malignant_specificity_interval,
+    )
+
+
+def _at_site(run: str, site: SiteFigures) -> EvaluatedSite:
+    return EvaluatedSite(
+        run,
+        site.site,
+        site.images,
+        site.lesions,
+        len(site.diagnoses),
+        site.balanced_accuracy,
+        *site.balanced_accuracy_interval,
+        site.macro_auc,
+        *site.macro_auc_interval,
+        site.accuracy,
+        *site.accuracy_interval,
     )
 
 

@@ -134,6 +134,13 @@ def test_results_are_tables(run, synthetic_folder, network):
     assert (table["macro_auc_low"] <= table["macro_auc_high"]).all()
     assert table["balanced_accuracy_gap"].isna().tolist() == [True, False]
     assert table["balanced_accuracy_gap_high"][1] == 0
+    sites = pandas.DataFrame(evaluation.sites)
+    assert sites.groupby("run")["lesions"].sum().tolist() == [evaluation.lesions] * 2
+    every = interface.evaluate(
+        synthetic_folder, run, every_lesion=True, trained="leave-out", **places
+    )
+    assert every.runs[0].balanced_accuracy == evaluation.runs[0].balanced_accuracy
+    assert every.selection.left_out == 120 - every.images
 
 
 def test_the_same_settings_give_the_model_of_the_command(

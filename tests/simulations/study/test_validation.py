@@ -119,3 +119,20 @@ def test_a_validated_site_is_not_mistaken_for_what_the_model_was_trained_on(
 
 def _folders(sites):
     return sorted(path for path in sites.iterdir() if path.is_dir())
+
+
+def test_a_private_model_is_judged_as_any_other(
+    fedderm, synthetic_folder, other, usual, cached, tmp_path
+):
+    cache, file = f"cache={cached.cache}", tmp_path / "pooled.json"
+    _, _, *seen = usual
+    trained, out = tmp_path / "private", tmp_path / "validated"
+    plan = ("method=private", "epsilon=8", "components=16", "steps=5", "test_fraction=0.3")
+    code, _, err = fedderm("simulate", synthetic_folder, "--out", trained, *SITES, *seen, *plan)
+    assert code == 0, err
+    judged = ("method=validate", f"model={trained}", *seen)
+    code, _, err = fedderm("simulate", other, "--out", out, *SITES, *judged)
+    assert code == 0, err
+    assert fedderm("evaluate", other, trained, cache, "--all", "--out", file)[0] == 0
+    [expected] = json.loads(file.read_text())["runs"]
+    assert metrics_of(out / "run")["overall"]["confusion"] == expected["confusion"]
