@@ -165,6 +165,8 @@ class Study(_Frozen):
         same: dict[str, object] = {"seed": self.seed, "views": self.views}
         # A private gradient is clipped, whatever its weight: there the default shifts logits.
         method = METHODS.get(str(own.get("method", RunConfig().method)))
+        if method and method.no_model:
+            raise ConfigError(f"route {route}: {method.no_model}, and a study compares models")
         if method and not method.private and BALANCED.keys() <= method.settings:
             same |= BALANCED
         try:
