@@ -51,11 +51,6 @@ class OperatingPoint:
     negatives: int
 
 
-def likeliest(probabilities: Floats) -> Ints:
-    """Return the classes (n,) with the largest ``probabilities`` (n, n_classes)."""
-    return np.asarray(probabilities.argmax(axis=1))
-
-
 def times_base_rate(probabilities: Floats, base: Floats) -> Floats:
     """Return how many times its base rate each probability is, at least 0.
 

@@ -103,20 +103,6 @@ class RiskCoverage:
         middle = self.failed - np.diff(self.failed, axis=-1, prepend=0.0) / 2
         return ratio((steps * middle).sum(axis=-1), self.accepted[..., -1] ** 2)
 
-    def aurc(self) -> Floats:
-        """Return the areas (...) under the selective risk over coverage, in [0, 1]; 0 is best.
-
-        For reference: it weighs the surest records far more than the others.
-
-        References
-        ----------
-        Geifman, Uziel, El-Yaniv, "Bias-reduced uncertainty estimation for deep neural
-        classifiers", ICLR 2019, equation 3.
-        """
-        steps = np.diff(self.accepted, axis=-1, prepend=0.0)
-        risk = np.nan_to_num(ratio(self.failed, self.accepted))
-        return ratio((steps * risk).sum(axis=-1), self.accepted[..., -1])
-
     def risk(self, coverage: float) -> Floats:
         """Return the share (...) of wrong ones among the surest records, in [0, 1].
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from common.config.fields import FilePath, OptionalPath, absent
+from common.config.fields import Codes, FilePath, FullNames, Mappings, OptionalPath, absent
 from common.features.augment import PREDICTION_VIEWS
 from common.features.pretrained import DEFAULT_BACKBONE
 from common.methods import METHODS, MethodName
@@ -28,6 +28,20 @@ class CommonConfig(BaseModel):
         description=f"how the sites train; {_EXACT} send exact sums, which may show"
         " single lesions to a coordinator that crafts questions; only the private methods' noise"
         " hides them",
+    )
+    diagnoses: Codes = Field(
+        default=(),
+        description="codes of the diagnoses to tell apart, or ham10000, isic2019 or binary; empty:"
+        " those of the data in a simulation, else of HAM10000",
+    )
+    malignant: Codes = Field(
+        default=(), description="which of them are malignant; empty: those known to be"
+    )
+    mapping: Mappings = Field(
+        default=(), description="diagnoses that count as one of them, as scc->bcc,akiec+bcc->kc"
+    )
+    names: FullNames = Field(
+        default=(), description="their full names, as kc:keratinocyte carcinoma"
     )
     backbone: str = Field(
         default=DEFAULT_BACKBONE,

@@ -1,5 +1,6 @@
 """Kinds of configuration values, as Flower's run configuration can hold them."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,15 @@ def split(value: object) -> object:
     if isinstance(value, str):
         return tuple(value.split(","))
     return (value,) if isinstance(value, int | float) else value
+
+
+def listed(value: object) -> object:
+    """Read "mel, nv" as a tuple without blanks at the ends, and "" as an empty one."""
+    if isinstance(value, str):
+        value = value.split(",") if value.strip() else ()
+    if not isinstance(value, tuple | list):
+        return value
+    return tuple(" ".join(item.split()) if isinstance(item, str) else item for item in value)
 
 
 def absent(value: object) -> object:
@@ -37,5 +47,30 @@ Names = Annotated[
 ]
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(split), Some]
 Positives = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(split), Some]
+_CODE = r"\w([\w .-]{0,38}\w)?"
+
+
+def _like(pattern: str, form: str) -> AfterValidator:
+    """Refuse a text that is not of a form."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"write {form}")
+        return text
+
+    return AfterValidator(check)
+
+
+_Code = Annotated[str, _like(_CODE, "a diagnosis as letters, digits and _.- like mel")]
+_Mapping = Annotated[
+    str, _like(rf"{_CODE}( ?\+ ?{_CODE})* ?-> ?{_CODE}", "scc->bcc, or akiec+bcc->kc for several")
+]
+_FullName = Annotated[
+    str, _like(rf"{_CODE} ?: ?[^,:\0-\x1f]{{1,100}}", "code:name, as kc:keratinocyte carcinoma")
+]
+
+Codes = Annotated[tuple[_Code, ...], BeforeValidator(listed)]
+Mappings = Annotated[tuple[_Mapping, ...], BeforeValidator(listed)]
+FullNames = Annotated[tuple[_FullName, ...], BeforeValidator(listed)]
 FilePath = Annotated[Path, AfterValidator(_named)]
 OptionalPath = Annotated[FilePath | None, BeforeValidator(absent)]

@@ -14,9 +14,11 @@ from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
 from common.config.svm import SvmConfig
+from common.config.task_settings import task_of
 from common.errors import ConfigError
 from common.features.extract import FeatureSpec
 from common.methods import METHODS, Method
+from common.task import Task
 from common.text import suggestion
 
 
@@ -55,6 +57,14 @@ class RunConfig(
                     f"'{key}' is {value}, which method {self.method} does not offer; "
                     f"set {', '.join(values)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_task(self) -> Self:
+        try:
+            assert self.task
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return self
 
     @model_validator(mode="after")
@@ -126,6 +136,11 @@ class RunConfig(
     def flat(self) -> dict[str, str | int | float]:
         """Return what the run's method uses, as Flower's run configuration holds it."""
         return {key: flat(getattr(self, key)) for key in settings_of(METHODS[self.method])}
+
+    @property
+    def task(self) -> Task:
+        """The diagnoses that the run's model tells apart."""
+        return task_of(self.diagnoses, self.malignant, self.mapping, self.names)
 
     @property
     def feature_spec(self) -> FeatureSpec:

@@ -91,7 +91,7 @@ def _range(name: str, field: FieldInfo, methods: list[Method]) -> str:
         return ", ".join(value for value in values if value in offered)
     if get_origin(field.annotation) is tuple:
         _, item = get_args(get_args(field.annotation)[0])
-        bounds = _bounds(item.metadata)
+        bounds = _bounds(getattr(item, "metadata", ()))
         return f"each {bounds}" if bounds else ""
     return _bounds(field.metadata)
 

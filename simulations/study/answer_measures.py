@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from common.answers.answer import TARGETS
 from common.answers.operating import target_members
-from common.answers.referral import Confidence, RiskCoverage, confidences
-from common.arrays import Floats
+from common.answers.referral import RiskCoverage, confidences
+from common.arrays import Bools, Floats
 from common.statistics.confusion import ratio
 from simulations.study.answered import Answered
 
@@ -31,12 +31,14 @@ SIZES = {"set_size": "diagnoses in a set", "set_size_ratio": "times the pooled s
 """Mean sizes of sets, and what they are called: absolute, and beside sets by one threshold."""
 
 
-AUGRCS: dict[str, Confidence] = {
-    "augrc": "probability",
-    "augrc/margin": "margin",
+AUGRCS = {
+    "augrc": "largest probability",
+    "augrc/margin": "margin to the second",
     "augrc/entropy": "entropy",
+    "augrc/size": "size of the prediction set",
+    "augrc/distance": "distance from the training lesions",
 }
-"""AUGRC by what it is that says how sure the model is."""
+"""AUGRC by what it is that says how sure the model is, and what that is called."""
 
 
 def measure_answers(
@@ -68,7 +70,7 @@ def measure_answers(
         "coverage": _mean(covered, weights),
         "set_size": size,
         "set_size_ratio": size / pooled,
-        **_referral(labels, probabilities, weights),
+        **_referral(labels, probabilities, answered, weights),
         **_screening(labels, answered.flagged, weights),
     }
 
@@ -77,34 +79,45 @@ def risk_curve(
     labels: NDArray[np.integer],
     probabilities: NDArray[np.floating],
     weights: Floats,
-    confidence: Confidence = "probability",
 ) -> RiskCoverage:
-    """Return how many likeliest diagnoses are wrong, the surest images first.
+    """Return how many likeliest diagnoses are wrong, the likeliest images first.
 
     Parameters
     ----------
     labels, probabilities, weights : (n,), (n, n_classes) and (repeats, n), as of
         `measure_answers`.
-    confidence : what says how sure the model is.
     """
     wrong = probabilities.argmax(axis=1) != labels
-    return RiskCoverage.of(wrong, confidences(probabilities, confidence), weights)
+    return RiskCoverage.of(wrong, confidences(probabilities, "probability"), weights)
 
 
 def _referral(
-    labels: NDArray[np.integer], probabilities: NDArray[np.floating], weights: Floats
+    labels: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    answered: Answered,
+    weights: Floats,
 ) -> dict[str, Floats]:
     curve = risk_curve(labels, probabilities, weights)
-    areas = {
-        name: risk_curve(labels, probabilities, weights, confidence).augrc()
-        for name, confidence in AUGRCS.items()
+    wrong = probabilities.argmax(axis=1) != labels
+    others = {
+        "augrc/margin": confidences(probabilities, "margin"),
+        "augrc/entropy": confidences(probabilities, "entropy"),
+        "augrc/size": -answered.inside.sum(axis=1),
+        "augrc/distance": -answered.distance,
     }
     return {
-        **areas,
+        "augrc": curve.augrc(),
+        **{name: _augrc(wrong, sure, weights) for name, sure in others.items()},
         "risk_of_all": curve.risk(1.0),
         "risk_at_90": curve.risk(0.9),
         "risk_at_80": curve.risk(0.8),
     }
+
+
+def _augrc(wrong: Bools, sure: Floats, weights: Floats) -> Floats:
+    if np.isnan(sure).any():
+        return np.full(len(weights), np.nan)
+    return RiskCoverage.of(wrong, sure, weights).augrc()
 
 
 def _screening(labels: NDArray[np.integer], flagged: Floats, weights: Floats) -> dict[str, Floats]:

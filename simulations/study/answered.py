@@ -1,6 +1,7 @@
 """What a model answers about test images beside their diagnosis: sets and screening flags."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -11,6 +12,10 @@ from common.answers.basis import AnswerBasis
 from common.answers.operating import target_probabilities
 from common.answers.prediction_sets import sets
 from common.arrays import Floats
+from common.data.dataset import Dataset
+from common.features.extract import content_keys
+from common.models.file import Model
+from common.networks.appearance_rows import appearances
 
 
 @dataclass(frozen=True)
@@ -24,19 +29,28 @@ class Answered:
     inside : (n, n_classes) whether a diagnosis is in an image's prediction set.
     inside_pooled : (n, n_classes) whether it is by one threshold for all, to compare with.
     flagged : (n, targets) whether the screening rule for each of ``TARGETS`` flags an image.
+    distance : (n,) how unlike the training lesions an image looks.
     """
 
     inside: Floats
     inside_pooled: Floats
     flagged: Floats
+    distance: Floats
 
     @classmethod
-    def of(cls, basis: AnswerBasis, probabilities: Floats) -> Self:
-        """Answer about images by a model's ``probabilities`` (n, n_classes) in [0, 1]."""
+    def of(cls, model: Model, dataset: Dataset, probabilities: Floats, cache: Path) -> Self:
+        """Answer about n images.
+
+        Parameters
+        ----------
+        probabilities : (n, n_classes) of the model for the images, in [0, 1].
+        cache : folder of what images look like.
+        """
         return cls(
-            _members(basis, probabilities, AnswerOptions.threshold),
-            _members(basis, probabilities, "pooled"),
-            _flags(basis, probabilities),
+            _members(model.basis, probabilities, AnswerOptions.threshold),
+            _members(model.basis, probabilities, "pooled"),
+            _flags(model.basis, probabilities),
+            _distances(model, dataset, cache.expanduser()),
         )
 
 
@@ -45,6 +59,13 @@ def _members(basis: AnswerBasis, probabilities: Floats, kind: ThresholdKind) -> 
     if thresholds is None:
         return np.full(probabilities.shape, np.nan)
     return sets(probabilities, thresholds).astype(np.float64)
+
+
+def _distances(model: Model, dataset: Dataset, cache: Path) -> Floats:
+    if (looks := model.basis.appearance) is None:
+        return np.full(len(dataset), np.nan)
+    spec = model.config.feature_spec
+    return looks.distance(appearances(dataset, spec, cache, content_keys(dataset)))
 
 
 def _flags(basis: AnswerBasis, probabilities: Floats) -> Floats:

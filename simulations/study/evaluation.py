@@ -100,7 +100,7 @@ class HeldOut:
     def ask(self, model: Model) -> Answers:
         """Return a model's answers on the images."""
         scores, basis = model.dataset_scores(self.dataset, self.cache), model.basis
-        answered = Answered.of(basis, basis.probabilities(scores))
+        answered = Answered.of(model, self.dataset, basis.probabilities(scores), self.cache)
         return Answers(scores, basis.decide(scores), basis.calibration, answered)
 
     def quality(self, answers: Answers) -> Quality:

@@ -28,7 +28,7 @@ class Predictions:
     age : (n,) in years; nan where it is missing.
     label, predicted : (n,) true classes, and those by the rule ``balanced``.
     probabilities : (n, n_classes) in [0, 1].
-    inside, inside_pooled, flagged : (n, n_classes) twice and (n, targets), as of
+    inside, inside_pooled, flagged, distance : (n, n_classes) twice, (n, targets) and (n,), as of
         :class:`simulations.study.answered.Answered`.
     """
 
@@ -43,6 +43,7 @@ class Predictions:
     inside: Floats
     inside_pooled: Floats
     flagged: Floats
+    distance: Floats
 
     @classmethod
     def of(cls, model: Model, test: Dataset, cache: Path) -> Self:
@@ -64,13 +65,13 @@ class Predictions:
             label=test.labels,
             predicted=model.basis.decide(scores),
             probabilities=probabilities,
-            **vars(Answered.of(model.basis, probabilities)),
+            **vars(Answered.of(model, test, probabilities, cache)),
         )
 
     @property
     def answered(self) -> Answered:
         """The answers beside the diagnosis."""
-        return Answered(self.inside, self.inside_pooled, self.flagged)
+        return Answered(self.inside, self.inside_pooled, self.flagged, self.distance)
 
     @property
     def share(self) -> Floats:

@@ -59,6 +59,7 @@ def _predictions(seed: int, hits: float, lesions: int, classes: int, answers: bo
         inside=inside if answers else np.full_like(inside, np.nan),
         inside_pooled=inside,
         flagged=np.full((len(label), 2), np.nan),
+        distance=np.full(len(label), 1.0) if answers else none,
     )
 
 

@@ -86,7 +86,7 @@ def _scores(findings: Findings, arms: Sequence[Group]) -> Table:
     """Tell by which score the wrong answers are the least sure ones."""
     return Table(
         "AUGRC by score",
-        ("arm", "largest probability", "margin to the second", "entropy"),
+        ("arm", *AUGRCS.values()),
         [
             (findings.names.alike(group), *(_area(group[0].metrics[name]) for name in AUGRCS))
             for group in arms
@@ -105,6 +105,8 @@ def _cell(name: str, value: Estimate) -> str:
 
 def _area(value: Estimate) -> str:
     """Return an area in points; it is small, so with a digit more."""
+    if math.isnan(value.mean):
+        return "none"
     return with_interval(value.mean, (value.low, value.high), ".2f")
 
 

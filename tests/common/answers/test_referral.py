@@ -45,14 +45,6 @@ def slow_augrc(wrong: list[bool], confidence: list[float]) -> float:
     return sum(pairs) / len(wrong) ** 2
 
 
-def slow_aurc(wrong: list[bool], confidence: list[float]) -> float:
-    risks = []
-    for g in confidence:
-        accepted = [bad for bad, h in zip(wrong, confidence, strict=True) if h >= g]
-        risks.append(sum(accepted) / len(accepted))
-    return sum(risks) / len(risks)
-
-
 records = st.lists(
     st.tuples(st.booleans(), st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9])), min_size=1, max_size=25
 )
@@ -64,7 +56,6 @@ def test_areas_are_those_of_the_definitions(records: list[tuple[bool, float]]) -
     wrong, confidence = (list(values) for values in zip(*records, strict=True))
     got = curve(np.array(wrong), np.array(confidence))
     assert got.augrc()[0] == pytest.approx(slow_augrc(wrong, confidence))
-    assert got.aurc()[0] == pytest.approx(slow_aurc(wrong, confidence))
     assert got.risk(1.0)[0] == pytest.approx(np.mean(wrong))
 
 
@@ -86,7 +77,6 @@ def test_a_weight_of_k_is_k_equal_records(records: list[tuple[bool, float]], see
     for row, repeated in enumerate(times):
         once = curve(np.repeat(wrong, repeated), np.repeat(confidence, repeated))
         assert weighted.augrc()[row] == pytest.approx(once.augrc()[0])
-        assert weighted.aurc()[row] == pytest.approx(once.aurc()[0])
         assert weighted.risk(0.8)[row] == pytest.approx(once.risk(0.8)[0])
 
 

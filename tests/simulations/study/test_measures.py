@@ -85,7 +85,8 @@ def test_answers_are_judged_as_by_a_loop_over_pairs_of_lesions(seed, n, digits):
     rng = np.random.default_rng(seed)
     labels = np.append(np.arange(7), rng.integers(0, 7, n - 7))
     p = softmax(np.round(rng.normal(size=(n, 7)), digits), axis=1)
-    answered = Answered(*(rng.integers(0, 2, (n, k)).astype(float) for k in (7, 7, 2)))
+    members = (rng.integers(0, 2, (n, k)).astype(float) for k in (7, 7, 2))
+    answered = Answered(*members, np.round(rng.uniform(1, 2, n), 1))
     weights = rng.integers(1, 4, (2, n)) / rng.integers(1, 4, n)
     found = measure_answers(labels, p, answered, weights)
     assert set(found) == {*SHARES, *SIZES, *AUGRCS}
@@ -103,6 +104,8 @@ def test_answers_are_judged_as_by_a_loop_over_pairs_of_lesions(seed, n, digits):
             "risk_of_all": np.average(wrong, weights=w),
             "augrc": _augrc(wrong, p.max(axis=1), w),
             "augrc/margin": _augrc(wrong, -np.diff(np.sort(p)[:, ::-1])[:, 0], w),
+            "augrc/size": _augrc(wrong, -answered.inside.sum(axis=1), w),
+            "augrc/distance": _augrc(wrong, -answered.distance, w),
             "malignant_sensitivity": np.average(
                 answered.flagged[malignant, 1], weights=w[malignant]
             ),
