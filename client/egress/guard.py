@@ -99,9 +99,7 @@ def _check_counts(site: Site, values: Mapping[str, Value]) -> None:
             _refuse_small(site, name, np.array(value))
 
 
-def _refuse_small(
-    site: Site, name: str, counts: NDArray[np.generic], groups: bool = False
-) -> None:
+def _refuse_small(site: Site, name: str, counts: NDArray[np.generic], groups: bool = False) -> None:
     least = max(site.rules.least_count, site.least_group if groups else 0)
     if ((np.asarray(counts) > 0) & (np.asarray(counts) < least)).any():
         raise RefusalError(

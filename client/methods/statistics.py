@@ -93,8 +93,10 @@ def _looks(dataset: Dataset) -> list[_Look]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         read = list(pool.map(lambda image: _read(dataset, image.image_id), dataset.images))
     same = Counter(digest for _, digest in read)
-    return [_look(dataset, image.image_id, *each, same[each[1]] > 1) for image, each in
-            zip(dataset.images, read, strict=True)]
+    return [
+        _look(dataset, image.image_id, *each, same[each[1]] > 1)
+        for image, each in zip(dataset.images, read, strict=True)
+    ]
 
 
 def _read(dataset: Dataset, image_id: str) -> tuple[Picture | None, bytes]:

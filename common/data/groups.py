@@ -6,6 +6,7 @@ unknown word, which may be a name or a remark, stays at its site.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -56,9 +57,9 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
 """The columns of a table that are looked for, and the attribute of an image that holds each."""
 
 
-def _between(edges: Sequence[float], last: str = MISSING) -> tuple[str, ...]:
-    pairs = zip(edges[:-1], edges[1:], strict=True)
-    inside = (f"{low:g} to {high:g}" for low, high in pairs)
+def _between(edges: Sequence[float], last: str, step: float = 0) -> tuple[str, ...]:
+    """Name what lies between edges; whole numbers end one ``step`` below the next edge."""
+    inside = (f"{low:g} to {high - step:g}" for low, high in pairwise(edges))
     return (f"under {edges[0]:g}", *inside, f"{edges[-1]:g} or more", last)
 
 
@@ -66,7 +67,7 @@ _LISTS: Mapping[str, tuple[str, ...]] = {
     "age": ("0 to 9", *(f"{a} to {a + 9}" for a in _AGES[:-1]), "90 or more", MISSING),
     "sex": ("female", "male", OTHER, MISSING),
     "localization": (*_PLACES, OTHER, MISSING),
-    "short_side": _between(_SIDES, NOT_READ),
+    "short_side": _between(_SIDES, NOT_READ, 1),
     "brightness": _between(_BRIGHTNESS, NOT_READ),
     "sharpness": _between(_SHARPNESS, NOT_READ),
     "defect": (SOUND, NO_FILE, UNREADABLE, TOO_SMALL, TWIN),

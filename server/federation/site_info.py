@@ -2,10 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
 from flwr.app import RecordDict
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from common.config.fields import absent
 from common.errors import ReplyError
@@ -18,19 +25,28 @@ Disclosed = Annotated[Positive | None, BeforeValidator(absent)]
 
 
 class SiteInfo(BaseModel):
-    """What a site says about itself when it joins; None where it does not say."""
+    """What a site says about itself when it joins; None where it does not say.
+
+    A site that trains nothing says nothing of features.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: SiteName
     classes: tuple[str, ...]
-    n_features: Positive
-    features: str
+    n_features: Annotated[int, Field(ge=0)] = 0
+    features: str = ""
     images: Disclosed
     lesions: Disclosed
     synthetic: bool
     fingerprint: str
     test_counts: bool = True
+
+    @model_validator(mode="after")
+    def _features_have_a_key(self) -> Self:
+        if bool(self.n_features) != bool(self.features):
+            raise ValueError("it names a key of features and their number, or neither")
+        return self
 
 
 def read_info(reply: RecordDict) -> SiteInfo:
@@ -56,7 +72,8 @@ def odd_ones(infos: Mapping[str, SiteInfo], features: str) -> dict[str, str]:
 
     Parameters
     ----------
-    features : key of the run's features; the model names the coordinator's weights.
+    features : key of the run's features; the model names the coordinator's weights. "" where the
+        run trains none.
     """
     odd = {
         site: f"has the classes {', '.join(info.classes)}; this run's are {', '.join(DIAGNOSES)}"

@@ -16,6 +16,7 @@ from common.json_types import JsonObject
 from common.privacy.linear import group_means, public_map
 from server.run.folder import CONFIG_FILE, MODEL_FILE, read_metrics
 from simulations.audit.recorded_training import AllSites
+from simulations.runtimes.finished_run import refuse_statistics
 
 _RUN = "run"
 _LEAST_UNITS = 20
@@ -133,6 +134,7 @@ def open_run(path: Path, data: Path | None = None) -> AuditedRun:
     folder = path / _RUN if (path / _RUN / CONFIG_FILE).is_file() else path
     file = folder / CONFIG_FILE
     if not (file.is_file() and (folder / MODEL_FILE).is_file()):
+        refuse_statistics(path)
         raise DataError(f"{path} holds no finished run; name the folder given to --out of a run")
     try:
         values = json.loads(file.read_text(encoding="utf-8"))

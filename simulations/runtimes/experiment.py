@@ -17,6 +17,7 @@ from common.data.splits import site_splits
 from common.errors import ConfigError, DataError, QuorumError
 from common.files import owned, whole_folder, write_atomically
 from common.json_types import JsonObject
+from common.methods import METHODS
 from common.text import suggestion
 from server.method import server_method
 from server.run.folder import ROUNDS_FILE, read_metrics
@@ -62,7 +63,9 @@ def train(
     if scheme != FOLDERS:
         server_method(config).check(config)  # before anything is written
         folders = out / "sites"
-        make_sites(with_splits(data, config), folders, scheme, sites, alpha, config.seed)
+        trains = METHODS[config.method].model
+        dataset = with_splits(data, config) if trains else Dataset.open(data)
+        make_sites(dataset, folders, scheme, sites, alpha, config.seed)
     # Beside the sites, not around them: the run's folder holds nothing of a patient.
     run = out / RUN
     simulate(config.model_copy(update={"sites": folders.resolve(), "out": run}))
@@ -130,7 +133,7 @@ def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> JsonObjec
 
     Returns
     -------
-    The run's metrics, as written into its folder.
+    The run's metrics, or statistics, as written into its folder.
 
     Raises
     ------

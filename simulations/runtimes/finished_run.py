@@ -9,7 +9,7 @@ from typing import Any, Self
 from common.errors import DataError
 from common.json_types import number
 from common.task import FULL_NAMES
-from server.run.folder import CONFIG_FILE, MODEL_FILE, ROUNDS_FILE, read_metrics
+from server.run.folder import CONFIG_FILE, MODEL_FILE, ROUNDS_FILE, STATISTICS_FILE, read_metrics
 from server.run.progress import TRAINING_FILE
 
 RUN = "run"
@@ -164,7 +164,22 @@ def model_file(path: Path) -> Path:
     for file in (path, path / MODEL_FILE, path / RUN / MODEL_FILE):
         if file.is_file():
             return file
+    refuse_statistics(path)
     raise DataError(f"{path} holds no finished run; name a run's folder or its model file")
+
+
+def refuse_statistics(path: Path) -> None:
+    """Refuse a run's folder, or the one given for its results, that holds no model by its method.
+
+    Raises
+    ------
+    DataError
+        If it is one.
+    """
+    if any((folder / STATISTICS_FILE).is_file() for folder in (path, path / RUN)):
+        raise DataError(
+            f"{path} holds statistics, and no model: its method trains none; name another run"
+        )
 
 
 def _lines(file: Path) -> tuple[Mapping[str, Any], ...]:

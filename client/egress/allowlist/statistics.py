@@ -21,9 +21,7 @@ def _histogram(name: str) -> Shape:
 
 SUMS: Mapping[str, Arrays] = {
     "statistics": {
-        **{
-            name: Array(_histogram(name), "<i8", counts=True, groups=True) for name in HISTOGRAMS
-        },
+        **{name: Array(_histogram(name), "<i8", counts=True, groups=True) for name in HISTOGRAMS},
         "filled": Array((len(COLUMNS), 2, 3), "<i8", counts=True, groups=True),
         "columns": Array((len(COLUMNS),), "<i8"),
     },
