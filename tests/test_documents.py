@@ -9,7 +9,7 @@ import click
 import pytest
 import typer
 
-from client.egress.allowlist import finetune, private, private_finetune, svm
+from client.egress.allowlist import finetune, private, private_finetune, statistics, svm
 from client.egress.records import VALUES
 from client.operator.site_rules import Operator, Rules
 from client.predict.values import COLUMNS
@@ -146,7 +146,7 @@ def names():
     choices = {
         word for field in SETTINGS.values() for word in getattr(field.annotation, "__args__", ())
     }
-    allowed = (svm, finetune, private, private_finetune)
+    allowed = (svm, finetune, private, private_finetune, statistics)
     return {
         *SETTINGS,
         *choices,
