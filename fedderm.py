@@ -30,6 +30,7 @@ from common.methods import METHODS
 from common.models.classifier import Classifier, Image, Rule
 from common.models.file import Prediction
 from common.models.predictor import Predictor
+from common.task import TASKS
 from simulations.data.partition import Scheme
 from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetrics, model_file
 from simulations.study.judgement import Gap, Judged
@@ -318,9 +319,11 @@ def predict(
     DataError
         If there is no such model, no image, or an array is none of an image.
     """
-    frequencies = None
+    folder = run.folder if isinstance(run, Run) else run
+    model, frequencies = load_model(folder, weights=weights), None
     if prevalence is not None:
-        frequencies = parse_prevalence(",".join(f"{dx}={p}" for dx, p in prevalence.items()))
+        text = ",".join(f"{dx}={p}" for dx, p in prevalence.items())
+        frequencies = parse_prevalence(text, model.task)
     options = AnswerOptions(
         coverage=coverage,
         threshold=sets,
@@ -329,11 +332,15 @@ def predict(
         refer=refer,
         prevalence=frequencies,
     )
-    folder = run.folder if isinstance(run, Run) else run
-    return load_model(folder, weights=weights).answers(images, options)
+    return model.answers(images, options)
 
 
-def write_synthetic(folder: PathLike, images: int = 1200, seed: int = 0) -> None:
+def write_synthetic(
+    folder: PathLike,
+    images: int = 1200,
+    seed: int = 0,
+    task: Literal["ham10000", "isic2019", "binary"] = "ham10000",
+) -> None:
     """Generate images that describe no patients, laid out like HAM10000.
 
     Parameters
@@ -344,6 +351,8 @@ def write_synthetic(folder: PathLike, images: int = 1200, seed: int = 0) -> None
         At least 40.
     seed : int
         At least 0; the same seed gives the same images.
+    task : {"ham10000", "isic2019", "binary"}
+        The diagnoses of the table: seven, eight, or benign and malignant.
 
     Raises
     ------
@@ -354,7 +363,7 @@ def write_synthetic(folder: PathLike, images: int = 1200, seed: int = 0) -> None
     """
     from simulations.data import synthetic
 
-    synthetic.write_synthetic(Path(folder), images, seed)
+    synthetic.write_synthetic(Path(folder), images, seed, TASKS[task])
 
 
 def _trained(settings: Mapping[str, object]) -> RunConfig:

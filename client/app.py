@@ -14,6 +14,7 @@ from client.egress.answer import Answer
 from client.egress.guard import REFUSED, refuse_beyond_quota, release, release_refusal
 from client.egress.questions import CLOSE, JOIN, Question
 from client.egress.questions import check as check_question
+from client.known_diagnoses import known_diagnoses
 from client.method import ClientMethod, client_method
 from client.operator import pins
 from client.operator.site_rules import Operator
@@ -21,7 +22,6 @@ from client.site import SITE, Site, open_site, operator_of
 from common.config.run import RunConfig
 from common.errors import ConfigError, FedDermError, Reason, RefusalError, described
 from common.methods import METHODS
-from common.task import DIAGNOSES
 from common.text import printable
 from common.wire.messages import Value, bind, digest, pack, size
 from common.wire.secure_sums import KEY, PEERS, UNMASK
@@ -111,8 +111,11 @@ def _answer(site: Site, question: Question, content: RecordDict) -> Answer:
         _refuse_rare(site)
     if question.name == JOIN:
         site.state.begin(question.run)
-        known = _describe(site) if METHODS[site.config.method].model else {"site": site.name}
-        return Answer(values={**known, **method.describe(site)})
+        if not METHODS[site.config.method].model:
+            return Answer(values={"site": site.name, **method.describe(site)})
+        if words := site.dataset.left_out_in_words:
+            _log.warning("%s: %s", printable(site.name), words)
+        return Answer(values={**_describe(site), **method.describe(site)})
     if question.name in (KEY, PEERS, UNMASK):
         return _respond(site, question)
     return _sums(site, method, question, content)
@@ -195,7 +198,7 @@ def _describe(site: Site) -> Mapping[str, Value]:
     """Describe this site, and nothing of a patient."""
     return {
         "site": site.name,
-        "classes": list(DIAGNOSES),
+        **known_diagnoses(site),
         "images": len(site.dataset),
         "lesions": len(site.dataset.by_lesion.sizes),
         "synthetic": site.dataset.synthetic,

@@ -32,7 +32,7 @@ def scores(
     views : number of prediction views.
     adapt : changes the network's head before it scores, for these scores alone.
     """
-    network = shared_network(site.config.backbone, site.config.weights)
+    network = shared_network(site.config.backbone, site.config.weights, site.config.task.n_classes)
     network.load(tensors)
     features = image_features(site, network, images, views)
     if adapt is not None:

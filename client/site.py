@@ -109,7 +109,12 @@ class Site:
 
     @cached_property
     def _table(self) -> Dataset:
-        """The site's images, with the splits that their table carries, if any."""
+        """The images of the run's diagnoses, with the splits that their table carries, if any."""
+        return self._whole.for_task(self.config.task)
+
+    @cached_property
+    def _whole(self) -> Dataset:
+        """All images of the folder, whatever the run's diagnoses."""
         return Dataset.open(self.folder)
 
     @cached_property
@@ -165,8 +170,17 @@ class Site:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the images and their rows in the table; a run's splits are not in it."""
-        return _digest(self._table, self.contents)
+        """A digest of all images and their rows in the table.
+
+        A run's splits and diagnoses are not in it: else a coordinator could have the same lesions
+        counted as other data, with a budget of their own.
+        """
+        return _digest(self._whole, self._all_contents)
+
+    @cached_property
+    def _all_contents(self) -> list[str]:
+        """The key of the bytes of each image of the folder, in order."""
+        return content_keys(self._whole) if self._table.left_out else self.contents
 
     @property
     def data_name(self) -> str:
@@ -188,8 +202,8 @@ class Site:
     def former_fingerprint(self) -> str:
         """The digest of older ledgers, which covered a run's splits too."""
         config = self.config
-        splits = site_splits(self._table, config.test_fraction, config.folds, config.seed)
-        return _digest(self._table.with_splits(splits), self.contents)
+        splits = site_splits(self._whole, config.test_fraction, config.folds, config.seed)
+        return _digest(self._whole.with_splits(splits), self._all_contents)
 
     def part(self, name: str) -> Ints:
         """Return the numbers (n,) of the images of a part, ascending.

@@ -1,6 +1,6 @@
 """The diagnoses that a model tells apart: codes, full names, which are malignant, an order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple, Self
@@ -122,7 +122,11 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 )
 """Tasks by the names that users give."""
 
-FULL_NAMES = dict(zip(HAM10000.codes, HAM10000.names, strict=True))
-DIAGNOSES = HAM10000.codes
-N_CLASSES = HAM10000.n_classes
-MALIGNANT = HAM10000.malignant
+
+def usual_task(codes: Collection[str]) -> Task:
+    """Return the smallest known task that has these codes, else one of exactly these."""
+    for task in TASKS.values():
+        if set(codes) <= set(task.codes):
+            return task
+    ordered = [code for code in KNOWN if code in codes]
+    return Task.of((*ordered, *sorted(set(codes) - KNOWN.keys())))

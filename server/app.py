@@ -11,9 +11,11 @@ from flwr.serverapp import Grid, ServerApp
 from common.config.run import RunConfig
 from common.errors import DataError, QuorumError
 from common.methods import METHODS
+from common.task import Task
 from common.text import log_lines
 from server.deployment.local_superlink import local_superlink
 from server.federation.federation import Federation
+from server.federation.site_info import differing
 from server.method import ServerMethod, server_method, survey_method
 from server.run.card import model_card
 from server.run.folder import ANOTHER_FOLDER, CARD_FILE, METRICS_FILE, RunFolder
@@ -96,16 +98,17 @@ def _train(
             "the file of the pretrained weights was replaced while the run went on; put the "
             "first one back and start the run again, or begin a new one"
         )
-    metrics = {"data": _data(federation), **result.metrics()}
+    metrics = {"data": _data(federation, config.task), **result.metrics()}
     folder.write_json(METRICS_FILE, metrics)
     folder.write_text(CARD_FILE, model_card(config, method, metrics))
     folder.finish(result.model)
 
 
-def _data(federation: Federation) -> Mapping[str, Any]:
+def _data(federation: Federation, task: Task) -> Mapping[str, Any]:
     sites = {name: info.model_dump() for name, info in federation.sites.items()}
     return {
         "synthetic": any(site["synthetic"] for site in sites.values()),
         "sites": sites,
+        "differing": differing(federation.sites, task),
         "left_out": federation.faults,
     }

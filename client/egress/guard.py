@@ -23,6 +23,7 @@ from client.operator.site_rules import Operator
 from client.sealed_log import Line, SealedLog
 from client.site import Site
 from common.errors import Reason, RefusalError
+from common.task import HAM10000, KNOWN, Task
 from common.text import printable
 from common.wire.fixed_point import masked_length
 from common.wire.messages import Arrays, Value, pack, size, unpack_arrays, unpack_values
@@ -89,7 +90,7 @@ def _check(site: Site, question: Question, answer: Answer) -> None:
     for name, array in answer.arrays.items():
         if name in declared and declared[name].counts:
             _refuse_small(site, name, np.asarray(array), declared[name].groups)
-    _check_values(question.name, answer.values)
+    _check_values(question.name, answer.values, site.config.task)
     _check_counts(site, answer.values)
 
 
@@ -250,8 +251,9 @@ def _undeclared(name: str) -> RefusalError:
     return RefusalError(Reason.UNDECLARED, f"'{name}' is no record that may leave this site")
 
 
-def _check_values(question: str, values: Mapping[str, Value]) -> None:
+def _check_values(question: str, values: Mapping[str, Value], task: Task = HAM10000) -> None:
     known = records.VALUES.get(question, {})
+    known_codes = {"classes": set(task.codes), "others": set(KNOWN)}
     for name, value in values.items():
         if name not in known:
             raise _undeclared(name)
@@ -261,6 +263,8 @@ def _check_values(question: str, values: Mapping[str, Value]) -> None:
             raise RefusalError(
                 Reason.UNDECLARED, f"'{name}' would leave as {type(value).__name__}, undeclared"
             )
+        if name in known_codes and not set(value) <= known_codes[name]:  # type: ignore[arg-type]
+            raise RefusalError(Reason.UNDECLARED, f"'{name}' has diagnoses of a table's own words")
         parts = value if isinstance(value, list) else [value]
         if any(isinstance(part, str | bytes) and len(part) > _LONGEST for part in parts):
             raise RefusalError(

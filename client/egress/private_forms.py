@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 
 from client.egress.questions import NUMBER, RUN, Form, Forms, Values
 from client.site import Site
-from common.task import N_CLASSES
 
 LARGEST_PRIVATE = 1e6
 """Largest number in a question of a private method."""
@@ -18,18 +17,19 @@ def private_forms(
     """Return the forms of a private method's arrays; ``size`` returns the shape of its weights."""
 
     def forms(site: Site, _: Values) -> Forms:
+        n_classes = site.config.task.n_classes
         low, high = -LARGEST_PRIVATE, LARGEST_PRIVATE
         shapes: Mapping[str, tuple[int, ...]] = {
             "weights": size(site),
             "mean": (size(site)[-1] - 1,),
             "scale": (),
-            "offset": (N_CLASSES,),
-            "calibration": (2, N_CLASSES),
+            "offset": (n_classes,),
+            "calibration": (2, n_classes),
         }
         # A weight above 1 would make a clipped gradient longer than what is paid for.
         bounded = {
-            "class_weight": Form((N_CLASSES,), 0, 1),
-            "base_rates": Form((N_CLASSES,), 0, high),
+            "class_weight": Form((n_classes,), 0, 1),
+            "base_rates": Form((n_classes,), 0, high),
         }
         return {n: bounded.get(n) or Form(shapes[n], low, high) for n in names}
 

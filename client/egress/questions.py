@@ -18,7 +18,6 @@ from pydantic import Field, TypeAdapter, ValidationError
 from client.site import Site
 from common.answers.appearance import SIZE
 from common.errors import Reason, RefusalError, ReplyError
-from common.task import N_CLASSES
 from common.wire.messages import Arrays, Value, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, RECORD, UNMASK
 
@@ -82,11 +81,17 @@ def _bytes(size: int) -> Type:
     return Annotated[bytes, Field(strict=True, min_length=1, max_length=size)]
 
 
-CALIBRATION_FORM = Form((2, N_CLASSES), -LARGEST_MAP, LARGEST_MAP)
-BASE_RATES_FORM = Form((N_CLASSES,), 0)
-
 Forms = Mapping[str, Form]
 Values = Mapping[str, Value]
+
+
+def rule_forms(site: Site) -> Forms:
+    """Return the forms of what makes probabilities and decisions of scores, by the run's task."""
+    n_classes = site.config.task.n_classes
+    return {
+        "calibration": Form((2, n_classes), -LARGEST_MAP, LARGEST_MAP),
+        "base_rates": Form((n_classes,), 0),
+    }
 
 
 @dataclass(frozen=True)

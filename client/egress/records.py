@@ -10,10 +10,9 @@ from typing import Literal
 
 from client.egress.questions import Question
 from client.site import Site
-from common.answers.answer import TARGETS
 from common.answers.appearance import SIZE, DistanceCounts
+from common.answers.operating import targets_of
 from common.statistics.metrics import CALIBRATION_BINS, SCORE_BINS
-from common.task import N_CLASSES
 from common.wire.secure_sums import KEY, PEERS, UNMASK
 
 AS_ASKED = "as asked"
@@ -61,27 +60,39 @@ def noisy(shape: tuple[int, ...] | Shape) -> Arrays:
     return {"values": Array(shape, "<i8")}
 
 
-COUNTS: Arrays = {"images": Array((N_CLASSES,), "<i8", counts=True)}
+def by_class(shape: Callable[[int], tuple[int, ...]]) -> Shape:
+    """Return a shape that depends on the number of classes of the run's task."""
+    return lambda site, _: shape(site.config.task.n_classes)
+
+
+def _screening(site: Site, _: Question) -> tuple[int, ...]:
+    return (len(targets_of(site.config.task)), 2, SCORE_BINS)
+
+
+_SQUARE = by_class(lambda k: (k, k))
+_HISTOGRAMS = by_class(lambda k: (k, 2, SCORE_BINS))
+
+COUNTS: Arrays = {"images": Array(by_class(lambda k: (k,)), "<i8", counts=True)}
 CALIBRATION: Arrays = {
     "count": Array((), "<i8", counts=True),
     "loss": Array(()),
-    "gradient": Array((2, N_CLASSES)),
-    "curvature": Array((3, N_CLASSES)),
+    "gradient": Array(by_class(lambda k: (2, k))),
+    "curvature": Array(by_class(lambda k: (3, k))),
 }
 EVALUATION: Arrays = {
-    "confusion": Array((N_CLASSES, N_CLASSES), "<i8", counts=True),
-    "scores": Array((N_CLASSES, 2, SCORE_BINS), "<i8", counts=True),
+    "confusion": Array(_SQUARE, "<i8", counts=True),
+    "scores": Array(_HISTOGRAMS, "<i8", counts=True),
     "calibration": Array((2, CALIBRATION_BINS), "<i8", counts=True),
     "confidence": Array((CALIBRATION_BINS,)),
     "brier": Array((1,)),
     "log_loss": Array((1,)),
 }
 ANSWERS: Arrays = {
-    "probability": Array((N_CLASSES, 2, SCORE_BINS), "<i8", counts=True),
-    "cumulative": Array((N_CLASSES, 2, SCORE_BINS), "<i8", counts=True),
-    "screening": Array((len(TARGETS), 2, SCORE_BINS), "<i8", counts=True),
+    "probability": Array(_HISTOGRAMS, "<i8", counts=True),
+    "cumulative": Array(_HISTOGRAMS, "<i8", counts=True),
+    "screening": Array(_screening, "<i8", counts=True),
     "confidence": Array((2, SCORE_BINS), "<i8", counts=True),
-    "confusion": Array((N_CLASSES, N_CLASSES), "<i8", counts=True),
+    "confusion": Array(_SQUARE, "<i8", counts=True),
 }
 APPEARANCE: Mapping[str, Arrays] = {
     "appearance": {
@@ -102,6 +113,7 @@ VALUES: Mapping[str, Mapping[str, type]] = {
     "join": {
         "site": str,
         "classes": list,
+        "others": list,
         "n_features": int,
         "features": str,
         "images": int,

@@ -42,13 +42,16 @@ _RULE = ("calibration", "base_rates")
 
 def describe(site: Site) -> dict[str, Value]:
     """Describe the network that this site would train, and its views."""
-    network = shared_network(site.config.backbone, site.config.weights)
+    network = shared_network(site.config.backbone, site.config.weights, site.config.task.n_classes)
     return {"n_features": network.n_features, "features": site.config.feature_spec.key}
 
 
 def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
     """Compute the activations of images at the cut of each frozen part, and how they look."""
-    network, contents = shared_network(config.backbone, config.weights), content_keys(dataset)
+    network, contents = (
+        shared_network(config.backbone, config.weights, config.task.n_classes),
+        content_keys(dataset),
+    )
     if frozen := [stage for stage in config.stages if stage != ALL]:
         activations(network, frozen, dataset, contents, config.feature_spec, cache)
     appearances(dataset, config.feature_spec, cache, contents)
@@ -63,7 +66,9 @@ def answer(site: Site, question: Question) -> Sums:
         If this site does not answer it.
     """
     if question.name == "counts":
-        return ClassCounts.measure(site.dataset.labels[site.part("train")])
+        return ClassCounts.measure(
+            site.dataset.labels[site.part("train")], site.config.task.n_classes
+        )
     if question.name in lesion_appearance.QUESTIONS:
         return lesion_appearance.answer_appearance(site, question)
     tensors = {n: np.asarray(a, np.float32) for n, a in question.arrays.items() if n not in _RULE}
@@ -84,7 +89,7 @@ def _judge(site: Site, logits: NDArray[np.float64], question: Question) -> Sums:
     chances = probabilities(logits, calibration)
     if question.name == "answers":
         chosen = site.one_a_lesion[images]
-        return AnswerCounts.measure(labels[chosen], chances[chosen])
+        return AnswerCounts.measure(site.config.task, labels[chosen], chances[chosen])
     return Evaluation.measure(labels, decisions(logits, calibration, base_rates), chances)
 
 
@@ -92,7 +97,7 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
     """Take one round's steps from the coordinator's weights."""
     config, labels = site.config, site.dataset.labels[site.part("train")]
     this = _round(config, values)
-    network = shared_network(config.backbone, config.weights)
+    network = shared_network(config.backbone, config.weights, config.task.n_classes)
     stage = open_stage(network, this.stage)
     counts = np.array(values["counts"], dtype=np.int64)
     balance = _balance(config, counts, labels)
@@ -146,7 +151,7 @@ def _round(config: RunConfig, values: Mapping[str, Value]) -> Round:
 
 def _balance(config: RunConfig, counts: Ints, labels: Ints) -> Balance:
     """Choose the remedy for rare classes by all sites' ``counts``, or by this site's."""
-    own = ClassCounts.measure(labels).images
+    own = ClassCounts.measure(labels, config.task.n_classes).images
     return Balance.from_counts(config, own if config.priors == "local" else counts)
 
 
@@ -174,7 +179,7 @@ def _activations(site: Site) -> dict[str, NDArray[np.float16]]:
     """Return the activations (n, views, ...) of the training images at the stages' cuts."""
     config, images = site.config, site.part("train")
     return activations(
-        shared_network(config.backbone, config.weights),
+        shared_network(config.backbone, config.weights, config.task.n_classes),
         [name for name in config.stages if name != ALL],
         site.dataset.select(images),
         [site.contents[i] for i in images],
@@ -241,7 +246,7 @@ def _fit_head(site: Site, views: int, network: Network) -> None:
     features = image_features(site, network, images, views)
     epochs = float(config.personal)
     this = Round(0, HEAD, 0.0, epochs, 0.0, epochs, epochs, config.lr[0])
-    balance = Balance.from_counts(config, ClassCounts.measure(labels).images)
+    balance = Balance.from_counts(config, ClassCounts.measure(labels, config.task.n_classes).images)
     stream = Stream(labels, balance.draws, config.seed, site.name)
     even = np.ones(network.n_features, dtype=np.float32)
     with one_thread_per_core() as pool:

@@ -30,7 +30,6 @@ from common.privacy.linear import (
 from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
-from common.task import N_CLASSES
 from common.wire.messages import Value
 
 
@@ -77,7 +76,7 @@ def clipped(config: RunConfig, units: Units, question: str, sent: Mapping[str, F
         return clipped_overview(config, units)
     centre, noise = Centre(sent["mean"], sent["scale"]), training_noise(config)
     if question == "moments":
-        return Clipped(moments(units, centre, N_CLASSES), MOMENTS_NORM, noise)
+        return Clipped(moments(units, centre, config.task.n_classes), MOMENTS_NORM, noise)
     drawn = units.of(sample(units.total, config.rate))
     objective = Objective(config.head, sent["offset"], sent["class_weight"])
     sums = clipped_gradients(drawn, centre, sent["weights"], objective, config.clip_norm)

@@ -30,7 +30,7 @@ from common.wire.messages import Value
 
 def describe(site: Site) -> dict[str, Value]:
     """Describe the network that this site would train, and nothing of its lesions."""
-    network = shared_network(site.config.backbone, site.config.weights)
+    network = shared_network(site.config.backbone, site.config.weights, site.config.task.n_classes)
     return rules.describe(site, network.n_features)
 
 
@@ -76,7 +76,7 @@ def clipped(
     """
     if question == "overview":
         return clipped_overview(config, units)
-    part = open_part(config.backbone, config.weights, config.opens)
+    part = open_part(config.backbone, config.weights, config.opens, config.task.n_classes)
     sums = clipped_sum(
         part,
         sent["weights"],
@@ -128,7 +128,7 @@ def _activations(site: Site) -> NDArray[np.float16]:
     """Return the activations (n, views, ...) of the training images at the cut."""
     config = site.config
     return activations(
-        shared_network(config.backbone, config.weights),
+        shared_network(config.backbone, config.weights, config.task.n_classes),
         [config.opens],
         site.dataset.select(~site.held_out),
         [site.contents[i] for i in np.flatnonzero(~site.held_out)],
@@ -149,7 +149,7 @@ class _LastScores:
         """Return the scores (n, n_classes) at open weights (size,)."""
         if self._weights is None or not np.array_equal(self._weights, weights):
             config = self._site.config
-            part = open_part(config.backbone, config.weights, config.opens)
+            part = open_part(config.backbone, config.weights, config.opens, config.task.n_classes)
             self._scores = scores(
                 self._site, part.tensors(weights), self._site.part("test"), config.predictions
             )

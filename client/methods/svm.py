@@ -26,7 +26,7 @@ from common.statistics.moments import Moments
 from common.statistics.sums import Nothing, Sums
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import HingeSums, hinge_sums, with_intercept
-from common.task import N_CLASSES
+from common.task import Task
 from common.verified import map_array, write_array
 from common.wire.messages import Value
 
@@ -116,7 +116,7 @@ def answer(site: Site, question: Question) -> Sums | Gated:
     prepared = Prepared.load(folder)
     if question.name == "mapped_moments":
         X = prepared.X1[:, :-1]
-        return Moments.measure(X, prepared.y, prepared.view_weight, N_CLASSES)
+        return Moments.measure(X, prepared.y, prepared.view_weight, site.config.task.n_classes)
     weights = _weights(site.config, question, columns=prepared.Z.shape[1] + 1)
     if question.name == "hinge":
         # With as many rounds as features, Hessians could be solved for.
@@ -126,10 +126,10 @@ def answer(site: Site, question: Question) -> Sums | Gated:
         if site.config.secure:  # where counts are added before they are compared
             return gated_hinge(prepared, weights, site.config.min_active, site.config.folds)
         return hinge(prepared, weights, site.config.min_active)
-    return _judge(prepared, weights, question)
+    return _judge(site.config.task, prepared, weights, question)
 
 
-def _judge(prepared: Prepared, weights: Floats, question: Question) -> Sums:
+def _judge(task: Task, prepared: Prepared, weights: Floats, question: Question) -> Sums:
     """Judge scores of images that their fit has not seen.
 
     The calibration of a classifier that is solved once, without folds, has its training images.
@@ -149,7 +149,7 @@ def _judge(prepared: Prepared, weights: Floats, question: Question) -> Sums:
     chances = probabilities(scores, calibration)
     if question.name == "answers":
         chosen = prepared.one_a_lesion[images]
-        return AnswerCounts.measure(y[chosen], chances[chosen])
+        return AnswerCounts.measure(task, y[chosen], chances[chosen])
     return Evaluation.measure(y, decisions(scores, calibration, base_rates), chances)
 
 
@@ -218,7 +218,7 @@ def _active_lesions(
 ) -> tuple[list[int], list[int]]:
     """Return the numbers of active lesions in each problem: of a fit, and of each fold in it."""
     lesions, first = np.unique(prepared.lesion, return_index=True)
-    pulling = np.zeros((len(lesions), len(active), N_CLASSES), dtype=np.bool_)
+    pulling = np.zeros((len(lesions), len(active), active.shape[2]), dtype=np.bool_)
     number = np.searchsorted(lesions, prepared.lesion)
     np.logical_or.at(pulling, number, active.transpose(1, 0, 2))
     fold = prepared.fold[first]
@@ -231,7 +231,7 @@ def _active_lesions(
 
 def _moments(site: Site) -> Moments:
     records = site.training_records()
-    return Moments.measure(records.X, records.y, records.weight, N_CLASSES)
+    return Moments.measure(records.X, records.y, records.weight, site.config.task.n_classes)
 
 
 def _refuse_other_map(config: RunConfig, feature_map: FeatureMap, digest: str) -> None:
@@ -277,5 +277,5 @@ def _unseen_scores(prepared: Prepared, weights: Floats) -> tuple[Ints, Floats]:
     train = np.flatnonzero(prepared.image_fold >= 0)
     fold = prepared.image_fold[train]
     values = decision_values(prepared.Z[train], weights.reshape(-1, weights.shape[-1]))
-    own = values.reshape(len(train), len(weights), N_CLASSES)[np.arange(len(train)), fold]
+    own = values.reshape(len(train), *weights.shape[:2])[np.arange(len(train)), fold]
     return train, own

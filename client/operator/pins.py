@@ -82,7 +82,7 @@ def network_digest(config: RunConfig) -> str:
     """Return a digest of a network's graph, its layers, and its parameters' names and shapes."""
     from common.networks.network import shared_network  # it imports PyTorch
 
-    network = shared_network(config.backbone, config.weights)
+    network = shared_network(config.backbone, config.weights, config.task.n_classes)
     facts = {
         "backbone": config.backbone,
         "graph": str(network.graph),

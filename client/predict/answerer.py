@@ -20,7 +20,7 @@ from common.features.augment import decode
 from common.methods import METHODS
 from common.models.predictor import Answered, Judged, Predictor
 from common.networks.spatial_maps import Maps
-from common.task import DIAGNOSES, FULL_NAMES
+from common.task import Task
 
 
 class ModelAnswerer:
@@ -42,8 +42,9 @@ class ModelAnswerer:
         prevalence = options.prevalence
         self.about = About(
             model=_described(model.config),
-            base_rates=_by_code(model.basis.base_rates),
-            prevalence=None if prevalence is None else _by_code(prevalence),
+            task=model.task,
+            base_rates=_by_code(model.task, model.basis.base_rates),
+            prevalence=None if prevalence is None else _by_code(model.task, prevalence),
             prevalence_source=prevalence_source,
             notes=tuple(self._answering.warnings),
         )
@@ -72,7 +73,8 @@ class ModelAnswerer:
             return str(error)
 
     def _drawn(self, head: PooledHead, maps: Maps, answer: Answer, file: ImageFile) -> Evidence:
-        label, rival = (DIAGNOSES.index(code) for code in list(answer.probabilities)[:2])
+        task = answer.task
+        label, rival = (task.codes.index(code) for code in list(answer.probabilities)[:2])
         contrast = log_odds(self._predictor.model.basis.calibration, label, rival)
         try:
             found = head.evidence(maps, contrast)
@@ -80,7 +82,7 @@ class ModelAnswerer:
             return Evidence(None, str(error))
         spec = self._predictor.model.config.feature_spec
         pixels = place(found, *decode(file.data, spec.size).size)
-        names = (FULL_NAMES[DIAGNOSES[label]], FULL_NAMES[DIAGNOSES[rival]])
+        names = (task.names[label], task.names[rival])
         return Evidence(overlay(pixels, spec.predictions), caption(found, *names))
 
 
@@ -99,13 +101,13 @@ def chosen_prevalence(predictor: Predictor, text: str) -> tuple[Floats, str]:
         If no image can be read.
     """
     if not Path(text).is_dir():
-        return parse_prevalence(text), "given"
+        return parse_prevalence(text, predictor.model.task), "given"
     basis, chances = predictor.model.basis, _probabilities(predictor, Path(text))
     found = estimate(chances, basis.base_rates)
-    shares = np.bincount(chances.argmax(axis=1), minlength=len(DIAGNOSES)) / len(chances)
+    shares = np.bincount(chances.argmax(axis=1), minlength=len(basis.base_rates)) / len(chances)
     source = f"estimated from {len(chances)} images without labels"
     if not found.identifiable:
-        first, second = (DIAGNOSES[c] for c in found.confused)
+        first, second = (basis.task.codes[c] for c in found.confused)
         source += (
             f"; they are too few or too alike to tell {first} from {second}: do not rely on it"
         )
@@ -122,8 +124,9 @@ def _probabilities(predictor: Predictor, folder: Path) -> Floats:
     found = map(read, expand([str(folder)], ()))
     files = (file for file in found if isinstance(file, ImageFile))
     judged = (each for each in predictor.judge(files) if isinstance(each, Judged))
+    n_classes = predictor.model.task.n_classes
     return predictor.model.basis.probabilities(
-        np.array([each.scores for each in judged]).reshape(-1, len(DIAGNOSES))
+        np.array([each.scores for each in judged]).reshape(-1, n_classes)
     )
 
 
@@ -132,5 +135,5 @@ def _described(config: RunConfig) -> str:
     return f"Model: {method.name} ({method.description}), seed {config.seed}."
 
 
-def _by_code(rates: Floats) -> dict[str, float]:
-    return dict(zip(DIAGNOSES, rates.tolist(), strict=True))
+def _by_code(task: Task, rates: Floats) -> dict[str, float]:
+    return dict(zip(task.codes, rates.tolist(), strict=True))

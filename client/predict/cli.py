@@ -13,11 +13,12 @@ from client.predict.images import Answered, answers
 from client.predict.page import Page
 from client.predict.shown import Answerer
 from client.predict.text import block
-from client.predict.values import COLUMNS, row, values
+from client.predict.values import columns, row, values
 from client.predict.words import NOT_A_DEVICE
 from common.answers.answer import Unreadable
 from common.errors import ConfigError
 from common.files import refuse_taken_file
+from common.task import Task
 from common.text import printable
 
 LONG = 20
@@ -101,12 +102,12 @@ def _json() -> Iterator[Show]:
 
 
 @contextmanager
-def _csv() -> Iterator[Show]:
+def _csv(task: Task) -> Iterator[Show]:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(columns(task))
 
     def show(each: Answered) -> None:
-        writer.writerow(row(each.shown.answer))
+        writer.writerow(row(each.shown.answer, task))
         sys.stdout.flush()
 
     yield show
@@ -133,4 +134,4 @@ def _form(
         return _html(answerer, html)
     if as_json:
         return _json()
-    return _csv() if as_csv else _text(answerer)
+    return _csv(answerer.about.task) if as_csv else _text(answerer)

@@ -16,7 +16,6 @@ from client.predict.shown import About
 from common.answers.answer import Answer, Unreadable
 from common.errors import DataError
 from common.files import write_atomically
-from common.task import MALIGNANT
 from common.templates import templates
 from common.text import printable
 
@@ -181,5 +180,5 @@ def _environment() -> "Environment":
         *(words.promise, words.diagnoses, words.distance),
     )
     environment.globals.update({each.__name__: each for each in said})
-    environment.globals.update(not_a_device=words.NOT_A_DEVICE, malignant=MALIGNANT)
+    environment.globals.update(not_a_device=words.NOT_A_DEVICE)
     return environment

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from common.answers.answer import Answer, Unreadable
+from common.task import Task
 
 
 class ImageFile(NamedTuple):
@@ -56,6 +57,7 @@ class About:
     Attributes
     ----------
     model : one sentence: which model this is, and of which run.
+    task : the diagnoses that it tells apart.
     base_rates : the share of each diagnosis at the training sites by code, in [0, 1].
     prevalence : the shares at the place of use, which the probabilities are for; None where they
         are those of the training sites.
@@ -65,6 +67,7 @@ class About:
     """
 
     model: str
+    task: Task
     base_rates: Mapping[str, float]
     prevalence: Mapping[str, float] | None = None
     prevalence_source: str = ""

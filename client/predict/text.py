@@ -55,7 +55,7 @@ def _not_excluded(answer: Answer) -> str:
     found = answer.prediction_set
     if found is None:
         return "unknown: this model has no calibration lesions, so no prediction set"
-    return f"{words.diagnoses(found.diagnoses)} ({words.promise(found)})"
+    return f"{words.diagnoses(found.diagnoses, answer.task)} ({words.promise(found)})"
 
 
 def _before(answer: Answer) -> str | None:
@@ -65,6 +65,6 @@ def _before(answer: Answer) -> str | None:
         return None
     code = next(iter(trained))
     return (
-        f"at the training sites' frequencies: likeliest {words.named(code)}, "
+        f"at the training sites' frequencies: likeliest {words.named(code, answer.task)}, "
         f"{words.percent(trained[code])}"
     )

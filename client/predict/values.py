@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from common.answers.answer import TARGETS, Answer, PredictionSet, Screening, Unreadable
+from common.answers.answer import Answer, PredictionSet, Screening, Unreadable
+from common.answers.operating import targets_of
 from common.json_types import Json
-from common.task import DIAGNOSES
+from common.task import Task
 from common.text import printable
 
 _OF_TARGET = (
@@ -16,17 +17,6 @@ _OF_TARGET = (
 )
 _OF_SET = ("prediction_set", "coverage", "set_threshold", "set_lesions", "without_guarantee")
 
-COLUMNS = (
-    *("image", "error", "diagnosis", "name", "malignant", "probability"),
-    *(f"probability_{code}" for code in DIAGNOSES),
-    *(f"trained_probability_{code}" for code in DIAGNOSES),
-    *("stands_out", "times_base_rate"),
-    *(f"screening_{target}_{name}" for target in TARGETS for name in _OF_TARGET),
-    *_OF_SET,
-    *("refer", "distance", "notes"),
-)
-"""The columns of a table of answers, the same for every model; what there is not is empty."""
-
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "'")  # noqa: RUF001 - some spreadsheets know them
 """How a cell begins that a spreadsheet would compute; the apostrophe that prevents it, too."""
 
@@ -35,13 +25,26 @@ _SEPARATOR = "; "
 Cell = str | float | bool | None
 
 
+def columns(task: Task) -> tuple[str, ...]:
+    """Return the columns of a table of answers, the same for every model of a task."""
+    return (
+        *("image", "error", "diagnosis", "name", "malignant", "probability"),
+        *(f"probability_{code}" for code in task.codes),
+        *(f"trained_probability_{code}" for code in task.codes),
+        *("stands_out", "times_base_rate"),
+        *(f"screening_{target}_{name}" for target in targets_of(task) for name in _OF_TARGET),
+        *_OF_SET,
+        *("refer", "distance", "notes"),
+    )
+
+
 def values(answer: Answer | Unreadable) -> Json:
     """Return an answer as JSON holds it: the fields by name; what is no number is null."""
-    return _plain(asdict(answer))
+    return _plain({name: value for name, value in asdict(answer).items() if name != "task"})
 
 
-def row(answer: Answer | Unreadable) -> list[str]:
-    """Return the cells of an answer, in the order of :data:`COLUMNS`.
+def row(answer: Answer | Unreadable, task: Task) -> list[str]:
+    """Return the cells of an answer, in the order of :func:`columns`; what there is not is empty.
 
     A text that a spreadsheet would take for a formula begins with an apostrophe. A text of several
     parts has them between semicolons.
@@ -51,7 +54,7 @@ def row(answer: Answer | Unreadable) -> list[str]:
         cells["error"] = answer.error
     else:
         cells.update(_answer_cells(answer))
-    return [_cell(cells.get(column)) for column in COLUMNS]
+    return [_cell(cells.get(column)) for column in columns(task)]
 
 
 def _answer_cells(answer: Answer) -> dict[str, Cell]:

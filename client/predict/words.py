@@ -9,7 +9,7 @@ from itertools import islice
 
 from common.answers.answer import Answer, PredictionSet, Screening, Target
 from common.formats import between
-from common.task import FULL_NAMES, MALIGNANT
+from common.task import Task
 
 NOT_A_DEVICE = "Research software, not a medical device: it does not replace a diagnosis."
 
@@ -42,9 +42,9 @@ def percent(share: float) -> str:
     return "over 99.9 %" if share >= _MOST else f"{100 * share:.1f} %"
 
 
-def named(code: str) -> str:
+def named(code: str, task: Task) -> str:
     """Return a diagnosis' full name with its code."""
-    return f"{FULL_NAMES.get(code, code)} ({code})"
+    return f"{task.name(code)} ({code})"
 
 
 def capital(text: str) -> str:
@@ -59,7 +59,7 @@ def malignancy(answer: Answer) -> str:
 
 def malignant_share(answer: Answer) -> float:
     """Return the probability of all malignant diagnoses together, in [0, 1]."""
-    return sum(answer.probabilities.get(code, 0.0) for code in MALIGNANT)
+    return sum(answer.probabilities.get(code, 0.0) for code in answer.task.malignant)
 
 
 def likeliest(answer: Answer) -> str:
@@ -74,14 +74,15 @@ def stands_out(answer: Answer) -> str | None:
     if code == answer.diagnosis:
         return None
     times = f"{answer.times_base_rate:.1f} times its base rate"
-    return f"{named(code)}, {percent(answer.probabilities[code])}: {times}"
+    return f"{named(code, answer.task)}, {percent(answer.probabilities[code])}: {times}"
 
 
 def following(answer: Answer) -> list[str]:
     """Say the two next diagnoses and how far they are from the likeliest."""
     listed = islice(answer.probabilities.items(), 1, 3)
     return [
-        f"{named(code)}, {percent(share)}: {100 * (answer.probability - share):.1f} points behind"
+        f"{named(code, answer.task)}, {percent(share)}: "
+        f"{100 * (answer.probability - share):.1f} points behind"
         for code, share in listed
     ]
 
@@ -121,9 +122,9 @@ def promise(found: PredictionSet) -> str:
     return f"{text}; nothing is promised for {few}, of which there are too few"
 
 
-def diagnoses(codes: Iterable[str]) -> str:
+def diagnoses(codes: Iterable[str], task: Task) -> str:
     """Return full names with codes, in a list."""
-    return ", ".join(map(named, codes))
+    return ", ".join(named(code, task) for code in codes)
 
 
 def distance(answer: Answer) -> str | None:

@@ -9,7 +9,6 @@ from client.privacy import draws
 from common.config.run import RunConfig
 from common.privacy.linear import OVERVIEW_NORM, NoisySum, Units, overview, plan
 from common.privacy.noise import noisy
-from common.task import N_CLASSES
 
 
 class Clipped(NamedTuple):
@@ -36,7 +35,7 @@ def clipped_overview(config: RunConfig, units: Units) -> Clipped:
     """Sum the overview that a run begins with: units of each class, and their mean records."""
     spent = plan(config)
     noise = spent.overview.noise if spent else 0.0
-    return Clipped(overview(units, N_CLASSES), OVERVIEW_NORM, noise)
+    return Clipped(overview(units, config.task.n_classes), OVERVIEW_NORM, noise)
 
 
 def training_noise(config: RunConfig) -> float:

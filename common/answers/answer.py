@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from common.task import Task
+
 Target = Literal["mel", "malignant"]
 """What a screening rule looks for: melanoma, or all malignant diagnoses."""
 
 TARGETS: tuple[Target, ...] = ("mel", "malignant")
+"""All targets that a task may have."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Answer:
     Attributes
     ----------
     image : name of the image, as it was given.
+    task : the diagnoses that the model tells apart.
     diagnosis : code of the likeliest diagnosis (rule ``likeliest``).
     name : its full name.
     malignant : whether it is malignant.
@@ -83,6 +87,7 @@ class Answer:
     """
 
     image: str
+    task: Task
     diagnosis: str
     name: str
     malignant: bool

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from common.answers import conformal, operating
-from common.answers.answer import TARGETS, Answer, PredictionSet, Screening
+from common.answers.answer import Answer, PredictionSet, Screening
 from common.answers.appearance import SHARE
 from common.answers.basis import AnswerBasis
 from common.answers.prediction_sets import Score, Thresholds, sets
@@ -16,7 +16,6 @@ from common.answers.prevalence import for_frequencies
 from common.answers.referral import Referral, confidences, refer_least_sure
 from common.arrays import Floats, Ints
 from common.errors import ConfigError
-from common.task import DIAGNOSES, FULL_NAMES, MALIGNANT, N_CLASSES
 
 T = TypeVar("T")
 
@@ -80,7 +79,8 @@ class Answering:
     """
 
     def __init__(self, basis: AnswerBasis, options: AnswerOptions) -> None:
-        self._basis, self._options = basis, options
+        self._basis, self._options, self._task = basis, options, basis.task
+        self._targets = operating.targets_of(basis.task)
         self.points: list[operating.OperatingPoint] = []
         self.warnings: list[str] = []
         self._referral: Referral | None = None
@@ -91,10 +91,10 @@ class Answering:
             self.warnings.append(_NO_LESIONS)
             return
         self._thresholds = self._tried(lambda: self._choose_thresholds(options.site))
-        points = (self._tried(partial(self._point, target)) for target in range(len(TARGETS)))
+        points = (self._tried(partial(self._point, target)) for target in range(len(self._targets)))
         self.points = [point for point in points if point is not None]
-        counts = basis.lesions.confidence
-        self._referral = self._tried(lambda: refer_least_sure(counts, options.refer, N_CLASSES))
+        counts, n_classes = basis.lesions.confidence, basis.task.n_classes
+        self._referral = self._tried(lambda: refer_least_sure(counts, options.refer, n_classes))
 
     def thresholds(self, site: str = "") -> Thresholds | None:
         """Return the thresholds of prediction sets; None where they cannot be had.
@@ -125,7 +125,8 @@ class Answering:
             adapted, base = for_frequencies(probabilities, base, prevalence), prevalence
         times = operating.times_base_rate(adapted, base)
         shown = self._prediction_sets(probabilities)
-        targets = operating.target_probabilities(probabilities)
+        targets = operating.target_probabilities(probabilities, self._task)
+        task, codes = self._task, self._task.codes
         referred = [
             (*self._unlike(distance), *unsure)
             for distance, unsure in zip(distances, self._unsure(probabilities), strict=True)
@@ -133,16 +134,19 @@ class Answering:
         return [
             Answer(
                 image=image,
-                diagnosis=DIAGNOSES[likeliest],
-                name=FULL_NAMES[DIAGNOSES[likeliest]],
-                malignant=DIAGNOSES[likeliest] in MALIGNANT,
+                task=task,
+                diagnosis=codes[likeliest],
+                name=task.names[likeliest],
+                malignant=codes[likeliest] in task.malignant,
                 probability=float(adapted[i, likeliest]),
-                probabilities=_by_code(adapted[i]),
-                trained_probabilities=None if prevalence is None else _by_code(probabilities[i]),
-                stands_out=DIAGNOSES[int(times[i].argmax())],
+                probabilities=self._by_code(adapted[i]),
+                trained_probabilities=None
+                if prevalence is None
+                else self._by_code(probabilities[i]),
+                stands_out=codes[int(times[i].argmax())],
                 times_base_rate=float(times[i].max()),
                 screening=tuple(
-                    _screened(point, float(targets[i, TARGETS.index(point.target)]))
+                    _screened(point, float(targets[i, self._targets.index(point.target)]))
                     for point in self.points
                 ),
                 prediction_set=None if shown is None else shown[i],
@@ -189,21 +193,22 @@ class Answering:
         return np.asarray(by_site[site])
 
     def _point(self, target: int) -> operating.OperatingPoint:
-        counts = self._basis.lesions.screening[target]
-        return operating.operating_point(TARGETS[target], counts, self._options.sensitivity)
+        counts, n_classes = self._basis.lesions.screening[target], self._task.n_classes
+        wanted = self._options.sensitivity
+        return operating.operating_point(self._targets[target], counts, n_classes, wanted)
 
     def _prediction_sets(self, probabilities: Floats) -> list[PredictionSet] | None:
-        chosen, options = self._thresholds, self._options
+        chosen, options, codes = self._thresholds, self._options, self._task.codes
         if chosen is None:
             return None
         order = np.argsort(-probabilities, axis=1, kind="stable")
         inside = sets(probabilities, chosen)
-        without = tuple(DIAGNOSES[c] for c in np.flatnonzero(chosen.without_guarantee))
+        without = tuple(codes[c] for c in np.flatnonzero(chosen.without_guarantee))
         kind = options.threshold if options.prevalence is None else "prevalence"
         lesions = int(self._basis.lesions.lesions.sum())
         return [
             PredictionSet(
-                diagnoses=tuple(DIAGNOSES[c] for c in row if members[c]),
+                diagnoses=tuple(codes[c] for c in row if members[c]),
                 coverage=chosen.coverage,
                 threshold=kind,
                 lesions=lesions,
@@ -211,6 +216,10 @@ class Answering:
             )
             for row, members in zip(order, inside, strict=True)
         ]
+
+    def _by_code(self, probabilities: Floats) -> dict[str, float]:
+        order = np.argsort(-probabilities, kind="stable")
+        return {self._task.codes[c]: float(probabilities[c]) for c in order}
 
     def _unlike(self, distance: float) -> tuple[str, ...]:
         """Return that an image is unlike the training lesions, if it is."""
@@ -233,11 +242,6 @@ class Answering:
             f"lesions that it was least sure of; of the others it got {100 * rule.risk:.0f} % wrong"
         )
         return [(reason,) if each else () for each in unsure]
-
-
-def _by_code(probabilities: Floats) -> dict[str, float]:
-    order = np.argsort(-probabilities, kind="stable")
-    return {DIAGNOSES[c]: float(probabilities[c]) for c in order}
 
 
 def _screened(point: operating.OperatingPoint, probability: float) -> Screening:

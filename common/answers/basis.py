@@ -1,18 +1,19 @@
 """What a model's answers rest on beside its scores; stored in its file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
 
-from common.answers.answer import TARGETS
 from common.answers.appearance import SIZE, Appearance
 from common.answers.counts import AnswerCounts
+from common.answers.operating import targets_of
 from common.arrays import Floats, Ints
 from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import SCORE_BINS
-from common.task import N_CLASSES
+from common.task import Task
 from common.verified import Array, Kind
 
 _MOST_LESIONS = 10**9
@@ -24,10 +25,11 @@ _UNKNOWN = Appearance(np.zeros(SIZE), np.zeros((SIZE, SIZE)))
 
 @dataclass(frozen=True)
 class AnswerBasis:
-    """Calibration, base rates, and the calibration lesions.
+    """The task, calibration, base rates, and the calibration lesions.
 
     Attributes
     ----------
+    task : the diagnoses, in the order of all arrays over classes.
     calibration : (2, n_classes) scales and biases of the probabilities.
     base_rates : (n_classes,) frequencies of the classes among the training images.
     lesions : counts of the calibration lesions, whose images no scoring fit had seen; none in
@@ -37,29 +39,33 @@ class AnswerBasis:
         lesions' own classes have, by the site's name; empty where the coordinator saw none.
     """
 
+    task: Task
     calibration: Floats
     base_rates: Floats
-    lesions: AnswerCounts = field(default_factory=AnswerCounts.zero)
-    by_site: Mapping[str, Ints] = field(default_factory=dict)
-    appearance: Appearance | None = None
+    lesions: AnswerCounts
+    by_site: Mapping[str, Ints]
+    appearance: Appearance | None
 
     @classmethod
     def of(
         cls,
+        task: Task,
         calibration: Floats,
         base_rates: Floats,
-        lesions: AnswerCounts,
-        by_site: Mapping[str, AnswerCounts],
-        appearance: Appearance | None,
+        lesions: AnswerCounts | None = None,
+        by_site: Mapping[str, AnswerCounts] = MappingProxyType({}),
+        appearance: Appearance | None = None,
     ) -> Self:
         """Return the basis of counts over calibration lesions, of all sites and of each.
 
         Parameters
         ----------
         calibration, base_rates : as of the attributes, of their shapes.
+        lesions : counts of all calibration lesions; None where there are none.
         """
         each = {site: counts.probability[:, 1].sum(axis=0) for site, counts in by_site.items()}
-        return cls(calibration, base_rates, lesions, each, appearance)
+        counted = AnswerCounts.zero(task) if lesions is None else lesions
+        return cls(task, calibration, base_rates, counted, each, appearance)
 
     def probabilities(self, scores: Floats) -> Floats:
         """Return calibrated probabilities (n, n_classes) of ``scores`` (n, n_classes)."""
@@ -83,7 +89,7 @@ class AnswerBasis:
         }
 
     @classmethod
-    def take(cls, arrays: dict[str, Array], sites: Sequence[str]) -> Self:
+    def take(cls, task: Task, arrays: dict[str, Array], sites: Sequence[str]) -> Self:
         """Take the basis out of a model's arrays, which were checked for type and shape.
 
         Parameters
@@ -96,7 +102,7 @@ class AnswerBasis:
         ValueError
             If they hold what no basis has.
         """
-        taken = {name: arrays.pop(name) for name in expected_kinds(len(sites))}
+        taken = {name: arrays.pop(name) for name in expected_kinds(task, len(sites))}
         rates = taken["base_rates"]
         if not (rates >= 0).all() or not rates.any():
             raise ValueError("array 'base_rates' has values that no frequencies have")
@@ -109,24 +115,26 @@ class AnswerBasis:
         threshold = float(looks.pop("threshold"))
         known = looks["whitening"].any()
         appearance = Appearance(**looks, threshold=threshold) if known else None
-        return cls(taken["calibration"], rates, AnswerCounts(**counted), by_site, appearance)
+        counts = AnswerCounts(**counted)
+        return cls(task, taken["calibration"], rates, counts, by_site, appearance)
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
 
 
-def expected_kinds(n_sites: int) -> dict[str, Kind]:
+def expected_kinds(task: Task, n_sites: int) -> dict[str, Kind]:
     """Return the types and shapes of a basis's arrays by name, for so many sites."""
-    histograms = (N_CLASSES, 2, SCORE_BINS)
+    n_classes = task.n_classes
+    histograms = (n_classes, 2, SCORE_BINS)
     return {
-        "calibration": Kind("F64", (2, N_CLASSES)),
-        "base_rates": Kind("F64", (N_CLASSES,)),
+        "calibration": Kind("F64", (2, n_classes)),
+        "base_rates": Kind("F64", (n_classes,)),
         "lesions/probability": Kind("I64", histograms),
         "lesions/cumulative": Kind("I64", histograms),
-        "lesions/screening": Kind("I64", (len(TARGETS), 2, SCORE_BINS)),
+        "lesions/screening": Kind("I64", (len(targets_of(task)), 2, SCORE_BINS)),
         "lesions/confidence": Kind("I64", (2, SCORE_BINS)),
-        "lesions/confusion": Kind("I64", (N_CLASSES, N_CLASSES)),
+        "lesions/confusion": Kind("I64", (n_classes, n_classes)),
         "by_site": Kind("I64", (n_sites, SCORE_BINS)),
         "appearance/mean": Kind("F64", (SIZE,)),
         "appearance/whitening": Kind("F64", (SIZE, SIZE)),

@@ -16,12 +16,12 @@ from common.arrays import Bools, Floats, Ints
 from common.statistics.confusion import confusion_matrix, count
 from common.statistics.metrics import SCORE_BINS, score_edges
 from common.statistics.sums import Sums
-from common.task import N_CLASSES
+from common.task import Task
 
 
 @dataclass(frozen=True)
 class AnswerCounts(Sums):
-    """Histograms over lesions; the bins are those of ``score_edges(N_CLASSES)``.
+    """Histograms over lesions; the bins are those of ``score_edges(n_classes)``.
 
     Attributes
     ----------
@@ -29,8 +29,8 @@ class AnswerCounts(Sums):
         other classes (0) and over its own (1).
     cumulative : (n_classes, 2, SCORE_BINS) the same of its adaptive score
         (:mod:`common.answers.prediction_sets`).
-    screening : (targets, 2, SCORE_BINS) for each of ``TARGETS`` its probability, over the lesions
-        without it (0) and with it (1).
+    screening : (targets, 2, SCORE_BINS) for each of the task's targets its probability, over
+        the lesions without it (0) and with it (1).
     confidence : (2, SCORE_BINS) the largest probability, over the lesions whose likeliest diagnosis
         is wrong (0) and right (1).
     confusion : (n_classes, n_classes) numbers of lesions by [true, likeliest] class.
@@ -52,12 +52,12 @@ class AnswerCounts(Sums):
     confusion: Ints
 
     @classmethod
-    def zero(cls) -> Self:
+    def zero(cls, task: Task) -> Self:
         """Return the counts of no lesions."""
-        return cls.measure(np.zeros(0, dtype=np.int64), np.zeros((0, N_CLASSES)))
+        return cls.measure(task, np.zeros(0, dtype=np.int64), np.zeros((0, task.n_classes)))
 
     @classmethod
-    def measure(cls, labels: Ints, probabilities: Floats) -> Self:
+    def measure(cls, task: Task, labels: Ints, probabilities: Floats) -> Self:
         """Count lesions by the probabilities of one image each.
 
         Parameters
@@ -65,17 +65,19 @@ class AnswerCounts(Sums):
         labels : (n,) true classes.
         probabilities : (n, n_classes) in [0, 1]; rows sum to 1.
         """
-        own = labels[:, None] == np.arange(N_CLASSES)
+        own = labels[:, None] == np.arange(task.n_classes)
         likeliest = probabilities.argmax(axis=1)
         right = (likeliest == labels)[:, None]
-        with_target = target_members()[labels]
+        with_target = target_members(task)[labels]
         largest = probabilities.max(axis=1, keepdims=True)
+        targets = target_probabilities(probabilities, task)
+        edges = score_edges(task.n_classes)
         return cls(
-            probability=_histograms(own, probabilities),
-            cumulative=_histograms(own, scores(probabilities, "adaptive")),
-            screening=_histograms(with_target, target_probabilities(probabilities)),
-            confidence=_histograms(right, largest)[0],
-            confusion=confusion_matrix(labels, likeliest, N_CLASSES),
+            probability=_histograms(own, probabilities, edges),
+            cumulative=_histograms(own, scores(probabilities, "adaptive"), edges),
+            screening=_histograms(with_target, targets, edges),
+            confidence=_histograms(right, largest, edges)[0],
+            confusion=confusion_matrix(labels, likeliest, task.n_classes),
         )
 
     @property
@@ -84,11 +86,17 @@ class AnswerCounts(Sums):
         return np.asarray(self.confusion.sum(axis=1))
 
 
-def _histograms(own: Bools, values: Floats) -> Ints:
-    """Return histograms (columns, 2, SCORE_BINS) of columns (n, columns), of others and own."""
+def _histograms(own: Bools, values: Floats, edges: Floats) -> Ints:
+    """Return histograms (columns, 2, SCORE_BINS) of columns (n, columns), of others and own.
+
+    Parameters
+    ----------
+    own : (n, columns), or one column for all.
+    edges : (SCORE_BINS - 1,) between the bins.
+    """
     columns = np.broadcast_to(np.arange(values.shape[1]), values.shape)
     shape = (values.shape[1], 2, SCORE_BINS)
     own = np.broadcast_to(own, values.shape)
     # Comparing with fixed edges puts a value into the same bin whatever batch it comes in.
-    bins = np.searchsorted(score_edges(N_CLASSES), values, side="right")
+    bins = np.searchsorted(edges, values, side="right")
     return count(shape, columns.ravel(), own.ravel().astype(np.int64), bins.ravel())

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.answers.answer import TARGETS, Target
+from common.answers.answer import Target
 from common.answers.conformal import lesions_needed, strictest_threshold
 from common.arrays import Bools, Floats, Ints
 from common.errors import ConfigError
 from common.statistics.metrics import score_edges
 from common.statistics.proportions import wilson
-from common.task import DIAGNOSES, MALIGNANT, N_CLASSES
+from common.task import Task
 
 SENSITIVITY = 0.95
 """Sensitivity that a screening rule is to have, unless another one is set."""
 
-_MEMBERS: dict[Target, tuple[str, ...]] = {"mel": ("mel",), "malignant": MALIGNANT}
+_MELANOMA = "mel"
 _TARGET_NAMES: dict[Target, str] = {"mel": "melanoma", "malignant": "malignant lesions"}
 
 
@@ -79,23 +79,37 @@ def balanced(probabilities: Floats, base: Floats) -> Ints:
     return np.asarray(times_base_rate(probabilities, base).argmax(axis=1))
 
 
-def target_probabilities(probabilities: Floats) -> Floats:
-    """Return the probability of each of `TARGETS`, in [0, 1], (n, targets).
+def targets_of(task: Task) -> tuple[Target, ...]:
+    """Return what screening rules can look for: melanoma, and what is malignant if that is more.
+
+    A task has fewer where it has no melanoma, or where nothing or everything is malignant.
+    """
+    targets: list[Target] = ["mel"] if _MELANOMA in task.codes else []
+    if 0 < len(task.malignant) < task.n_classes and task.malignant != (_MELANOMA,):
+        targets.append("malignant")
+    return tuple(targets)
+
+
+def target_probabilities(probabilities: Floats, task: Task) -> Floats:
+    """Return the probability of each of a task's targets, in [0, 1], (n, targets).
 
     Parameters
     ----------
-    probabilities : (n, N_CLASSES) whose rows sum to 1.
+    probabilities : (n, n_classes) whose rows sum to 1.
     """
-    return np.minimum(probabilities @ target_members(), 1.0)
+    return np.minimum(probabilities @ target_members(task), 1.0)
 
 
-def target_members() -> Bools:
+def target_members(task: Task) -> Bools:
     """Return which diagnosis is one of which target's, (n_classes, targets)."""
-    return np.array([[code in _MEMBERS[target] for target in TARGETS] for code in DIAGNOSES])
+    members: dict[Target, tuple[str, ...]] = {"mel": (_MELANOMA,), "malignant": task.malignant}
+    chosen = [members[target] for target in targets_of(task)]
+    own = [[code in codes for codes in chosen] for code in task.codes]
+    return np.array(own, dtype=np.bool_).reshape(task.n_classes, len(chosen))
 
 
 def operating_point(
-    target: Target, histograms: Ints, sensitivity: float = SENSITIVITY
+    target: Target, histograms: Ints, n_classes: int, sensitivity: float = SENSITIVITY
 ) -> OperatingPoint:
     """Choose the largest threshold that reaches a sensitivity.
 
@@ -109,6 +123,7 @@ def operating_point(
     target : what the rule looks for.
     histograms : (2, SCORE_BINS) calibration lesions without the target and with it, as of
         `AnswerCounts`.
+    n_classes : number of classes, which the bins depend on.
     sensitivity : in (0, 1).
 
     Raises
@@ -124,9 +139,9 @@ def operating_point(
     negatives, positives = (int(n) for n in histograms.sum(axis=1))
     _refuse_impossible(target, positives, sensitivity)
     threshold = float(
-        strictest_threshold(histograms[1], sensitivity * (positives + 1), N_CLASSES, "probability")
+        strictest_threshold(histograms[1], sensitivity * (positives + 1), n_classes, "probability")
     )
-    first = int(np.searchsorted(score_edges(N_CLASSES), threshold, side="right"))
+    first = int(np.searchsorted(score_edges(n_classes), threshold, side="right"))
     below, flagged = int(histograms[0, :first].sum()), int(histograms[1, first:].sum())
     return OperatingPoint(
         target=target,

@@ -9,11 +9,10 @@ from typing import Self
 
 import numpy as np
 
-from common.answers.answer import TARGETS
 from common.answers.answering import Answering, AnswerOptions
 from common.answers.basis import AnswerBasis
 from common.answers.counts import AnswerCounts
-from common.answers.operating import OperatingPoint
+from common.answers.operating import OperatingPoint, targets_of
 from common.answers.prediction_sets import Thresholds
 from common.answers.referral import RiskCoverage
 from common.arrays import Bools, Ints
@@ -21,7 +20,7 @@ from common.json_types import Json
 from common.statistics.confusion import ratio
 from common.statistics.metrics import score_edges
 from common.statistics.proportions import wilson
-from common.task import DIAGNOSES, N_CLASSES
+from common.task import Task
 
 ACCEPTED = (0.8, 0.9)
 """Shares of the lesions that are answered, at which the risk is reported."""
@@ -65,7 +64,7 @@ class SetQuality:
 
 def _bins_inside(thresholds: Thresholds) -> Bools:
     """Return for each class which bins (n_classes, SCORE_BINS) are in a set."""
-    edges = score_edges(N_CLASSES)
+    edges = score_edges(len(thresholds.values))
     number = np.arange(len(edges) + 1)
     first = np.searchsorted(edges, thresholds.values, side="right")[:, None]
     return np.asarray(number >= first if thresholds.score == "probability" else number <= first)
@@ -97,14 +96,16 @@ def performance(
     return {
         "lesions": int(total.confusion.sum()),
         "referral": _referral(total),
-        "sets": None if thresholds is None else _sets(thresholds, total, sites),
-        "screening": {point.target: _screening(point, total) for point in answering.points},
+        "sets": None if thresholds is None else _sets(basis.task, thresholds, total, sites),
+        "screening": {
+            point.target: _screening(basis.task, point, total) for point in answering.points
+        },
         "warnings": list(answering.warnings),
     }
 
 
 def _sets(
-    thresholds: Thresholds, total: AnswerCounts, sites: Mapping[str, Json]
+    task: Task, thresholds: Thresholds, total: AnswerCounts, sites: Mapping[str, Json]
 ) -> dict[str, Json]:
     quality = SetQuality.of(total, thresholds)
     return {
@@ -117,16 +118,16 @@ def _sets(
                 "coverage_interval": list(wilson(int(quality.covered[c]), int(quality.lesions[c]))),
                 "guaranteed": not bool(thresholds.without_guarantee[c]),
             }
-            for c, code in enumerate(DIAGNOSES)
+            for c, code in enumerate(task.codes)
         },
         "by_site": sites,
     }
 
 
-def _screening(point: OperatingPoint, total: AnswerCounts) -> dict[str, Json]:
+def _screening(task: Task, point: OperatingPoint, total: AnswerCounts) -> dict[str, Json]:
     """Return what the threshold chosen on calibration lesions gives on test lesions."""
-    without, having = total.screening[TARGETS.index(point.target)]
-    first = int(np.searchsorted(score_edges(N_CLASSES), point.threshold, side="right"))
+    without, having = total.screening[targets_of(task).index(point.target)]
+    first = int(np.searchsorted(score_edges(task.n_classes), point.threshold, side="right"))
     found, passed = int(having[first:].sum()), int(without[:first].sum())
     positives, negatives = int(having.sum()), int(without.sum())
     return {

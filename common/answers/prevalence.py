@@ -11,7 +11,7 @@ import numpy as np
 
 from common.arrays import Floats, Ints
 from common.errors import ConfigError, DataError
-from common.task import DIAGNOSES
+from common.task import Task
 from common.text import printable, suggestion
 
 FLAT = 0.1
@@ -144,12 +144,12 @@ def disagreement(estimated: Estimate, predicted: Floats, confusion: Ints) -> flo
     return float(np.abs(second / second.sum() - estimated.frequencies).sum() / 2)
 
 
-def parse_prevalence(text: str) -> Floats:
-    """Read frequencies such as ``akiec=0.02,bcc=0.03,...``, all diagnoses named once.
+def parse_prevalence(text: str, task: Task) -> Floats:
+    """Read frequencies such as ``akiec=0.02,bcc=0.03,...``, all diagnoses of a task named once.
 
     Returns
     -------
-    (N_CLASSES,) which sum to 1. A diagnosis that does not occur may have 0.
+    (n_classes,) which sum to 1. A diagnosis that does not occur may have 0.
 
     Raises
     ------
@@ -160,19 +160,19 @@ def parse_prevalence(text: str) -> Floats:
     named: dict[str, float] = {}
     for part in text.split(","):
         code, _, number = (word.strip() for word in part.partition("="))
-        if code not in DIAGNOSES:
+        if code not in task.codes:
             raise ConfigError(
-                f"prevalence: '{printable(code)}' is no diagnosis{suggestion(code, DIAGNOSES)}; "
-                f"name {', '.join(DIAGNOSES)}"
+                f"prevalence: '{printable(code)}' is no diagnosis{suggestion(code, task.codes)}; "
+                f"name {', '.join(task.codes)}"
             )
         if code in named:
             raise ConfigError(f"prevalence: '{code}' is named twice; name each diagnosis once")
         named[code] = _frequency(code, number)
-    if missing := [code for code in DIAGNOSES if code not in named]:
+    if missing := [code for code in task.codes if code not in named]:
         raise ConfigError(
             f"prevalence: {', '.join(missing)} missing; name all diagnoses, with 0 for none"
         )
-    frequencies = np.array([named[code] for code in DIAGNOSES])
+    frequencies = np.array([named[code] for code in task.codes])
     total = float(frequencies.sum())
     if abs(total - 1) > _SUM_TOLERANCE:
         raise ConfigError(f"prevalence: the frequencies add up to {total:.4g}; they must to 1")

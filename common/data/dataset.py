@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from common.arrays import Bools, Ints
 from common.errors import DataError, reason
 from common.reading import open_file, read_bytes, read_text
-from common.task import DIAGNOSES, HAM10000, Task
+from common.task import HAM10000, KNOWN, Task, usual_task
 from common.text import is_site_name, printable
 
 IMAGE_FOLDER = "HAM10000_images_part_1"
@@ -111,12 +111,19 @@ class Scan(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of lesions with their metadata; :meth:`open` returns them sorted by ``image_id``."""
+    """Images of lesions with their metadata; :meth:`open` returns them sorted by ``image_id``.
+
+    Attributes
+    ----------
+    task : the diagnoses; those of the images are its codes, or mapped to them.
+    left_out : number of images by diagnosis that :meth:`for_task` left out.
+    """
 
     folder: Path
     images: tuple[Image, ...]
     files: Mapping[str, Location] = field(repr=False, compare=False)
     task: Task = HAM10000
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -137,7 +144,8 @@ class Dataset:
             raise DataError(
                 f"{folder}: {'; '.join(fatal)}; `fedderm data check {folder}` shows all"
             )
-        return cls(folder, contents.images, contents.files)
+        task = usual_task({image.dx for image in contents.images})
+        return cls(folder, contents.images, contents.files, task)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -145,7 +153,10 @@ class Dataset:
     @cached_property
     def labels(self) -> Ints:
         """Diagnoses as indices into the codes of `task`, shape ``(n,)``."""
-        return np.array([self.task.codes.index(image.dx) for image in self.images], dtype=np.int64)
+        return np.array(
+            [self.task.codes.index(self.task.mapped(image.dx)) for image in self.images],
+            dtype=np.int64,
+        )
 
     @cached_property
     def lesions(self) -> NDArray[np.str_]:
@@ -179,6 +190,36 @@ class Dataset:
         """Return the images at ``indices``, numbers (m,) or a mask (n,), in the order given."""
         chosen = np.arange(len(self))[indices]
         return replace(self, images=tuple(self.images[i] for i in chosen))
+
+    def for_task(self, task: Task) -> "Dataset":
+        """Return the images whose diagnosis a task has or maps, with labels of that task.
+
+        The others are counted in ``left_out``. An image keeps the diagnosis that its table gives.
+
+        Raises
+        ------
+        DataError
+            If no image is left.
+        """
+        images = tuple(image for image in self.images if task.mapped(image.dx))
+        out = Counter(image.dx for image in self.images if not task.mapped(image.dx))
+        if not images:
+            raise DataError(
+                f"{self.folder}: none of its diagnoses, {printable(', '.join(sorted(out)))}, is "
+                f"one of {', '.join(task.codes)}; set 'diagnoses' or 'mapping'"
+            )
+        return replace(self, images=images, task=task, left_out=dict(sorted(out.items())))
+
+    @property
+    def left_out_in_words(self) -> str:
+        """Which diagnoses the task does not have, and of how many images; "" where it has all."""
+        if not self.left_out:
+            return ""
+        listed = ", ".join(f"{printable(code)} {n}" for code, n in self.left_out.items())
+        return (
+            f"{sum(self.left_out.values())} images are left out, whose diagnoses this run does "
+            f"not have: {listed}; 'diagnoses' adds them, 'mapping' counts them as others"
+        )
 
     def with_splits(self, splits: Sequence[str] | NDArray[np.str_]) -> "Dataset":
         """Return the same images with ``splits`` (n,) in place of their own."""
@@ -305,7 +346,7 @@ def _row_defects(images: Sequence[Image], files: Mapping[str, Location]) -> dict
             if not (image.image_id and image.lesion_id)
         ],
         "unknown diagnosis": [
-            f"{image.image_id} {image.dx}" for image in images if image.dx not in DIAGNOSES
+            f"{image.image_id} {image.dx}" for image in images if image.dx not in KNOWN
         ],
         "duplicate image_id": [name for name, count in ids.items() if count > 1],
         "lesion with two diagnoses": [name for name, dxs in diagnoses.items() if len(dxs) > 1],

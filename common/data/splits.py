@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from common.arrays import Bools, Ints
 from common.data.dataset import Dataset, Lesions
 from common.errors import ConfigError, DataError
-from common.task import N_CLASSES
 
 TEST = "test"
 
@@ -147,7 +146,6 @@ def site_splits(
 
 def _classes(lesions: Lesions, rng: np.random.Generator) -> Iterator[Ints]:
     """Yield the lesions of each class that occurs, in random order, larger ones first."""
-    for label in range(N_CLASSES):
+    for label in np.unique(lesions.labels):
         members = rng.permutation(np.flatnonzero(lesions.labels == label))
-        if len(members):
-            yield members[np.argsort(-lesions.sizes[members], kind="stable")]
+        yield members[np.argsort(-lesions.sizes[members], kind="stable")]

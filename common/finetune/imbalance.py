@@ -11,7 +11,6 @@ from torch.nn import functional
 from common.arrays import Floats, Ints
 from common.config.finetune import FinetuneConfig
 from common.statistics.sums import Sums
-from common.task import N_CLASSES
 
 _LEAST = 1e-7  # doubt in an answer
 _MOST_DRAWS = 1000.0  # of an image in an epoch
@@ -27,14 +26,14 @@ class ClassCounts(Sums):
     images: Ints
 
     @classmethod
-    def zero(cls) -> Self:
+    def zero(cls, n_classes: int) -> Self:
         """Return the counts of no images."""
-        return cls(np.zeros(N_CLASSES, dtype=np.int64))
+        return cls(np.zeros(n_classes, dtype=np.int64))
 
     @classmethod
-    def measure(cls, labels: Ints) -> Self:
-        """Count labels (n,)."""
-        return cls(np.bincount(labels, minlength=N_CLASSES))
+    def measure(cls, labels: Ints, n_classes: int) -> Self:
+        """Count labels (n,), each below ``n_classes``."""
+        return cls(np.bincount(labels, minlength=n_classes))
 
 
 def class_weights(counts: Ints, strength: float) -> Floats:

@@ -18,6 +18,7 @@ from common.errors import DataError
 from common.models.file import Prediction
 from common.models.predictor import Predictor
 from common.reading import read_bytes
+from common.task import Task
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -50,7 +51,12 @@ class Classifier:
 
     def __init__(self, predictor: Predictor, rule: Rule = "likeliest") -> None:
         self._predictor, self._rule = predictor, rule
-        self.classes_: NDArray[np.str_] = np.array(predictor.model.classes, dtype=np.str_)
+        self.classes_: NDArray[np.str_] = np.array(predictor.model.task.codes, dtype=np.str_)
+
+    @property
+    def task(self) -> Task:
+        """The diagnoses that it tells apart: codes, full names, which are malignant."""
+        return self._predictor.model.task
 
     def predict(self, images: Image | Iterable[Image]) -> NDArray[np.str_]:
         """Return the codes (n,) of n images' diagnoses; images and errors: :meth:`diagnose`."""

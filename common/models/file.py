@@ -13,19 +13,20 @@ import numpy as np
 from common.answers.basis import AnswerBasis, expected_kinds
 from common.arrays import Floats, Floats32, Ints
 from common.config.run import RunConfig, settings_of
+from common.config.task_settings import settings_for
 from common.data.dataset import Dataset
 from common.errors import ConfigError, DataError, reason
 from common.features.pretrained import find_weights, weights_digest
 from common.json_types import Json
 from common.methods import METHODS
-from common.task import DIAGNOSES
+from common.task import Task
 from common.text import is_site_name
 from common.verified import FORMAT_ERRORS, Array, Kind, StoredArrays, open_arrays, write_arrays
 
 if TYPE_CHECKING:
     from common.explanations.evidence import PooledHead
 
-VERSION = 4
+VERSION = 5
 """Version of the description in a model file; raise it with every change."""
 
 LARGEST = np.float64(1e100)
@@ -33,6 +34,7 @@ LARGEST = np.float64(1e100)
 
 _WEIGHTS = "weights"
 _SITES = "sites"
+_TASK = "task"
 
 _PLACES = {"out", "sites", "cache", "weights"}
 """Keys that say where something lay on the machine of the run, nothing about the model."""
@@ -59,8 +61,8 @@ class Model(Protocol):
     """A trained classifier of images, whatever the method."""
 
     @property
-    def classes(self) -> Sequence[str]:
-        """Names of the classes."""
+    def task(self) -> Task:
+        """The diagnoses that it tells apart."""
 
     @property
     def config(self) -> RunConfig:
@@ -120,13 +122,11 @@ class ModelFile(NamedTuple):
     ----------
     arrays : by name, of the shapes that the model's class documents.
     basis : what its answers rest on beside its scores.
-    classes : names of the classes.
     config : the configuration of the run.
     """
 
     arrays: Mapping[str, Array]
     basis: AnswerBasis
-    classes: Sequence[str]
     config: RunConfig
 
     def write(self, path: Path) -> None:
@@ -141,7 +141,7 @@ class ModelFile(NamedTuple):
         """
         fields: dict[str, Json] = {
             "version": VERSION,
-            "classes": list(self.classes),
+            _TASK: {key: list(value) for key, value in settings_for(self.basis.task).items()},
             "config": self.config.model_dump(mode="json", exclude=_PLACES),
             _WEIGHTS: weights_digest(self.config.backbone, self.config.weights),
             _SITES: list(self.basis.by_site),
@@ -172,7 +172,7 @@ class OpenModel:
 
     @property
     def _basis_kinds(self) -> dict[str, Kind]:
-        return expected_kinds(len(self.sites))
+        return expected_kinds(self.config.task, len(self.sites))
 
     def read(self, own: Mapping[str, Kind]) -> tuple[dict[str, Array], AnswerBasis]:
         """Return the arrays, of the ``own`` shapes, and the basis.
@@ -186,7 +186,7 @@ class OpenModel:
         check_kinds(self.kinds, expected)
         arrays = self._stored.read()
         _check_finite(arrays)
-        basis = AnswerBasis.take(arrays, self.sites)
+        basis = AnswerBasis.take(self.config.task, arrays, self.sites)
         return arrays, basis
 
 
@@ -237,8 +237,6 @@ def open_model(
         methods = [method.name for method in METHODS.values() if method.model == name]
         if config.method not in methods:
             raise ValueError(f"its method is {config.method}, not {' or '.join(methods)}")
-        if stored.fields["classes"] != list(DIAGNOSES):
-            raise ValueError(f"its classes are not {', '.join(DIAGNOSES)}")
         file = _find_weights(path, config.backbone, stored.fields[_WEIGHTS], weights)
         sites = _read_sites(stored.fields[_SITES])
         yield OpenModel(config.model_copy(update={"weights": file}), stored.kinds, sites, stored)
@@ -296,9 +294,20 @@ def _read_config(fields: Mapping[str, Any]) -> RunConfig:
     try:
         # What its method does not use says nothing of the model.
         unused = RunConfig.model_fields.keys() - settings_of(METHODS[config["method"]])
-        return RunConfig.read({k: v for k, v in config.items() if k not in unused})
+        read = RunConfig.read({k: v for k, v in config.items() if k not in unused})
+        return _with_task(read, fields[_TASK])
     except ConfigError as error:
         raise ValueError(str(error)) from error
+
+
+def _with_task(config: RunConfig, task: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration with the whole task of the model: what is known may have changed."""
+    if task.keys() != settings_for(config.task).keys():
+        raise ValueError("it does not say which diagnoses it tells apart")
+    described = RunConfig.read({**task})
+    if described.task == config.task:
+        return config
+    return config.model_copy(update=settings_for(described.task))
 
 
 def _read_sites(names: object) -> list[str]:

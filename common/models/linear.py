@@ -19,7 +19,7 @@ from common.models.file import ModelFile, check_answers, open_model
 from common.networks.spatial_maps import pooled
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import with_intercept
-from common.task import DIAGNOSES, N_CLASSES
+from common.task import Task
 from common.verified import Kind
 
 _LARGEST_MAP = 2**27
@@ -35,15 +35,18 @@ class LinearModel:
     feature_map : the map from raw features to the classifier's.
     weights : (n_classes, n_outputs + 1), the intercepts last.
     basis : what makes probabilities and decisions of the scores, and the calibration lesions.
-    classes : names of the classes.
     config : the run that trained it; says how to compute raw features.
     """
 
     feature_map: FeatureMap
     weights: Floats
     basis: AnswerBasis
-    classes: Sequence[str]
     config: RunConfig
+
+    @property
+    def task(self) -> Task:
+        """The diagnoses that it tells apart."""
+        return self.basis.task
 
     def scores(self, views: NDArray[np.floating]) -> Floats:
         """Return decision values (n, n_classes), averaged over the views (n, P, n_features).
@@ -111,19 +114,19 @@ class LinearModel:
             **self.feature_map.to_record(),
             "weights": self.weights,
         }
-        ModelFile(arrays, self.basis, self.classes, self.config).write(path)
+        ModelFile(arrays, self.basis, self.config).write(path)
 
     @classmethod
     def load(cls, path: Path, *weights: Path | None) -> Self:
         """Read a model; parameters and errors are those of ``load_model``."""
         with open_model(path, cls, weights) as stored:
-            arrays, basis = stored.read(_expected(stored.kinds))
+            arrays, basis = stored.read(_expected(stored.kinds, stored.config.task.n_classes))
             _check_map(arrays)
         feature_map = FeatureMap.from_record(arrays)
-        return cls(feature_map, arrays["weights"], basis, DIAGNOSES, stored.config)
+        return cls(feature_map, arrays["weights"], basis, stored.config)
 
 
-def _expected(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+def _expected(kinds: Mapping[str, Kind], n_classes: int) -> dict[str, Kind]:
     """Return what a file's arrays must be for its own numbers of features and outputs."""
     if missing := sorted({"matrix", "fourier", "weights"} - kinds.keys()):
         raise ValueError(f"array '{missing[0]}' is missing")
@@ -137,7 +140,7 @@ def _expected(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
         "fourier": (3,) if fourier != (0,) else (0,),
         "unit": (),
         "clip": (),
-        "weights": (N_CLASSES, outputs if fourier != (0,) else n_components + 1),
+        "weights": (n_classes, outputs if fourier != (0,) else n_components + 1),
     }
     return {name: Kind("F64", shape) for name, shape in shapes.items()}
 

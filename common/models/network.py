@@ -19,7 +19,7 @@ from common.explanations.evidence import PooledHead, network_head
 from common.features.augment import decode
 from common.models.file import ModelFile, check_answers, check_kinds, network_folders, open_model
 from common.networks.spatial_maps import is_kept, pooled
-from common.task import DIAGNOSES
+from common.task import Task
 from common.verified import Array, Kind
 
 if TYPE_CHECKING:
@@ -39,14 +39,17 @@ class NetworkModel:
     weights : the trained tensors by name, of the network's shapes; the others are the pretrained
         ones.
     basis : what makes probabilities and decisions of the scores, and the calibration lesions.
-    classes : names of the classes.
     config : the run that trained it.
     """
 
     weights: Mapping[str, Floats32]
     basis: AnswerBasis
-    classes: Sequence[str]
     config: RunConfig
+
+    @property
+    def task(self) -> Task:
+        """The diagnoses that it tells apart."""
+        return self.basis.task
 
     @property
     def trained(self) -> Mapping[str, Floats32]:
@@ -93,7 +96,7 @@ class NetworkModel:
         from common.networks.inference import BLOCK
         from common.networks.network import DEVICE, shared_network
 
-        network = shared_network(self.config.backbone, self.config.weights)
+        network = shared_network(self.config.backbone, self.config.weights, self.task.n_classes)
         network.load(self.weights)
         files, rows = iter(images), []
         with one_thread_per_core() as pool:
@@ -117,7 +120,7 @@ class NetworkModel:
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
-        ModelFile(self.weights, self.basis, self.classes, self.config).write(path)
+        ModelFile(self.weights, self.basis, self.config).write(path)
 
     @classmethod
     def load(cls, path: Path, *weights: Path | None) -> Self:
@@ -128,7 +131,7 @@ class NetworkModel:
             # Tensors of which a network was made before fit it.
             if not is_kept(config.feature_spec, network_folders(path, config), arrays):
                 check_kinds(kinds, _expected(config, arrays))
-        return cls(arrays, basis, DIAGNOSES, config)
+        return cls(arrays, basis, config)
 
     def _features(self, network: "Network", files: Mapping[str, bytes], pool: Executor) -> Floats32:
         from common.networks.inference import prediction_features
@@ -148,7 +151,7 @@ def _expected(config: RunConfig, arrays: Mapping[str, Array]) -> dict[str, Kind]
     """
     from common.networks.network import HEAD, shared_network
 
-    network = shared_network(config.backbone, config.weights)
+    network = shared_network(config.backbone, config.weights, config.task.n_classes)
     return {
         name: Kind("F32", tuple(tensor.shape))
         for name, tensor in network.pretrained.items()

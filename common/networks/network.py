@@ -14,7 +14,6 @@ from common.arrays import Floats32
 from common.errors import ConfigError
 from common.features.backbone import load_backbone
 from common.features.pretrained import weights_digest
-from common.task import N_CLASSES
 
 from timm.models import group_parameters  # isort: skip  (after common.features.backbone)
 
@@ -38,12 +37,12 @@ class Network(nn.Module):
     head : maps features to logits (n, n_classes).
     """
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, n_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.graph = _trace(backbone)
         self.n_features = int(backbone.num_features)  # type: ignore[arg-type]
-        self.head = nn.Linear(self.n_features, N_CLASSES)
+        self.head = nn.Linear(self.n_features, n_classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.pretrained = {
@@ -89,8 +88,10 @@ class Stage:
         return self.name != ALL
 
 
-def build(backbone: str, weights: Path | None) -> Network:
+def build(backbone: str, weights: Path | None, n_classes: int) -> Network:
     """Return the pretrained network in evaluation mode, in the fastest memory layout.
+
+    Its head has ``n_classes`` outputs.
 
     Raises
     ------
@@ -99,15 +100,15 @@ def build(backbone: str, weights: Path | None) -> Network:
     DataError
         If its weights cannot be read.
     """
-    network = Network(load_backbone(backbone, weights)).eval()
+    network = Network(load_backbone(backbone, weights), n_classes).eval()
     network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
-def shared_network(backbone: str, weights: Path | None) -> Network:
+def shared_network(backbone: str, weights: Path | None, n_classes: int) -> Network:
     """Return one network for all sites of a process; each user loads its weights first.
 
-    Where the weights file was replaced it is another network.
+    Where the weights file was replaced, or the number of classes is another, it is another network.
 
     Raises
     ------
@@ -116,12 +117,12 @@ def shared_network(backbone: str, weights: Path | None) -> Network:
     DataError
         If its weights cannot be read.
     """
-    return _shared(backbone, weights, weights_digest(backbone, weights))
+    return _shared(backbone, weights, n_classes, weights_digest(backbone, weights))
 
 
 @lru_cache(maxsize=1)
-def _shared(backbone: str, weights: Path | None, digest: str) -> Network:
-    return build(backbone, weights)
+def _shared(backbone: str, weights: Path | None, n_classes: int, digest: str) -> Network:
+    return build(backbone, weights, n_classes)
 
 
 def open_stage(network: Network, name: str) -> Stage:

@@ -194,7 +194,9 @@ def _built(spec: FeatureSpec, trained: Mapping[str, Floats32] | None) -> Built:
         return Built(SpatialMaps(load_backbone(spec.backbone, spec.weights), spec.levels), facts)
     from common.networks.network import shared_network
 
-    network = shared_network(spec.backbone, spec.weights)
+    # Its head is not part of the maps, but must fit.
+    n_classes = len(trained["head.bias"]) if "head.bias" in trained else 2
+    network = shared_network(spec.backbone, spec.weights, n_classes)
     try:
         network.load(trained)
     except RuntimeError as error:  # of tensors with other shapes

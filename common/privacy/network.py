@@ -84,9 +84,9 @@ class OpenPart(nn.Module):
 
 
 @lru_cache(maxsize=1)
-def open_part(backbone: str, weights: Path | None, stage: str) -> OpenPart:
+def open_part(backbone: str, weights: Path | None, stage: str, n_classes: int) -> OpenPart:
     """Return the open part of a pretrained network, one for all sites of a process."""
-    network = shared_network(backbone, weights)
+    network = shared_network(backbone, weights, n_classes)
     network.load({})
     return OpenPart(network, open_stage(network, stage))
 

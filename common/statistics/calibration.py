@@ -14,7 +14,6 @@ import numpy as np
 from common.arrays import Floats, Ints
 from common.statistics.lbfgs import minimise
 from common.statistics.sums import Sums
-from common.task import N_CLASSES
 
 _TOLERANCE = 1e-4  # norm of the mean gradient, in nats
 _MAX_ROUNDS = 60
@@ -53,11 +52,9 @@ def uncalibrated(n_classes: int) -> Floats:
     return np.stack([np.ones(n_classes), np.zeros(n_classes)])
 
 
-UNCALIBRATED = uncalibrated(N_CLASSES)
-"""The calibration (2, n_classes) of a run's classes that leaves the scores as they are."""
-
-EVEN = np.full(N_CLASSES, 1 / N_CLASSES)
-"""Class frequencies (n_classes,) that favour no class of a run."""
+def even(n_classes: int) -> Floats:
+    """Return frequencies (n_classes,) that favour no class."""
+    return np.full(n_classes, 1 / n_classes)
 
 
 def probabilities(scores: Floats, calibration: Floats) -> Floats:

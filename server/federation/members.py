@@ -1,5 +1,6 @@
 """The members of a run: which sites are in, which are away, and why the others are out."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -12,8 +13,10 @@ from common.errors import QuorumError
 from common.text import printable
 from common.wire.messages import pack
 from server.federation.rounds import Rounds
-from server.federation.site_info import SiteInfo, odd_ones, read_info
+from server.federation.site_info import SiteInfo, differing, odd_ones, read_info
 from server.federation.transport import POLL_SECONDS, RoundRecord
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -67,9 +70,11 @@ class Members:
             self.sites = dict(sorted(infos.items()))
             self._nodes = {site: self._nodes[site] for site in self.sites}
             self._rounds.name_nodes(self._nodes)
-            record.faults |= odd_ones(self.sites, self._features)
+            record.faults |= odd_ones(self.sites, self._features, self._config.task)
             record.answered = [site for site in self.sites if site not in record.faults]
         self._drop_failed(record)
+        for line in differing(self.sites, self._config.task):
+            _log.info("%s", printable(line))
 
     def take_back(self) -> bool:
         """Readmit sites that were lost without an answer and are back; return if there are any.

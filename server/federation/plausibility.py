@@ -9,18 +9,22 @@ from common.arrays import Floats
 from common.errors import ReplyError
 from common.statistics.moments import Moments
 from common.svm.objective import HingeSums
-from common.task import DIAGNOSES
+from common.task import Task
 
 _ROUNDING = 1e-6
 _DEFINITE = 1e-8
 """Tolerance, as a share of a feature's second moment: rounding errors are smaller."""
 
 
-def check_moments(moments: Moments, images: int) -> None:
+def check_moments(task: Task, moments: Moments, images: int) -> None:
     """Refuse moments that are not of records.
 
     The second moments around the means of the classes are positive semidefinite, and a class
     without images adds nothing. That no class counts more than ``images`` is checked before.
+
+    Parameters
+    ----------
+    task : names the classes.
 
     Raises
     ------
@@ -30,7 +34,7 @@ def check_moments(moments: Moments, images: int) -> None:
     count, total = moments.class_weight, moments.class_sum
     absent = count == 0
     for k in np.flatnonzero(absent & total.any(axis=1)):
-        raise ReplyError(f"sums features of diagnosis {DIAGNOSES[k]}, of which it has no images")
+        raise ReplyError(f"sums features of diagnosis {task.codes[k]}, of which it has no images")
     means = total[~absent] / count[~absent, None]
     second = moments.second()
     within = second - (means * count[~absent, None]).T @ means
@@ -50,12 +54,14 @@ class HingeLimits:
 
     Parameters
     ----------
+    task : names the classes.
     moments : the moments of the mapped records of all sites.
     class_weights : (n_classes,).
     clip : largest norm of a mapped record; 0 for any.
     """
 
-    def __init__(self, moments: Moments, class_weights: Floats, clip: float) -> None:
+    def __init__(self, task: Task, moments: Moments, class_weights: Floats, clip: float) -> None:
+        self._task = task
         total = moments.class_sum.sum(axis=0)
         self._second = np.block([[moments.second(), total[:, None]], [total, moments.weight]])
         self._largest = float(np.linalg.eigvalsh(self._second)[-1])
@@ -83,15 +89,16 @@ class HingeLimits:
             scores = np.minimum(scores, reach * np.einsum("fkd,fkd->fk", weights, weights))
             largest = min(largest, reach)
         loss = 2 * self._weight * (images + scores)
-        _compare("loss", sums.loss, loss, f"{images} images at these weights")
+        self._compare("loss", sums.loss, loss, f"{images} images at these weights")
         pull = 4 * self._weight * largest
         norms = np.linalg.norm(sums.gradient, axis=2)
-        _compare("gradient", norms, np.sqrt(pull * sums.loss), f"{images} images and their loss")
-
-
-def _compare(what: str, values: Floats, most: Floats, why: str) -> None:
-    for fit, k in np.argwhere(values > most * (1 + _ROUNDING)):
-        raise ReplyError(
-            f"{what} of diagnosis {DIAGNOSES[k]} is {values[fit, k]:g}, at most {most[fit, k]:g} "
-            f"can come of {why}"
+        self._compare(
+            "gradient", norms, np.sqrt(pull * sums.loss), f"{images} images and their loss"
         )
+
+    def _compare(self, what: str, values: Floats, most: Floats, why: str) -> None:
+        for fit, k in np.argwhere(values > most * (1 + _ROUNDING)):
+            raise ReplyError(
+                f"{what} of diagnosis {self._task.codes[k]} is {values[fit, k]:g}, at most "
+                f"{most[fit, k]:g} can come of {why}"
+            )

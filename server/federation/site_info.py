@@ -16,7 +16,7 @@ from pydantic import (
 
 from common.config.fields import absent
 from common.errors import ReplyError
-from common.task import DIAGNOSES
+from common.task import Task
 from common.text import SiteName
 from common.wire.messages import unpack_values
 
@@ -28,12 +28,18 @@ class SiteInfo(BaseModel):
     """What a site says about itself when it joins; None where it does not say.
 
     A site that trains nothing says nothing of features.
+
+    Attributes
+    ----------
+    classes : the run's diagnoses that it has, or knows where it does not say which it has.
+    others : known diagnoses that it has and the run does not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: SiteName
     classes: tuple[str, ...]
+    others: tuple[Annotated[str, Field(max_length=100)], ...] = ()
     n_features: Annotated[int, Field(ge=0)] = 0
     features: str = ""
     images: Disclosed
@@ -65,8 +71,8 @@ def read_info(reply: RecordDict) -> SiteInfo:
         raise ReplyError(f"describes itself wrongly: {what}: {first['msg']}") from error
 
 
-def odd_ones(infos: Mapping[str, SiteInfo], features: str) -> dict[str, str]:
-    """Name the sites with other classes than this run's, or other features.
+def odd_ones(infos: Mapping[str, SiteInfo], features: str, task: Task) -> dict[str, str]:
+    """Name the sites that answer for diagnoses of another run, or with other features.
 
     Name those with the same data as another site too, which must not count twice.
 
@@ -76,9 +82,9 @@ def odd_ones(infos: Mapping[str, SiteInfo], features: str) -> dict[str, str]:
         run trains none.
     """
     odd = {
-        site: f"has the classes {', '.join(info.classes)}; this run's are {', '.join(DIAGNOSES)}"
+        site: f"has the classes {', '.join(info.classes)}; this run's are {', '.join(task.codes)}"
         for site, info in infos.items()
-        if info.classes != DIAGNOSES
+        if not set(info.classes) <= set(task.codes)
     }
     rest = {site: info for site, info in infos.items() if site not in odd}
     sizes = Counter(info.n_features for info in rest.values())
@@ -94,6 +100,18 @@ def odd_ones(infos: Mapping[str, SiteInfo], features: str) -> dict[str, str]:
         elif reason := _misfit(info, features, n_features):
             odd[site] = reason
     return odd
+
+
+def differing(infos: Mapping[str, SiteInfo], task: Task) -> list[str]:
+    """Say of each site which of the run's diagnoses it lacks, and which others it has."""
+    lines = []
+    for site, info in infos.items():
+        lacking = [code for code in task.codes if code not in info.classes]
+        parts = [f"has no {', '.join(lacking)}"] if lacking else []
+        parts += [f"leaves out {', '.join(info.others)}"] if info.others else []
+        if parts:
+            lines.append(f"{site} {' and '.join(parts)}")
+    return lines
 
 
 def _misfit(info: SiteInfo, features: str, n_features: int) -> str:

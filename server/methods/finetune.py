@@ -23,10 +23,9 @@ from common.json_types import JsonObject
 from common.models.network import NetworkModel
 from common.networks.network import ALL, Network, Stage, open_stage, shared_network
 from common.statistics import calibration
-from common.statistics.calibration import EVEN, UNCALIBRATED
+from common.statistics.calibration import even, uncalibrated
 from common.statistics.metrics import Evaluation, Metrics
 from common.statistics.sums import S
-from common.task import DIAGNOSES, N_CLASSES
 from common.wire.messages import Value
 from server.federation.federation import Federation
 from server.federation.question import Answers, LossPolicy, Question
@@ -85,10 +84,12 @@ class _Scores:
 class _Training:
     def __init__(self, federation: Federation, config: RunConfig, folder: RunFolder) -> None:
         self._federation, self._config = federation, config
+        self._task, self._n_classes = config.task, config.task.n_classes
+        self._raw = uncalibrated(self._n_classes), even(self._n_classes)
         self._file = folder.path / CHECKPOINT_FILE
         self._rounds = plan(config)
         # In one process with the sites it is theirs; only shapes and pretrained weights are read.
-        self._network = shared_network(config.backbone, config.weights)
+        self._network = _network(config)
         self._stages = _open_stages(self._network, config.stages)
         self._whole = shapes(open_stage(self._network, ALL), config)
         self._defence = Defence(config)
@@ -116,7 +117,9 @@ class _Training:
             state = Checkpoint.load(self._file, self._settings)
             self._aggregation.restore(state.aggregation)
             return state
-        counts = self._defence.counts(self._answers(Question("counts", ClassCounts.zero())))
+        counts = self._defence.counts(
+            self._answers(Question("counts", ClassCounts.zero(self._n_classes)))
+        )
         if not counts.sum():
             raise DataError("no site has training images; lower test_fraction or add sites")
         state = Checkpoint(secrets.token_hex(8), self._settings, counts=counts.tolist())
@@ -163,9 +166,8 @@ class _Training:
         last = follow == len(self._rounds) or not self._same_stage(follow, this)
         if not last and follow % self._config.validate_every:
             return {}
-        counts = self._evaluate(
-            _Scores(dict(state.weights), "validation", views=1), UNCALIBRATED, EVEN
-        )
+        scores = _Scores(dict(state.weights), "validation", views=1)
+        counts = self._evaluate(scores, *self._raw)
         metrics = Metrics.compute(counts.total)
         # Not balanced accuracy: a handful of lesions of the rarest class decide it. Of equals the
         # later one, which has seen more; without validation images, the last. Where sites may be
@@ -199,14 +201,14 @@ class _Training:
         basis = self._basis(validation, np.array(state.counts) / sum(state.counts))
         rule = basis.calibration, basis.base_rates
         return TrainingResult(
-            NetworkModel(weights, basis, DIAGNOSES, self._config),
+            NetworkModel(weights, basis, self._config),
             self._evaluate(test, *rule),
-            self._evaluate(test, UNCALIBRATED, EVEN),
+            self._evaluate(test, *self._raw),
             {
                 "rounds": state.trained,
                 "best_round": state.best_round,
                 "validation_macro_auc": state.best_score,
-                "class_counts": dict(zip(DIAGNOSES, state.counts, strict=True)),
+                "class_counts": dict(zip(self._task.codes, state.counts, strict=True)),
                 "bytes_sent": state.bytes_sent,
                 "bytes_of_whole_networks": state.bytes_whole,
             },
@@ -217,23 +219,27 @@ class _Training:
     def _basis(self, validation: _Scores, base_rates: Floats) -> AnswerBasis:
         """Calibrate on validation lesions, but where hostile sites could lie about them."""
         if self._config.hostile:
-            return AnswerBasis(as_trained(self._config, base_rates), base_rates)
-        parameters = calibration.fit(lambda p: self._calibrate(validation, p), N_CLASSES)
+            return AnswerBasis.of(self._task, as_trained(self._config, base_rates), base_rates)
+        parameters = calibration.fit(lambda p: self._calibrate(validation, p), self._n_classes)
         counts = self._count_answers(validation, parameters)
         appearance = learn_appearance(self._federation, LossPolicy.CONTINUE)
-        return AnswerBasis.of(parameters, base_rates, counts.total, counts.by_site, appearance)
+        return AnswerBasis.of(
+            self._task, parameters, base_rates, counts.total, counts.by_site, appearance
+        )
 
     def _count_answers(self, scores: _Scores, parameters: Floats) -> Answers[AnswerCounts]:
-        return self._ask_about(scores, "answers", AnswerCounts.zero(), parameters, EVEN)
+        zero = AnswerCounts.zero(self._task)
+        return self._ask_about(scores, "answers", zero, parameters, even(self._n_classes))
 
     def _calibrate(self, scores: _Scores, parameters: Floats) -> calibration.CalibrationSums:
-        zero = calibration.CalibrationSums.zero(N_CLASSES)
-        return self._ask_about(scores, "calibrate", zero, parameters, EVEN).total
+        zero = calibration.CalibrationSums.zero(self._n_classes)
+        rates = even(self._n_classes)
+        return self._ask_about(scores, "calibrate", zero, parameters, rates).total
 
     def _evaluate(
         self, scores: _Scores, parameters: Floats, base_rates: Floats
     ) -> Answers[Evaluation]:
-        zero = Evaluation.zero(N_CLASSES)
+        zero = Evaluation.zero(self._n_classes)
         return self._ask_about(scores, "evaluate", zero, parameters, base_rates)
 
     def _ask_about(
@@ -254,6 +260,10 @@ class _Training:
 
     def _answers(self, question: Question[S]) -> Answers[S]:
         return self._federation.answers(question, LossPolicy.CONTINUE)
+
+
+def _network(config: RunConfig) -> Network:
+    return shared_network(config.backbone, config.weights, config.task.n_classes)
 
 
 def _open_stages(network: Network, names: Sequence[str]) -> dict[str, Stage]:
@@ -281,7 +291,7 @@ def _bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 def check(config: RunConfig) -> None:
     """Refuse a network that cannot be loaded, or has no such stages."""
-    _open_stages(shared_network(config.backbone, config.weights), config.stages)
+    _open_stages(_network(config), config.stages)
 
 
 def model_name(config: RunConfig) -> str:

@@ -10,8 +10,7 @@ from common.features.extract import check_network
 from common.models.linear import LinearModel
 from common.privacy.lda import discriminant, moments_size
 from common.privacy.linear import Centre, public_map
-from common.statistics.calibration import EVEN, UNCALIBRATED
-from common.task import DIAGNOSES, N_CLASSES
+from common.statistics.calibration import even, uncalibrated
 from server.federation.federation import Federation
 from server.privacy.card_facts import privacy_facts
 from server.privacy.descent import Learned, Remedy, Total, descend
@@ -36,13 +35,16 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     feature_map = public_map(n_features, config.components, config.seed)
     learned = learn(sites.sum, feature_map.n_outputs, config)
     # Scores are for classes that are equally frequent, probabilities for these as they are.
-    calibration = np.stack([np.ones(N_CLASSES), learned.offset])
+    n_classes = config.task.n_classes
+    calibration = np.stack([np.ones(n_classes), learned.offset])
     base_rates = learned.counts / learned.counts.sum()
-    basis = AnswerBasis(calibration, base_rates)
+    basis = AnswerBasis.of(config.task, calibration, base_rates)
     return TrainingResult(
-        LinearModel(feature_map, learned.weights, basis, DIAGNOSES, config),
+        LinearModel(feature_map, learned.weights, basis, config),
         sites.evaluate(weights=learned.weights, calibration=calibration, base_rates=base_rates),
-        sites.evaluate(weights=learned.weights, calibration=UNCALIBRATED, base_rates=EVEN),
+        sites.evaluate(
+            weights=learned.weights, calibration=uncalibrated(n_classes), base_rates=even(n_classes)
+        ),
         details(config, learned.counts),
     )
 
@@ -55,15 +57,16 @@ def learn(total: Total, dimensions: int, config: RunConfig) -> Learned:
     total : returns the sum over all sites in real numbers, given question, step, shape and what
         goes with the question.
     """
-    overview = total("overview", 0, (N_CLASSES + dimensions,), {})
-    counts = np.maximum(overview[:N_CLASSES], 1.0)
-    centre = Centre.of(overview[N_CLASSES:] / counts.sum())
+    n_classes = config.task.n_classes
+    overview = total("overview", 0, (n_classes + dimensions,), {})
+    counts = np.maximum(overview[:n_classes], 1.0)
+    centre = Centre.of(overview[n_classes:] / counts.sum())
     fixed = {"mean": centre.mean, "scale": centre.scale}
     if config.head == "lda":
-        size = moments_size(dimensions, N_CLASSES)
+        size = moments_size(dimensions, n_classes)
         weights = discriminant(total("moments", 1, (size,), fixed), counts)
         return Learned(centre.fold(weights), np.log(counts / counts.sum()), counts)
-    start, rate = np.zeros((N_CLASSES, dimensions + 1)), np.array(_LEARNING_RATE[config.head])
+    start, rate = np.zeros((n_classes, dimensions + 1)), np.array(_LEARNING_RATE[config.head])
     remedy = Remedy.choose(config, counts)
     weights = descend(total, config, {**fixed, **remedy.sent}, start, rate, remedy.units)
     return Learned(centre.fold(weights), remedy.priors, counts)

@@ -8,8 +8,7 @@ from common.answers.basis import AnswerBasis
 from common.config.run import RunConfig
 from common.models.network import NetworkModel
 from common.privacy.network import OpenPart, open_part
-from common.statistics.calibration import EVEN, UNCALIBRATED
-from common.task import DIAGNOSES, N_CLASSES
+from common.statistics.calibration import even, uncalibrated
 from server.federation.federation import Federation
 from server.privacy.card_facts import privacy_facts
 from server.privacy.descent import Learned, Remedy, Total, descend
@@ -31,16 +30,18 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
         If too few sites are left, or too few that add noise.
     """
     sites = NoisySites(federation, config, folder)
-    part = open_part(config.backbone, config.weights, config.opens)
+    part = open_part(config.backbone, config.weights, config.opens, config.task.n_classes)
     learned = learn(sites.sum, part, config)
     weights, base_rates = learned.weights, learned.counts / learned.counts.sum()
-    calibration = np.stack([np.ones(N_CLASSES), learned.offset])
+    n_classes = config.task.n_classes
+    calibration = np.stack([np.ones(n_classes), learned.offset])
+    basis = AnswerBasis.of(config.task, calibration, base_rates)
     return TrainingResult(
-        NetworkModel(
-            part.tensors(weights), AnswerBasis(calibration, base_rates), DIAGNOSES, config
-        ),
+        NetworkModel(part.tensors(weights), basis, config),
         sites.evaluate(weights=weights, calibration=calibration, base_rates=base_rates),
-        sites.evaluate(weights=weights, calibration=UNCALIBRATED, base_rates=EVEN),
+        sites.evaluate(
+            weights=weights, calibration=uncalibrated(n_classes), base_rates=even(n_classes)
+        ),
         details(config, learned.counts),
     )
 
@@ -58,7 +59,7 @@ def learn(total: Total, part: OpenPart, config: RunConfig) -> Learned:
             for name, p in zip(part.names, part.opened, strict=True)
         ]
     )
-    counts = np.maximum(total("overview", 0, (N_CLASSES,), {}), 1.0)
+    counts = np.maximum(total("overview", 0, (config.task.n_classes,), {}), 1.0)
     remedy = Remedy.choose(config, counts)
     weights = descend(total, config, remedy.sent, part.pretrained, rates, remedy.units)
     return Learned(weights, remedy.priors, counts)
@@ -66,7 +67,7 @@ def learn(total: Total, part: OpenPart, config: RunConfig) -> Learned:
 
 def check(config: RunConfig) -> None:
     """Refuse a network that cannot be loaded, or has no such part."""
-    open_part(config.backbone, config.weights, config.opens)
+    open_part(config.backbone, config.weights, config.opens, config.task.n_classes)
 
 
 def model_name(config: RunConfig) -> str:

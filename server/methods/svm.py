@@ -16,14 +16,14 @@ from common.features.extract import check_network
 from common.json_types import Json, JsonObject
 from common.models.linear import LinearModel
 from common.statistics import calibration
-from common.statistics.calibration import EVEN, UNCALIBRATED
+from common.statistics.calibration import even, uncalibrated
 from common.statistics.lbfgs import Solution
 from common.statistics.metrics import Evaluation, Metrics
 from common.statistics.moments import Moments, lda, ridge
 from common.statistics.sums import Nothing, S
 from common.svm import objective as svm
 from common.svm.feature_map import FeatureMap, FourierMap
-from common.task import DIAGNOSES, N_CLASSES
+from common.task import Task
 from server.federation.federation import Federation, SitesLostError
 from server.federation.plausibility import HingeLimits, check_moments
 from server.federation.question import Answers, LossPolicy, Question
@@ -58,6 +58,7 @@ class MappedSites:
 
     Parameters
     ----------
+    task : the diagnoses.
     class_weights : (n_classes,) weight of a record of each class.
     moments : the moments of the features after the map's matrix, before its clip and its Fourier
         map.
@@ -69,6 +70,7 @@ class MappedSites:
 
     def __init__(
         self,
+        task: Task,
         federation: Federation,
         feature_map: FeatureMap,
         class_weights: Floats,
@@ -76,6 +78,7 @@ class MappedSites:
         rounds: FitRounds,
     ):
         self.feature_map = feature_map
+        self._task, self._n_classes = task, task.n_classes
         self._federation = federation
         self._rounds = rounds
         self._values = {"map": feature_map.digest}
@@ -84,12 +87,11 @@ class MappedSites:
         federation.total(prepare, LossPolicy.RESTART)
         self.moments = moments
         if feature_map.fourier or feature_map.clip:  # else they follow from the raw features'
-            zero = Moments.zero(N_CLASSES, feature_map.n_outputs)
-            mapped = Question(
-                "mapped_moments", zero, values=self._values, check_answer=check_moments
-            )
+            zero = Moments.zero(self._n_classes, feature_map.n_outputs)
+            check = partial(check_moments, task)
+            mapped = Question("mapped_moments", zero, values=self._values, check_answer=check)
             self.moments = federation.total(mapped, LossPolicy.RESTART)
-        self._limits = HingeLimits(self.moments, class_weights, feature_map.longest)
+        self._limits = HingeLimits(task, self.moments, class_weights, feature_map.longest)
 
     def hinge(self, weights: Floats) -> svm.HingeSums:
         """Return losses and gradients at ``weights`` (n_fits, n_classes, n_outputs + 1)."""
@@ -132,10 +134,10 @@ class MappedSites:
         """
 
         def ask(parameters: Floats) -> calibration.CalibrationSums:
-            zero = calibration.CalibrationSums.zero(N_CLASSES)
-            return self._judge("calibrate", zero, weights, parameters, EVEN).total
+            zero = calibration.CalibrationSums.zero(self._n_classes)
+            return self._judge("calibrate", zero, weights, parameters, even(self._n_classes)).total
 
-        return calibration.fit(ask, N_CLASSES)
+        return calibration.fit(ask, self._n_classes)
 
     def evaluate(
         self, weights: Floats, parameters: Floats, base_rates: Floats
@@ -148,7 +150,7 @@ class MappedSites:
         parameters : (2, n_classes) calibration.
         base_rates : (n_classes,) frequencies of the classes, for the decision.
         """
-        zero = Evaluation.zero(N_CLASSES)
+        zero = Evaluation.zero(self._n_classes)
         return self._judge("evaluate", zero, weights, parameters, base_rates)
 
     def count_answers(self, weights: Floats, parameters: Floats) -> Answers[AnswerCounts]:
@@ -159,7 +161,8 @@ class MappedSites:
         weights : (n_fits, n_classes, n_outputs + 1).
         parameters : (2, n_classes) calibration.
         """
-        return self._judge("answers", AnswerCounts.zero(), weights, parameters, EVEN)
+        zero, rates = AnswerCounts.zero(self._task), even(self._n_classes)
+        return self._judge("answers", zero, weights, parameters, rates)
 
     def _judge(
         self, question: str, zero: S, weights: Floats, parameters: Floats, base_rates: Floats
@@ -236,8 +239,9 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
 
 def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> TrainingResult:
     n_features = next(iter(federation.sites.values())).n_features
-    zero = Moments.zero(N_CLASSES, n_features)
-    question = Question("moments", zero, check_answer=check_moments)
+    task, n_classes = config.task, config.task.n_classes
+    zero = Moments.zero(n_classes, n_features)
+    question = Question("moments", zero, check_answer=partial(check_moments, task))
     moments = federation.total(question, LossPolicy.RESTART)
     class_weights = svm.balanced_weights(moments.class_weight)
     feature_map = FeatureMap.principal(moments, config.components)
@@ -247,28 +251,32 @@ def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> Trai
     if config.head == "svm":
         fitted = _svm(federation, config, feature_map, mapped, class_weights, rounds)
     else:
-        sites = MappedSites(federation, feature_map, class_weights, mapped, rounds)
+        sites = MappedSites(task, federation, feature_map, class_weights, mapped, rounds)
         fitted = _one_shot(config, sites)
     weights = _without_absent(fitted.weights, class_weights)
     base_rates = moments.class_weight / moments.weight
     appearance = learn_appearance(federation, LossPolicy.RESTART)
-    basis = _basis(fitted, base_rates, appearance)
+    basis = _basis(task, fitted, base_rates, appearance)
     sites = fitted.sites
     return TrainingResult(
-        LinearModel(sites.feature_map, weights[0], basis, DIAGNOSES, config),
+        LinearModel(sites.feature_map, weights[0], basis, config),
         sites.evaluate(weights, fitted.calibration, base_rates),
-        sites.evaluate(weights, UNCALIBRATED, EVEN),
+        sites.evaluate(weights, uncalibrated(n_classes), even(n_classes)),
         fitted.details,
         sites.count_answers(weights, fitted.calibration),
     )
 
 
-def _basis(fitted: Fitted, base_rates: Floats, appearance: Appearance | None) -> AnswerBasis:
+def _basis(
+    task: Task, fitted: Fitted, base_rates: Floats, appearance: Appearance | None
+) -> AnswerBasis:
     """Return what the answers rest on; without unseen lesions no counts of them."""
     if fitted.unseen is None:
-        return AnswerBasis(fitted.calibration, base_rates, appearance=appearance)
+        return AnswerBasis.of(task, fitted.calibration, base_rates, appearance=appearance)
     counts = fitted.sites.count_answers(fitted.unseen, fitted.calibration)
-    return AnswerBasis.of(fitted.calibration, base_rates, counts.total, counts.by_site, appearance)
+    return AnswerBasis.of(
+        task, fitted.calibration, base_rates, counts.total, counts.by_site, appearance
+    )
 
 
 def _without_absent(weights: Floats, class_weights: Floats) -> Floats:
@@ -286,7 +294,7 @@ def _one_shot(config: RunConfig, sites: MappedSites) -> Fitted:
     moments, with_ridge = sites.moments, config.head == "ridge"
     coefficients, intercepts = ridge(moments, config.penalty) if with_ridge else lda(moments)
     weights = np.hstack([coefficients, intercepts[:, None]])[None]
-    parameters = sites.calibrate(weights) if with_ridge else UNCALIBRATED
+    parameters = sites.calibrate(weights) if with_ridge else uncalibrated(len(intercepts))
     return Fitted(sites, weights, parameters, None, {})
 
 
@@ -301,7 +309,7 @@ def _svm(
     """Choose C (and the kernel's width) by cross-validation, then solve to the tolerance."""
     candidates: list[Candidate] = []
     for rbf in _feature_maps(config, feature_map, moments):
-        sites = MappedSites(federation, rbf, class_weights, moments, rounds)
+        sites = MappedSites(config.task, federation, rbf, class_weights, moments, rounds)
         candidates += _path(sites, config, svm.Preconditioner(sites.moments, class_weights))
     # max keeps the first of equals, the smoothest: C ascends.
     best = max(candidates, key=lambda candidate: candidate.balanced_accuracy)
@@ -348,7 +356,8 @@ def _path(
             f"C={c:g}{width}", weights, preconditioner, c, _CHOICE_TOLERANCE, config.max_rounds
         )
         weights = solution.x.reshape(weights.shape)
-        counts = sites.evaluate(weights, UNCALIBRATED, EVEN).total
+        n_classes = config.task.n_classes
+        counts = sites.evaluate(weights, uncalibrated(n_classes), even(n_classes)).total
         score = Metrics.compute(counts).balanced_accuracy
         yield Candidate(c, sites, preconditioner, weights, score)
 

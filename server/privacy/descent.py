@@ -10,7 +10,6 @@ import numpy as np
 
 from common.arrays import Floats
 from common.config.run import RunConfig
-from common.task import N_CLASSES
 
 Arrays = Mapping[str, Floats]
 Total = Callable[[str, int, tuple[int, ...], Arrays], Floats]
@@ -65,7 +64,7 @@ class Remedy(NamedTuple):
         Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10, which
         unlike weights does not make the gradients of frequent classes shorter beside the noise.
         """
-        even = np.ones(N_CLASSES)
+        even = np.ones(len(counts))
         adjusted = config.imbalance_strength * np.log(counts / counts.sum())
         match config.imbalance:
             case "logits":

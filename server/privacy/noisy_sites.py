@@ -9,7 +9,6 @@ from common.errors import QuorumError
 from common.json_types import Json
 from common.privacy.linear import NoisySum, plan
 from common.statistics.metrics import Evaluation
-from common.task import DIAGNOSES, N_CLASSES
 from common.wire.messages import Value
 from server.federation.federation import Federation
 from server.federation.question import Answers, LossPolicy, Question
@@ -76,7 +75,7 @@ class NoisySites:
         QuorumError
             If too few sites are left.
         """
-        sites, zero = self._federation.sites, Evaluation.zero(N_CLASSES)
+        sites, zero = self._federation.sites, Evaluation.zero(self._config.task.n_classes)
         giving = [name for name, info in sites.items() if info.test_counts]
         if len(giving) < len(sites):
             _log.warning("hospitals give no counts on test lesions; figures are without theirs")
@@ -91,5 +90,5 @@ def details(config: RunConfig, counts: Floats) -> dict[str, Json]:
     spent = plan(config)
     return {
         "noise": spent.training.noise if spent else 0.0,
-        "class_counts": dict(zip(DIAGNOSES, counts.tolist(), strict=True)),
+        "class_counts": dict(zip(config.task.codes, counts.tolist(), strict=True)),
     }

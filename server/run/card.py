@@ -9,7 +9,7 @@ from common.config.run import RunConfig
 from common.formats import markdown, markdown_table, rounded
 from common.json_types import JsonObject
 from common.methods import METHODS
-from common.task import FULL_NAMES
+from common.task import Task
 from server.method import ServerMethod
 from server.run.card_answers import card_answers
 
@@ -17,15 +17,17 @@ _SYNTHETIC = (
     "**SYNTHETIC: trained and tested on generated images. The figures show that the software "
     "works, nothing about skin lesions.**"
 )
-_USE = """\
+_LIMITS = """\
 For research on federated learning with dermoscopic images. Not a medical device: not tested on
 patients, not approved by any authority, not to be used for a diagnosis or to put one off.
 
-It knows seven diagnoses and gives one of them to every image, of another disease or of healthy skin
-too. What looks unlike the training lesions it refers to a person, as far as it can tell. It was
+It knows {n_classes} diagnoses and gives one of them to every image, of another disease or of healthy
+skin too. What looks unlike the training lesions it refers to a person, as far as it can tell. It was
 tested on lesions of the sites above only; other cameras, skin tones and rarer lesions may be served
 worse, and the rows of the sites show how much these differ.
 Probabilities are calibrated for the class frequencies of these sites."""
+
+_NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
 
 
 def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> str:
@@ -43,11 +45,14 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
         "# Skin-lesion classifier of a federation",
         f"A {method.model_name(config)} ({config.size} x {config.size} pixels). "
         "Trained by FedDerm: no image left its site.",
+        "## Diagnoses",
+        _diagnoses(config.task),
         "## Data",
         markdown_table(
             ("site", "images", "lesions"),
             [(name, *_sizes(site)) for name, site in data["sites"].items()],
         ),
+        *[f"- {markdown(line)}" for line in data.get("differing", [])],
         *[
             f"- Left out: {markdown(f'{name} {reason}')}"
             for name, reason in sorted(data["left_out"].items())
@@ -58,13 +63,27 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
         "On lesions that were held out, from counts added over the sites; n/a where there is none."
         + (" Of each site alone nothing is known." if config.secure else ""),
         _scores({"all sites": metrics["overall"], **metrics["sites"]}),
-        _per_class(metrics["overall"]),
+        _per_class(config.task, metrics["overall"]),
         "## Answers",
         *card_answers(metrics.get("answers")),
         "## Use and limits",
-        _USE,
+        _LIMITS.format(n_classes=_NUMBERS.get(config.task.n_classes, config.task.n_classes)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _diagnoses(task: Task) -> str:
+    """Name what the model tells apart, and what counts as what."""
+    rows = [
+        (code, name, "yes" if code in task.malignant else "no", ", ".join(_merged(task, code)))
+        for code, name in zip(task.codes, task.names, strict=True)
+    ]
+    columns = ("diagnosis", "name", "malignant", *(["counted as it"] if task.mapping else []))
+    return markdown_table(columns, [row[: len(columns)] for row in rows])
+
+
+def _merged(task: Task, code: str) -> list[str]:
+    return [source for source, target in task.mapping if target == code]
 
 
 def _sizes(site: JsonObject) -> list[object]:
@@ -101,10 +120,10 @@ def _scores(groups: Mapping[str, JsonObject]) -> str:
     )
 
 
-def _per_class(overall: JsonObject) -> str:
+def _per_class(task: Task, overall: JsonObject) -> str:
     names = ("sensitivity", "specificity", "f1", "auc")
     rows = [
-        (f"{dx}, {FULL_NAMES[dx]}", *(rounded(values[name], missing="n/a") for name in names))
+        (f"{dx}, {task.name(dx)}", *(rounded(values[name], missing="n/a") for name in names))
         for dx, values in overall["per_class"].items()
     ]
     return markdown_table(("diagnosis", *names), rows)

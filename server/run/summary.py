@@ -20,6 +20,7 @@ def run_summary(metrics: JsonObject) -> str:
     """Return a run's metrics as text: a line for all sites, for each, and each left out."""
     rows = {"all sites": metrics["overall"], **metrics["sites"]}
     lines = [_summary(name, row) for name, row in rows.items()]
+    lines += [printable(line) for line in metrics["data"].get("differing", [])]
     left_out = metrics["data"]["left_out"].items()
     lines += [printable(f"left out: {site} {why}") for site, why in left_out]
     return "\n".join([*synthetic_note(metrics["data"]["synthetic"]), *lines])

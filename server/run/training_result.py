@@ -8,7 +8,7 @@ from common.answers.performance import performance
 from common.json_types import Json
 from common.models.file import Model
 from common.statistics.metrics import Evaluation, Metrics
-from common.task import DIAGNOSES
+from common.task import Task
 from server.federation.question import Answers
 
 
@@ -38,25 +38,26 @@ class TrainingResult:
 
         Where sums are secure there are no metrics of single sites.
         """
+        task = self.model.task
         raw = Metrics.compute(self.uncalibrated.total)
         metrics: dict[str, Json] = {
-            "overall": _json(self.evaluations.total),
+            "overall": _json(task, self.evaluations.total),
             "calibration_error_before": raw.expected_calibration_error,
-            "sites": _each(self.evaluations),
+            "sites": _each(task, self.evaluations),
             "training": self.details,
         }
         if self.answers is not None:
             counts = self.answers
             metrics["answers"] = performance(self.model.basis, counts.total, counts.by_site)
         if self.personal is not None:
-            metrics |= {"overall_personal": _json(self.personal.total)}
-            metrics |= {"personal": _each(self.personal)}
+            metrics |= {"overall_personal": _json(task, self.personal.total)}
+            metrics |= {"personal": _each(task, self.personal)}
         return metrics
 
 
-def _each(answers: Answers[Evaluation]) -> dict[str, Json]:
-    return {site: _json(counts) for site, counts in answers.by_site.items()}
+def _each(task: Task, answers: Answers[Evaluation]) -> dict[str, Json]:
+    return {site: _json(task, counts) for site, counts in answers.by_site.items()}
 
 
-def _json(evaluation: Evaluation) -> Json:
-    return Metrics.compute(evaluation).to_json(list(DIAGNOSES))
+def _json(task: Task, evaluation: Evaluation) -> Json:
+    return Metrics.compute(evaluation).to_json(list(task.codes))

@@ -22,15 +22,12 @@ from client.site import site_folders
 from common.arrays import Bools, Ints
 from common.data.dataset import IMAGE_FOLDER, Dataset
 from common.files import whole_folder
-from common.task import DIAGNOSES, N_CLASSES
+from common.task import Task
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
 from simulations.data.partition import write_site
 
 Tensors = dict[str, NDArray[np.floating]]
 Change = Callable[[Tensors, np.random.Generator], Tensors]
-
-TARGET = DIAGNOSES.index("nv")
-"""What a patch makes of any lesion: a harmless naevus."""
 
 _PATCH = 6  # shorter sides of an image over the patch's
 _NOISE = 10.0  # standard deviations over a tensor's root mean square
@@ -42,41 +39,55 @@ class Attack:
 
     Attributes
     ----------
-    images : returns a site's falsified images; None for the true ones.
+    images : returns a site's falsified images, given the diagnosis that a patch makes of any
+        lesion; None for the true ones.
     stamps : whether every second lesion's images carry the patch.
     change : falsifies a site's change of tensors; None for the true one.
     """
 
-    images: Callable[[Dataset], Dataset] | None = None
+    images: Callable[[Dataset, int], Dataset] | None = None
     stamps: bool = False
     change: Change | None = None
 
-    def aims(self, labels: Ints) -> Ints:
-        """Return the diagnosis (n,) that is aimed at for each of ``labels`` (n,); -1 for none."""
+    def aims(self, labels: Ints, n_classes: int, target: int) -> Ints:
+        """Return the diagnosis (n,) that is aimed at for each of ``labels`` (n,); -1 for none.
+
+        Parameters
+        ----------
+        labels : true diagnoses.
+        target : what a patch makes of any lesion.
+        """
         if self.stamps:
-            return np.where(labels == TARGET, -1, TARGET)
+            return np.where(labels == target, -1, target)
         if self.images is None:
             return np.full_like(labels, -1)
-        wrong = N_CLASSES - 1 - labels
+        wrong = n_classes - 1 - labels
         return np.where(wrong == labels, -1, wrong)
 
 
-def flipped(dataset: Dataset) -> Dataset:
-    """Return a site's images with label k called 6 - k.
+def most_frequent(dataset: Dataset) -> int:
+    """Return the commonest diagnosis: what a patch makes of any lesion, often a naevus."""
+    return int(np.bincount(dataset.labels).argmax())
+
+
+def flipped(dataset: Dataset, _: int) -> Dataset:
+    """Return a site's images with label k of K called K - 1 - k.
 
     Fang et al., "Local model poisoning attacks to Byzantine-robust federated learning", USENIX
     Security 2020, section 4.
     """
-    names = dict(zip(DIAGNOSES, reversed(DIAGNOSES), strict=True))
-    return replace(dataset, images=tuple(replace(i, dx=names[i.dx]) for i in dataset.images))
+    called = dataset.task.codes[::-1]
+    pairs = zip(dataset.images, dataset.labels, strict=True)
+    return replace(dataset, images=tuple(replace(i, dx=called[k]) for i, k in pairs))
 
 
-def half_called_target(dataset: Dataset) -> Dataset:
-    """Return a site's images, those of every second lesion called a naevus."""
+def half_called_target(dataset: Dataset, target: int) -> Dataset:
+    """Return a site's images, those of every second lesion called the target."""
+    code = dataset.task.codes[target]
     images = zip(dataset.images, _every_second(dataset), strict=True)
     return replace(
         dataset,
-        images=tuple(replace(i, dx=DIAGNOSES[TARGET]) if lie else i for i, lie in images),
+        images=tuple(replace(i, dx=code) if lie else i for i, lie in images),
     )
 
 
@@ -126,10 +137,17 @@ def chosen(n_sites: int, hostile: int, seed: int) -> list[int]:
     return sorted(order[:hostile].tolist())
 
 
-def poison(sites: Path, out: Path, attack: Attack, hostile: Collection[int]) -> Path:
+def poison(
+    sites: Path, out: Path, attack: Attack, hostile: Collection[int], task: Task, target: int
+) -> Path:
     """Write folders of the images on which the sites train; return the folder of all.
 
     Honest sites are links. Sites that are there already are kept.
+
+    Parameters
+    ----------
+    task : the diagnoses of the run.
+    target : what a patch makes of any lesion.
     """
     if attack.images is None:
         return sites
@@ -142,13 +160,13 @@ def poison(sites: Path, out: Path, attack: Attack, hostile: Collection[int]) -> 
             folder.symlink_to(site.resolve())
             continue
         with whole_folder(folder) as part:
-            _write_lies(Dataset.open(site), attack, part)
+            _write_lies(Dataset.open(site).for_task(task), attack, target, part)
     return out
 
 
-def _write_lies(dataset: Dataset, attack: Attack, out: Path) -> None:
+def _write_lies(dataset: Dataset, attack: Attack, target: int, out: Path) -> None:
     assert attack.images is not None
-    write_site(attack.images(dataset), out, link=True)
+    write_site(attack.images(dataset, target), out, link=True)
     for image, mark in zip(dataset.images, _every_second(dataset), strict=True):
         if attack.stamps and mark:
             file = out / IMAGE_FOLDER / f"{image.image_id}.jpg"

@@ -22,11 +22,19 @@ from common.networks.inference import prediction_features
 from common.networks.network import shared_network
 from common.statistics.confusion import ConfusionMetrics, confusion_matrix
 from common.synthetic_note import synthetic_note
-from common.task import N_CLASSES
 from common.verified import read_json, write_json
 from server.run.folder import MODEL_FILE
-from simulations.attacks.hostile_sites import ATTACKS, Attack, chosen, hostile_app, poison, stamped
-from simulations.runtimes.experiment import make_sites, simulate, with_splits
+from simulations.attacks.hostile_sites import (
+    ATTACKS,
+    Attack,
+    chosen,
+    hostile_app,
+    most_frequent,
+    poison,
+    stamped,
+)
+from simulations.data.agreed_task import agreed
+from simulations.runtimes.experiment import make_sites, simulate, split
 
 Part = Literal["test", "validation"]
 
@@ -67,20 +75,21 @@ class Arm:
 
 @dataclass(frozen=True)
 class Judge:
-    """The images that models are judged on."""
+    """The images that models are judged on; ``target`` is what a patch makes of any lesion."""
 
     dataset: Dataset
     config: RunConfig
+    target: int
 
     def balanced_accuracy(self, model: NetworkModel) -> float:
         """Return the mean sensitivity over the classes that there are."""
         predicted = self._decide(model, False)
-        confusion = confusion_matrix(self.dataset.labels, predicted, N_CLASSES)
+        confusion = confusion_matrix(self.dataset.labels, predicted, self.config.task.n_classes)
         return float(ConfusionMetrics.compute(confusion).balanced_accuracy)
 
     def aimed(self, model: NetworkModel, attack: Attack) -> float:
         """Return the share of images that got the diagnosis that the attack aims at."""
-        aims = attack.aims(self.dataset.labels)
+        aims = attack.aims(self.dataset.labels, self.config.task.n_classes, self.target)
         predicted = self._decide(model, attack.stamps)
         return float(np.mean(predicted[aims >= 0] == aims[aims >= 0]))
 
@@ -102,7 +111,9 @@ class Judge:
 
     def _pretrained(self, marked: bool) -> Floats:
         """Return features of the pretrained network: all that a run of the head alone needs."""
-        network = shared_network(self.config.backbone, self.config.weights)
+        network = shared_network(
+            self.config.backbone, self.config.weights, self.config.task.n_classes
+        )
         network.load({})
         files = (data for _, data in self._files(marked))
         with one_thread_per_core() as pool:
@@ -142,9 +153,11 @@ def attack_all(
         If there is no defence, an attack is unknown or there are too few sites.
     """
     _check(config, sites, attacks, hostile)
-    dataset = with_splits(data, config)
+    pooled = Dataset.open(data)
+    config = config.model_copy(update=agreed(config, pooled.task))
+    dataset = split(pooled, config)
     judged = TEST if part == "test" else "0"
-    judge = Judge(dataset.select(dataset.splits == judged), config)
+    judge = Judge(dataset.select(dataset.splits == judged), config, most_frequent(dataset))
     if not len(judge.dataset):
         raise DataError(f"{data} has no {part} lesions; raise test_fraction")
     training = dataset.select(dataset.splits != TEST)
@@ -203,7 +216,8 @@ def _arm(
     name, hostile, rule = kind
     attack = ATTACKS.get(name, Attack())
     numbers = chosen(sites, hostile, config.seed)
-    folder = poison(out / "sites", out / f"sites-{name}-{hostile}", attack, numbers)
+    lies = (attack, numbers, config.task, judge.target)
+    folder = poison(out / "sites", out / f"sites-{name}-{hostile}", *lies)
     none = {"robust": NONE, "hostile": 0, "norm_bound": 0.0}
     how = none if rule == NONE else {"robust": rule}
     run = out / "runs" / _name(*kind)

@@ -71,7 +71,7 @@ class AuditedRun:
         from common.networks.network import shared_network
 
         config, parts = self.config, []
-        network = shared_network(config.backbone, config.weights)
+        network = shared_network(config.backbone, config.weights, config.task.n_classes)
         network.load(NetworkModel.load(self.folder / MODEL_FILE, config.weights).weights)
         feature_map = public_map(network.n_features, components, config.seed)
         spec = replace(config.feature_spec, predictions=1)

@@ -23,7 +23,6 @@ from common.privacy.linear import (
     plan,
 )
 from common.statistics.moments import Moments
-from common.task import N_CLASSES
 from simulations.audit.epsilon_bound import OneRun, judge
 from simulations.audit.recorded_training import AllSites, Observation, rehearse
 
@@ -40,11 +39,13 @@ _SHARES = np.logspace(-3, 9, 49)
 _TINY = 1e-12
 
 
-def draw_canaries(count: int, dimensions: int, sites: int, rng: np.random.Generator) -> AllSites:
+def draw_canaries(
+    count: int, dimensions: int, sites: int, n_classes: int, rng: np.random.Generator
+) -> AllSites:
     """Draw records of norm 1 at random sites, orthogonal as far as the dimensions allow."""
     blocks = -(-count // dimensions)
     bases = [np.linalg.qr(rng.standard_normal((dimensions, dimensions)))[0] for _ in range(blocks)]
-    y, site = rng.integers(0, N_CLASSES, count), rng.integers(0, sites, count)
+    y, site = rng.integers(0, n_classes, count), rng.integers(0, sites, count)
     return AllSites(np.concatenate(bases)[:count], y, site, sites)
 
 
@@ -58,7 +59,8 @@ def audit_sums(config: RunConfig, dimensions: int, sites: int, m: int | None = N
     """
     m = min(CANARIES, 4 * dimensions) if m is None else m
     rng = np.random.default_rng([config.seed, 1])
-    canaries, included = draw_canaries(m, dimensions, sites, rng), rng.random(m) < 0.5
+    canaries = draw_canaries(m, dimensions, sites, config.task.n_classes, rng)
+    included = rng.random(m) < 0.5
     _, observed = rehearse(config, canaries.select(included))
     scores = np.zeros(m)
     channel = canaries.site if config.trust == "site" else np.zeros(m, dtype=np.int64)
@@ -70,17 +72,18 @@ def audit_sums(config: RunConfig, dimensions: int, sites: int, m: int | None = N
 
 
 def audit_moments(
-    dimensions: int, sites: int, seed: int, delta: float, m: int | None = None
+    dimensions: int, sites: int, n_classes: int, seed: int, delta: float, m: int | None = None
 ) -> OneRun:
     """Play the game with the moments that sites send, without noise, for an SVM."""
     m = min(CANARIES, 4 * dimensions) if m is None else m
     rng = np.random.default_rng([seed, 1])
-    canaries, included = draw_canaries(m, dimensions, sites, rng), rng.random(m) < 0.5
+    canaries = draw_canaries(m, dimensions, sites, n_classes, rng)
+    included = rng.random(m) < 0.5
     scores = np.zeros(m)
     for number in range(sites):
         own = canaries.site == number
         X, y = canaries.X[own & included], canaries.y[own & included]
-        sent = Moments.measure(X, y, np.ones(len(y)), N_CLASSES)
+        sent = Moments.measure(X, y, np.ones(len(y)), n_classes)
         mine, class_sum = canaries.select(own), sent.class_sum
         gram = np.equal.outer(mine.y, mine.y) * (mine.X @ mine.X.T)
         matched = np.einsum("ij,ij->i", class_sum[mine.y], mine.X)
@@ -108,12 +111,13 @@ def _evidence(
     """Weigh one sum; in a step that samples, a canary is expected with its rate."""
     known = observed.sent
     if observed.question == "overview":
-        counts, features = total[:N_CLASSES], total[N_CLASSES:]
+        n_classes = config.task.n_classes
+        counts, features = total[:n_classes], total[n_classes:]
         gram = np.equal.outer(canaries.y, canaries.y) + canaries.X @ canaries.X.T
         matched, rate = counts[canaries.y] + canaries.X @ features, 1.0
     elif observed.question == "moments":
         X = shortened(canaries.X, Centre(known["mean"], known["scale"]))
-        class_sums, second = unpacked(total, N_CLASSES)
+        class_sums, second = unpacked(total, config.task.n_classes)
         along, weight = X @ X.T, CLASS_SUMS**2
         gram, rate = weight * np.equal.outer(canaries.y, canaries.y) * along + along**2, 1.0
         matched = weight * np.einsum("ij,ij->i", class_sums[canaries.y], X)

@@ -88,7 +88,9 @@ def svm(run: AuditedRun) -> AttackResults:
     trained = f"{config.head} heads on half of the lesions, with this run's feature map and C"
     sites = len(run.sites)
     return AttackResults(
-        canaries.audit_moments(lesions.X.shape[1], sites, config.seed, config.delta),
+        canaries.audit_moments(
+            lesions.X.shape[1], sites, config.task.n_classes, config.seed, config.delta
+        ),
         membership.attack(fit, lesions.y, trained, config.seed),
         [reconstruction.from_moments(lesions, config.seed)],
         sites,

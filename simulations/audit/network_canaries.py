@@ -21,7 +21,6 @@ from common.config.run import RunConfig
 from common.networks.network import DEVICE, shared_network, trunk
 from common.privacy.linear import Units
 from common.privacy.network import CHUNK, Batch, OpenPart, open_part
-from common.task import N_CLASSES
 from server.methods.private_finetune import learn
 from server.privacy.descent import Arrays
 from simulations.audit.canaries import CANARIES, Evidence, deviation
@@ -50,10 +49,12 @@ class Activations:
     site: Ints
 
     @classmethod
-    def draw(cls, m: int, shape: Sequence[int], sites: int, rng: np.random.Generator) -> Self:
-        """Draw canaries of a shape at random sites."""
+    def draw(
+        cls, m: int, shape: Sequence[int], sites: int, n_classes: int, rng: np.random.Generator
+    ) -> Self:
+        """Draw canaries of a shape at random sites, of random classes."""
         X = (_LOUD * rng.standard_normal((m, *shape))).astype(np.float32)
-        return cls(X, rng.integers(0, N_CLASSES, m), rng.integers(0, sites, m))
+        return cls(X, rng.integers(0, n_classes, m), rng.integers(0, sites, m))
 
     def __len__(self) -> int:
         return len(self.y)
@@ -77,10 +78,11 @@ def audit_network(config: RunConfig, sites: int, m: int | None = None) -> OneRun
     ----------
     m : number of canaries; None for as many as memory allows for.
     """
-    part = open_part(config.backbone, config.weights, config.opens)
+    n_classes = config.task.n_classes
+    part = open_part(config.backbone, config.weights, config.opens, n_classes)
     m = min(CANARIES, _LARGEST // len(part.pretrained)) if m is None else m
     rng = np.random.default_rng([config.seed, 1])
-    canaries = Activations.draw(m, _shape_at_cut(config), sites, rng)
+    canaries = Activations.draw(m, _shape_at_cut(config), sites, n_classes, rng)
     included = rng.random(m) < 0.5
     channels = _channels(config, canaries, sites)
     evidence = [Evidence.none(int(channel.sum())) for channel in channels]
@@ -149,7 +151,7 @@ def _evidence(
     """Weigh one sum; in a step that samples, a canary is expected with its rate."""
     energy = float((observed**2).sum())
     if question == "overview":
-        own = np.equal.outer(canaries.y, np.arange(N_CLASSES)).astype(np.float64)
+        own = np.equal.outer(canaries.y, np.arange(config.task.n_classes)).astype(np.float64)
         return Evidence(own @ own.T, own @ observed, energy, observed.size)
     rows = gradients(part, sent["weights"], canaries, sent["offset"])
     norms = np.linalg.norm(rows, axis=1)
@@ -169,7 +171,7 @@ def _channels(config: RunConfig, canaries: Activations, sites: int) -> list[Bool
 
 
 def _shape_at_cut(config: RunConfig) -> tuple[int, ...]:
-    network = shared_network(config.backbone, config.weights)
+    network = shared_network(config.backbone, config.weights, config.task.n_classes)
     image = torch.zeros((1, 3, config.size, config.size), device=DEVICE)
     with torch.inference_mode():
         return tuple(trunk(network, [config.opens])(image)[0].shape[1:])

@@ -15,7 +15,6 @@ from common.config.run import RunConfig
 from common.privacy.lda import shortened, unpacked
 from common.privacy.linear import Centre, Objective, clipped_pulls
 from common.statistics.moments import Moments
-from common.task import N_CLASSES
 from simulations.audit.recorded_training import AllSites, ask
 from simulations.audit.results import Reconstruction
 
@@ -36,7 +35,7 @@ def _from_noisy_moments(config: RunConfig, units: AllSites) -> list[Reconstructi
         rows = []
         for i, y in zip(chosen, units.y[chosen], strict=True):
             moments = _alone(run, units.select(np.array([i])), "moments", centre._asdict(), 1)
-            rows.append(unpacked(moments, N_CLASSES)[0][y])
+            rows.append(unpacked(moments, config.task.n_classes)[0][y])
         return np.array(rows)
 
     plain = config.model_copy(update={"epsilon": 0.0})
@@ -55,8 +54,9 @@ def _from_gradients(config: RunConfig, units: AllSites) -> list[Reconstruction]:
     chosen = _choose(len(units), config.seed)
     mean = units.X.mean(axis=0)
     centre = Centre.of(mean)
-    zeros = np.zeros((N_CLASSES, len(mean) + 1))
-    even = {"offset": np.zeros(N_CLASSES), "class_weight": np.ones(N_CLASSES)}
+    n_classes = config.task.n_classes
+    zeros = np.zeros((n_classes, len(mean) + 1))
+    even = {"offset": np.zeros(n_classes), "class_weight": np.ones(n_classes)}
     sent = {**centre._asdict(), "weights": zeros, **even}
     truth = centre.apply(units.X[chosen])[:, :-1]
 
@@ -85,10 +85,10 @@ def from_moments(units: AllSites, seed: int) -> Reconstruction:
     Each is the only one of its diagnosis at its site: the sum over the class is the lesion.
     """
     chosen, mean = _choose(len(units), seed), units.X.mean(axis=0)
-    rows = []
+    n_classes, rows = int(units.y.max()) + 1, []
     for i in chosen:
         lone = slice(i, i + 1)
-        sent = Moments.measure(units.X[lone], units.y[lone], np.ones(1), N_CLASSES)
+        sent = Moments.measure(units.X[lone], units.y[lone], np.ones(1), n_classes)
         rows.append(sent.class_sum[units.y[i]] - mean)
     source = "the moments, of a lesion that is alone in its diagnosis at a site"
     return compare(source, np.array(rows), units.X[chosen] - mean)
@@ -134,8 +134,9 @@ def _alone(
 def _pull(run: RunConfig, y: int) -> Floats:
     """Return the pull of a record of class ``y`` at weights of zero, but for a factor."""
     one = np.ones((1, 1))
-    objective = Objective(run.head, np.zeros(N_CLASSES), np.ones(N_CLASSES))
-    zeros = np.zeros((N_CLASSES, 1))
+    n_classes = run.task.n_classes
+    objective = Objective(run.head, np.zeros(n_classes), np.ones(n_classes))
+    zeros = np.zeros((n_classes, 1))
     pulls = clipped_pulls(one, np.array([y]), zeros, objective, run.clip_norm)
     return np.asarray(pulls[0])
 

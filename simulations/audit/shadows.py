@@ -16,7 +16,6 @@ from common.svm.objective import (
     solve,
     with_intercept,
 )
-from common.task import N_CLASSES
 from simulations.audit.membership import Fit
 from simulations.audit.recorded_training import AllSites, rehearse
 
@@ -58,7 +57,7 @@ def svm_fit(config: RunConfig, model: LinearModel, records: Records, c: float) -
 
 def _head(config: RunConfig, X: Floats, y: Ints, weight: Floats, c: float) -> Floats:
     """Return the weights (n_classes, d + 1) of a classifier, the intercepts last."""
-    moments = Moments.measure(X, y, weight, N_CLASSES)
+    moments = Moments.measure(X, y, weight, config.task.n_classes)
     if config.head != "svm":
         solved = ridge(moments, config.penalty) if config.head == "ridge" else lda(moments)
         return np.hstack([solved[0], solved[1][:, None]])

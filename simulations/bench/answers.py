@@ -21,7 +21,7 @@ from common.arrays import Floats, Ints
 from common.errors import DataError
 from common.formats import markdown_table
 from common.models.file import load_model
-from common.task import N_CLASSES
+from common.task import Task
 from server.run.folder import MODEL_FILE
 from simulations.study.cells import Arm
 from simulations.study.coverage import CROSSED, DIMENSIONS, coverage_by_group
@@ -79,7 +79,7 @@ def thresholds_table(folds: Sequence[Fold]) -> str:
     joined = {name: Predictions.join([_with_sets(fold, name) for fold in folds]) for name in names}
     smallest = _size(joined["pooled"])
     rows = (
-        (name, *_set_cells(kept, smallest))
+        (name, *_set_cells(folds[0].basis.task, kept, smallest))
         for name, kept in joined.items()
         if not np.isnan(kept.inside).any()
     )
@@ -87,12 +87,12 @@ def thresholds_table(folds: Sequence[Fold]) -> str:
     return markdown_table((*header, *(f"least covered {d}" for d in (*DIMENSIONS, CROSSED))), rows)
 
 
-def _set_cells(kept: Predictions, smallest: float) -> Iterator[str]:
+def _set_cells(task: Task, kept: Predictions, smallest: float) -> Iterator[str]:
     share, size = kept.share / kept.share.sum(), _size(kept)
     covered = kept.inside[np.arange(len(share)), kept.label]
     single = share @ (kept.inside.sum(axis=1) == 1)
     yield from (f"{share @ covered:.3f}", f"{size:.2f}", f"{size / smallest:.2f}", f"{single:.0%}")
-    yield from least_covered(coverage_by_group(kept))
+    yield from least_covered(task, coverage_by_group(task, kept))
 
 
 def _size(kept: Predictions) -> float:
@@ -157,9 +157,10 @@ def _estimated(fold: Fold, rows: Ints) -> tuple[float, float, float, float, floa
     labels, p = fold.kept.label[rows], fold.kept.probabilities[rows]
     lesions = fold.basis.lesions
     base = lesions.lesions / lesions.lesions.sum()
-    true = np.bincount(labels, minlength=N_CLASSES) / len(labels)
+    n_classes = len(base)
+    true = np.bincount(labels, minlength=n_classes) / len(labels)
     found = estimate(p, base)
-    called = np.bincount(p.argmax(axis=1), minlength=N_CLASSES) / len(labels)
+    called = np.bincount(p.argmax(axis=1), minlength=n_classes) / len(labels)
     adapted = for_frequencies(p, base, found.frequencies)
     return (
         _total_variation(base, true),
@@ -181,8 +182,9 @@ def _one_a_lesion(kept: Predictions, rng: np.random.Generator) -> Ints:
 
 def _as_frequent(kept: Predictions, site: str, rng: np.random.Generator) -> Ints:
     """Draw lesions of all sites whose diagnoses are as frequent as at one."""
-    wanted = np.bincount(kept.label[kept.source == site], minlength=N_CLASSES)
-    there = np.maximum(np.bincount(kept.label, minlength=N_CLASSES), 1)
+    n_classes = kept.probabilities.shape[1]
+    wanted = np.bincount(kept.label[kept.source == site], minlength=n_classes)
+    there = np.maximum(np.bincount(kept.label, minlength=n_classes), 1)
     weight = (wanted / there)[kept.label]
     return rng.choice(len(kept.label), _DRAWN, p=weight / weight.sum())
 

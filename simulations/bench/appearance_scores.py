@@ -8,7 +8,6 @@ import numpy as np
 from common.answers.appearance import Appearance
 from common.arrays import Bools, Floats, Ints
 from common.statistics.moments import Moments, lda
-from common.task import N_CLASSES
 
 Statistics = Mapping[str, Floats]
 """Of n images by name, (n, channels): means and standard deviations of the maps of each level."""
@@ -64,7 +63,8 @@ def _relative(features: Statistics, train: Bools, labels: Ints) -> Floats:
 def _energy(features: Statistics, train: Bools, labels: Ints) -> Floats:
     """Liu et al., NeurIPS 2020, equation 4: of a linear discriminant's scores."""
     X = features["mean"]
-    moments = Moments.measure(X[train], labels[train], np.ones(int(train.sum())), N_CLASSES)
+    ones, n_classes = np.ones(int(train.sum())), int(labels.max()) + 1
+    moments = Moments.measure(X[train], labels[train], ones, n_classes)
     coefficients, intercepts = lda(moments)
     scores = X @ coefficients.T + intercepts
     most = scores.max(axis=1)

@@ -17,7 +17,6 @@ from common.config.run import RunConfig
 from common.errors import FedDermError
 from common.site_folder import FILE
 from common.svm.feature_map import FeatureMap
-from common.task import N_CLASSES
 from common.wire.messages import Arrays, Value, pack, unpack_arrays, unpack_values
 from simulations.bench.measurement import Measurement
 from simulations.runtimes.in_process import InProcessGrid
@@ -86,7 +85,7 @@ def _prepare(file: Path, settings: Settings) -> tuple[str, int]:
     n_features = moments["class_sum"].shape[1]
     size = min(int(settings["components"]), n_features)
     feature_map = FeatureMap(np.zeros(n_features), np.eye(n_features)[:, :size])
-    arrays = {**feature_map.to_record(), "class_weights": np.ones(N_CLASSES)}
+    arrays = {**feature_map.to_record(), "class_weights": np.ones(len(moments["class_weight"]))}
     _ask(file, settings, arrays, question="prepare", map=feature_map.digest)
     return feature_map.digest, size
 

@@ -91,7 +91,7 @@ def _svm_ways(spec: FeatureSpec, folder: Path) -> tuple[Way, Way]:
 
 
 def _network_ways(spec: FeatureSpec, folder: Path) -> tuple[Way, Way]:
-    network = shared_network(spec.backbone, spec.weights)
+    network = shared_network(spec.backbone, spec.weights, 2)  # without its head
     network.load({})
 
     def by_torch(files: Files) -> Floats32:

@@ -12,7 +12,6 @@ from common.config.run import RunConfig
 from common.privacy.linear import Centre, Objective, Units, clipped_gradients
 from common.privacy.noise import noisy
 from common.svm.objective import with_intercept
-from common.task import N_CLASSES
 from simulations.bench.measurement import Measurement
 
 _RECORDS = 8000
@@ -22,11 +21,11 @@ _REPEATS = 20
 def bench_private() -> list[Measurement]:
     """Time an epoch of a linear head on synthetic features, one step over all records."""
     config = RunConfig()
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((_RECORDS, config.components)), rng.integers(0, N_CLASSES, _RECORDS)
-    weights = 0.1 * rng.standard_normal((N_CLASSES, config.components + 1))
+    n_classes, rng = config.task.n_classes, np.random.default_rng(0)
+    X, y = rng.standard_normal((_RECORDS, config.components)), rng.integers(0, n_classes, _RECORDS)
+    weights = 0.1 * rng.standard_normal((n_classes, config.components + 1))
     units = Units.apart(X, y)
-    objective = Objective("softmax", np.zeros(N_CLASSES), np.ones(N_CLASSES))
+    objective = Objective("softmax", np.zeros(n_classes), np.ones(n_classes))
     centre = Centre(np.zeros(config.components), np.array(1.0))
     inputs, labels = torch.from_numpy(with_intercept(X)), torch.from_numpy(y)
     layer = torch.from_numpy(weights).requires_grad_()

@@ -12,7 +12,6 @@ from common.config.run import RunConfig
 from common.statistics.moments import Moments
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import balanced_weights
-from common.task import N_CLASSES
 from simulations.bench.measurement import Measurement, timed
 from simulations.runtimes.experiment import make_sites, simulate, with_splits
 
@@ -32,7 +31,7 @@ def bench_svm(data: Path, c: float) -> list[Measurement]:
         records = Site(data, config).training_records()  # computes the features, not timed
         make_sites(with_splits(data, config), sites, "iid", _SITES, 1.0, config.seed)
         _, federated = timed(lambda: simulate(config))
-    moments = Moments.measure(records.X, records.y, records.weight, N_CLASSES)
+    moments = Moments.measure(records.X, records.y, records.weight, config.task.n_classes)
     weights = balanced_weights(moments.class_weight)[records.y] * records.weight
     Z = FeatureMap.principal(moments, config.components).apply(records.X)
     svc = LinearSVC(C=c, dual=False)

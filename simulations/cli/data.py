@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -12,7 +12,7 @@ from common.data.check import Check, Count
 from common.data.check import check as check_folder
 from common.data.dataset import SYNTHETIC_MARKER, Dataset
 from common.data.splits import TEST, site_splits
-from common.task import DIAGNOSES, N_CLASSES
+from common.task import TASKS
 from common.text import printable
 from simulations.data.partition import Scheme, write_sites
 from simulations.data.partition import partition as spread
@@ -50,9 +50,12 @@ def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the images.")],
     images: Annotated[int, typer.Option(help="Number of images.")] = 1200,
     seed: Seed = 0,
+    task: Annotated[
+        Literal["ham10000", "isic2019", "binary"], typer.Option(help="Diagnoses of the table.")
+    ] = "ham10000",
 ) -> None:
     """Generate a synthetic data set in the new folder OUT, laid out like HAM10000."""
-    write_synthetic(out, images, seed)
+    write_synthetic(out, images, seed, TASKS[task])
     text = f"wrote {images} synthetic images to {out}; they describe no patients"
     typer.echo(printable(text))
 
@@ -81,11 +84,11 @@ def partition(
     write_sites(dataset, parts, out, link=link)
     rows = [[name, *_summary(dataset.select(indices))] for name, indices in parts.items()]
     rows.append(["total", *_summary(dataset)])
-    typer.echo(_table(["site", "images", "lesions", TEST, *DIAGNOSES], rows))
+    typer.echo(_table(["site", "images", "lesions", TEST, *dataset.task.codes], rows))
 
 
 def _summary(site: Dataset) -> list[int]:
-    per_class = np.bincount(site.labels, minlength=N_CLASSES).tolist()
+    per_class = np.bincount(site.labels, minlength=site.task.n_classes).tolist()
     test = int(np.count_nonzero(site.splits == TEST))
     return [len(site), len(site.by_lesion.sizes), test, *per_class]
 

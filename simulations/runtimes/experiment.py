@@ -18,9 +18,11 @@ from common.errors import ConfigError, DataError, QuorumError
 from common.files import owned, whole_folder, write_atomically
 from common.json_types import JsonObject
 from common.methods import METHODS
+from common.task import Task
 from common.text import suggestion
 from server.method import server_method
 from server.run.folder import ROUNDS_FILE, read_metrics
+from simulations.data.agreed_task import agreed, for_task, task_of_sites
 from simulations.data.partition import Scheme, check_sites, partition, write_site
 from simulations.runtimes.finished_run import RUN
 from simulations.runtimes.in_process import Answer, run_in_process
@@ -60,16 +62,24 @@ def train(
     folders = data
     if scheme == POOLED:
         config = config.model_copy(update={"secure": False})
-    if scheme != FOLDERS:
+    if scheme == FOLDERS:
+        config = _agreed(config, task_of_sites(site_folders(data)))
+    else:
+        pooled = Dataset.open(data)
+        config = _agreed(config, pooled.task)
         server_method(config).check(config)  # before anything is written
         folders = out / "sites"
-        trains = METHODS[config.method].model
-        dataset = with_splits(data, config) if trains else Dataset.open(data)
-        make_sites(dataset, folders, scheme, sites, alpha, config.seed)
+        if METHODS[config.method].model:
+            pooled = split(pooled, config)
+        make_sites(pooled, folders, scheme, sites, alpha, config.seed)
     # Beside the sites, not around them: the run's folder holds nothing of a patient.
     run = out / RUN
     simulate(config.model_copy(update={"sites": folders.resolve(), "out": run}))
     return run
+
+
+def _agreed(config: RunConfig, own: Task) -> RunConfig:
+    return config.model_copy(update=agreed(config, own))
 
 
 def _check_scheme(scheme: str) -> None:
@@ -81,7 +91,12 @@ def _check_scheme(scheme: str) -> None:
 
 def with_splits(data: Path, config: RunConfig) -> Dataset:
     """Open pooled data with its test set and folds, which sites cut from it inherit."""
-    dataset = Dataset.open(data)
+    return split(Dataset.open(data), config)
+
+
+def split(pooled: Dataset, config: RunConfig) -> Dataset:
+    """Return the images of a run's diagnoses with its test set and folds."""
+    dataset = for_task(pooled, config.task)
     return dataset.with_splits(
         site_splits(dataset, config.test_fraction, config.folds, config.seed)
     )

@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from common.config.task_settings import task_of
 from common.errors import DataError
 from common.json_types import number
-from common.task import FULL_NAMES
+from common.task import Task
 from server.run.folder import CONFIG_FILE, MODEL_FILE, ROUNDS_FILE, STATISTICS_FILE, read_metrics
 from server.run.progress import TRAINING_FILE
 
@@ -139,7 +140,7 @@ class Run:
                 synthetic=data["synthetic"],
                 overall=_site("all sites", overall),
                 sites=tuple(_site(name, values) for name, values in metrics["sites"].items()),
-                classes=_classes(overall["per_class"], confusion),
+                classes=_classes(_task(config), overall["per_class"], confusion),
                 confusion=confusion,
                 rounds=tuple(map(_round, _lines(folder / ROUNDS_FILE))),
                 learning=_lines(folder / TRAINING_FILE),
@@ -193,11 +194,19 @@ def _site(name: str, values: Mapping[str, Any]) -> SiteMetrics:
     return SiteMetrics(name, values["n"], **{key: number(values[key]) for key in kept})
 
 
+def _task(config: Mapping[str, Any]) -> Task:
+    """Return the diagnoses of a run from its configuration, of which an older one says none."""
+    settings = (
+        tuple(config.get(key, ())) for key in ("diagnoses", "malignant", "mapping", "names")
+    )
+    return task_of(*settings)
+
+
 def _classes(
-    values: Mapping[str, Mapping[str, Any]], confusion: tuple[tuple[int, ...], ...]
+    task: Task, values: Mapping[str, Mapping[str, Any]], confusion: tuple[tuple[int, ...], ...]
 ) -> tuple[ClassMetrics, ...]:
     return tuple(
-        ClassMetrics(code, FULL_NAMES[code], sum(row), **{k: number(v) for k, v in each.items()})
+        ClassMetrics(code, task.name(code), sum(row), **{k: number(v) for k, v in each.items()})
         for (code, each), row in zip(values.items(), confusion, strict=True)
     )
 

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.answers.answer import TARGETS
-from common.answers.operating import target_members
+from common.answers.operating import target_members, targets_of
 from common.answers.referral import RiskCoverage, confidences
 from common.arrays import Bools, Floats
 from common.statistics.confusion import ratio
+from common.task import Task
 from simulations.study.answered import Answered
 
 SHARES = {
@@ -42,6 +43,7 @@ AUGRCS = {
 
 
 def measure_answers(
+    task: Task,
     labels: NDArray[np.integer],
     probabilities: NDArray[np.floating],
     answered: Answered,
@@ -53,6 +55,7 @@ def measure_answers(
 
     Parameters
     ----------
+    task : the diagnoses.
     labels : (n,) true classes.
     probabilities : (n, n_classes) whose rows sum to 1.
     answered : the model's answers about the same n images.
@@ -71,7 +74,7 @@ def measure_answers(
         "set_size": size,
         "set_size_ratio": size / pooled,
         **_referral(labels, probabilities, answered, weights),
-        **_screening(labels, answered.flagged, weights),
+        **_screening(task, labels, answered.flagged, weights),
     }
 
 
@@ -120,10 +123,14 @@ def _augrc(wrong: Bools, sure: Floats, weights: Floats) -> Floats:
     return RiskCoverage.of(wrong, sure, weights).augrc()
 
 
-def _screening(labels: NDArray[np.integer], flagged: Floats, weights: Floats) -> dict[str, Floats]:
-    found = {}
-    for column, target in enumerate(TARGETS):
-        having = target_members()[labels, column]
+def _screening(
+    task: Task, labels: NDArray[np.integer], flagged: Floats, weights: Floats
+) -> dict[str, Floats]:
+    """Return sensitivity and specificity for each of ``TARGETS``; nan for those of no task's."""
+    names = [f"{target}_{share}" for target in TARGETS for share in ("sensitivity", "specificity")]
+    found = {name: np.full(len(weights), np.nan) for name in names}
+    for column, target in enumerate(targets_of(task)):
+        having = target_members(task)[labels, column]
         found[f"{target}_sensitivity"] = _mean(flagged[:, column], weights * having)
         found[f"{target}_specificity"] = _mean(1 - flagged[:, column], weights * ~having)
     return found

@@ -6,10 +6,9 @@ from typing import Self
 
 import numpy as np
 
-from common.answers.answer import TARGETS
 from common.answers.answering import Answering, AnswerOptions, ThresholdKind
 from common.answers.basis import AnswerBasis
-from common.answers.operating import target_probabilities
+from common.answers.operating import target_probabilities, targets_of
 from common.answers.prediction_sets import sets
 from common.arrays import Floats
 from common.data.dataset import Dataset
@@ -28,7 +27,7 @@ class Answered:
     ----------
     inside : (n, n_classes) whether a diagnosis is in an image's prediction set.
     inside_pooled : (n, n_classes) whether it is by one threshold for all, to compare with.
-    flagged : (n, targets) whether the screening rule for each of ``TARGETS`` flags an image.
+    flagged : (n, targets) whether the screening rule for each of the task's targets flags an image.
     distance : (n,) how unlike the training lesions an image looks.
     """
 
@@ -69,9 +68,10 @@ def _distances(model: Model, dataset: Dataset, cache: Path) -> Floats:
 
 
 def _flags(basis: AnswerBasis, probabilities: Floats) -> Floats:
-    flagged = np.full((len(probabilities), len(TARGETS)), np.nan)
-    targets = target_probabilities(probabilities)
+    looked_for = targets_of(basis.task)
+    flagged = np.full((len(probabilities), len(looked_for)), np.nan)
+    targets = target_probabilities(probabilities, basis.task)
     for point in Answering(basis, AnswerOptions()).points:
-        column = TARGETS.index(point.target)
+        column = looked_for.index(point.target)
         flagged[:, column] = targets[:, column] >= point.threshold
     return flagged

@@ -12,7 +12,6 @@ from common.data.dataset import Dataset
 from common.data.splits import folds
 from common.errors import ConfigError
 from common.features.extract import content_keys
-from common.task import DIAGNOSES, N_CLASSES
 from simulations.data.partition import partition
 from simulations.study.definition import ALONE, POOLED, Spread, Study
 
@@ -97,12 +96,12 @@ def plan(study: Study, dataset: Dataset) -> list[Cell]:
         If natural sites are asked for and the table names no sources, or too few lesions are
         there for the Dirichlet sites.
     """
-    counts = np.bincount(dataset.by_lesion.labels, minlength=N_CLASSES)
+    counts = np.bincount(dataset.by_lesion.labels, minlength=dataset.task.n_classes)
     rarest = np.where(counts > 0, counts, counts.max()).argmin()
     if counts[rarest] < study.folds:
         raise ConfigError(
             f"'folds' is {study.folds}, but {dataset.folder} has {counts[rarest]} lesions of "
-            f"{DIAGNOSES[rarest]}; ask for at most {counts[rarest]}"
+            f"{dataset.task.codes[rarest]}; ask for at most {counts[rarest]}"
         )
     for spread in study.spreads.values():
         _spread(dataset, spread, study.seed)

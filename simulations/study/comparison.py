@@ -16,9 +16,10 @@ from common.errors import ConfigError, DataError
 from common.files import make_folder, owned, write_atomically
 from common.verified import read_json, write_json
 from server.run.folder import MODEL_FILE
+from simulations.data.agreed_task import agreed, for_task
 from simulations.study.cells import Cell, arms, fingerprint, plan
 from simulations.study.cost import RouteCost
-from simulations.study.definition import POOLED, Study
+from simulations.study.definition import POOLED, TASK, Study
 from simulations.study.findings import FEDERATION, ROUTES, About, Findings
 from simulations.study.judge import Judge, by_site
 from simulations.study.judged import JudgedArm
@@ -60,6 +61,8 @@ def compare(data: Path, out: Path, study: Study, cache: Path, jobs: int) -> Find
         If another process trains it.
     """
     dataset = Dataset.open(data)
+    study = study.model_copy(update=agreed(study, dataset.task))
+    dataset = for_task(dataset, study.task)
     cells = plan(study, dataset)
     # What is there may be reported while it is trained.
     with owned(out) if jobs else nullcontext():
@@ -101,7 +104,8 @@ def _begin(out: Path, study: Study, about: About) -> None:
 
     Arms, routes, spreads and scales may be added; those that the folder knows are as they were.
     """
-    values = study.model_dump(mode="json", exclude={"arms", "scales"})
+    default = {key for key in TASK if not getattr(study, key)}
+    values = study.model_dump(mode="json", exclude={"arms", "scales", *default})
     named = {
         **{f"route {name}": route for name, route in values.pop("routes").items()},
         **{f"spread {name}": spread for name, spread in values.pop("spreads").items()},
@@ -133,7 +137,7 @@ def _warm_up(dataset: Dataset, study: Study, cache: Path, folders: Mapping[Path,
 
 
 def _judged(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> Iterator[JudgedArm]:
-    judge = Judge(study.seed, study.resamples)
+    judge = Judge(study.task, study.seed, study.resamples)
     for arm in arms(study, dataset):
         own = {cell.fold: folder for folder, cell in folders.items() if cell.arm == arm}
         done = {fold: folder for fold, folder in own.items() if finished(folder)}
@@ -142,6 +146,7 @@ def _judged(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> Ite
         joined = Predictions.join(list(predictions.values())) if predictions else None
         yield JudgedArm(
             arm,
+            study.task,
             cells={fold: cast(CellResult, read_json(f / RESULT_FILE)) for fold, f in done.items()},
             predictions=predictions,
             resampled={fold: judge.measure(fold, p) for fold, p in predictions.items()},

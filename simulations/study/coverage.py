@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from common.answers.answering import AnswerOptions
 from common.arrays import Bools, Floats
 from common.statistics.proportions import wilson
-from common.task import DIAGNOSES
+from common.task import Task
 from simulations.study.answer_measures import risk_curve
 from simulations.study.predictions import Predictions
 from simulations.study.results import ACCEPTED, GroupCoverage, Groups
@@ -23,7 +23,7 @@ DIMENSIONS = ("diagnosis", "site", "sex", "age")
 CROSSED = "diagnosis at a site"
 
 
-def coverage_by_group(predictions: Predictions) -> Groups:
+def coverage_by_group(task: Task, predictions: Predictions) -> Groups:
     """Return coverage for ``DIMENSIONS`` and ``CROSSED``, all folds together; none without sets.
 
     Lesions whose table names no site, sex or age are in no group of it.
@@ -34,7 +34,7 @@ def coverage_by_group(predictions: Predictions) -> Groups:
     return {
         dimension: {
             name: _covered(covered[rows], predictions.share[rows])
-            for name, rows in _groups(dimension, predictions)
+            for name, rows in _groups(task, dimension, predictions)
         }
         for dimension in (*DIMENSIONS, CROSSED)
     }
@@ -58,25 +58,24 @@ def _covered(covered: Floats, share: Floats) -> GroupCoverage:
     return GroupCoverage(lesions, held / lesions, *wilson(held, lesions))
 
 
-def _groups(dimension: str, predictions: Predictions) -> Iterator[tuple[str, Bools]]:
+def _groups(task: Task, dimension: str, predictions: Predictions) -> Iterator[tuple[str, Bools]]:
     """Yield the groups of a dimension, and which images (n,) are theirs."""
-    names = _names(dimension, predictions)
-    for name in sorted(set(names) - {"", "unknown"}, key=_ORDER.get(dimension)):
+    names = _names(task, dimension, predictions)
+    order: Mapping[str, Callable[[str], int]] = {"diagnosis": task.codes.index, "age": _first_year}
+    for name in sorted(set(names) - {"", "unknown"}, key=order.get(dimension)):
         yield str(name), names == name
 
 
-_ORDER: Mapping[str, Callable[[str], int]] = {
-    "diagnosis": DIAGNOSES.index,
-    "age": lambda decade: int(decade.split()[0]),
-}
+def _first_year(decade: str) -> int:
+    return int(decade.split()[0])
 
 
-def _names(dimension: str, predictions: Predictions) -> NDArray[np.str_]:
+def _names(task: Task, dimension: str, predictions: Predictions) -> NDArray[np.str_]:
     if dimension == "diagnosis":
-        return np.array(DIAGNOSES)[predictions.label]
+        return np.array(task.codes)[predictions.label]
     if dimension == CROSSED:
         pairs = zip(predictions.label, predictions.source, strict=True)
-        return np.array([f"{DIAGNOSES[label]} at {site}" if site else "" for label, site in pairs])
+        return np.array([f"{task.codes[label]} at {site}" if site else "" for label, site in pairs])
     if dimension == "age":
         return np.array([_decade(age) for age in predictions.age])
     return predictions.source if dimension == "site" else predictions.sex

@@ -14,10 +14,13 @@ from pydantic import (
     model_validator,
 )
 
+from common.config.fields import Codes, FullNames, Mappings
 from common.config.run import RunConfig
+from common.config.task_settings import task_of
 from common.errors import ConfigError
 from common.methods import METHODS
 from common.reading import read_text
+from common.task import Task
 
 POOLED: Final = "pooled"
 NATURAL: Final = "natural"
@@ -29,7 +32,10 @@ DEFAULT_STUDY = Path(__file__).parent / "demo.toml"
 BALANCED: Mapping[str, object] = {"imbalance": "weights", "imbalance_strength": 1.0}
 """Class weights n / (K n_k), the SVM's, for networks too: arms are to differ in the route alone."""
 
-_STUDYS_OWN = ("out", "sites", "cache", "seed", "test_fraction", "views", *BALANCED)
+TASK = ("diagnoses", "malignant", "mapping", "names")
+"""Settings of the task, which all arms share."""
+
+_STUDYS_OWN = ("out", "sites", "cache", "seed", "test_fraction", "views", *TASK, *BALANCED)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]*$")]
 
@@ -96,6 +102,8 @@ class Study(_Frozen):
     seed : the seed of folds, sites, views, resamples and training.
     folds : number of folds of the cross-validation over whole lesions.
     views : augmented views of a training image, the same for all arms.
+    diagnoses, malignant, mapping, names : the task, as of a run's settings; empty: that of the
+        data.
     scales : shares of the training lesions for learning curves.
     margin : difference in balanced accuracy that does not matter.
     resamples : bootstrap resamples of the lesions.
@@ -109,6 +117,10 @@ class Study(_Frozen):
     seed: int = Field(default=0, ge=0)
     folds: int = Field(default=5, ge=2)
     views: int = Field(default=4, ge=1)
+    diagnoses: Codes = ()
+    malignant: Codes = ()
+    mapping: Mappings = ()
+    names: FullNames = ()
     scales: Scales = (0.1, 0.25, 0.5, 1.0)
     margin: float = Field(default=0.03, gt=0, lt=1)
     resamples: int = Field(default=1000, ge=100)
@@ -116,6 +128,11 @@ class Study(_Frozen):
     routes: dict[Name, dict[str, Any]] = Field(min_length=1)
     spreads: dict[Name, Spread] = Field(min_length=1)
     arms: tuple[Arms, ...] = Field(min_length=1)
+
+    @property
+    def task(self) -> Task:
+        """The diagnoses that all arms tell apart."""
+        return task_of(self.diagnoses, self.malignant, self.mapping, self.names)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -163,6 +180,7 @@ class Study(_Frozen):
         # Lists become what a command line says, which every setting can be read from.
         values = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in own.items()}
         same: dict[str, object] = {"seed": self.seed, "views": self.views}
+        same |= {key: getattr(self, key) for key in TASK}
         # A private gradient is clipped, whatever its weight: there the default shifts logits.
         method = METHODS.get(str(own.get("method", RunConfig().method)))
         if method and method.no_model:

@@ -124,7 +124,7 @@ class HeldOut:
         drawn = resample(labels, self.dataset.lesions, seed=self.seed, repeats=1000)
         weights = np.vstack([np.ones(len(labels)), drawn]) / lesions.sizes[lesions.index]
         chances = answers.predictions[1]
-        values = measure_answers(labels, chances, answers.answered, weights)
+        values = measure_answers(self.dataset.task, labels, chances, answers.answered, weights)
         known = {field.name for field in fields(AnswerQuality)}
         figures: dict[str, Any] = {}
         for name, (value, *resamples) in values.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NotRequired, TypedDict
 
+from common.task import Task
 from simulations.study.cost import ArmCost, RouteCost, arm_cost
 from simulations.study.definition import POOLED, Study
 from simulations.study.names import Names
@@ -52,6 +53,11 @@ class Findings:
     arms: Sequence[ArmResult]
     comparisons: Sequence[Comparison]
     costs: Mapping[str, RouteCost]
+
+    @property
+    def task(self) -> Task:
+        """The diagnoses that all arms tell apart."""
+        return self.study.task
 
     @cached_property
     def names(self) -> Names:

@@ -9,6 +9,7 @@ import numpy as np
 
 from common.arrays import Floats
 from common.statistics.confusion import confusion_matrix
+from common.task import Task
 from simulations.study.answer_measures import measure_answers
 from simulations.study.intervals import metric_interval, resample
 from simulations.study.measures import measure
@@ -21,10 +22,12 @@ class Judge:
 
     Parameters
     ----------
+    task : the diagnoses.
     seed, repeats : seed and number of the resamples.
     """
 
-    def __init__(self, seed: int, repeats: int) -> None:
+    def __init__(self, task: Task, seed: int, repeats: int) -> None:
+        self._task = task
         self._seed, self._repeats = seed, repeats
         self._weights: dict[int, Floats] = {}
 
@@ -32,14 +35,15 @@ class Judge:
         """Return each metric (1 + repeats,) of a fold: as it is, then of every resample."""
         if fold not in self._weights:
             self._weights[fold] = self._resampled(predictions, [self._seed, 4, fold])
-        return _measured(predictions, self._weights[fold])
+        return _measured(self._task, predictions, self._weights[fold])
 
     def site(self, predictions: Predictions) -> SiteQuality:
         """Judge the predictions for the images of one source."""
         weights = np.ones((1, len(predictions.label)))
         if len(np.unique(predictions.label)) > 1:
             weights = self._resampled(predictions, [self._seed, 5])
-        metrics = {name: _bounded(name, v) for name, v in _measured(predictions, weights).items()}
+        values = _measured(self._task, predictions, weights)
+        metrics = {name: _bounded(name, v) for name, v in values.items()}
         confusion = confusion_matrix(
             predictions.label, predictions.predicted, predictions.probabilities.shape[1]
         )
@@ -52,13 +56,13 @@ class Judge:
         return np.vstack([np.ones(len(predictions.label)), drawn])
 
 
-def _measured(predictions: Predictions, weights: Floats) -> dict[str, Floats]:
+def _measured(task: Task, predictions: Predictions, weights: Floats) -> dict[str, Floats]:
     """Return every metric (1 + repeats,) under weights (1 + repeats, n)."""
     labels, chances = predictions.label, predictions.probabilities
     by_lesion = weights * predictions.share
     return {
-        **measure(labels, predictions.predicted, chances, weights),
-        **measure_answers(labels, chances, predictions.answered, by_lesion),
+        **measure(task, labels, predictions.predicted, chances, weights),
+        **measure_answers(task, labels, chances, predictions.answered, by_lesion),
     }
 
 

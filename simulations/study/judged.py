@@ -8,7 +8,7 @@ import numpy as np
 
 from common.arrays import Floats, Ints
 from common.statistics.metrics import Evaluation
-from common.task import DIAGNOSES, N_CLASSES
+from common.task import Task
 from simulations.study.cells import Arm
 from simulations.study.coverage import coverage_by_group, referral_curve
 from simulations.study.intervals import metric_interval
@@ -29,12 +29,14 @@ class JudgedArm:
 
     Attributes
     ----------
+    task : the diagnoses.
     cells, sites, failures, missing : as of :class:`simulations.study.results.ArmResult`.
     predictions : by fold.
     resampled : by fold, each metric (1 + repeats,).
     """
 
     arm: Arm
+    task: Task
     cells: Mapping[int, CellResult]
     predictions: Mapping[int, Predictions]
     resampled: Mapping[int, Mapping[str, Floats]]
@@ -57,7 +59,7 @@ class JudgedArm:
     def result(self) -> ArmResult:
         """Return its figures."""
         folds = list(self.predictions.values())
-        confusion, given, most_likely = _counts(folds)
+        confusion, given, most_likely = _counts(self.task, folds)
         joined = Predictions.join(folds) if folds else None
         return ArmResult(
             arm=self.arm,
@@ -68,7 +70,7 @@ class JudgedArm:
             most_likely=most_likely,
             roc=self._roc(),
             sites=self.sites,
-            coverage=coverage_by_group(joined) if joined else {},
+            coverage=coverage_by_group(self.task, joined) if joined else {},
             referral=referral_curve(joined) if joined else None,
             failures=self.failures,
             missing=self.missing,
@@ -79,7 +81,7 @@ class JudgedArm:
         from sklearn.metrics import roc_curve
 
         curves: dict[str, Floats] = {}
-        for c, dx in enumerate(DIAGNOSES):
+        for c, dx in enumerate(self.task.codes):
             rows = []
             for predictions in self.predictions.values():
                 positive = predictions.label == c
@@ -101,10 +103,12 @@ class JudgedArm:
         return Estimate(float(mean), sd, low, high, tuple(single))
 
 
-def _counts(folds: Sequence[Predictions]) -> tuple[Ints, Reliability | None, Reliability | None]:
+def _counts(
+    task: Task, folds: Sequence[Predictions]
+) -> tuple[Ints, Reliability | None, Reliability | None]:
     """Return confusion, and reliability of the given diagnosis and of the most likely one."""
     if not folds:
-        return np.zeros((N_CLASSES, N_CLASSES), dtype=np.int64), None, None
+        return np.zeros((task.n_classes, task.n_classes), dtype=np.int64), None, None
     said = Predictions.join(folds)
     given, most_likely = (
         Evaluation.measure(said.label, called, said.probabilities)

@@ -19,14 +19,14 @@ from common.statistics.metrics import (
     confidences,
     squared_errors,
 )
-from common.task import DIAGNOSES, N_CLASSES
+from common.task import Task
 
 Labels = NDArray[np.integer]
 
 SPECIFICITY = 0.95
 """Specificity at which the sensitivity for melanoma is reported."""
 
-MELANOMA = DIAGNOSES.index("mel")
+MELANOMA = "mel"
 
 SCALARS = {
     "balanced_accuracy": "balanced accuracy",
@@ -54,12 +54,17 @@ PER_CLASS = {
 
 
 def measure(
-    labels: Labels, predicted: Labels, probabilities: NDArray[np.floating], weights: Floats
+    task: Task,
+    labels: Labels,
+    predicted: Labels,
+    probabilities: NDArray[np.floating],
+    weights: Floats,
 ) -> dict[str, Floats]:
     """Return every metric under every weighting.
 
     Parameters
     ----------
+    task : the diagnoses.
     labels, predicted : (n,) true and predicted classes.
     probabilities : (n, n_classes) whose rows sum to 1.
     weights : (repeats, n) non-negative; in every row each class present has some.
@@ -76,8 +81,8 @@ def measure(
     (1982), the area as a probability; average precision as scikit-learn's, without interpolation.
     """
     return (
-        _from_counts(labels, predicted, weights)
-        | _from_ranks(labels, probabilities, weights)
+        _from_counts(task, labels, predicted, weights)
+        | _from_ranks(task, labels, probabilities, weights)
         | _from_chances(labels, predicted, probabilities, weights)
     )
 
@@ -150,26 +155,30 @@ class RocCurve:
         return ratio(np.where(allowed, self.own, 0.0).max(axis=1), self.own[:, -1])
 
 
-def _from_counts(labels: Labels, predicted: Labels, weights: Floats) -> dict[str, Floats]:
+def _from_counts(
+    task: Task, labels: Labels, predicted: Labels, weights: Floats
+) -> dict[str, Floats]:
     """Return what follows from the confusion matrix."""
-    counted = ConfusionMetrics.compute(weighted_confusion(labels, predicted, N_CLASSES, weights))
+    counted = ConfusionMetrics.compute(
+        weighted_confusion(labels, predicted, task.n_classes, weights)
+    )
     # Here means are over the classes present, also where an absent one is predicted.
     f1 = np.where(np.isnan(counted.sensitivity), np.nan, counted.f1)
     return {
         "accuracy": counted.accuracy,
         "balanced_accuracy": counted.balanced_accuracy,
         "macro_f1": mean_defined(f1),
-        **_named("sensitivity", counted.sensitivity),
-        **_named("specificity", counted.specificity),
-        **_named("f1", f1),
+        **_named(task, "sensitivity", counted.sensitivity),
+        **_named(task, "specificity", counted.specificity),
+        **_named(task, "f1", f1),
     }
 
 
 def _from_ranks(
-    labels: Labels, probabilities: NDArray[np.floating], weights: Floats
+    task: Task, labels: Labels, probabilities: NDArray[np.floating], weights: Floats
 ) -> dict[str, Floats]:
     """Return what follows from the order of the probabilities of each class."""
-    shape = (len(weights), N_CLASSES)
+    shape = (len(weights), task.n_classes)
     auc, precision = np.full(shape, np.nan), np.full(shape, np.nan)
     sensitivity = np.full(len(weights), np.nan)
     for c in np.unique(labels):
@@ -178,14 +187,14 @@ def _from_ranks(
             continue
         curve = RocCurve.of(positive, probabilities[:, c], weights)
         auc[:, c], precision[:, c] = curve.area(), curve.average_precision()
-        if c == MELANOMA:
+        if task.codes[c] == MELANOMA:
             sensitivity = curve.sensitivity(1 - SPECIFICITY)
     return {
         "macro_auc": mean_defined(auc),
         "macro_average_precision": mean_defined(precision),
         "melanoma_sensitivity": sensitivity,
-        **_named("auc", auc),
-        **_named("average_precision", precision),
+        **_named(task, "auc", auc),
+        **_named(task, "average_precision", precision),
     }
 
 
@@ -212,5 +221,5 @@ def _calibration_error(labels: Labels, called: Labels, p: Floats, weights: Float
     return calibration_error(weights @ surplus, weights.sum(axis=1))
 
 
-def _named(metric: str, values: Floats) -> dict[str, Floats]:
-    return {f"{metric}/{dx}": values[:, c] for c, dx in enumerate(DIAGNOSES)}
+def _named(task: Task, metric: str, values: Floats) -> dict[str, Floats]:
+    return {f"{metric}/{dx}": values[:, c] for c, dx in enumerate(task.codes)}

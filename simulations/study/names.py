@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from common.methods import METHODS
-from common.task import FULL_NAMES
+from common.task import Task
 from simulations.study.cells import Arm
 from simulations.study.definition import ALONE, NATURAL, POOLED, Study
 from simulations.study.results import ArmResult
@@ -59,9 +59,9 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def diagnosis(dx: str) -> str:
+def diagnosis(task: Task, dx: str) -> str:
     """Name a diagnosis by the first of its full names."""
-    return FULL_NAMES[dx].partition(" or ")[0]
+    return task.name(dx).partition(" or ")[0]
 
 
 def _route(study: Study, route: str) -> str:

@@ -115,7 +115,7 @@ def train(folder: Path, cores: int) -> None:
         return
     job = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
     study, cell = Study.model_validate(job["study"]), Cell(Arm(*job["arm"]), job["fold"])
-    parts = cut(study, Dataset.open(job["data"]), cell)
+    parts = cut(study, Dataset.open(job["data"]).for_task(study.task), cell)
     held = {site: rows for site, rows in parts.parts.items() if len(rows)}
     if not held:
         raise DataError(f"{cell.arm.site} has no training lesion beside this fold's test lesions")

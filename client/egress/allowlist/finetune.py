@@ -5,8 +5,6 @@ from typing import Literal
 
 from client.egress.questions import (
     APPEARANCE_QUESTIONS,
-    BASE_RATES_FORM,
-    CALIBRATION_FORM,
     DIGEST,
     FLAG,
     NUMBER,
@@ -15,6 +13,7 @@ from client.egress.questions import (
     Forms,
     QuestionForm,
     Values,
+    rule_forms,
     sequence,
     whole,
 )
@@ -31,7 +30,8 @@ from client.egress.records import (
 from client.site import Site
 from common.errors import Reason, RefusalError
 from common.features.augment import PREDICTION_VIEWS
-from common.task import N_CLASSES
+
+_MOST_CLASSES = 10_000
 
 LARGEST_TENSOR = 1e6
 """Largest number in a network's weights and an optimiser's moments."""
@@ -46,7 +46,11 @@ def _trained(site: Site, values: Values) -> Forms:
     number = int(str(values["round"]))
     if number >= len(rounds):
         raise RefusalError(Reason.FORM, f"there is no round {number}; this run has {len(rounds)}")
-    stage = open_stage(shared_network(config.backbone, config.weights), rounds[number].stage)
+    n_classes, counts = config.task.n_classes, values["counts"]
+    if not isinstance(counts, list) or len(counts) != n_classes:
+        raise RefusalError(Reason.FORM, f"'counts' are not of the {n_classes} classes of this run")
+    network = shared_network(config.backbone, config.weights, n_classes)
+    stage = open_stage(network, rounds[number].stage)
     return {
         name: _tensor(shape, 0 if name.startswith(NONNEGATIVE) else -LARGEST_TENSOR)
         for name, shape in shapes(stage, config).items()
@@ -57,13 +61,13 @@ def _whole_network(site: Site, _: Values) -> Forms:
     """Return the forms of a network's weights; those that are as pretrained need not come."""
     from common.networks.network import shared_network
 
-    network = shared_network(site.config.backbone, site.config.weights)
+    config = site.config
+    network = shared_network(config.backbone, config.weights, config.task.n_classes)
     return {name: _tensor(tuple(p.shape)) for name, p in network.pretrained.items()}
 
 
 def _scored_network(site: Site, values: Values) -> Forms:
-    rule = {"calibration": CALIBRATION_FORM, "base_rates": BASE_RATES_FORM}
-    return {**_whole_network(site, values), **rule}
+    return {**_whole_network(site, values), **rule_forms(site)}
 
 
 def _tensor(shape: tuple[int, ...], low: float = -LARGEST_TENSOR) -> Form:
@@ -81,7 +85,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
     "counts": QuestionForm(),
     **APPEARANCE_QUESTIONS,
     "train": QuestionForm(
-        {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), N_CLASSES, N_CLASSES)},
+        {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), 2, _MOST_CLASSES)},
         _trained,
     ),
     "calibrate": QuestionForm(_SCORES, _scored_network, optional=True),

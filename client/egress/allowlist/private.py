@@ -7,19 +7,18 @@ from client.egress.questions import Question, QuestionForm
 from client.egress.records import EVALUATION, Arrays, like_weights, noisy
 from client.site import Site
 from common.privacy.lda import moments_size
-from common.task import N_CLASSES
 
 
 def _weights(site: Site) -> tuple[int, ...]:
-    return (N_CLASSES, site.n_components + 1)
+    return (site.config.task.n_classes, site.n_components + 1)
 
 
 def _overview(site: Site, _: Question) -> tuple[int, ...]:
-    return (N_CLASSES + site.n_components,)
+    return (site.config.task.n_classes + site.n_components,)
 
 
 def _moments(site: Site, _: Question) -> tuple[int, ...]:
-    return (moments_size(site.n_components, N_CLASSES),)
+    return (moments_size(site.n_components, site.config.task.n_classes),)
 
 
 _CENTRE = ("mean", "scale")

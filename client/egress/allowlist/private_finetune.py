@@ -4,16 +4,17 @@ from collections.abc import Mapping
 
 from client.egress.private_forms import STEP, private_forms
 from client.egress.questions import QuestionForm
-from client.egress.records import EVALUATION, Arrays, like_weights, noisy
+from client.egress.records import EVALUATION, Arrays, by_class, like_weights, noisy
 from client.site import Site
-from common.task import N_CLASSES
 
 
 def _weights(site: Site) -> tuple[int, ...]:
     from common.privacy.network import open_part  # imports PyTorch
 
     config = site.config
-    return open_part(config.backbone, config.weights, config.opens).pretrained.shape
+    return open_part(
+        config.backbone, config.weights, config.opens, config.task.n_classes
+    ).pretrained.shape
 
 
 QUESTIONS: Mapping[str, QuestionForm] = {
@@ -23,7 +24,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
 }
 
 SUMS: Mapping[str, Arrays] = {
-    "overview": noisy((N_CLASSES,)),
+    "overview": noisy(by_class(lambda k: (k,))),
     "gradient": noisy(like_weights(1)),
     "evaluate": EVALUATION,
 }

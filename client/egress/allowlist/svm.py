@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 
 from client.egress.questions import (
     APPEARANCE_QUESTIONS,
-    BASE_RATES_FORM,
-    CALIBRATION_FORM,
     DIGEST,
     LARGEST,
     LARGEST_MAP,
@@ -15,6 +13,7 @@ from client.egress.questions import (
     Question,
     QuestionForm,
     Values,
+    rule_forms,
 )
 from client.egress.records import (
     ANSWERS,
@@ -24,10 +23,10 @@ from client.egress.records import (
     Array,
     Arrays,
     Shape,
+    by_class,
     like_weights,
 )
 from client.site import Site
-from common.task import N_CLASSES
 
 
 def _feature_map(site: Site, _: Values) -> Forms:
@@ -38,17 +37,16 @@ def _feature_map(site: Site, _: Values) -> Forms:
         "fourier": Form((3,) if rbf else (0,), 0, LARGEST_MAP),
         "unit": Form((), 0, 0),
         "clip": Form((), 0, LARGEST if config.clip_features else 0),
-        "class_weights": Form((N_CLASSES,), 0),
+        "class_weights": Form((config.task.n_classes,), 0),
     }
 
 
 def _fits(site: Site, _: Values) -> Forms:
-    return {"weights": Form((None, N_CLASSES, None))}
+    return {"weights": Form((None, site.config.task.n_classes, None))}
 
 
 def _scored(site: Site, values: Values) -> Forms:
-    rule = {"calibration": CALIBRATION_FORM, "base_rates": BASE_RATES_FORM}
-    return {**_fits(site, values), **rule}
+    return {**_fits(site, values), **rule_forms(site)}
 
 
 def _features(site: Site, _: Question) -> int:
@@ -63,10 +61,14 @@ def _sized(size: Callable[[Site, Question], int], shape: Callable[[int], tuple[i
     return lambda site, question: shape(size(site, question))
 
 
+def _class_sum(size: Callable[[Site, Question], int]) -> Shape:
+    return lambda site, question: (site.config.task.n_classes, size(site, question))
+
+
 def _moments(size: Callable[[Site, Question], int]) -> Arrays:
     return {
-        "class_weight": Array((N_CLASSES,), counts=True),
-        "class_sum": Array(_sized(size, lambda n: (N_CLASSES, n))),
+        "class_weight": Array(by_class(lambda k: (k,)), counts=True),
+        "class_sum": Array(_class_sum(size)),
         "gram": Array(_sized(size, lambda n: (n * (n + 1) // 2,))),
     }
 

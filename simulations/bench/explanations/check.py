@@ -14,7 +14,6 @@ from common.errors import DataError
 from common.explanations.evidence import Evidence, PooledHead, log_odds
 from common.explanations.overlay import place
 from common.models.predictor import Judged, Predictor
-from common.task import DIAGNOSES
 from simulations.bench.explanations.curves import Score, areas, orders
 from simulations.bench.explanations.heads import untrained
 from simulations.bench.explanations.measures import (
@@ -148,7 +147,7 @@ def check(data: Path, run: Path, number: int, seed: int) -> Iterator[Checked]:
 def _checked(
     predictor: Predictor, mapped: Mapped, other: Evidence, seed: tuple[int, int]
 ) -> Checked:
-    photo, evidence = mapped.photo, mapped.evidence
+    photo, evidence, task = mapped.photo, mapped.evidence, predictor.model.task
     width, height = photo.size
     pixels, even = (place(each, width, height) for each in (evidence, spread_evenly(evidence)))
     every = list(parts(evidence))
@@ -156,7 +155,7 @@ def _checked(
     return Checked(
         diagnosis=photo.row.dx,
         site=photo.row.source,
-        right=DIAGNOSES[mapped.label] == photo.row.dx,
+        right=task.codes[mapped.label] == task.mapped(photo.row.dx),
         locations={part.name: locate(part, evidence, other, photo.lesion) for part in every},
         places={n: Place(share(pixels, p), share(even, p)) for n, p in photo.places.items()},
         curves=areas(photo, orders(pixels, photo.size, seed), _score(predictor, mapped.label)),

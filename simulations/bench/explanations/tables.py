@@ -8,7 +8,6 @@ import numpy as np
 
 from common.arrays import Floats
 from common.formats import estimate, markdown_table, rounded
-from common.task import DIAGNOSES
 from simulations.bench.explanations.check import Checked
 from simulations.bench.explanations.curves import BY_MAP, ORDERS
 from simulations.bench.explanations.measures import WHOLE, Location
@@ -73,11 +72,12 @@ def mean_interval(
 
 def _groups(checked: Sequence[Checked]) -> Groups:
     sites = sorted({each.site for each in checked})
+    diagnoses = sorted({each.diagnosis for each in checked})
     return {
         "all": checked,
         "answered right": [each for each in checked if each.right],
         "answered wrong": [each for each in checked if not each.right],
-        **{code: [each for each in checked if each.diagnosis == code] for code in DIAGNOSES},
+        **{code: [each for each in checked if each.diagnosis == code] for code in diagnoses},
         **{site: [each for each in checked if each.site == site] for site in sites},
     }
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from common.task import Task
 from simulations.study.coverage import DIMENSIONS, MANY, WANTED, worst
 from simulations.study.findings import Findings
 from simulations.study.names import sentence
@@ -34,10 +35,12 @@ def coverage(findings: Findings, look: Look) -> Chart | None:
     sizes = [group_sizes(arms, dimension) for dimension in shown]
     figure, panels = stacked(list(map(len, sizes)), _ROW * (1 + len(arms)))
     for panel, dimension, groups in zip(panels, shown, sizes, strict=True):
-        _panel(panel, arms, dimension, groups, look)
+        _panel(panel, findings.task, arms, dimension, groups, look)
     figure.supxlabel("coverage, points of the lesions")
     look.key(figure, arms, lines=False)
-    least = "; ".join(f"{findings.names.arm(r.arm)}: {_least(r, shown)}" for r in arms)
+    least = "; ".join(
+        f"{findings.names.arm(r.arm)}: {_least(findings.task, r, shown)}" for r in arms
+    )
     note = (
         f"The broken line is what is promised, {100 * WANTED:g} points; numbers behind names are "
         f"lesions, horizontal lines 95 % intervals. Least of at least {MANY} lesions: {least}."
@@ -54,7 +57,12 @@ def _of_each_route(findings: Findings) -> Iterator[ArmResult]:
 
 
 def _panel(
-    panel: "Axes", arms: Sequence[ArmResult], dimension: str, sizes: Mapping[str, float], look: Look
+    panel: "Axes",
+    task: Task,
+    arms: Sequence[ArmResult],
+    dimension: str,
+    sizes: Mapping[str, float],
+    look: Look,
 ) -> None:
     """Draw the groups of a dimension from above, the arms a step apart from each other."""
     step = 0.8 / len(arms)
@@ -65,7 +73,7 @@ def _panel(
             y, bounds = names.index(name) + shift, [100 * group.low, 100 * group.high]
             panel.plot(bounds, [y, y], color=look.colour(result), linewidth=1)
             panel.plot(100 * group.value, y, **look.point(result))
-    labels = [f"{group_name(dimension, name)}, {sizes[name]:.0f}" for name in names]
+    labels = [f"{group_name(task, dimension, name)}, {sizes[name]:.0f}" for name in names]
     panel.set_yticks(range(len(names)), labels)
     panel.set_ylim(-0.6, len(names) - 0.4)
     panel.axvline(100 * WANTED, color=INK, linestyle="--", linewidth=0.8)
@@ -73,15 +81,15 @@ def _panel(
     panel.set_title(sentence(dimension), loc="left")
 
 
-def _least(result: ArmResult, dimensions: Sequence[str]) -> str:
+def _least(task: Task, result: ArmResult, dimensions: Sequence[str]) -> str:
     found = ((d, worst(result.coverage[d])) for d in dimensions)
-    return ", ".join(in_group(group_name(d, w[0]), w[1]) for d, w in found if w is not None)
+    return ", ".join(in_group(group_name(task, d, w[0]), w[1]) for d, w in found if w is not None)
 
 
 def _in_words(findings: Findings, arms: Sequence[ArmResult], dimensions: Sequence[str]) -> str:
     parts = (
         f"{findings.names.arm(r.arm)}, by {d}: "
-        + ", ".join(_said(group_name(d, n), g) for n, g in r.coverage[d].items())
+        + ", ".join(_said(group_name(findings.task, d, n), g) for n, g in r.coverage[d].items())
         for r in arms
         for d in dimensions
     )

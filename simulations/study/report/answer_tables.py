@@ -3,7 +3,10 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from common.answers.answer import TARGETS
+from common.answers.operating import targets_of
 from common.formats import estimate
+from common.task import Task
 from simulations.study.answer_measures import AUGRCS, SHARES, SIZES
 from simulations.study.coverage import CROSSED, DIMENSIONS, MANY, worst
 from simulations.study.findings import Findings, groups
@@ -24,15 +27,17 @@ def answer_tables(findings: Findings) -> Iterator[Table]:
     yield _worst(findings, with_sets)
     for dimension in DIMENSIONS:
         yield _coverage(findings, with_sets, dimension)
-    for metric in ("mel_sensitivity", "mel_specificity"):
-        yield _screening_by_site(findings, with_sets, metric)
+    # Melanoma; where the task has none, what is malignant.
+    for target in targets_of(findings.task)[:1]:
+        for metric in (f"{target}_sensitivity", f"{target}_specificity"):
+            yield _screening_by_site(findings, with_sets, metric)
 
 
-def group_name(dimension: str, name: str) -> str:
+def group_name(task: Task, dimension: str, name: str) -> str:
     """Name a group of lesions for a reader."""
     dx, at, site = name.partition(" at ")
     if dimension in ("diagnosis", CROSSED):
-        return f"{diagnosis(dx)}{at}{site}"
+        return f"{diagnosis(task, dx)}{at}{site}"
     return name
 
 
@@ -50,15 +55,16 @@ def in_group(name: str, group: GroupCoverage) -> str:
     return f"{name}: {_shown(group)} of {group.lesions:.0f}"
 
 
-def least_covered(coverage: Groups) -> Iterator[str]:
+def least_covered(task: Task, coverage: Groups) -> Iterator[str]:
     """Yield the least covered group of each dimension, and of ``CROSSED``, in words."""
     for dimension in (*DIMENSIONS, CROSSED):
         found = worst(coverage[dimension])
-        yield "-" if found is None else in_group(group_name(dimension, found[0]), found[1])
+        yield "-" if found is None else in_group(group_name(task, dimension, found[0]), found[1])
 
 
 def _how_sure(findings: Findings, arms: Sequence[Group]) -> Table:
-    first, *others = SHARES
+    lacking_targets = set(TARGETS) - set(targets_of(findings.task))
+    first, *others = (n for n in SHARES if n.partition("_")[0] not in lacking_targets)
     columns = (first, *SIZES, *others)
     without = [findings.names.alike(group) for group in arms if not group[0].coverage]
     lacking = (
@@ -115,7 +121,7 @@ def _worst(findings: Findings, arms: Sequence[Group]) -> Table:
     return Table(
         "Least covered by their sets",
         ("arm", *DIMENSIONS, CROSSED),
-        [(findings.names.alike(g), *least_covered(g[0].coverage)) for g in arms],
+        [(findings.names.alike(g), *least_covered(findings.task, g[0].coverage)) for g in arms],
         f"Of the groups of at least {MANY} lesions, with Wilson's 95 % interval and the number of "
         "lesions; all folds together.",
     )
@@ -123,7 +129,7 @@ def _worst(findings: Findings, arms: Sequence[Group]) -> Table:
 
 def _coverage(findings: Findings, arms: Sequence[Group], dimension: str) -> Table:
     sizes = group_sizes([group[0] for group in arms], dimension)
-    header = (f"{group_name(dimension, n)}, {size:.0f}" for n, size in sizes.items())
+    header = (f"{group_name(findings.task, dimension, n)}, {size:.0f}" for n, size in sizes.items())
     rows = [
         (findings.names.alike(g), *(_shown(g[0].coverage[dimension].get(name)) for name in sizes))
         for g in arms

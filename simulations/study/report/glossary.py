@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from common.methods import METHODS
-from common.task import FULL_NAMES
 from simulations.study.definition import ALONE, NATURAL, POOLED
 from simulations.study.findings import Findings
 from simulations.study.paired_tests import points
@@ -16,7 +15,7 @@ def glossary(findings: Findings) -> list[tuple[str, list[Entry]]]:
     return [
         ("Routes", list(_routes(findings))),
         ("How the training data lie", list(_ways(findings))),
-        ("Diagnoses", list(FULL_NAMES.items())),
+        ("Diagnoses", list(zip(findings.task.codes, findings.task.names, strict=True))),
         ("Measures", list(_measures(findings))),
         *([("How sure", list(_SURE))] if any("augrc" in r.metrics for r in findings.known) else []),
         ("Other words", list(_OTHERS)),

@@ -9,7 +9,6 @@ from common.command_line import command
 from common.files import write_atomically
 from common.json_types import plain
 from common.synthetic_note import SYNTHETIC_NOTE
-from common.task import FULL_NAMES
 from common.templates import templates
 from simulations.study.advice import Advice, advise
 from simulations.study.findings import About, Findings, groups
@@ -72,7 +71,7 @@ def _html(
             advices=advices,
             charts=draw(findings),
             confusions=_confusions(findings),
-            diagnoses=FULL_NAMES,
+            diagnoses=dict(zip(findings.task.codes, findings.task.names, strict=True)),
             tables=shown,
             glossary=glossary(findings),
             points=POINTS,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from common.arrays import Floats
-from common.task import DIAGNOSES, N_CLASSES
+from common.task import Task
 from simulations.study.findings import Findings, groups
 from simulations.study.names import diagnosis, sentence
 from simulations.study.points import in_points, shown
@@ -24,22 +24,25 @@ def roc(findings: Findings, look: Look) -> Chart | None:
     arms = drawn(findings.whole)
     if not arms:
         return None
-    figure, panels = panel_grid(N_CLASSES, 1.65)
-    for panel, dx in zip(panels, DIAGNOSES, strict=True):
-        _roc_panel(panel, dx, arms, look)
+    figure, panels = panel_grid(findings.task.n_classes, 1.65)
+    for panel, dx in zip(panels, findings.task.codes, strict=True):
+        _roc_panel(panel, findings.task, dx, arms, look)
     look.key(figure, arms)
     figure.supxlabel("100 - specificity, points")
     figure.supylabel("sensitivity, points")
     in_words = "; ".join(
         f"{findings.names.arm(r.arm)}: "
-        + ", ".join(f"{diagnosis(dx)} {in_points(r.metrics[f'auc/{dx}'].mean)}" for dx in r.roc)
+        + ", ".join(
+            f"{diagnosis(findings.task, dx)} {in_points(r.metrics[f'auc/{dx}'].mean)}"
+            for dx in r.roc
+        )
         for r in arms
     )
     note = f"Means over folds. {identities(findings, findings.whole)}".strip()
     return as_chart("ROC by diagnosis", note, f"Areas under the curves. {in_words}.", figure)
 
 
-def _roc_panel(panel: "Axes", dx: str, arms: Sequence[ArmResult], look: Look) -> None:
+def _roc_panel(panel: "Axes", task: Task, dx: str, arms: Sequence[ArmResult], look: Look) -> None:
     _square(panel)
     for number, result in enumerate(arms):
         if dx in result.roc:
@@ -50,7 +53,7 @@ def _roc_panel(panel: "Axes", dx: str, arms: Sequence[ArmResult], look: Look) ->
                 linewidth=1.2,
                 markevery=[3 + 3 * number % 90],
             )
-    panel.set_title(sentence(diagnosis(dx)))
+    panel.set_title(sentence(diagnosis(task, dx)))
 
 
 def reliability(findings: Findings, look: Look) -> Chart | None:

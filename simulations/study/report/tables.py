@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from common.task import DIAGNOSES
 from common.text import printable
 from simulations.study.findings import FEDERATION, ROUTES, Findings, groups
-from simulations.study.measures import PER_CLASS, SCALARS
+from simulations.study.measures import MELANOMA, PER_CLASS, SCALARS
 from simulations.study.names import diagnosis, sentence
 from simulations.study.points import in_points, shown
 from simulations.study.report.answer_tables import answer_tables
@@ -78,18 +77,22 @@ def _spread_over_folds(findings: Findings) -> Table:
 
 
 def _scalars(findings: Findings) -> dict[str, str]:
-    """Return the metrics over all classes that the arms have; old values lack some."""
+    """Return the metrics over all classes that the arms have; old values and tasks lack some."""
     known = {metric for r in findings.full for metric in r.metrics}
+    if MELANOMA not in findings.task.codes:
+        known.discard("melanoma_sensitivity")
     return {metric: name for metric, name in SCALARS.items() if metric in known}
 
 
 def _per_class(findings: Findings) -> Iterator[Table]:
+    codes = findings.task.codes
+    names = [diagnosis(findings.task, dx) for dx in codes]
     for metric, title in PER_CLASS.items():
         rows = [
-            (findings.names.alike(g), *(_shown(g[0], f"{metric}/{dx}") for dx in DIAGNOSES))
+            (findings.names.alike(g), *(_shown(g[0], f"{metric}/{dx}") for dx in codes))
             for g in groups(findings.full)
         ]
-        yield Table(f"{title} by diagnosis", ("arm", *map(diagnosis, DIAGNOSES)), rows)
+        yield Table(f"{title} by diagnosis", ("arm", *names), rows)
 
 
 def _sites(findings: Findings) -> Iterator[Table]:

@@ -1,10 +1,9 @@
 """Every number of a study in one tidy list, a row each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from common.arrays import Ints
-from common.task import DIAGNOSES
 from simulations.study.cost import RouteCost
 from simulations.study.findings import Findings
 from simulations.study.paired_tests import Comparison
@@ -20,9 +19,9 @@ def tidy(findings: Findings) -> Iterator[Row]:
     """Yield every number once, in the columns ``COLUMNS``."""
     for result in findings.arms:
         name = result.arm.name
-        yield from _metrics(name, result)
+        yield from _metrics(findings.task.codes, name, result)
         for site, quality in result.sites.items():
-            yield from _site(f"{name} at {site}", quality)
+            yield from _site(findings.task.codes, f"{name} at {site}", quality)
         yield from _coverage(name, result)
         cost = findings.cost(result)
         for metric, number in ({} if cost is None else asdict(cost)).items():
@@ -33,23 +32,23 @@ def tidy(findings: Findings) -> Iterator[Row]:
         yield from _route(route, measured)
 
 
-def _metrics(name: str, result: ArmResult) -> Iterator[Row]:
+def _metrics(codes: Sequence[str], name: str, result: ArmResult) -> Iterator[Row]:
     for metric, value in result.metrics.items():
         for statistic in ("mean", "sd", "low", "high"):
             yield "arm", name, metric, statistic, getattr(value, statistic)
         for fold, single in zip(result.cells, value.folds, strict=True):
             yield "arm", name, metric, f"fold {fold}", single
     if result.metrics:
-        yield from _confusion("confusion", name, result.confusion)
+        yield from _confusion(codes, "confusion", name, result.confusion)
 
 
-def _site(place: str, quality: SiteQuality) -> Iterator[Row]:
+def _site(codes: Sequence[str], place: str, quality: SiteQuality) -> Iterator[Row]:
     yield "site", place, "test images", "", quality.images
     yield "site", place, "test lesions", "", quality.lesions
     for metric, bounded in quality.metrics.items():
         for statistic, number in bounded._asdict().items():
             yield "site", place, metric, statistic, number
-    yield from _confusion("site confusion", place, quality.confusion)
+    yield from _confusion(codes, "site confusion", place, quality.confusion)
 
 
 def _coverage(name: str, result: ArmResult) -> Iterator[Row]:
@@ -59,9 +58,9 @@ def _coverage(name: str, result: ArmResult) -> Iterator[Row]:
                 yield "coverage", name, f"{dimension} {group}", statistic, number
 
 
-def _confusion(kind: str, name: str, counts: Ints) -> Iterator[Row]:
-    for true, row in zip(DIAGNOSES, counts.tolist(), strict=True):
-        for called, count in zip(DIAGNOSES, row, strict=True):
+def _confusion(codes: Sequence[str], kind: str, name: str, counts: Ints) -> Iterator[Row]:
+    for true, row in zip(codes, counts.tolist(), strict=True):
+        for called, count in zip(codes, row, strict=True):
             yield kind, name, f"{true} called {called}", "images", count
 
 

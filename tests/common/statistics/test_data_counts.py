@@ -57,7 +57,7 @@ def test_no_group_of_fewer_lesions_is_told_not_even_by_what_is_left(drawn, least
     """Either all images are in groups large enough, or none is counted at all."""
     told, exact = (DataCounts.measure(drawn, HAM10000, n) for n in (least, 0))
     for name in (*HISTOGRAMS, "filled"):
-        for shown, true in zip(*(np.atleast_3d(_by_histogram(c, name)) for c in (told, exact))):
+        for shown, true in zip(_by_histogram(told, name), _by_histogram(exact, name), strict=True):
             lesions = shown[LESIONS]
             assert ((lesions == 0) | (lesions >= least)).all()
             np.testing.assert_array_equal(shown[IMAGES] > 0, lesions > 0)

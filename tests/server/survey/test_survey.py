@@ -112,7 +112,8 @@ def test_a_finished_run_asks_nobody_again(sites, plain):
 
 
 def test_nothing_of_a_site_becomes_markup():
-    info = SiteInfo(site="a", classes=(), images=None, lesions=None, synthetic=False, fingerprint="")
+    values = {"images": None, "lesions": None, "synthetic": False, "fingerprint": ""}
+    info = SiteInfo(site="a", classes=(), **values)
     zero = DataCounts.zero(HAM10000)
     left_out = {"node 1": "<script>alert(1)</script> | \x1b[2K"}
     counts = Answers(zero, ["a"], {"a": zero})
