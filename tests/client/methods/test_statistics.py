@@ -1,5 +1,6 @@
 """What a hospital tells before any training: counts of large groups, and no word of its table."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 import client.methods.statistics
 import client.site
+from client.egress.allowlist import allowlist_of
 from client.operator.site_rules import Rules
 from common.config.run import RunConfig
 from common.data.dataset import METADATA_FILE, Dataset
@@ -19,6 +21,7 @@ from common.task import HAM10000
 from common.wire.messages import unpack_arrays, unpack_values
 from simulations.data.partition import write_site
 from tests.client.egress.test_guard import Node, everything, secrets_of
+from tests.documents import ROOT
 
 SECRET = "mrs miller left knee"
 
@@ -123,6 +126,16 @@ def test_the_guard_lets_nothing_else_out_whatever_the_method_answers(
     answer = loose(**DataCounts.zero(HAM10000).to_record())
     monkeypatch.setattr(client.methods.statistics, "answer", lambda *_: answer)
     assert hospital(least_lesions=12).refusal("statistics") is reason
+
+
+def test_every_record_is_in_the_table_of_the_document(hospital):
+    text = (ROOT / "docs" / "privacy.md").read_text()
+    table = text.partition("## What leaves in a run of statistics")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    listed = {name for names in rows for name in re.findall(r"`(\w+)`", names)}
+    node = hospital()
+    sent = {*unpack_values(node.ask("join")), *unpack_arrays(node.ask("statistics"))}
+    assert listed == sent | allowlist_of("statistics").SUMS["statistics"].keys()
 
 
 def test_an_operator_may_not_allow_it(hospital):
