@@ -23,13 +23,13 @@ from common.config.run import RunConfig, flat, settings_of
 from common.errors import Reason
 from common.methods import METHODS
 from common.svm.feature_map import FeatureMap, FourierMap
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from common.wire.messages import pack, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, UNMASK, SumRound
 from simulations.runtimes.in_process import InProcessGrid
 from tests.sites import N_FEATURES, hospital_file
 
-K = len(DIAGNOSES)
+K = len(HAM10000.codes)
 RUN = "0a" * 8
 Arrays = dict[str, np.ndarray]
 Values = dict[str, Any]
@@ -356,7 +356,7 @@ def of_finetune(draw: Any, settings: Values) -> list[Asks]:
     from common.networks.network import open_stage, shared_network
 
     config = RunConfig.read(settings)
-    network = shared_network(config.backbone, config.weights)
+    network = shared_network(config.backbone, config.weights, HAM10000.n_classes)
     asks = [Asks("join"), Asks("counts"), *draw(of_appearance())]
     for _ in range(draw(st.integers(1, 2))):
         number = draw(st.integers(0, len(plan(config)) - 1))
@@ -383,7 +383,9 @@ def of_private_finetune(draw: Any, settings: Values) -> list[Asks]:
     from common.privacy.network import open_part
 
     config = RunConfig.read(settings)
-    size = open_part(config.backbone, config.weights, config.opens).pretrained.size
+    size = open_part(
+        config.backbone, config.weights, config.opens, HAM10000.n_classes
+    ).pretrained.size
     asks = [Asks("join"), Asks("overview", {}, {"run": RUN, "step": 0})]
     for step in range(1, draw(st.integers(2, 4))):
         scale = draw(st.sampled_from([0.0, 1.0, 1e3, 1e6]))

@@ -16,7 +16,7 @@ from common.features.store import write_shard
 from common.methods import METHODS
 from common.networks.appearance_rows import appearance_key
 from common.site_folder import FILE
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from simulations.data.partition import partition, write_sites
 
 N_FEATURES = 96
@@ -41,7 +41,7 @@ def make_quick_sites(data: Path, folder: Path, sites: int, views: int = 1) -> Ru
 def write_features(data: Path, config: RunConfig, spoiled: Collection[str] = ()) -> None:
     """Put features into the cache: the class and noise, or NaN for the images `spoiled`."""
     dataset, spec = Dataset.open(data), config.feature_spec
-    centres = np.random.default_rng(0).standard_normal((len(DIAGNOSES), N_FEATURES))
+    centres = np.random.default_rng(0).standard_normal((len(HAM10000.codes), N_FEATURES))
     rows = {}
     for image, label in zip(dataset.images, dataset.labels, strict=True):
         content = hashlib.sha256(dataset.read(image.image_id)).hexdigest()

@@ -12,12 +12,12 @@ import typer
 from client.egress.allowlist import finetune, private, private_finetune, statistics, svm
 from client.egress.records import VALUES
 from client.operator.site_rules import Operator, Rules
-from client.predict.values import COLUMNS
+from client.predict.values import columns
 from common.answers.answer import Answer, PredictionSet, Screening
 from common.config.run import RunConfig, complete_class
 from common.errors import ConfigError
 from common.methods import METHODS
-from common.task import FULL_NAMES
+from common.task import HAM10000
 from simulations.attacks.hostile_sites import ATTACKS
 from simulations.cli.main import app
 from tests import documents
@@ -45,7 +45,7 @@ OTHER_NAMES = {
     *("overall", "training"),  # in metrics.json
     # What an answer holds: tests/client/predict/test_document.py compares the names.
     *(field.name for kind in (Answer, PredictionSet, Screening) for field in fields(kind)),
-    *COLUMNS,
+    *columns(HAM10000),
     *("true", "false", "everywhere", "pooled", "class", "site", "prevalence"),
 }
 
@@ -151,7 +151,7 @@ def names():
         *SETTINGS,
         *choices,
         *METHODS,
-        *FULL_NAMES,
+        *dict(zip(HAM10000.codes, HAM10000.names, strict=True)),
         *ATTACKS,
         *Rules.__dataclass_fields__,
         *Operator.model_fields,
@@ -249,7 +249,9 @@ def test_every_page_is_reached_from_the_readme():
 
 def test_the_diagnoses_are_explained():
     rows = next(documents.tables(ROOT / "docs" / "glossary.md"))[1:]
-    assert {row[0].strip("`"): row[1] for row in rows} == FULL_NAMES
+    assert {row[0].strip("`"): row[1] for row in rows} == dict(
+        zip(HAM10000.codes, HAM10000.names, strict=True)
+    )
 
 
 def test_the_keys_of_a_hospitals_file_are_explained():

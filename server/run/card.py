@@ -21,10 +21,10 @@ _LIMITS = """\
 For research on federated learning with dermoscopic images. Not a medical device: not tested on
 patients, not approved by any authority, not to be used for a diagnosis or to put one off.
 
-It knows {n_classes} diagnoses and gives one of them to every image, of another disease or of healthy
-skin too. What looks unlike the training lesions it refers to a person, as far as it can tell. It was
-tested on lesions of the sites above only; other cameras, skin tones and rarer lesions may be served
-worse, and the rows of the sites show how much these differ.
+It knows {n_classes} diagnoses and gives one of them to every image, of another disease or of
+healthy skin too. What looks unlike the training lesions it refers to a person, as far as it can
+tell. It was tested on lesions of the sites above only; other cameras, skin tones and rarer lesions
+may be served worse, and the rows of the sites show how much these differ.
 Probabilities are calibrated for the class frequencies of these sites."""
 
 _NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}

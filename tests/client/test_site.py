@@ -17,7 +17,7 @@ from common.data.dataset import METADATA_FILE, Dataset
 from common.data.splits import TEST
 from common.errors import ConfigError
 from common.svm.feature_map import FeatureMap
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from tests.sites import N_FEATURES, hospital_file, make_quick_sites
 
 
@@ -116,7 +116,7 @@ def test_a_site_without_splits_makes_its_own(config, tmp_path):
 def prepare(config: RunConfig) -> tuple[Context, FeatureMap]:
     context = context_of(config, partition_id=0)
     feature_map = FeatureMap(np.zeros(N_FEATURES), np.eye(N_FEATURES)[:, :40])
-    arrays = {**feature_map.to_record(), "class_weights": np.ones(len(DIAGNOSES))}
+    arrays = {**feature_map.to_record(), "class_weights": np.ones(len(HAM10000.codes))}
     question = Question(context.run_id, "1", "prepare", arrays, {"map": feature_map.digest})
     svm.answer(opened(context), question)
     return context, feature_map
@@ -157,6 +157,6 @@ def test_a_fresh_process_answers_a_round_without_the_large_libraries(config, tmp
     loss, modules = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     # At weights of zero the loss of a class is the weight of all records.
     weight = site.training_records().weight.sum()
-    np.testing.assert_allclose(loss, np.full((1, len(DIAGNOSES)), weight))
+    np.testing.assert_allclose(loss, np.full((1, len(HAM10000.codes)), weight))
     assert not {"torch", "torchvision", "timm", "onnxruntime", "sklearn", "scipy"} & set(modules)
     site.close(context.run_id, finished=True)

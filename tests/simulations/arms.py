@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from simulations.study.cells import Arm
 from simulations.study.comparison import compared
 from simulations.study.cost import RouteCost
@@ -15,7 +15,7 @@ from simulations.study.judge import Judge
 from simulations.study.judged import JudgedArm
 from simulations.study.predictions import Predictions
 
-N_CLASSES = len(DIAGNOSES)
+N_CLASSES = len(HAM10000.codes)
 
 STUDY = {
     "scales": [0.1, 1.0],

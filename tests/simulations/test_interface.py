@@ -21,7 +21,7 @@ from common.data.dataset import Dataset
 from common.data.splits import TEST
 from common.errors import ConfigError, DataError
 from common.methods import METHODS
-from common.task import DIAGNOSES, FULL_NAMES
+from common.task import HAM10000
 from server.run.folder import MODEL_FILE
 from simulations.cli.settings import settings_text
 from simulations.runtimes.experiment import rounds
@@ -99,7 +99,9 @@ def test_a_run_is_what_its_folder_says(run):
         row = asdict(shown)
         assert row.pop("site") == site
         assert row == {name: written[name] for name in row}
-    assert [(each.diagnosis, each.name) for each in run.classes] == list(FULL_NAMES.items())
+    assert [(each.diagnosis, each.name) for each in run.classes] == list(
+        zip(HAM10000.codes, HAM10000.names, strict=True)
+    )
     assert [each.n for each in run.classes] == [sum(row) for row in run.confusion]
     for each in run.classes:
         for name, value in metrics["overall"]["per_class"][each.diagnosis].items():
@@ -120,7 +122,7 @@ def test_results_are_tables(run, synthetic_folder, network):
     whole = pandas.DataFrame([run.overall, *run.sites]).set_index("site")
     assert whole["n"]["all sites"] == whole["n"].drop("all sites").sum()
     classes = pandas.DataFrame(run.classes).set_index("diagnosis")
-    assert list(classes.index) == list(DIAGNOSES)
+    assert list(classes.index) == list(HAM10000.codes)
     assert classes["sensitivity"].mean() == pytest.approx(run.overall.balanced_accuracy)
     assert pandas.DataFrame(run.rounds)["seconds"].min() >= 0
     places = {"weights": network["weights"], "cache": network["cache"]}
@@ -191,7 +193,7 @@ def test_predictions_are_those_of_the_command(fedderm, run, model, images, netwo
     assert (code, err) == (0, "")
     told = json.loads(shown)
     assert [each["diagnosis"] for each in told] == model.predict(images).tolist()
-    chances = [[each["probabilities"][dx] for dx in model.classes_] for each in told]
+    chances = [[each["probabilities"][dx] for dx in model.task.codes_] for each in told]
     np.testing.assert_allclose(chances, model.predict_proba(images), atol=1e-6)
     answers = interface.predict(run, images, weights=network_file)
     for answer, each in zip(answers, told, strict=True):
@@ -200,7 +202,7 @@ def test_predictions_are_those_of_the_command(fedderm, run, model, images, netwo
 
 def test_pixels_are_diagnosed_as_their_files(model, images):
     whole = model.diagnose(images)
-    assert whole.probabilities.shape == (len(images), len(model.classes_))
+    assert whole.probabilities.shape == (len(images), len(model.task.codes_))
     assert whole.probabilities.sum(axis=1) == pytest.approx(1)
     pixels = [pixels_of(file) for file in images]
     for given in (pixels, np.stack(pixels), [*pixels[:2], *map(str, images[2:])]):
@@ -272,7 +274,7 @@ def test_the_notebook_runs_and_is_kept_without_results(desk):
     code = "\n".join("".join(cell["source"]) for cell in cells)
     diagnoses = re.findall(r"'(\w+)'", python("-c", code, folder=desk))
     assert len(diagnoses) == 2
-    assert set(diagnoses) <= set(DIAGNOSES)
+    assert set(diagnoses) <= set(HAM10000.codes)
 
 
 def test_an_answer_needs_no_pytorch_once_its_network_is_kept(run, model, images, network_file):

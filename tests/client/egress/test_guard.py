@@ -25,7 +25,7 @@ from common.data.dataset import METADATA_FILE, Dataset
 from common.errors import DataError, Reason
 from common.statistics.sums import Sums
 from common.svm.feature_map import FeatureMap
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from common.wire.messages import BOUND, pack, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, UNMASK
 from simulations.runtimes.in_process import InProcessGrid
@@ -290,7 +290,7 @@ def test_each_message_is_logged_before_it_leaves(hospital):
     node.ask("join")
     feature_map = FeatureMap(np.zeros(N_FEATURES), np.eye(N_FEATURES)[:, :40])
     moments = unpack_arrays(node.ask("moments"))
-    arrays = {**feature_map.to_record(), "class_weights": np.ones(len(DIAGNOSES))}
+    arrays = {**feature_map.to_record(), "class_weights": np.ones(len(HAM10000.codes))}
     node.ask("prepare", arrays, map=feature_map.digest)
     node.ask("magic")
     join, sums, prepare, magic = node.logged()

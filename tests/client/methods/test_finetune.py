@@ -25,6 +25,7 @@ from common.finetune.plan import CONTROL, Item, Update, shapes
 from common.networks.network import ALL, HEAD, open_stage, shared_network
 from common.statistics.calibration import uncalibrated
 from common.statistics.sums import Sums
+from common.task import HAM10000
 from tests.finetuning import BACKBONE, SIZE, STAGE, quick, small_dataset, spread, training_labels
 
 RUN = "0a" * 8
@@ -65,7 +66,7 @@ def make_site(folder, network_file) -> MakeSite:
 def _tensors(site: Site, stage: str, scale: float = 0.0) -> Arrays:
     """Return what a coordinator sends: pretrained weights with a little noise, empty moments."""
     config = site.config
-    network = shared_network(config.backbone, config.weights)
+    network = shared_network(config.backbone, config.weights, HAM10000.n_classes)
     rng = np.random.default_rng(0)
     found = {}
     for name, shape in shapes(open_stage(network, stage), config).items():
@@ -113,7 +114,8 @@ def test_every_answer_is_the_neutral_elements_kind(make_site, name) -> None:
     for number, stage in enumerate((HEAD, STAGE, ALL)):
         update = _train(site, 2 * number)
         needed = shapes(
-            open_stage(shared_network(BACKBONE, site.config.weights), stage), site.config
+            open_stage(shared_network(BACKBONE, site.config.weights, HAM10000.n_classes), stage),
+            site.config,
         )
         Update.zero(needed).from_record(update.to_record())
         # An epoch: every image once.
@@ -149,13 +151,13 @@ def test_no_remedy_makes_a_site_weigh_more_than_its_images(make_site, how, name)
 def test_counts_are_of_the_training_images_alone(make_site, dataset) -> None:
     found = [_ask(make_site(name), "counts", {}, {}) for name in ("full", "empty")]
     assert not found[1].images.any()
-    expected = ClassCounts.measure(training_labels(dataset))
+    expected = ClassCounts.measure(training_labels(dataset), HAM10000.n_classes)
     np.testing.assert_array_equal((found[0] + found[1]).images, expected.images)
 
 
 def test_dropout_falls_on_the_image_and_its_view_wherever_it_is(make_site, folder) -> None:
     site = make_site(dropout=0.3)
-    network = shared_network(BACKBONE, site.config.weights)
+    network = shared_network(BACKBONE, site.config.weights, HAM10000.n_classes)
     load = client.methods.finetune._loader(site, network, open_stage(network, ALL))
     factors = np.array([[load(Item(i, v))[1] for v in range(3)] for i in range(4)])
     np.testing.assert_allclose(np.unique(factors), [0, 1 / 0.7], rtol=1e-6)
@@ -176,7 +178,7 @@ def test_dropout_falls_on_the_image_and_its_view_wherever_it_is(make_site, folde
 
 def test_without_dropout_every_feature_counts(make_site) -> None:
     site = make_site(dropout=0)
-    network = shared_network(BACKBONE, site.config.weights)
+    network = shared_network(BACKBONE, site.config.weights, HAM10000.n_classes)
     load = client.methods.finetune._loader(site, network, open_stage(network, HEAD))
     assert (load(Item(0, 5))[1] == 1).all()
 
@@ -187,7 +189,7 @@ PLAIN = {"optimizer": "sgd", "momentum": 0, "clip": 0, "weight_decay": 0, "layer
 def test_control_variates_follow_option_ii_of_scaffold(make_site) -> None:
     site = make_site(strategy="scaffold", batch=5, **PLAIN)
     arrays = _tensors(site, STAGE)
-    stage = open_stage(shared_network(BACKBONE, site.config.weights), STAGE)
+    stage = open_stage(shared_network(BACKBONE, site.config.weights, HAM10000.n_classes), STAGE)
     sent = {n: np.full(p.shape, 0.01, np.float32) for n, p in stage.trainable.items()}
     own: Arrays = {n: np.zeros_like(a) for n, a in sent.items()}
     arrays |= {CONTROL + n: a for n, a in sent.items()}
@@ -306,7 +308,7 @@ def test_a_stage_that_the_network_does_not_have_is_refused(make_site) -> None:
 
 def _expected_logits(site: Site, arrays: Arrays, views: int) -> np.ndarray:
     """Compute the logits of the test images one view at a time, with the whole network."""
-    network = shared_network(BACKBONE, site.config.weights)
+    network = shared_network(BACKBONE, site.config.weights, HAM10000.n_classes)
     network.load(arrays)
     mean, std = input_statistics(BACKBONE)
     rows = []

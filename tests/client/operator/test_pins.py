@@ -18,6 +18,7 @@ from common.config.run import RunConfig
 from common.errors import Reason
 from common.methods import METHODS
 from common.networks.network import shared_network
+from common.task import HAM10000
 from common.wire.messages import pack, unpack_values
 from simulations.cli import main as cli
 from simulations.runtimes.in_process import InProcessGrid
@@ -87,7 +88,7 @@ def test_another_network_is_refused(config, pinned, monkeypatch, caplog, name):
     monkeypatch.setitem(METHODS, name, replace(METHODS["finetune"], name=name))
     run = config.model_copy(update={"method": name})
     network = client.operator.pins.network_digest(run)
-    module = shared_network(run.backbone, run.weights)
+    module = shared_network(run.backbone, run.weights, HAM10000.n_classes)
     monkeypatch.setattr(module.backbone.conv1[0], "stride", (1, 1))
     assert client.operator.pins.network_digest(run) != network
     assert refusal(run, pinned) == Reason.PINS

@@ -8,7 +8,7 @@ from PIL import Image as Pillow
 
 from client.predict.shown import About, Evidence, ImageFile, Shown
 from common.answers.answer import Answer, PredictionSet, Screening, Unreadable
-from common.task import FULL_NAMES
+from common.task import HAM10000
 
 BASE_RATES = {
     "nv": 0.669, "mel": 0.111, "bkl": 0.11, "bcc": 0.051, "akiec": 0.033, "vasc": 0.014,
@@ -32,8 +32,9 @@ def screening(target="mel", flagged=False):
 
 PLAIN = Answer(
     image="plain.jpg",
+    task=HAM10000,
     diagnosis="nv",
-    name=FULL_NAMES["nv"],
+    name=HAM10000.name("nv"),
     malignant=False,
     probability=0.834,
     probabilities=TRAINED,
@@ -69,7 +70,7 @@ ELSEWHERE = replace(
     PLAIN,
     image="elsewhere.jpg",
     diagnosis="mel",
-    name=FULL_NAMES["mel"],
+    name=HAM10000.name("mel"),
     malignant=True,
     probability=0.41,
     probabilities={
@@ -87,6 +88,7 @@ KINDS = (PLAIN, REFERRED, UNCALIBRATED, ELSEWHERE)
 
 ABOUT = About(
     "Fine-tuned tf_efficientnet_lite0 of the run runs/real, over 4 sites.",
+    HAM10000,
     BASE_RATES,
     notes=("This run is of synthetic images: nothing that it says is about lesions.",),
 )

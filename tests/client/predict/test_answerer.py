@@ -14,7 +14,7 @@ from common.answers.basis import AnswerBasis
 from common.models.network import NetworkModel
 from common.models.predictor import Predictor
 from common.networks.network import build
-from common.task import DIAGNOSES, N_CLASSES
+from common.task import HAM10000
 from tests.finetuning import quick
 
 ORIENTATION = 0x0112  # the number of this EXIF tag
@@ -33,14 +33,18 @@ UPSIDE = {
 @pytest.fixture(scope="module")
 def predictor(network_file, tmp_path_factory) -> Predictor:
     config = quick(tmp_path_factory.mktemp("run"), network_file, size=64, predictions=4)
-    shape = tuple(build(config.backbone, config.weights).head.weight.shape)
+    shape = tuple(build(config.backbone, config.weights, HAM10000.n_classes).head.weight.shape)
     rng = np.random.default_rng(0)
     weights = {
         "head.weight": rng.normal(size=shape).astype(np.float32),
-        "head.bias": np.zeros(N_CLASSES, np.float32),
+        "head.bias": np.zeros(HAM10000.n_classes, np.float32),
     }
-    basis = AnswerBasis(np.array([np.ones(7), np.zeros(7)]), np.full(N_CLASSES, 1 / N_CLASSES))
-    return Predictor(NetworkModel(weights, basis, DIAGNOSES, config))
+    basis = AnswerBasis.of(
+        HAM10000,
+        np.array([np.ones(7), np.zeros(7)]),
+        np.full(HAM10000.n_classes, 1 / HAM10000.n_classes),
+    )
+    return Predictor(NetworkModel(weights, basis, config))
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ import pytest
 
 from client.predict.cli import LONG, check_form, predict
 from client.predict.images import expand
-from client.predict.values import COLUMNS, values
+from client.predict.values import columns, values
 from common.answers.answer import Unreadable
 from common.errors import ConfigError, DataError
+from common.task import HAM10000
 from tests.client.predict.fakes import KINDS, Model, image
 
 
@@ -48,7 +49,7 @@ def test_json_is_one_list(found, capsys):
 def test_csv_is_one_table(found, capsys):
     assert not predict(Model(), found, as_csv=True)
     header, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
-    assert tuple(header) == COLUMNS
+    assert tuple(header) == columns(HAM10000)
     assert [row[0] for row in rows] == list(map(str, found))
 
 

@@ -2,10 +2,9 @@
 
 from dataclasses import fields
 
-from client.predict.values import COLUMNS
 from client.predict.words import RULES
 from common.answers.answer import TARGETS, Answer, PredictionSet, Screening
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from tests.documents import ROOT, tables
 
 PAGE = ROOT / "docs" / "answers.md"
@@ -27,8 +26,8 @@ def test_every_column_of_csv_is_listed_in_its_order():
     for cell, _ in list(tables(PAGE))[-2][1:]:
         names = [name.strip("` ") for name in cell.split(",")]
         each = next((p for p in ("CODE", "TARGET") if p in cell), None)
-        listed.append((names, {"CODE": DIAGNOSES, "TARGET": TARGETS, None: ("",)}[each], each))
+        listed.append((names, {"CODE": HAM10000.codes, "TARGET": TARGETS, None: ("",)}[each], each))
     columns = {n.replace(e or "-", v) for names, values, e in listed for n in names for v in values}
-    assert columns == set(COLUMNS)
+    assert columns == set(columns(HAM10000))
     plain = [name for names, _, each in listed if each is None for name in names]
-    assert plain == [name for name in COLUMNS if name in plain]
+    assert plain == [name for name in columns(HAM10000) if name in plain]

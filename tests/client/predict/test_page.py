@@ -12,7 +12,7 @@ from client.predict.page import Page
 from client.predict.shown import ImageFile, Shown
 from common.answers.answer import Unreadable
 from common.errors import DataError
-from common.task import MALIGNANT
+from common.task import HAM10000
 from tests.client.predict.fakes import (
     ABOUT,
     BASE_RATES,
@@ -123,7 +123,7 @@ def test_bars_are_as_long_as_probabilities_and_show_them_before(open_answers):
             rail, bar = (row.locator(part).bounding_box()["width"] for part in (".rail", ".bar"))
             assert bar / rail == pytest.approx(share, abs=0.001)
             assert f"({code})" in row.locator("th").text_content()
-            assert ("malignant" in row.locator("th").text_content()) == (code in MALIGNANT)
+            assert ("malignant" in row.locator("th").text_content()) == (code in HAM10000.malignant)
     before = page.locator("#image-4 .bars tbody tr:first-child .number").all_text_contents()
     assert before == ["41.0\u00a0%", f"{100 * ELSEWHERE.trained_probabilities['mel']:.1f}\u00a0%"]
     frequencies = page.locator(".frequencies tbody tr:first-child .number").all_text_contents()

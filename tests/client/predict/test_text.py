@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.predict.text import block
-from client.predict.values import COLUMNS, row, values
+from client.predict.values import columns, row, values
 from client.predict.words import percent
 from common.answers.answer import TARGETS, Answer, Unreadable
-from common.task import DIAGNOSES, FULL_NAMES
+from common.task import HAM10000
 from tests.client.predict.fakes import ELSEWHERE, KINDS, PLAIN, REFERRED, UNCALIBRATED, UNREADABLE
 
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=40)
@@ -29,7 +29,7 @@ def said(answer):
 def cells(answer):
     """Read a row as a program does."""
     out = io.StringIO()
-    csv.writer(out).writerows([COLUMNS, row(answer)])
+    csv.writer(out).writerows([columns(HAM10000), row(answer, HAM10000)])
     (found,) = csv.DictReader(io.StringIO(out.getvalue(), newline=""))
     return found
 
@@ -38,7 +38,7 @@ def cells(answer):
 def test_a_person_reads_the_likeliest_with_its_probability_and_whether_it_is_malignant(answer):
     text, labels = said(answer)
     kind = "malignant" if answer.malignant else "not malignant"
-    name = FULL_NAMES[answer.diagnosis]
+    name = HAM10000.name(answer.diagnosis)
     probability = f"{100 * answer.probability:.1f} %"
     assert f"likeliest {name} ({answer.diagnosis}), {probability}, {kind}" in text
     assert text.startswith(answer.image)
@@ -127,8 +127,8 @@ def test_json_of_what_cannot_be_read_is_told_apart_by_its_keys():
 @EACH
 def test_csv_holds_the_numbers_exactly(answer):
     found = cells(answer)
-    assert tuple(found) == COLUMNS
-    for code in DIAGNOSES:
+    assert tuple(found) == columns(HAM10000)
+    for code in HAM10000.codes:
         assert float(found[f"probability_{code}"]) == answer.probabilities[code]
         trained = found[f"trained_probability_{code}"]
         known = answer.trained_probabilities
@@ -158,7 +158,7 @@ def test_no_cell_is_a_formula_or_breaks_a_line(name, text):
         Unreadable(name, text),
         replace(PLAIN, image=name, notes=(text,), refer=(text,)),
     ):
-        made = dict(zip(COLUMNS, row(answer), strict=True))
+        made = dict(zip(columns(HAM10000), row(answer, HAM10000), strict=True))
         assert cells(answer) == made
         for column in ("image", "error", "notes", "refer"):
             assert made[column].isprintable()

@@ -31,6 +31,7 @@ from common.answers.prediction_sets import (
 )
 from common.errors import ConfigError
 from common.statistics.metrics import SCORE_BINS, score_edges
+from common.task import HAM10000
 from tests.examples import examples
 
 K = 7
@@ -50,7 +51,7 @@ def draw(n: int, seed: int, shares: NDArray[np.float64] = SHARES, signal: float 
 
 
 def histograms(drawn: Draw, score: Score) -> NDArray[np.int64]:
-    counts = AnswerCounts.measure(*drawn)
+    counts = AnswerCounts.measure(HAM10000, *drawn)
     return {"probability": counts.probability, "adaptive": counts.cumulative}[score][:, 1]
 
 

@@ -12,9 +12,9 @@ from common.answers.answering import Answering, AnswerOptions
 from common.answers.basis import AnswerBasis
 from common.answers.counts import AnswerCounts
 from common.answers.performance import performance
-from common.statistics.calibration import UNCALIBRATED
+from common.statistics.calibration import uncalibrated
 from common.statistics.metrics import score_edges
-from common.task import DIAGNOSES, MALIGNANT, N_CLASSES
+from common.task import HAM10000
 from tests.examples import examples
 
 SITES = ("north", "south")
@@ -26,19 +26,23 @@ Drawn = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.str_]]
 def draw(n: int, seed: int) -> Drawn:
     """Draw labels, probabilities and sites of lesions; those at one site are harder."""
     rng = np.random.default_rng(seed)
-    labels, site = rng.choice(N_CLASSES, n, p=SHARES), rng.choice(SITES, n)
-    signal = np.where(site == "north", 3.0, 1.0)[:, None] * np.eye(N_CLASSES)[labels]
-    return labels, softmax(rng.normal(size=(n, N_CLASSES)) + signal + np.log(SHARES), axis=1), site
+    labels, site = rng.choice(HAM10000.n_classes, n, p=SHARES), rng.choice(SITES, n)
+    signal = np.where(site == "north", 3.0, 1.0)[:, None] * np.eye(HAM10000.n_classes)[labels]
+    return (
+        labels,
+        softmax(rng.normal(size=(n, HAM10000.n_classes)) + signal + np.log(SHARES), axis=1),
+        site,
+    )
 
 
 def counted(drawn: Drawn) -> tuple[AnswerCounts, dict[str, AnswerCounts]]:
     labels, p, site = drawn
-    by_site = {s: AnswerCounts.measure(labels[site == s], p[site == s]) for s in SITES}
+    by_site = {s: AnswerCounts.measure(HAM10000, labels[site == s], p[site == s]) for s in SITES}
     return by_site["north"] + by_site["south"], by_site
 
 
 def basis_of(drawn: Drawn) -> AnswerBasis:
-    return AnswerBasis.of(UNCALIBRATED, SHARES, *counted(drawn), None)
+    return AnswerBasis.of(HAM10000, uncalibrated(HAM10000.n_classes), SHARES, *counted(drawn), None)
 
 
 @examples(20)
@@ -54,7 +58,9 @@ def test_added_counts_say_what_each_lesions_own_answer_adds_up_to(
     assert found["lesions"] == n
     _check_sets(found["sets"], answering, test)
     for target in found["screening"]:
-        having = np.isin(np.array(DIAGNOSES)[labels], ["mel"] if target == "mel" else MALIGNANT)
+        having = np.isin(
+            np.array(HAM10000.codes)[labels], ["mel"] if target == "mel" else HAM10000.malignant
+        )
         flags = np.array([s.flagged for a in said for s in a.screening if s.target == target])
         told = found["screening"][target]
         for name, rows in (("sensitivity", having), ("specificity", ~having)):
@@ -72,7 +78,7 @@ def _check_sets(found, answering: Answering, test: Drawn) -> None:
         overall["coverage"], overall["coverage_interval"], int(inside[own].sum()), len(labels)
     )
     assert overall["mean_size"] == pytest.approx(inside.sum() / len(labels))
-    for c, code in enumerate(DIAGNOSES):
+    for c, code in enumerate(HAM10000.codes):
         rows, told = labels == c, found["by_class"][code]
         _check_share(
             told["coverage"], told["coverage_interval"], int(inside[rows, c].sum()), int(rows.sum())
@@ -98,7 +104,7 @@ def _check_share(value: float, interval: list[float], hits: int, n: int) -> None
 
 def _check_referral(found, labels, p) -> None:
     """Compare with the definitions, pair by pair, where confidences are rounded to bins."""
-    sure = np.digitize(p.max(axis=1), score_edges(N_CLASSES))
+    sure = np.digitize(p.max(axis=1), score_edges(HAM10000.n_classes))
     wrong = (p.argmax(axis=1) != labels).astype(float)
     before = (sure[:, None] > sure) + (sure[:, None] == sure) / 2
     assert found["augrc"] == pytest.approx((wrong @ before).mean() / len(labels))
@@ -108,7 +114,9 @@ def _check_referral(found, labels, p) -> None:
 
 def test_without_calibration_lesions_it_says_what_is_lacking() -> None:
     test = draw(50, 0)
-    found = performance(AnswerBasis(UNCALIBRATED, SHARES), *counted(test))
+    found = performance(
+        AnswerBasis.of(HAM10000, uncalibrated(HAM10000.n_classes), SHARES), *counted(test)
+    )
     assert found["sets"] is None
     assert found["screening"] == {}
     assert any("no calibration lesions" in warning for warning in found["warnings"])

@@ -17,10 +17,10 @@ from common.answers.prevalence import (
 )
 from common.errors import ConfigError, DataError
 from common.statistics.confusion import confusion_matrix
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from tests.examples import examples
 
-K = len(DIAGNOSES)
+K = len(HAM10000.codes)
 BASE = np.array([0.04, 0.05, 0.11, 0.02, 0.11, 0.65, 0.02])
 ELSEWHERE = np.array([0.15, 0.10, 0.2, 0.02, 0.23, 0.28, 0.02])
 GIVEN = "akiec=0.04,bcc=0.05,bkl=0.11,df=0.02,mel=0.11,nv=0.65,vasc=0.02"
@@ -144,10 +144,12 @@ def test_a_class_that_no_site_has_is_not_estimated() -> None:
 
 
 def test_a_prevalence_is_read_and_adds_up() -> None:
-    np.testing.assert_allclose(parse_prevalence(GIVEN), BASE)
-    rounded = parse_prevalence(GIVEN.replace("0.65", "0.655").replace(",", " , "))
+    np.testing.assert_allclose(parse_prevalence(GIVEN, HAM10000), BASE)
+    rounded = parse_prevalence(GIVEN.replace("0.65", "0.655").replace(",", " , "), HAM10000)
     assert rounded.sum() == pytest.approx(1, abs=1e-15)
-    assert parse_prevalence(GIVEN.replace("df=0.02", "df=0").replace("0.65", "0.67"))[3] == 0
+    assert (
+        parse_prevalence(GIVEN.replace("df=0.02", "df=0").replace("0.65", "0.67"), HAM10000)[3] == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,5 +169,5 @@ def test_a_prevalence_is_read_and_adds_up() -> None:
 )
 def test_a_prevalence_that_cannot_be_is_refused_in_one_line(text: str, error: str) -> None:
     with pytest.raises(ConfigError, match=error) as raised:
-        parse_prevalence(text)
+        parse_prevalence(text, HAM10000)
     assert "\n" not in str(raised.value)

@@ -19,6 +19,7 @@ from common.answers.referral import (
 )
 from common.errors import ConfigError
 from common.statistics.metrics import SCORE_BINS
+from common.task import HAM10000
 from tests.examples import examples
 
 K = 7
@@ -96,7 +97,7 @@ def test_by_hand() -> None:
 def test_added_counts_give_the_areas_of_the_pooled_records() -> None:
     labels, p = draw(4000, 1)
     site = np.arange(4000) % 3
-    parts = [AnswerCounts.measure(labels[site == s], p[site == s]) for s in range(3)]
+    parts = [AnswerCounts.measure(HAM10000, labels[site == s], p[site == s]) for s in range(3)]
     added = RiskCoverage.counted(reduce(add, parts).confidence)
     exact = curve(p.argmax(axis=1) != labels, p.max(axis=1))
     assert added.augrc() == pytest.approx(exact.augrc()[0], abs=2e-4)
@@ -120,7 +121,7 @@ def test_no_more_than_the_share_is_referred_and_the_others_are_surer(
     share: float, n: int, seed: int
 ) -> None:
     labels, p = draw(n, seed)
-    rule = refer_least_sure(AnswerCounts.measure(labels, p).confidence, share, K)
+    rule = refer_least_sure(AnswerCounts.measure(HAM10000, labels, p).confidence, share, K)
     sure, wrong = p.max(axis=1), p.argmax(axis=1) != labels
     referred = sure < rule.threshold
     assert rule.referred == pytest.approx(referred.mean())
@@ -133,7 +134,7 @@ def test_no_more_than_the_share_is_referred_and_the_others_are_surer(
 
 def test_the_share_referred_is_the_one_wanted_within_a_bin() -> None:
     labels, p = draw(5000, 3)
-    counts = AnswerCounts.measure(labels, p).confidence
+    counts = AnswerCounts.measure(HAM10000, labels, p).confidence
     for share in (0.05, 0.1, 0.2, 0.5):
         largest_bin = counts.sum(axis=0).max() / 5000
         rule = refer_least_sure(counts, share, K)

@@ -11,7 +11,7 @@ import pytest
 
 from common.data.dataset import METADATA_FILE, Dataset, write_metadata
 from common.errors import DataError
-from common.task import DIAGNOSES
+from common.task import HAM10000
 
 PARTS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
 
@@ -96,7 +96,7 @@ def test_the_arrays_describe_the_images_in_order(synthetic_folder: Path) -> None
     data = Dataset.open(str(synthetic_folder))
     ids = [image.image_id for image in data.images]
     assert ids == sorted(ids)
-    assert [DIAGNOSES[label] for label in data.labels] == [image.dx for image in data.images]
+    assert [HAM10000.codes[label] for label in data.labels] == [image.dx for image in data.images]
     assert data.sources.tolist() == [image.source for image in data.images]
     lesions = data.by_lesion
     np.testing.assert_array_equal(lesions.labels[lesions.index], data.labels)

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from common.data.dataset import Dataset, Image
 from common.data.splits import TEST, assign_splits, folds, holdout, site_splits
 from common.errors import ConfigError, DataError
-from common.task import DIAGNOSES
+from common.task import HAM10000
 
 
 def data_of(lesions: list[tuple[int, int]]) -> Dataset:
     """Make up lesions, each given by its label and its number of images."""
     images = [
-        Image(f"{number:04}_{image}", f"L{number:04}", DIAGNOSES[label], "", None, "", "")
+        Image(f"{number:04}_{image}", f"L{number:04}", HAM10000.codes[label], "", None, "", "")
         for number, (label, size) in enumerate(lesions)
         for image in range(size)
     ]
@@ -102,7 +102,7 @@ def test_impossible_numbers_are_refused() -> None:
 def test_the_real_data_splits_evenly(real_data: Path) -> None:
     data = Dataset.open(real_data)
     splits = assign_splits(data, 0.2, 5, seed=0)
-    for label in range(len(DIAGNOSES)):
+    for label in range(len(HAM10000.codes)):
         own = splits[data.labels == label]
         assert abs(np.mean(own == TEST) - 0.2) < 0.02
         counts = np.unique(own[own != TEST], return_counts=True)[1]

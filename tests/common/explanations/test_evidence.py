@@ -18,6 +18,7 @@ from common.networks.network import build
 from common.networks.spatial_maps import map_network, pooled
 from common.statistics.calibration import probabilities
 from common.svm.feature_map import FeatureMap, FourierMap
+from common.task import HAM10000
 from tests.examples import examples
 
 N_CLASSES = 4
@@ -91,7 +92,7 @@ def test_on_a_networks_last_activation_it_is_captums_grad_cam():
     from captum.attr import LayerGradCam
 
     spec = FeatureSpec(size=96, levels=0, predictions=3)
-    network = build(spec.backbone, None)
+    network = build(spec.backbone, None, HAM10000.n_classes)
     rng = np.random.default_rng(0)
     weights = rng.normal(size=tuple(network.head.weight.shape)).astype(np.float32)
     bias = rng.normal(size=len(weights)).astype(np.float32)

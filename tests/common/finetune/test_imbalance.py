@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from common.config.run import RunConfig
 from common.finetune.imbalance import Balance, ClassCounts, class_weights
+from common.task import HAM10000
 from tests.examples import examples
 from tests.records import SHARES, draw_records, partitions, total
 
@@ -32,10 +33,13 @@ def _batch(n: int = 50, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 @given(sites=partitions(Y))
 def test_counts_of_any_partition_add_up(sites):
-    parts = [ClassCounts.measure(Y[site]) for site in sites]
-    np.testing.assert_array_equal(total([ClassCounts.zero(), *parts]).images, COUNTS)
+    parts = [ClassCounts.measure(Y[site], HAM10000.n_classes) for site in sites]
+    np.testing.assert_array_equal(
+        total([ClassCounts.zero(HAM10000.n_classes), *parts]).images, COUNTS
+    )
     assert all(
-        ClassCounts.zero().from_record(part.to_record()).images is not None for part in parts
+        ClassCounts.zero(HAM10000.n_classes).from_record(part.to_record()).images is not None
+        for part in parts
     )
 
 

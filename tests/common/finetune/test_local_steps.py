@@ -14,6 +14,7 @@ from common.finetune.imbalance import Balance
 from common.finetune.local_steps import LocalSteps
 from common.finetune.plan import Item
 from common.networks.network import ALL, HEAD, Network, Stage, build, open_stage, trunk
+from common.task import HAM10000
 from tests.finetuning import STAGE, write_network
 from tests.records import draw_records
 
@@ -34,7 +35,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Networ
     def network_of(name: str) -> Network:
         if name not in built:
             file: Path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-            built[name] = build(name, write_network(file, name))
+            built[name] = build(name, write_network(file, name), HAM10000.n_classes)
         built[name].load({})
         return built[name]
 

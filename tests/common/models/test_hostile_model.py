@@ -24,7 +24,7 @@ from common.models.network import NetworkModel
 from common.models.predictor import Predictor
 from common.networks.spatial_maps import map_network
 from common.svm.feature_map import FourierMap
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from common.verified import pack_arrays, read_arrays
 from tests.common.models.test_linear import VIEWS, make_model
 from tests.examples import examples
@@ -54,7 +54,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, network_file: Path) -> dict
     config = quick(folder, network_file)
     rng = np.random.default_rng(0)
     weights = {"head.weight": rng.random((7, 96), np.float32), "head.bias": np.zeros(7, "f4")}
-    network = NetworkModel(weights, AnswerBasis(np.ones((2, 7)), np.ones(7)), DIAGNOSES, config)
+    network = NetworkModel(weights, AnswerBasis.of(HAM10000, np.ones((2, 7)), np.ones(7)), config)
     network.save(folder / "network")
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 

@@ -21,7 +21,7 @@ from common.models.file import load_model
 from common.models.linear import LinearModel
 from common.statistics.moments import Moments
 from common.svm.feature_map import FeatureMap, FourierMap
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from tests.records import N_CLASSES, draw_records
 
 X, Y = draw_records(60, 8)
@@ -33,14 +33,14 @@ def make_basis(calibration: Floats) -> AnswerBasis:
     rng = np.random.default_rng(1)
     counts = [
         AnswerCounts.measure(
-            rng.integers(0, N_CLASSES, 30), rng.dirichlet(np.ones(N_CLASSES), size=30)
+            HAM10000, rng.integers(0, N_CLASSES, 30), rng.dirichlet(np.ones(N_CLASSES), size=30)
         )
         for _ in range(2)
     ]
     base_rates = rng.dirichlet(np.ones(N_CLASSES))
     sites = dict(zip(("north", "south"), counts, strict=True))
     looks = Appearance(rng.standard_normal(SIZE), rng.standard_normal((SIZE, SIZE)), 1.5)
-    return AnswerBasis.of(calibration, base_rates, counts[0] + counts[1], sites, looks)
+    return AnswerBasis.of(HAM10000, calibration, base_rates, counts[0] + counts[1], sites, looks)
 
 
 def make_model(fourier: FourierMap | None) -> LinearModel:
@@ -51,7 +51,7 @@ def make_model(fourier: FourierMap | None) -> LinearModel:
     weights = rng.standard_normal((N_CLASSES, feature_map.n_outputs + 1))
     calibration = rng.uniform(0.5, 2.0, (2, N_CLASSES))
     config = RunConfig(seed=3, c=(1e-4,))
-    return LinearModel(feature_map, weights, make_basis(calibration), DIAGNOSES, config)
+    return LinearModel(feature_map, weights, make_basis(calibration), config)
 
 
 @pytest.mark.parametrize("fourier", [None, FourierMap(16, 1.7, 5)], ids=["linear", "rbf"])
@@ -63,7 +63,7 @@ def test_a_model_comes_back_bit_for_bit(tmp_path: Path, fourier: FourierMap | No
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert loaded.feature_map.digest == model.feature_map.digest
     assert loaded.config == model.config
-    assert tuple(loaded.classes) == tuple(model.classes)
+    assert tuple(loaded.task.codes) == tuple(model.task.codes)
     np.testing.assert_array_equal(loaded.scores(VIEWS), model.scores(VIEWS))
     assert list(loaded.basis.by_site) == ["north", "south"]
     for ours, theirs in zip(*(m.basis.to_record().values() for m in (loaded, model)), strict=True):
@@ -109,7 +109,7 @@ def spoil(path: Path, how: str) -> None:
     elif how == "other metadata":
         save_file({"weights": np.zeros(3)}, path, metadata={"fedderm": json.dumps([1])})
     elif how == "other classes":
-        replace(make_model(None), classes=DIAGNOSES[::-1]).save(path)
+        replace(make_model(None), classes=HAM10000.codes[::-1]).save(path)
     elif how == "other shape":
         replace(make_model(None), weights=np.zeros((N_CLASSES, 3))).save(path)
     elif how == "no numbers":

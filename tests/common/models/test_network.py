@@ -23,9 +23,9 @@ from common.models.predictor import Predictor
 from common.networks.inference import BLOCK
 from common.networks.network import Network, shared_network
 from common.statistics.calibration import probabilities
-from common.task import DIAGNOSES
+from common.task import HAM10000
 
-N_CLASSES = len(DIAGNOSES)
+N_CLASSES = len(HAM10000.codes)
 DEEP = "backbone.conv_head.weight"
 
 
@@ -36,7 +36,7 @@ def config() -> RunConfig:
 
 @pytest.fixture(scope="module")
 def network(config: RunConfig) -> Network:
-    return shared_network(config.backbone, config.weights)
+    return shared_network(config.backbone, config.weights, HAM10000.n_classes)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def model(config: RunConfig, network: Network) -> NetworkModel:
     }
     calibration = rng.uniform(0.5, 2, (2, N_CLASSES))
     base_rates = rng.dirichlet(np.ones(N_CLASSES))
-    return NetworkModel(weights, AnswerBasis(calibration, base_rates), DIAGNOSES, config)
+    return NetworkModel(weights, AnswerBasis.of(HAM10000, calibration, base_rates), config)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_model_comes_back_bit_for_bit(tmp_path: Path, model: NetworkModel) -> 
     loaded.save(tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert loaded.config == model.config
-    assert tuple(loaded.classes) == DIAGNOSES
+    assert tuple(loaded.task.codes) == HAM10000.codes
     with pytest.raises(DataError, match="its method is finetune, not svm"):
         LinearModel.load(tmp_path / "a")
 

@@ -20,6 +20,7 @@ from common.features.extract import FeatureSpec, content_keys
 from common.finetune.plan import Item
 from common.networks.activations import Views, activations
 from common.networks.network import HEAD, Network, build, trunk
+from common.task import HAM10000
 from tests.finetuning import BACKBONE, SIZE, STAGE
 
 IMAGES, VIEWS, STAGES = 6, 2, (HEAD, STAGE)
@@ -29,7 +30,7 @@ Compute = Callable[..., dict[str, np.ndarray]]
 
 @pytest.fixture(scope="module")
 def network(network_file: Path) -> Network:
-    return build(BACKBONE, network_file)
+    return build(BACKBONE, network_file, HAM10000.n_classes)
 
 
 @pytest.fixture(scope="module")

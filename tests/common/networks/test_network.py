@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from common.errors import ConfigError
 from common.features.pretrained import DEFAULT_BACKBONE
 from common.networks.network import ALL, HEAD, Network, build, open_stage, shared_network, trunk
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from tests.finetuning import write_network
 
 # Residual, depthwise, with standardised weights, layer scales, and GroupNorms.
@@ -30,7 +30,7 @@ def network_of(tmp_path_factory: pytest.TempPathFactory) -> Builder:
     def build_once(name: str) -> Network:
         if name not in built:
             file = write_network(tmp_path_factory.mktemp("weights") / "w.safetensors", name)
-            built[name] = build(name, file)
+            built[name] = build(name, file, HAM10000.n_classes)
         return built[name]
 
     return build_once
@@ -115,7 +115,7 @@ def test_gradients_of_the_open_part_are_those_of_the_whole_network(network_of, b
 
 
 def test_the_default_stages_cut_the_default_network() -> None:
-    network, images = shared_network(DEFAULT_BACKBONE, None), _images()
+    network, images = shared_network(DEFAULT_BACKBONE, None, HAM10000.n_classes), _images()
     sizes = {}
     with torch.inference_mode():
         for name in (HEAD, "blocks.5", ALL):
@@ -139,7 +139,7 @@ def test_layers_are_counted_from_the_head(network_of) -> None:
 def test_a_new_network_says_nothing_yet(network_of) -> None:
     network = network_of("test_efficientnet")
     logits = network(_images())
-    assert logits.shape == (2, len(DIAGNOSES))
+    assert logits.shape == (2, len(HAM10000.codes))
     assert not logits.any()
     assert not any(getattr(module, "inplace", False) for module in network.modules())
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
@@ -189,4 +189,4 @@ def test_odd_stage_names_are_refused(network_of, name: str) -> None:
 def test_weights_of_another_network_are_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"none")
     with pytest.raises(Exception, match="holds no weights that can be read"):
-        build("test_resnet", tmp_path / "w.safetensors")
+        build("test_resnet", tmp_path / "w.safetensors", HAM10000.n_classes)

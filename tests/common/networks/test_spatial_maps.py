@@ -20,6 +20,7 @@ from common.features.backbone import input_statistics, load_pretrained
 from common.features.extract import FeatureSpec
 from common.networks.network import build
 from common.networks.spatial_maps import BLOCK, map_network, pooled
+from common.task import HAM10000
 from tests.finetuning import BACKBONE, write_network
 
 HEAVY = ("torch", "timm", "torchvision", "flwr", "scipy", "sklearn", "pandas", "matplotlib")
@@ -63,7 +64,7 @@ def _forbid_building(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _trained(spec: FeatureSpec) -> dict[str, np.ndarray]:
     """Move the last parameters of a network's backbone away from the pretrained ones."""
-    pretrained = build(spec.backbone, spec.weights).pretrained
+    pretrained = build(spec.backbone, spec.weights, HAM10000.n_classes).pretrained
     rng = np.random.default_rng(0)
     names = [name for name in pretrained if name.startswith("backbone.")][-2:]
     return {n: rng.normal(0, 0.1, pretrained[n].shape).astype(np.float32) for n in names}
@@ -109,7 +110,7 @@ def test_a_fine_tuned_networks_pools_are_its_features(backbone, tmp_path, images
     weights = write_network(tmp_path / "w.safetensors", backbone)
     spec = FeatureSpec(backbone, weights, size=64, levels=0, predictions=2)
     trained = _trained(spec)
-    reference = build(spec.backbone, spec.weights)
+    reference = build(spec.backbone, spec.weights, HAM10000.n_classes)
     reference.load(trained)
     data = images["image 0"]
     with torch.inference_mode():

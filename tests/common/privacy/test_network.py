@@ -9,10 +9,10 @@ from torch.nn import functional
 from common.errors import ConfigError
 from common.networks.network import Network, build, open_stage, trunk
 from common.privacy.network import OpenPart, clipped_sum
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from tests.finetuning import BACKBONE, STAGE
 
-CLASSES = len(DIAGNOSES)
+CLASSES = len(HAM10000.codes)
 RNG = np.random.default_rng(2)
 OFFSET, CLASS_WEIGHT = RNG.standard_normal(CLASSES), RNG.random(CLASSES)
 Y = RNG.integers(0, CLASSES, 6)
@@ -20,7 +20,7 @@ Y = RNG.integers(0, CLASSES, 6)
 
 @pytest.fixture(scope="module")
 def network(network_file) -> Network:
-    return build(BACKBONE, network_file)
+    return build(BACKBONE, network_file, HAM10000.n_classes)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from common.errors import QuorumError
 from common.formats import markdown
 from common.models.linear import LinearModel
 from common.statistics.sums import Sums
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
 from server.federation.federation import Federation
 from server.federation.question import LossPolicy, Question
@@ -130,7 +130,7 @@ NODE = f"node {BAD_NODE}"
 JOIN = {
     "number of features": (value("n_features", 5), BAD, "has 5 features"),
     "kind of features": (value("features", "ab" * 32), BAD, "another network, weights or views"),
-    "classes": (value("classes", [*DIAGNOSES[1:], "scc"]), BAD, "has the classes bcc, bkl"),
+    "classes": (value("classes", [*HAM10000.codes[1:], "scc"]), BAD, "has the classes bcc, bkl"),
     "same name": (value("site", "site_00"), NODE, "second node that calls itself 'site_00'"),
     "name that is a path": (value("site", "../x"), NODE, "describes itself wrongly: site"),
     "name with a bar": (value("site", "a|b"), NODE, "describes itself wrongly: site"),
@@ -278,7 +278,11 @@ def test_few_answers_are_alive_at_once(config, tmp_path):
     def answer(message: Message, context: Context) -> Message:
         nonlocal most
         if unpack_values(message.content)["question"] == "join":
-            info = {"site": f"s{context.node_id:02}", "classes": list(DIAGNOSES), "n_features": 1}
+            info = {
+                "site": f"s{context.node_id:02}",
+                "classes": list(HAM10000.codes),
+                "n_features": 1,
+            }
             facts = {
                 "features": config.feature_spec.key,
                 "images": 1,

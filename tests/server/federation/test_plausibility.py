@@ -18,14 +18,14 @@ from common.errors import ReplyError
 from common.statistics.moments import Moments
 from common.svm.feature_map import clip_rows
 from common.svm.objective import balanced_weights, hinge_sums, with_intercept
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
 from server.federation.plausibility import HingeLimits, check_moments
 from simulations.runtimes.experiment import rounds
 from simulations.runtimes.in_process import RUN_ID, SERVER_NODE_ID, InProcessGrid
 from tests.sites import make_quick_sites
 
-N_CLASSES, IMAGES, VIEWS = len(DIAGNOSES), 30, 2
+N_CLASSES, IMAGES, VIEWS = len(HAM10000.codes), 30, 2
 
 
 def records(seed: int, d: int, size: float) -> tuple[Any, Any, Any]:
@@ -43,7 +43,7 @@ def moments(X: Any, y: Any, weight: Any) -> Moments:
 @given(st.integers(0, 10_000), st.integers(1, 100), st.sampled_from([1e-3, 1.0, 1e3]))
 def test_moments_of_any_records_pass(seed, d, size):
     X, y, weight = records(seed, d, size)
-    check_moments(moments(X + 100 * size, y, weight), IMAGES)
+    check_moments(HAM10000, moments(X + 100 * size, y, weight), IMAGES)
 
 
 @given(
@@ -62,7 +62,7 @@ def test_losses_and_gradients_of_any_records_pass(seed, d, clip, length):
     mine = slice(0, 10 * VIEWS)  # of a site with a third of the images
     sample = np.stack([(class_weights[y] * weight)[mine]] * 2)
     sums, _ = hinge_sums(with_intercept(X[mine]), y[mine], sample, weights)
-    HingeLimits(found, class_weights, clip).check(sums, weights, images=10)
+    HingeLimits(HAM10000, found, class_weights, clip).check(sums, weights, images=10)
 
 
 def test_what_no_records_make_is_refused():
@@ -75,8 +75,8 @@ def test_what_no_records_make_is_refused():
         (replace(found, class_sum=9 * found.class_sum + 9), "diagnosis bkl, of which it has no"),
     ):
         with pytest.raises(ReplyError, match=reason):
-            check_moments(lie, IMAGES)
-    limits = HingeLimits(found, class_weights, 0.0)
+            check_moments(HAM10000, lie, IMAGES)
+    limits = HingeLimits(HAM10000, found, class_weights, 0.0)
     weights = np.zeros((1, N_CLASSES, 13))
     sample = (class_weights[y % 2] * weight)[None]
     sums, _ = hinge_sums(with_intercept(X), y % 2, sample, weights)

@@ -17,7 +17,7 @@ from common.data.splits import TEST
 from common.errors import ConfigError, DataError
 from common.models.predictor import Predictor
 from common.networks.network import ALL, HEAD, open_stage, shared_network
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from simulations.runtimes.experiment import rounds, simulate
 from tests.finetuning import (
     BACKBONE,
@@ -146,7 +146,7 @@ def test_patience_goes_on_to_the_next_stage_from_the_best_weights(base, tmp_path
     assert [line["round"] - 1 for line in training_log(run)] == list(sent)
     assert metrics["training"]["best_round"] == 12
     assert metrics["training"]["rounds"] == len(sent)
-    pretrained = shared_network(BACKBONE, base.weights).pretrained
+    pretrained = shared_network(BACKBONE, base.weights, HAM10000.n_classes).pretrained
     for number in (6, 12):
         for name, tensor in sent[number].items():
             # What round 1 made of the head is what round 2 began with.
@@ -199,7 +199,7 @@ def test_the_model_file_gives_the_figures_of_the_run(base, tmp_path, dataset):
     files = {i.image_id: dataset.read(i.image_id) for i in test}
     probabilities = Predictor(model).predict(files).probabilities
     labels = balanced(probabilities, model.basis.base_rates)
-    truth = np.array([DIAGNOSES.index(image.dx) for image in test])
+    truth = np.array([HAM10000.codes.index(image.dx) for image in test])
     assert metrics["overall"]["n"] == len(test)
     assert metrics["overall"]["accuracy"] == pytest.approx((labels == truth).mean())
     own = np.maximum(probabilities[np.arange(len(test)), truth], np.finfo(float).eps)
@@ -209,7 +209,7 @@ def test_the_model_file_gives_the_figures_of_the_run(base, tmp_path, dataset):
 def test_a_run_says_how_many_bytes_open_stages_saved(base, tmp_path):
     run = changed(base, tmp_path / "run", rounds="1,2,1")
     said = simulate(run)["training"]
-    network = shared_network(BACKBONE, base.weights)
+    network = shared_network(BACKBONE, base.weights, HAM10000.n_classes)
     # AdamW's two moments are as large as the weights, its count of steps one number for each.
     sizes = [
         sum(3 * p.numel() + 1 for p in open_stage(network, stage).trainable.values())

@@ -14,6 +14,7 @@ from common.config.robust import RobustConfig
 from common.errors import QuorumError, ReplyError
 from common.finetune.imbalance import ClassCounts
 from common.finetune.plan import CONTROL, Update
+from common.task import HAM10000
 from server.federation.question import Answers
 from server.strategies.robust import Defence, bound_norms, least_sites, mixing
 from simulations.runtimes.in_process import InProcessGrid
@@ -197,7 +198,7 @@ def test_a_lie_about_a_class_counts_no_more_than_an_honest_site_may(lie, site):
     truth = np.stack([c.images for c in each.values()])
     each[f"site_{site}"] = ClassCounts(np.array(lie))
     config = RobustConfig(robust="median", hostile=1)
-    total = Defence(config).counts(Answers(ClassCounts.zero(), list(each), each))
+    total = Defence(config).counts(Answers(ClassCounts.zero(HAM10000.n_classes), list(each), each))
     others = np.delete(truth, site, axis=0)
     most = others.sum() + others.sum(axis=1).max()
     assert total.sum() <= most + 7  # rounded
@@ -211,7 +212,9 @@ def test_a_site_that_claims_a_million_rare_images_hardly_changes_how_rare_they_a
     for told in (truth, lie):
         each = {f"site_{i}": ClassCounts(counts) for i, counts in enumerate(told)}
         config = RobustConfig(robust="median", hostile=1)
-        total = Defence(config).counts(Answers(ClassCounts.zero(), list(each), each))
+        total = Defence(config).counts(
+            Answers(ClassCounts.zero(HAM10000.n_classes), list(each), each)
+        )
         shares.append(total[3] / total.sum())
     assert shares[1] == pytest.approx(shares[0], rel=0.01)
 
@@ -219,7 +222,7 @@ def test_a_site_that_claims_a_million_rare_images_hardly_changes_how_rare_they_a
 def test_an_honest_count_of_even_sites_is_whole():
     each = {f"site_{i}": ClassCounts(np.arange(1, 8)) for i in range(SITES)}
     config = RobustConfig(robust="median", hostile=HOSTILE)
-    total = Defence(config).counts(Answers(ClassCounts.zero(), list(each), each))
+    total = Defence(config).counts(Answers(ClassCounts.zero(HAM10000.n_classes), list(each), each))
     np.testing.assert_array_equal(total, SITES * np.arange(1, 8))
 
 

@@ -10,7 +10,7 @@ from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import QuorumError
 from common.models.network import NetworkModel
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from server.run.folder import METRICS_FILE, MODEL_FILE
 from simulations.attacks.hostile_sites import ATTACKS, TARGET, chosen, hostile_app, poison, stamped
 from simulations.attacks.trials import NONE, Judge, attack_all, table
@@ -103,7 +103,7 @@ def test_poisoned_sites_lie_about_what_they_should(synthetic_folder, tmp_path):
     honest = Dataset.open(synthetic_folder)
     flip = poison(tmp_path / "sites", tmp_path / "flip", ATTACKS["label_flip"], [1])
     assert (Dataset.open(flip / "a").labels == honest.labels).all()
-    assert (Dataset.open(flip / "b").labels == len(DIAGNOSES) - 1 - honest.labels).all()
+    assert (Dataset.open(flip / "b").labels == len(HAM10000.codes) - 1 - honest.labels).all()
     door = poison(tmp_path / "sites", tmp_path / "door", ATTACKS["backdoor"], [0])
     lies = Dataset.open(door / "a")
     marked = np.array([lies.read(i.image_id) != honest.read(i.image_id) for i in honest.images])

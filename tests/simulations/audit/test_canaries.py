@@ -82,12 +82,12 @@ def test_a_run_with_noise_of_the_wrong_scale_is_caught(monkeypatch):
 
 
 def test_moments_show_every_canary():
-    found = audit_moments(64, sites=2, seed=0, delta=1e-5, m=200)
+    found = audit_moments(64, sites=2, n_classes=7, seed=0, delta=1e-5, m=200)
     assert found.guesses[-1].right == found.guesses[-1].made == 200
 
 
 def test_canaries_are_records_of_the_largest_norm_with_little_in_common():
-    canaries = draw_canaries(40, 16, 3, np.random.default_rng(0))
+    canaries = draw_canaries(40, 16, 3, 7, np.random.default_rng(0))
     np.testing.assert_allclose(np.linalg.norm(canaries.X, axis=1), 1)
     np.testing.assert_allclose(canaries.X[:16] @ canaries.X[:16].T, np.eye(16), atol=1e-12)
     assert len(canaries) == 40

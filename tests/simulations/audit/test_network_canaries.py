@@ -8,6 +8,7 @@ from torch.nn import functional
 import client.privacy.clipped
 from common.config.run import RunConfig
 from common.privacy.network import clipped_sum, open_part
+from common.task import HAM10000
 from simulations.audit.epsilon_bound import OneRun
 from simulations.audit.network_canaries import Activations, audit_network, gradients
 from tests.finetuning import changed, quick
@@ -75,9 +76,9 @@ def test_a_run_with_noise_of_the_wrong_scale_is_caught(config, monkeypatch):
 
 
 def test_the_attacker_differentiates_for_himself(config):
-    part = open_part(config.backbone, config.weights, "layer4")
+    part = open_part(config.backbone, config.weights, "layer4", HAM10000.n_classes)
     rng = np.random.default_rng(0)
-    canaries = Activations.draw(3, (192, 2, 2), 2, rng)
+    canaries = Activations.draw(3, (192, 2, 2), 2, 7, rng)
     weights = part.pretrained + 0.05 * rng.standard_normal(part.pretrained.shape)
     offset = rng.standard_normal(7)
     rows = gradients(part, weights, canaries, offset)

@@ -13,7 +13,7 @@ from common.data.dataset import Dataset, Image
 from common.explanations.evidence import Evidence, PooledHead
 from common.explanations.overlay import place
 from common.features.augment import CROPS, PREDICTION_VIEWS, crop_box
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from simulations.bench.explanations.__main__ import main
 from simulations.bench.explanations.curves import GRID, areas, fields, orders
 from simulations.bench.explanations.heads import untrained
@@ -169,7 +169,7 @@ def test_images_are_one_a_lesion_and_rare_diagnoses_as_many_as_others(synthetic_
     dataset = Dataset.open(synthetic_folder)
     chosen = one_a_lesion(dataset, 28, seed=0)
     assert len(set(chosen.lesions)) == len(chosen) == 28
-    assert np.bincount(chosen.labels).tolist() == [4] * len(DIAGNOSES)
+    assert np.bincount(chosen.labels).tolist() == [4] * len(HAM10000.codes)
     every = one_a_lesion(dataset, 1000, seed=0)
     assert len(every) == len(dataset.by_lesion.sizes)
     assert one_a_lesion(replace(dataset, folder=synthetic_folder / "none"), 28, 0).images == ()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from common.data.dataset import Dataset, Image
 from common.data.splits import assign_splits
 from common.errors import ConfigError, DataError
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from simulations.data.partition import Scheme, partition, write_sites
 
 PART = "HAM10000_images_part_1"
@@ -26,7 +26,7 @@ def datasets(draw: st.DrawFn) -> Dataset:
         Image(
             f"{number:04}_{image}",
             f"L{number:04}",
-            DIAGNOSES[label],
+            HAM10000.codes[label],
             "",
             None,
             "",

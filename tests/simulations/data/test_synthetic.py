@@ -9,7 +9,7 @@ from PIL import Image
 from common.data.check import check
 from common.data.dataset import MASK_FOLDER, Dataset
 from common.errors import ConfigError, DataError
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from simulations.data.synthetic import write_synthetic
 
 
@@ -34,7 +34,7 @@ def test_the_folder_is_sound_and_marked(synthetic_folder: Path) -> None:
     found = check(synthetic_folder)
     assert found.defects == ()
     assert found.total.images == 120
-    assert tuple(found.by_class) == DIAGNOSES
+    assert tuple(found.by_class) == HAM10000.codes
     assert min(count.lesions for count in found.by_class.values()) >= 5
     assert max(found.by_class, key=lambda dx: found.by_class[dx].images) == "nv"
     assert set(found.by_site) <= {"synth_a", "synth_b", "synth_c", "synth_d"}

@@ -7,7 +7,7 @@ import pytest
 
 from common.data.dataset import Dataset
 from common.errors import ConfigError
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from simulations.study.cells import Arm, Cell, arms, cut, plan
 from simulations.study.definition import Study
 
@@ -65,7 +65,9 @@ def test_no_cell_holds_a_test_lesion_and_all_arms_have_the_same(dataset):
     every = [lesion for images in tested.values() for lesion in {i.lesion_id for i in images}]
     assert sorted(every) == sorted(_lesions(dataset))
     for images in tested.values():
-        assert {image.dx for image in images} == set(DIAGNOSES) & {i.dx for i in dataset.images}
+        assert {image.dx for image in images} == set(HAM10000.codes) & {
+            i.dx for i in dataset.images
+        }
 
 
 def test_smaller_scales_are_parts_of_larger_ones_at_the_same_sites(dataset):
@@ -99,7 +101,7 @@ def test_a_source_alone_trains_on_its_own_and_is_tested_on_all(dataset):
 
 def test_more_folds_than_lesions_of_a_class_are_named(dataset):
     labels = dataset.by_lesion.labels
-    counts = np.bincount(labels, minlength=len(DIAGNOSES))
+    counts = np.bincount(labels, minlength=len(HAM10000.codes))
     least = int(counts.min())
     assert plan(make_study(folds=least), dataset)
     with pytest.raises(ConfigError) as refused:

@@ -21,7 +21,7 @@ from common.answers.answering import Answering, AnswerOptions
 from common.data.dataset import Dataset
 from common.models.file import load_model
 from common.synthetic_note import SYNTHETIC_NOTE
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from server.run.folder import MODEL_FILE
 from simulations.bench import answers as bench
 from simulations.study.advice import advise
@@ -55,7 +55,7 @@ def test_numbers_are_those_of_scikit_learn_on_the_saved_predictions(studied):
         if folds:
             label = np.concatenate([fold["label"] for fold in folds])
             predicted = np.concatenate([fold["predicted"] for fold in folds])
-            matrix = metrics.confusion_matrix(label, predicted, labels=range(len(DIAGNOSES)))
+            matrix = metrics.confusion_matrix(label, predicted, labels=range(len(HAM10000.codes)))
             assert arm["confusion"] == matrix.tolist()
             assert matrix.sum() == values["about"]["images"]
     assert judged > 20
@@ -82,7 +82,7 @@ def _by_scikit_learn(folds):
             "macro_f1": metrics.f1_score(label, predicted, labels=present, average="macro"),
             "macro_auc": np.mean(areas),
             "macro_average_precision": np.mean(precisions),
-            "brier": metrics.brier_score_loss(label, p, labels=range(len(DIAGNOSES))),
+            "brier": metrics.brier_score_loss(label, p, labels=range(len(HAM10000.codes))),
         }
         for name, value in single.items():
             found.setdefault(name, []).append(value)
@@ -121,7 +121,7 @@ def test_sets_are_judged_by_lesion_and_are_those_that_a_prediction_shows(studied
     answering = Answering(model.basis, AnswerOptions())
     said = answering.answers(kept.image, kept.probabilities, np.full(len(kept.image), np.nan))
     for row, answer in enumerate(said):
-        inside = {DIAGNOSES[c] for c in np.flatnonzero(kept.inside[row])}
+        inside = {HAM10000.codes[c] for c in np.flatnonzero(kept.inside[row])}
         assert inside == set(answer.prediction_set.diagnoses)
         flagged = dict(zip(TARGETS, kept.flagged[row], strict=True))
         assert {s.target: s.flagged for s in answer.screening} == {
@@ -139,7 +139,7 @@ def test_the_study_says_what_other_thresholds_and_frequencies_would_have_given(s
     held = sum(g["value"] * g["lesions"] for g in groups) / sum(g["lesions"] for g in groups)
     assert coverage["everywhere"] == f"{held:.3f}"
     assert size["pooled"] <= size["everywhere"]
-    assert size["by class"] <= size["everywhere"] <= len(DIAGNOSES)
+    assert size["by class"] <= size["everywhere"] <= len(HAM10000.codes)
     unchanged, *_ = bench.prevalence_table(folds).splitlines()[2:]
     _, base, estimated, _, before, _ = unchanged.strip("| ").split(" | ")
     assert float(base) < 0.15
@@ -241,7 +241,7 @@ def test_the_report_is_whole_and_says_what_it_is_made_of(studied):
 
 def _impossible(bins):
     """Count images whose most likely of seven classes has a probability below a seventh."""
-    highest = int(len(bins["images"]) / len(DIAGNOSES))
+    highest = int(len(bins["images"]) / len(HAM10000.codes))
     return sum(bins["images"][:highest])
 
 

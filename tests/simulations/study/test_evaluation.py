@@ -11,7 +11,7 @@ from common.answers.answering import Answering, AnswerOptions
 from common.data.splits import TEST
 from common.models.file import load_model
 from common.synthetic_note import SYNTHETIC_NOTE
-from common.task import DIAGNOSES
+from common.task import HAM10000
 from server.run.folder import MODEL_FILE
 from simulations.runtimes.experiment import with_splits
 from tests.commands import is_one_error, metrics_of
@@ -85,7 +85,7 @@ def _answers_reference(run, test, cached):
         [""] * len(test), p, np.full(len(test), np.nan)
     )
     sets = [answer.prediction_set.diagnoses for answer in said]
-    held = np.array([DIAGNOSES[c] in s for c, s in zip(test.labels, sets, strict=True)])
+    held = np.array([HAM10000.codes[c] in s for c, s in zip(test.labels, sets, strict=True)])
     wrong, sure = p.argmax(axis=1) != test.labels, p.max(axis=1)
     share = 1 / np.array([np.sum(test.lesions == lesion) for lesion in test.lesions])
     sooner = (sure[:, None] > sure) + (sure[:, None] == sure) / 2

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from sklearn import metrics
 
 from common.statistics.metrics import Evaluation, Metrics
-from common.task import DIAGNOSES, MALIGNANT
+from common.task import HAM10000
 from simulations.study.answer_measures import AUGRCS, SHARES, SIZES, measure_answers
 from simulations.study.answered import Answered
 from simulations.study.measures import MELANOMA, PER_CLASS, SCALARS, measure
@@ -19,21 +19,21 @@ from tests.examples import examples
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(20, 120),
-    classes=st.integers(2, len(DIAGNOSES)),
+    classes=st.integers(2, len(HAM10000.codes)),
     digits=st.integers(1, 6),
 )
 def test_every_metric_is_scikit_learns(seed, n, classes, digits):
     rng = np.random.default_rng(seed)
-    present = np.sort(rng.permutation(len(DIAGNOSES))[:classes])
+    present = np.sort(rng.permutation(len(HAM10000.codes))[:classes])
     labels = np.append(present, rng.choice(present, n - classes))
-    logits = rng.normal(size=(n, len(DIAGNOSES))) + 1.5 * np.eye(len(DIAGNOSES))[labels]
+    logits = rng.normal(size=(n, len(HAM10000.codes))) + 1.5 * np.eye(len(HAM10000.codes))[labels]
     # Rounded logits tie, and so do their probabilities where all others are alike.
     chances = softmax(np.round(logits, digits), axis=1)
     predicted = np.where(rng.random(n) < 0.8, chances.argmax(axis=1), rng.choice(present, n))
     weights = rng.integers(0, 4, (3, n)).astype(float)
     weights[:, :classes] += 1  # of each class some
     found = measure(labels, predicted, chances, weights)
-    assert set(found) == {*SCALARS, *(f"{m}/{dx}" for m in PER_CLASS for dx in DIAGNOSES)}
+    assert set(found) == {*SCALARS, *(f"{m}/{dx}" for m in PER_CLASS for dx in HAM10000.codes)}
     for row, weight in enumerate(weights):
         expected = _by_scikit_learn(labels, predicted, chances, weight)
         for name, value in expected.items():
@@ -42,7 +42,7 @@ def test_every_metric_is_scikit_learns(seed, n, classes, digits):
 
 def _by_scikit_learn(labels, predicted, chances, weight):
     """Judge by scikit-learn; means are over the classes present."""
-    n_classes = len(DIAGNOSES)
+    n_classes = len(HAM10000.codes)
     every = np.arange(n_classes)
     kwargs = {"sample_weight": weight}
     present = [c for c in every if (labels == c).any()]
@@ -54,7 +54,7 @@ def _by_scikit_learn(labels, predicted, chances, weight):
         "macro_f1": np.mean(f1[present]),
     }
     for c, ((tn, fp), (fn, tp)) in enumerate(confusions):
-        own, dx = labels == c, DIAGNOSES[c]
+        own, dx = labels == c, HAM10000.codes[c]
         values[f"specificity/{dx}"] = tn / (tn + fp)
         known = c in present
         values[f"sensitivity/{dx}"] = tp / (tp + fn) if known else np.nan
@@ -69,7 +69,7 @@ def _by_scikit_learn(labels, predicted, chances, weight):
         ("macro_auc", "auc"),
         ("macro_average_precision", "average_precision"),
     ):
-        values[name] = np.mean([values[f"{metric}/{DIAGNOSES[c]}"] for c in present])
+        values[name] = np.mean([values[f"{metric}/{HAM10000.codes[c]}"] for c in present])
     values["melanoma_sensitivity"] = np.nan
     if MELANOMA in present:
         false, true, _ = metrics.roc_curve(
@@ -88,10 +88,10 @@ def test_answers_are_judged_as_by_a_loop_over_pairs_of_lesions(seed, n, digits):
     members = (rng.integers(0, 2, (n, k)).astype(float) for k in (7, 7, 2))
     answered = Answered(*members, np.round(rng.uniform(1, 2, n), 1))
     weights = rng.integers(1, 4, (2, n)) / rng.integers(1, 4, n)
-    found = measure_answers(labels, p, answered, weights)
+    found = measure_answers(HAM10000, labels, p, answered, weights)
     assert set(found) == {*SHARES, *SIZES, *AUGRCS}
     wrong, own = p.argmax(axis=1) != labels, np.arange(n)
-    malignant = np.isin(np.array(DIAGNOSES)[labels], MALIGNANT)
+    malignant = np.isin(np.array(HAM10000.codes)[labels], HAM10000.malignant)
     for row, w in enumerate(weights):
         size, pooled = (
             np.average(members.sum(axis=1), weights=w)

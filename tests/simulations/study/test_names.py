@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from common.methods import METHODS
+from common.task import HAM10000
 from simulations.study.cells import Arm
 from simulations.study.definition import Study
 from simulations.study.names import Names, diagnosis
@@ -50,7 +51,7 @@ def test_names_are_plain_and_different():
         names.arm(Arm("rbf", "alone", "clinic", 0.25))
         == "RBF SVM, clinic alone, 25% of the lesions"
     )
-    assert diagnosis("akiec") == "actinic keratosis"
+    assert diagnosis(HAM10000, "akiec") == "actinic keratosis"
 
 
 def test_a_method_without_a_title_goes_by_its_name(monkeypatch):
