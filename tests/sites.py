@@ -41,7 +41,9 @@ def make_quick_sites(data: Path, folder: Path, sites: int, views: int = 1) -> Ru
 def write_features(data: Path, config: RunConfig, spoiled: Collection[str] = ()) -> None:
     """Put features into the cache: the class and noise, or NaN for the images `spoiled`."""
     dataset, spec = Dataset.open(data), config.feature_spec
-    centres = np.random.default_rng(0).standard_normal((len(HAM10000.codes), N_FEATURES))
+    centres = np.random.default_rng(0).standard_normal(
+        (max(dataset.task.n_classes, HAM10000.n_classes), N_FEATURES)
+    )
     rows = {}
     for image, label in zip(dataset.images, dataset.labels, strict=True):
         content = hashlib.sha256(dataset.read(image.image_id)).hexdigest()

@@ -17,7 +17,7 @@ from common.answers.answer import Answer, PredictionSet, Screening
 from common.config.run import RunConfig, complete_class
 from common.errors import ConfigError
 from common.methods import METHODS
-from common.task import HAM10000
+from common.task import HAM10000, KNOWN, TASKS
 from simulations.attacks.hostile_sites import ATTACKS
 from simulations.cli.main import app
 from tests import documents
@@ -151,7 +151,8 @@ def names():
         *SETTINGS,
         *choices,
         *METHODS,
-        *dict(zip(HAM10000.codes, HAM10000.names, strict=True)),
+        *KNOWN,
+        *TASKS,
         *ATTACKS,
         *Rules.__dataclass_fields__,
         *Operator.model_fields,

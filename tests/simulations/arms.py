@@ -79,11 +79,12 @@ def make_arm(
 
     Its sets hold what it predicts; without ``answers`` it has none.
     """
-    judge = Judge(0, 400)
+    judge = Judge(HAM10000, 0, 400)
     found = {fold: _predictions(fold, hits, lesions, classes, answers) for fold in range(folds)}
     resampled = {fold: judge.measure(fold, said) for fold, said in found.items()}
     cells = {fold: _cell(seconds) for fold in found}
-    return JudgedArm(Arm(route, spread, site, scale), cells, found, resampled, {}, {}, [])
+    arm = Arm(route, spread, site, scale)
+    return JudgedArm(arm, HAM10000, cells, found, resampled, {}, {}, [])
 
 
 def make_findings(arms: Sequence[JudgedArm], latency: Mapping[str, float]) -> Findings:

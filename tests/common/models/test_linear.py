@@ -21,7 +21,7 @@ from common.models.file import load_model
 from common.models.linear import LinearModel
 from common.statistics.moments import Moments
 from common.svm.feature_map import FeatureMap, FourierMap
-from common.task import HAM10000
+from common.task import BINARY, HAM10000
 from tests.records import N_CLASSES, draw_records
 
 X, Y = draw_records(60, 8)
@@ -109,7 +109,9 @@ def spoil(path: Path, how: str) -> None:
     elif how == "other metadata":
         save_file({"weights": np.zeros(3)}, path, metadata={"fedderm": json.dumps([1])})
     elif how == "other classes":
-        replace(make_model(None), classes=HAM10000.codes[::-1]).save(path)
+        model = make_model(None)
+        model = replace(model, basis=replace(model.basis, task=BINARY))
+        model.save(path)
     elif how == "other shape":
         replace(make_model(None), weights=np.zeros((N_CLASSES, 3))).save(path)
     elif how == "no numbers":
@@ -125,7 +127,7 @@ REASONS = {
     "folder": "",
     "other arrays": "",
     "other metadata": "",
-    "other classes": "its classes are not akiec, bcc, ",
+    "other classes": r"array 'base_rates' has the shape \[7\], expected \[2\]",
     "other shape": r"array 'weights' has the shape \[7, 3\], expected \[7, 6\]",
     "no numbers": "array 'calibration' has values that are no finite numbers",
 }

@@ -12,7 +12,14 @@ from common.errors import QuorumError
 from common.models.network import NetworkModel
 from common.task import HAM10000
 from server.run.folder import METRICS_FILE, MODEL_FILE
-from simulations.attacks.hostile_sites import ATTACKS, TARGET, chosen, hostile_app, poison, stamped
+from simulations.attacks.hostile_sites import (
+    ATTACKS,
+    chosen,
+    hostile_app,
+    most_frequent,
+    poison,
+    stamped,
+)
 from simulations.attacks.trials import NONE, Judge, attack_all, table
 from simulations.runtimes.experiment import simulate
 from tests.commands import TUNE, is_one_error
@@ -93,7 +100,7 @@ def test_a_head_is_judged_from_kept_features_as_from_images(out, synthetic_folde
     model = NetworkModel.load(out / "runs" / f"{NONE}-0-{RULE}" / MODEL_FILE, config.weights)
     files = ((i.image_id, stamped(dataset.read(i.image_id))) for i in dataset.images)
     expected = model.basis.decide(model.scores(files))
-    np.testing.assert_array_equal(Judge(dataset, config)._decide(model, True), expected)
+    np.testing.assert_array_equal(Judge(dataset, config, 0)._decide(model, True), expected)
 
 
 def test_poisoned_sites_lie_about_what_they_should(synthetic_folder, tmp_path):
@@ -101,15 +108,19 @@ def test_poisoned_sites_lie_about_what_they_should(synthetic_folder, tmp_path):
     for name in ("a", "b"):
         (tmp_path / "sites" / name).symlink_to(synthetic_folder)
     honest = Dataset.open(synthetic_folder)
-    flip = poison(tmp_path / "sites", tmp_path / "flip", ATTACKS["label_flip"], [1])
+    target = most_frequent(honest)
+    assert honest.task.codes[target] == "nv"
+    flip = poison(
+        tmp_path / "sites", tmp_path / "flip", ATTACKS["label_flip"], [1], HAM10000, target
+    )
     assert (Dataset.open(flip / "a").labels == honest.labels).all()
     assert (Dataset.open(flip / "b").labels == len(HAM10000.codes) - 1 - honest.labels).all()
-    door = poison(tmp_path / "sites", tmp_path / "door", ATTACKS["backdoor"], [0])
+    door = poison(tmp_path / "sites", tmp_path / "door", ATTACKS["backdoor"], [0], HAM10000, target)
     lies = Dataset.open(door / "a")
     marked = np.array([lies.read(i.image_id) != honest.read(i.image_id) for i in honest.images])
     assert marked.any()
     assert not marked.all()
-    assert (lies.labels[marked] == TARGET).all()
+    assert (lies.labels[marked] == target).all()
     assert (lies.labels[~marked] == honest.labels[~marked]).all()
 
 

@@ -32,7 +32,7 @@ def test_every_metric_is_scikit_learns(seed, n, classes, digits):
     predicted = np.where(rng.random(n) < 0.8, chances.argmax(axis=1), rng.choice(present, n))
     weights = rng.integers(0, 4, (3, n)).astype(float)
     weights[:, :classes] += 1  # of each class some
-    found = measure(labels, predicted, chances, weights)
+    found = measure(HAM10000, labels, predicted, chances, weights)
     assert set(found) == {*SCALARS, *(f"{m}/{dx}" for m in PER_CLASS for dx in HAM10000.codes)}
     for row, weight in enumerate(weights):
         expected = _by_scikit_learn(labels, predicted, chances, weight)
@@ -130,7 +130,7 @@ def test_calibration_error_is_that_of_the_runs():
     predicted = chances.argmax(axis=1)
     times = rng.integers(0, 3, 300)
     weights = np.stack([np.ones(300), times.astype(float)])
-    found = measure(labels, predicted, chances, weights)["calibration_error"]
+    found = measure(HAM10000, labels, predicted, chances, weights)["calibration_error"]
     again = np.repeat(np.arange(300), times)
     for value, rows in zip(found, (np.arange(300), again), strict=True):
         counted = Evaluation.measure(labels[rows], predicted[rows], chances[rows])

@@ -85,7 +85,7 @@ def test_arms_are_compared_over_the_folds_that_both_have():
     expected = whole.metrics["balanced_accuracy"].folds[0] - part.metrics["balanced_accuracy"].mean
     assert comparison.folds == 1
     assert comparison.difference == pytest.approx(expected)
-    none = JudgedArm(part.arm, {}, {}, {}, {}, {0: "failed"}, [1])
+    none = JudgedArm(part.arm, part.task, {}, {}, {}, {}, {0: "failed"}, [1])
     assert compare_pairs("one", [(whole, none)], 0.05, seed=0) == []
     assert none.metrics == {}
 
