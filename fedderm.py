@@ -26,6 +26,7 @@ from common.answers.answering import AnswerOptions, ThresholdKind
 from common.answers.prevalence import parse_prevalence
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError, FedDermError, QuorumError
+from common.methods import METHODS
 from common.models.classifier import Classifier, Image, Rule
 from common.models.file import Prediction
 from common.models.predictor import Predictor
@@ -233,7 +234,7 @@ def simulate(
     FedDermError
         If the data or the folder cannot be used, or too few sites are left.
     """
-    config = RunConfig.read_settings(_plain(settings))
+    config = _trained(settings)
     from simulations.runtimes import experiment
 
     return Run.read(experiment.train(config, Path(data), Path(out), scheme, sites, alpha))
@@ -244,7 +245,7 @@ def centralized(data: PathLike, out: PathLike, **settings: object) -> Run:
 
     Parameters and errors are those of :func:`simulate`.
     """
-    config = RunConfig.read_settings(_plain(settings))
+    config = _trained(settings)
     from simulations.runtimes import experiment
 
     return Run.read(experiment.train(config, Path(data), Path(out), experiment.POOLED))
@@ -421,6 +422,16 @@ def write_synthetic(
     from simulations.data import synthetic
 
     synthetic.write_synthetic(Path(folder), images, seed, TASKS[task])
+
+
+def _trained(settings: Mapping[str, object]) -> RunConfig:
+    """Return the configuration of a run that trains a model."""
+    config = RunConfig.read_settings(_plain(settings))
+    if no_model := METHODS[config.method].no_model:
+        raise ConfigError(
+            f"{no_model}; type `fedderm simulate DIR --out OUT method={config.method}`"
+        )
+    return config
 
 
 def _plain(settings: Mapping[str, object]) -> dict[str, object]:

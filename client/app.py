@@ -111,6 +111,8 @@ def _answer(site: Site, question: Question, content: RecordDict) -> Answer:
         _refuse_rare(site)
     if question.name == JOIN:
         site.state.begin(question.run)
+        if not METHODS[site.config.method].model:
+            return Answer(values={"site": site.name, **method.describe(site)})
         if words := site.dataset.left_out_in_words:
             _log.warning("%s: %s", printable(site.name), words)
         return Answer(values={**_describe(site), **method.describe(site)})
@@ -170,7 +172,8 @@ def _refuse_rare(site: Site) -> None:
     """Refuse plain sums where a class of the site has too few lesions.
 
     A sum over few lesions shows these lesions. Training gives a rare class a large weight, so its
-    part stands out of the sum over all classes. A single class has no other class to hide it.
+    part stands out of the sum over all classes. A single class has no other class to hide it. A
+    method without a model leaves small groups out itself.
 
     Raises
     ------
@@ -178,7 +181,8 @@ def _refuse_rare(site: Site) -> None:
         If a class has too few, or the site has a single class.
     """
     least, config = site.rules.least_lesions, site.config
-    if not least or config.secure or METHODS[config.method].private:
+    method = METHODS[config.method]
+    if not least or config.secure or method.private or not method.model:
         return
     training = site.dataset.select(~site.held_out).by_lesion
     _, present = np.unique(training.labels, return_counts=True)

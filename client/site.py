@@ -15,7 +15,7 @@ from client.operator.site_rules import Operator, Rules
 from client.state import SiteState
 from common.arrays import Ints
 from common.config.run import RunConfig
-from common.data.dataset import Dataset
+from common.data.dataset import Dataset, Scan, scan
 from common.data.splits import TEST, lasting_splits, one_image_a_lesion, site_splits
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.features.extract import Features, content_keys, extract
@@ -80,6 +80,13 @@ class Site:
         return _NO_RULES if self.operator is None else self.operator.rules
 
     @property
+    def least_group(self) -> int:
+        """Fewest lesions of a group that is counted apart; 0 in secure sums and simulations."""
+        if self.operator is None or self.config.secure:
+            return 0
+        return max(self.rules.least_lesions, self.rules.least_count)
+
+    @property
     def own_folder(self) -> Path:
         """The folder of what must not be lost; in a simulation that of the images."""
         return self.folder if self.operator is None else self.operator.state
@@ -109,6 +116,11 @@ class Site:
     def _whole(self) -> Dataset:
         """All images of the folder, whatever the run's diagnoses."""
         return Dataset.open(self.folder)
+
+    @cached_property
+    def scan(self) -> Scan:
+        """What the site's folder holds, also where it cannot be trained on as it is."""
+        return scan(self.folder)
 
     @cached_property
     def features(self) -> Features:
@@ -172,15 +184,19 @@ class Site:
 
     @property
     def data_name(self) -> str:
-        """The name by which a coordinator sees whether the site's data are the same as before.
+        """The name by which a coordinator sees whether the site's data are the same as before."""
+        return self.keyed(self.fingerprint)
+
+    def keyed(self, digest: str) -> str:
+        """Return a digest of data as it may leave.
 
         A hospital's is keyed by its identity, so that nobody can test whether it has some images.
         """
         if self.operator is None:
-            return self.fingerprint
+            return digest
         from client.secure.identity import Identity  # it imports this module
 
-        return Identity.begun(self.own_folder).keyed_digest(self.fingerprint)
+        return Identity.begun(self.own_folder).keyed_digest(digest)
 
     @property
     def former_fingerprint(self) -> str:

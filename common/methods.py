@@ -23,14 +23,15 @@ from common.text import suggestion
 
 @dataclass(frozen=True)
 class Method:
-    """One way to train a classifier over sites.
+    """One way to train a classifier over sites, or to describe what they have.
 
     Attributes
     ----------
     name : value of the setting ``method``.
     description : one line for a user.
     client, server : modules, as of :mod:`client.method` and :mod:`server.method`.
-    model : class of its models, as of :class:`common.models.file.Model`, ``module:Class``.
+    model : class of its models, as of :class:`common.models.file.Model`, ``module:Class``; empty
+        if it trains none.
     allowlist : module of all that a site may be asked and may answer, as of
         :mod:`client.egress.allowlist`; reviewed apart from the method.
     title : for readers of a study; a setting in braces stands for its value, "" for the name.
@@ -42,7 +43,7 @@ class Method:
     refused : by setting, why the method does not use it, where there is a reason to give.
     private : whether the method is differentially private.
     trains_network : whether weights of the network change; if not, it starts from frozen features.
-    trains : whether it trains a model; if not, it judges one that is finished.
+    trains : whether it trains a model; if not, it judges a finished one or only counts.
     effort : how hard the method is to explain, 0 the least; a study's advice takes the simplest
         route.
     """
@@ -70,6 +71,11 @@ class Method:
         names = {name for family in self.families for name in family.model_fields}
         return names - self.refused.keys()
 
+    @property
+    def no_model(self) -> str:
+        """Why there is no model to be used; "" if there is one."""
+        return "" if self.model else f"method {self.name} trains no model"
+
     def refusal(self, setting: str) -> str:
         """Return why this method has no use for a setting."""
         usual = f"method {self.name} does not use it; `fedderm settings {self.name}` lists its own"
@@ -87,6 +93,12 @@ _EXACT_SUM = "an exact SVM is the sum over all sites, of which none can be outvo
 
 def _no_defence(why: str) -> dict[str, str]:
     return dict.fromkeys(("robust", "norm_bound"), f"{why}; it is for method=finetune")
+
+
+_IMAGES_AS_THEY_ARE = dict.fromkeys(
+    ("backbone", "weights", "size", "views", "predictions", "folds", "test_fraction"),
+    "method statistics trains no model; it counts all images as they are",
+)
 
 
 def _no_noise(name: str, private: str) -> dict[str, str]:
@@ -174,6 +186,16 @@ METHODS: dict[str, Method] = {
                 **dict.fromkeys(("components", "head"), "the model to judge has its own"),
                 **_no_noise("validate", "private for a model with noise"),
             },
+            trains=False,
+        ),
+        Method(
+            name="statistics",
+            description="no training: what sites have, as added counts of images and lesions",
+            client="client.methods.statistics",
+            server="server.methods.statistics",
+            model="",
+            allowlist="client.egress.allowlist.statistics",
+            refused=_IMAGES_AS_THEY_ARE,
             trains=False,
         ),
     )

@@ -4,7 +4,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
+
+
+def template(text: str) -> "Template":
+    """Return a template; a name that it lacks is an error.
+
+    Flower packs no files but a program's modules: a template that a run needs is a text in one.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    return Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(text)
 
 
 def templates(folder: Path) -> "Environment":

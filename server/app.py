@@ -10,15 +10,17 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.config.run import RunConfig
 from common.errors import DataError, QuorumError
+from common.methods import METHODS
 from common.task import Task
 from common.text import log_lines
 from server.deployment.local_superlink import local_superlink
 from server.federation.federation import Federation
 from server.federation.site_info import differing
-from server.method import ServerMethod, server_method
+from server.method import ServerMethod, server_method, survey_method
 from server.run.card import model_card
-from server.run.folder import ANOTHER_FOLDER, CARD_FILE, METRICS_FILE, RunFolder, read_metrics
-from server.run.summary import run_summary
+from server.run.folder import ANOTHER_FOLDER, CARD_FILE, METRICS_FILE, RunFolder
+from server.run.summary import result_text
+from server.survey.documents import write_survey
 
 app = ServerApp()
 
@@ -53,8 +55,12 @@ def main(grid: Grid, context: Context) -> None:
         with suppress(QuorumError) if folder.trained else nullcontext():
             federation.join()
         try:
-            if not folder.trained:
+            if folder.trained:
+                pass
+            elif METHODS[config.method].model:
                 _train(method, federation, config, folder)
+            else:
+                write_survey(folder, survey_method(config).survey(federation, config))
         finally:
             # Only now: a run whose sites had forgotten it could not go on from here.
             federation.close(folder.trained)
@@ -76,7 +82,7 @@ def _begin_log(grid: Grid) -> None:
 def _log_end(folder: RunFolder) -> None:
     if not _log.isEnabledFor(logging.INFO):
         return
-    for line in filter(None, run_summary(read_metrics(folder.path)).splitlines()):
+    for line in filter(None, result_text(folder.path).splitlines()):
         _log.info("%s", line)
     _log.info("run folder: %s", folder.path.resolve())
     if superlink := local_superlink():

@@ -9,6 +9,7 @@ from common.methods import METHODS
 from server.federation.federation import Federation
 from server.run.folder import RunFolder
 from server.run.training_result import TrainingResult
+from server.survey.survey import Survey
 
 
 class ServerMethod(Protocol):
@@ -59,6 +60,34 @@ class ServerMethod(Protocol):
         ----------
         training : the details of the result, as they stand in the run's metrics.
         """
+
+
+class SurveyMethod(Protocol):
+    """What a module in ``server/methods`` offers whose method trains no model."""
+
+    def check(self, config: RunConfig) -> None:
+        """Refuse settings that cannot work, before a run has a folder or asks a site.
+
+        Raises
+        ------
+        ConfigError
+            If one cannot.
+        """
+
+    def survey(self, federation: Federation, config: RunConfig) -> Survey:
+        """Describe what the sites that have joined have.
+
+        Raises
+        ------
+        QuorumError
+            If too few sites are left.
+        """
+
+
+def survey_method(config: RunConfig) -> SurveyMethod:
+    """Return the coordinator's side of a run's method that trains no model."""
+    module: SurveyMethod = import_module(METHODS[config.method].server)
+    return module
 
 
 def server_method(config: RunConfig) -> ServerMethod:

@@ -9,7 +9,14 @@ import click
 import pytest
 import typer
 
-from client.egress.allowlist import finetune, private, private_finetune, svm, validate
+from client.egress.allowlist import (
+    finetune,
+    private,
+    private_finetune,
+    statistics,
+    svm,
+    validate,
+)
 from client.egress.records import VALUES
 from client.operator.site_rules import Operator, Rules
 from client.predict.values import columns
@@ -146,7 +153,7 @@ def names():
     choices = {
         word for field in SETTINGS.values() for word in getattr(field.annotation, "__args__", ())
     }
-    allowed = (svm, finetune, private, private_finetune, validate)
+    allowed = (svm, finetune, private, private_finetune, statistics, validate)
     return {
         *SETTINGS,
         *choices,

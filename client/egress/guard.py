@@ -89,7 +89,7 @@ def _check(site: Site, question: Question, answer: Answer) -> None:
     _check_arrays(site, declared, answer.arrays, question)
     for name, array in answer.arrays.items():
         if name in declared and declared[name].counts:
-            _refuse_small(site, name, np.asarray(array))
+            _refuse_small(site, name, np.asarray(array), declared[name].groups)
     _check_values(question.name, answer.values, site.config.task)
     _check_counts(site, answer.values)
 
@@ -100,8 +100,8 @@ def _check_counts(site: Site, values: Mapping[str, Value]) -> None:
             _refuse_small(site, name, np.array(value))
 
 
-def _refuse_small(site: Site, name: str, counts: NDArray[np.generic]) -> None:
-    least = site.rules.least_count
+def _refuse_small(site: Site, name: str, counts: NDArray[np.generic], groups: bool = False) -> None:
+    least = max(site.rules.least_count, site.least_group if groups else 0)
     if ((np.asarray(counts) > 0) & (np.asarray(counts) < least)).any():
         raise RefusalError(
             Reason.FEW,

@@ -33,11 +33,14 @@ class Array:
     shape : sizes, or the function that computes them from settings and question alone.
     dtype : as NumPy writes it.
     counts : whether it holds numbers of images.
+    groups : whether these are of groups of lesions, none of which may be smaller than the
+        operator's least number of lesions.
     """
 
     shape: tuple[int, ...] | Shape
     dtype: Literal["<f8", "<f4", "<i8"] = "<f8"
     counts: bool = False
+    groups: bool = False
 
     def sizes(self, site: Site, question: Question) -> tuple[int, ...]:
         """Return the shape in numbers."""

@@ -106,7 +106,9 @@ def _sources() -> Iterator[tuple[str, bytes]]:
 def _packages() -> set[str]:
     """Return the rooms whose code runs at a site, and packages that methods come from."""
     modules = ((method.client, method.model, method.allowlist) for method in METHODS.values())
-    return {"client", "common"} | {name.partition(".")[0] for each in modules for name in each}
+    return {"client", "common"} | {
+        name.partition(".")[0] for each in modules for name in each if name
+    }
 
 
 def _read(file: Path) -> Mapping[str, str]:

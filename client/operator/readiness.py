@@ -160,7 +160,7 @@ def _rules(operator: Operator) -> Finding:
     in_secure_sums = rules.peers is not None
     if least < rules.least_lesions and not in_secure_sums and not (private and rules.epsilon):
         says = f"a class has {least} lesions, 'least_lesions' is {rules.least_lesions}"
-        return Finding("rules", False, f"{says}: without 'peers' no sum could leave")
+        return Finding("rules", False, f"{says}: without 'peers' no training's sum could leave")
     return Finding("rules", True, f"allowed are {', '.join(rules.methods)}")
 
 

@@ -10,7 +10,7 @@ from common.features.augment import PREDICTION_VIEWS
 from common.features.pretrained import DEFAULT_BACKBONE
 from common.methods import METHODS, MethodName
 
-_EXACT = " and ".join(m.name for m in METHODS.values() if not m.private)
+_EXACT = " and ".join(m.name for m in METHODS.values() if m.model and not m.private)
 
 
 class CommonConfig(BaseModel):

@@ -171,7 +171,7 @@ def complete_class() -> type[RunConfig]:
 
 def settings_of(method: Method) -> list[str]:
     """Return the names of the settings that a method uses, those of all methods first."""
-    used = CommonConfig.model_fields.keys() | method.settings
+    used = (CommonConfig.model_fields.keys() | method.settings) - method.refused.keys()
     return [name for name in complete_class().model_fields if name in used]
 
 

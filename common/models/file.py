@@ -289,6 +289,8 @@ def _read_config(fields: Mapping[str, Any]) -> RunConfig:
     config = fields["config"]
     if odd := sorted(_PLACES & config.keys()):
         raise ValueError(f"it says '{odd[0]}', which is for its user to say")
+    if no_model := METHODS[config["method"]].no_model:
+        raise ValueError(no_model)
     try:
         # What its method does not use says nothing of the model.
         unused = RunConfig.model_fields.keys() - settings_of(METHODS[config["method"]])

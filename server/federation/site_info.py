@@ -2,10 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
 from flwr.app import RecordDict
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from common.config.fields import absent
 from common.errors import ReplyError
@@ -20,6 +27,8 @@ Disclosed = Annotated[Positive | None, BeforeValidator(absent)]
 class SiteInfo(BaseModel):
     """What a site says about itself when it joins; None where it does not say.
 
+    A site that trains nothing says nothing of features.
+
     Attributes
     ----------
     classes : the run's diagnoses that it has, or knows where it does not say which it has.
@@ -31,13 +40,19 @@ class SiteInfo(BaseModel):
     site: SiteName
     classes: tuple[str, ...]
     others: tuple[Annotated[str, Field(max_length=100)], ...] = ()
-    n_features: Positive
-    features: str
+    n_features: Annotated[int, Field(ge=0)] = 0
+    features: str = ""
     images: Disclosed
     lesions: Disclosed
     synthetic: bool
     fingerprint: str
     test_counts: bool = True
+
+    @model_validator(mode="after")
+    def _features_have_a_key(self) -> Self:
+        if bool(self.n_features) != bool(self.features):
+            raise ValueError("it names a key of features and their number, or neither")
+        return self
 
 
 def read_info(reply: RecordDict) -> SiteInfo:
@@ -63,7 +78,8 @@ def odd_ones(infos: Mapping[str, SiteInfo], features: str, task: Task) -> dict[s
 
     Parameters
     ----------
-    features : key of the run's features; the model names the coordinator's weights.
+    features : key of the run's features; the model names the coordinator's weights. "" where the
+        run trains none.
     """
     odd = {
         site: f"has the classes {', '.join(info.classes)}; this run's are {', '.join(task.codes)}"

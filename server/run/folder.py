@@ -15,6 +15,7 @@ from common.errors import ConfigError, DataError
 from common.features.pretrained import weights_digest
 from common.files import append, make_folder, owned, write_atomically
 from common.json_types import Json, JsonObject
+from common.methods import METHODS
 from common.models.file import Model
 from common.verified import read_verified, write_verified
 from server.run.journal import Journal
@@ -30,6 +31,8 @@ MODEL_FILE = "model.safetensors"
 ROUNDS_FILE = "rounds.jsonl"
 RUN = "run"
 """The run's folder in the one given for results, beside the sites'."""
+STATISTICS_FILE = "statistics.json"
+"""The result of a method that trains no model."""
 ANOTHER_FOLDER = "name a new folder: --out, or the setting 'out' under Flower"
 """What to do where a folder cannot take a run."""
 
@@ -38,8 +41,10 @@ _PACKAGES = ("fedderm", "flwr", "numpy", "scikit-learn", "torch")
 
 
 def read_metrics(run: Path) -> JsonObject:
-    """Return the metrics of a finished run, as written into its folder."""
-    metrics: JsonObject = json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))
+    """Return the metrics of a finished run, or its statistics, as written into its folder."""
+    file = run / STATISTICS_FILE
+    file = file if file.exists() else run / METRICS_FILE
+    metrics: JsonObject = json.loads(file.read_text(encoding="utf-8"))
     return metrics
 
 
@@ -55,22 +60,38 @@ def model_file(path: Path) -> Path:
     for file in (path, path / MODEL_FILE, path / RUN / MODEL_FILE):
         if file.is_file():
             return file
+    refuse_statistics(path)
     raise DataError(f"{path} holds no finished run; name a run's folder or its model file")
+
+
+def refuse_statistics(path: Path) -> None:
+    """Refuse a run's folder, or the one given for its results, that holds no model by its method.
+
+    Raises
+    ------
+    DataError
+        If it is one.
+    """
+    if any((folder / STATISTICS_FILE).is_file() for folder in (path, path / RUN)):
+        raise DataError(
+            f"{path} holds statistics, and no model: its method trains none; name another run"
+        )
 
 
 class RunFolder:
     """Writes a run's files; each appears whole or not at all.
 
     A killed run goes on if it is started again with the same settings. It has trained when there is
-    a model. It is finished when the sites have heard so and the files from which it would go on are
-    removed, its name last.
+    a model, or the statistics of a method without one. It is finished when the sites have heard so
+    and the files from which it would go on are removed, its name last.
 
     Attributes
     ----------
     finished : whether the folder holds this very run, and nothing is left to do.
     name : names the run to the sites, in hexadecimal; a new one for each, "" if it is finished.
     journal : the sums added so far.
-    features : key of the features that the model will rest on, pretrained weights included.
+    features : key of the features that the model will rest on, pretrained weights included; "" for
+        a method without a model.
     bytes_down, bytes_up : sent to the sites and by them since this process opened the folder.
 
     Raises
@@ -84,7 +105,9 @@ class RunFolder:
     def __init__(self, config: RunConfig):
         self.path = _out(config)
         versions = {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}}
-        self.features = config.feature_spec.key
+        model = METHODS[config.method].model
+        self._result = MODEL_FILE if model else STATISTICS_FILE
+        self.features = config.feature_spec.key if model else ""
         # The path says little: another file may lie there when the run goes on.
         weights = {"weights_sha256": weights_digest(config.backbone, config.weights)}
         start = {**config.model_dump(mode="json"), **weights, "versions": versions}
@@ -119,8 +142,8 @@ class RunFolder:
 
     @property
     def trained(self) -> bool:
-        """Whether there is a model."""
-        return (self.path / MODEL_FILE).exists()
+        """Whether there is a model, or the statistics of a method without one."""
+        return (self.path / self._result).exists()
 
     def log_round(self, record: "RoundRecord", seconds: float) -> None:
         """Append one line for a round: who answered, who failed and why, seconds and bytes."""

@@ -14,10 +14,9 @@ from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
 from common.json_types import JsonObject
 from common.privacy.linear import group_means, public_map
-from server.run.folder import CONFIG_FILE, MODEL_FILE, read_metrics
+from server.run.folder import CONFIG_FILE, MODEL_FILE, RUN, read_metrics, refuse_statistics
 from simulations.audit.recorded_training import AllSites
 
-_RUN = "run"
 _LEAST_UNITS = 20
 
 
@@ -130,9 +129,10 @@ def open_run(path: Path, data: Path | None = None) -> AuditedRun:
     DataError
         If there is no finished run, or its sites are gone.
     """
-    folder = path / _RUN if (path / _RUN / CONFIG_FILE).is_file() else path
+    folder = path / RUN if (path / RUN / CONFIG_FILE).is_file() else path
     file = folder / CONFIG_FILE
     if not (file.is_file() and (folder / MODEL_FILE).is_file()):
+        refuse_statistics(path)
         raise DataError(f"{path} holds no finished run; name the folder given to --out of a run")
     try:
         values = json.loads(file.read_text(encoding="utf-8"))

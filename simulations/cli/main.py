@@ -399,10 +399,9 @@ def _numbers(text: str) -> list[int]:
 
 
 def _show(run: Path) -> None:
-    from server.run.folder import read_metrics
-    from server.run.summary import run_summary
+    from server.run.summary import result_text
 
-    typer.echo(run_summary(read_metrics(run)))
+    typer.echo(result_text(run))
     typer.echo(printable(f"run folder: {run}"))
 
 

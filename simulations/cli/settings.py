@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from common.config.base import CommonConfig
-from common.config.run import complete_class, flat
+from common.config.run import complete_class, flat, settings_of
 from common.methods import METHODS, Method
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -56,7 +56,7 @@ def _block(family: type[BaseModel], methods: list[Method]) -> str:
     title = str(family.__doc__).splitlines()[0].removesuffix(".")
     lines = [f"{title} ({', '.join(users)}):" if users else f"{title}:"]
     for name, field in family.model_fields.items():
-        if _own(family, name) and (family is CommonConfig or _used(name, methods)):
+        if _own(family, name) and _used(name, methods):
             lines.append(
                 f"  {f'{name}={_default(name, methods)}':34} {_meaning(name, field, methods)}"
             )
@@ -69,7 +69,7 @@ def _own(family: type[BaseModel], name: str) -> bool:
 
 
 def _used(name: str, methods: list[Method]) -> bool:
-    return any(name in method.settings for method in methods)
+    return any(name in settings_of(method) for method in methods)
 
 
 def _default(name: str, methods: list[Method]) -> str:

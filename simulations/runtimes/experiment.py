@@ -17,6 +17,7 @@ from common.data.splits import site_splits
 from common.errors import ConfigError, DataError, QuorumError
 from common.files import owned, whole_folder, write_atomically
 from common.json_types import JsonObject
+from common.methods import METHODS
 from common.task import Task
 from common.text import suggestion
 from server.method import server_method
@@ -67,7 +68,9 @@ def train(
         config = _agreed(config, pooled.task)
         server_method(config).check(config)  # before anything is written
         folders = out / "sites"
-        make_sites(split(pooled, config), folders, scheme, sites, alpha, config.seed)
+        if METHODS[config.method].model:
+            pooled = split(pooled, config)
+        make_sites(pooled, folders, scheme, sites, alpha, config.seed)
     # Beside the sites, not around them: the run's folder holds nothing of a patient.
     run = out / RUN
     simulate(config.model_copy(update={"sites": folders.resolve(), "out": run}))
@@ -144,7 +147,7 @@ def simulate(config: RunConfig, sites_app: Answer = client.app.app) -> JsonObjec
 
     Returns
     -------
-    The run's metrics, as written into its folder.
+    The run's metrics, or statistics, as written into its folder.
 
     Raises
     ------

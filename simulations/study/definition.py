@@ -183,6 +183,10 @@ class Study(_Frozen):
         same |= {key: getattr(self, key) for key in TASK}
         # A private gradient is clipped, whatever its weight: there the default shifts logits.
         method = METHODS.get(str(own.get("method", RunConfig().method)))
+        if method and not method.trains:
+            raise ConfigError(
+                f"route {route}: method {method.name} trains no model, and a study compares models"
+            )
         if method and not method.private and BALANCED.keys() <= method.settings:
             same |= BALANCED
         try:

@@ -30,7 +30,7 @@ from common.flower_commands import flwr, flwr_environment
 from common.models.linear import LinearModel
 from server.deployment import operations
 from server.deployment.pki import make_authority, make_node_key, make_server
-from server.run.folder import MODEL_FILE
+from server.run.folder import MODEL_FILE, STATISTICS_FILE
 from simulations.runtimes.experiment import rounds, simulate
 from simulations.runtimes.flower_run import free_ports
 from simulations.runtimes.loopback import Loopback, set_keys
@@ -90,6 +90,13 @@ def left_out(run: RunConfig) -> dict[str, str]:
     """Return why sites are not in a run's model."""
     found: dict[str, str] = json.loads((run.out / "metrics.json").read_text())["data"]["left_out"]
     return found
+
+
+def test_statistics_are_those_of_the_in_process_run(federation, config, tmp_path):
+    here = with_changes(config, {"method": "statistics", "out": tmp_path / "here"})
+    run = trained(federation, config, "statistics", method="statistics")
+    found, expected = json.loads((run.out / STATISTICS_FILE).read_text()), simulate(here)
+    assert found == expected
 
 
 def test_the_svm_is_that_of_the_in_process_run(federation, config, tmp_path):

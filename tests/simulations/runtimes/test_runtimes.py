@@ -22,9 +22,10 @@ from common.errors import QuorumError
 from common.flower_commands import run_config_toml
 from common.models.linear import LinearModel
 from common.models.network import NetworkModel
-from server.run.folder import METRICS_FILE, MODEL_FILE
+from server.run.folder import METRICS_FILE, MODEL_FILE, STATISTICS_FILE
 from server.run.progress import TRAINING_FILE
 from server.run.summary import run_summary
+from server.survey.documents import HTML_FILE
 from simulations.cli.settings import FLOWER_FOLDERS
 from simulations.runtimes.experiment import rounds, simulate
 from simulations.runtimes.flower_home import SITES, write_flower_home
@@ -107,6 +108,16 @@ def test_flwr_run_trains_the_model_of_the_in_process_run(config, tmp_path):
     # Ray neither listens to other machines nor asks them, and Flower calls nobody.
     assert watch.reached() == set()
     assert watch.left() == set()
+
+
+def test_so_it_does_with_statistics(config, tmp_path):
+    base = with_changes(config, {"method": "statistics"})
+    here, there = (base.model_copy(update={"out": tmp_path / name}) for name in ("here", "there"))
+    expected = simulate(here)
+    run = flwr_run(ROOT, there.flat(), sites=2, home=tmp_path / "home")
+    assert run.returncode == 0, run.stdout
+    assert json.loads((there.out / STATISTICS_FILE).read_text()) == expected
+    assert (there.out / HTML_FILE).read_text() == (here.out / HTML_FILE).read_text()
 
 
 def test_so_it_does_with_fine_tuning(synthetic_folder, network_file, tmp_path):

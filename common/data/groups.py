@@ -1,0 +1,155 @@
+"""The groups that federated statistics count images in: closed lists, whatever a table holds.
+
+No text of a table becomes the name of a group. What is in no list counts as "other", so that an
+unknown word, which may be a name or a remark, stays at its site.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from types import MappingProxyType
+
+import numpy as np
+
+from common.arrays import Ints
+from common.data.dataset import Image
+from common.task import KNOWN, Task
+
+OTHER, MISSING, NOT_READ = "other", "missing", "not read"
+SMALL = "small groups together"
+"""The last group of each list: those of too few lesions to leave a site by themselves."""
+
+_SIDES = (64, 128, 224, 300, 450, 600, 1000, 2000)
+_SHARPNESS = (1, 4, 16, 64, 256, 1024)
+_AGES = tuple(range(10, 100, 10))
+_BRIGHTNESS = tuple(round(0.1 * step, 1) for step in range(1, 10))
+
+# Those of HAM10000, of the ISIC archive and of PAD-UFES-20.
+_PLACES = (
+    *("abdomen", "acral", "anterior torso", "arm", "back", "chest", "ear", "face", "foot"),
+    *("forearm", "genital", "hand", "head/neck", "lateral torso", "lip", "lower extremity", "neck"),
+    *("nose", "oral/genital", "palms/soles", "posterior torso", "scalp", "thigh", "torso"),
+    *("trunk", "upper extremity"),
+)
+SOUND, NO_FILE, UNREADABLE, TOO_SMALL, TWIN = (
+    "sound",
+    "no file",
+    "unreadable",
+    "under 64 pixels",
+    "byte-identical to another",
+)
+LEAST_SIDE = 64
+"""Pixels of the shorter side below which an image counts as too small."""
+
+COLUMNS: Mapping[str, str] = MappingProxyType(
+    {
+        "lesion_id": "lesion_id",
+        "patient_id": "patient_id",
+        "dx": "dx",
+        "dx_type": "dx_type",
+        "age": "age",
+        "sex": "sex",
+        "localization": "localization",
+        "dataset": "source",
+        "split": "split",
+    }
+)
+"""The columns of a table that are looked for, and the attribute of an image that holds each."""
+
+
+def _between(edges: Sequence[float], last: str, step: float = 0) -> tuple[str, ...]:
+    """Name what lies between edges; whole numbers end one ``step`` below the next edge."""
+    inside = (f"{low:g} to {high - step:g}" for low, high in pairwise(edges))
+    return (f"under {edges[0]:g}", *inside, f"{edges[-1]:g} or more", last)
+
+
+_LISTS: Mapping[str, tuple[str, ...]] = {
+    "age": ("0 to 9", *(f"{a} to {a + 9}" for a in _AGES[:-1]), "90 or more", MISSING),
+    "sex": ("female", "male", OTHER, MISSING),
+    "localization": (*_PLACES, OTHER, MISSING),
+    "short_side": _between(_SIDES, NOT_READ, 1),
+    "brightness": _between(_BRIGHTNESS, NOT_READ),
+    "sharpness": _between(_SHARPNESS, NOT_READ),
+    "defect": (SOUND, NO_FILE, UNREADABLE, TOO_SMALL, TWIN),
+}
+
+HISTOGRAMS: Mapping[str, str] = MappingProxyType(
+    {
+        "diagnosis": "Diagnosis",
+        "age": "Age in years",
+        "sex": "Sex",
+        "localization": "Localisation",
+        "short_side": "Shorter side in pixels",
+        "brightness": "Brightness (mean grey value, 0 black to 1 white)",
+        "sharpness": "Sharpness (variance of the Laplacian at 224 pixels)",
+        "defect": "Defects of images",
+    }
+)
+"""The histograms by name, with the title of each."""
+
+
+def diagnoses(task: Task) -> tuple[str, ...]:
+    """Return the diagnoses that are counted apart: a run's, then others that are known."""
+    return (*task.codes, *(code for code in KNOWN if code not in task.codes), OTHER, MISSING)
+
+
+def groups(histogram: str, task: Task) -> tuple[str, ...]:
+    """Return the names of a histogram's groups, in order, but for the last, `SMALL`."""
+    return diagnoses(task) if histogram == "diagnosis" else _LISTS[histogram]
+
+
+_EDGES: Mapping[str, tuple[float, ...]] = {
+    "age": _AGES,
+    "short_side": _SIDES,
+    "brightness": _BRIGHTNESS,
+    "sharpness": _SHARPNESS,
+}
+
+
+def group_of(histogram: str, value: str | float | None, task: Task) -> int:
+    """Return the number of the group that a value is in.
+
+    Parameters
+    ----------
+    value : a text of the table or a number, as the histogram's title says; None if there is none.
+    """
+    names = groups(histogram, task)
+    if value is None or value in ("", "unknown"):
+        return len(names) - 1
+    if not isinstance(value, str):
+        return int(np.searchsorted(_EDGES[histogram], value, side="right"))
+    text = value.lower()
+    if histogram == "diagnosis":
+        text = task.mapped(value) or task.mapped(text) or text
+    listed = text in names and text not in (OTHER, MISSING)
+    return names.index(text if listed else OTHER)
+
+
+def table_values(image: Image) -> dict[str, str | float | None]:
+    """Return what a row says, by the name of the histogram that counts it."""
+    return {
+        "diagnosis": image.dx,
+        "age": image.age,
+        "sex": image.sex,
+        "localization": image.localization,
+    }
+
+
+def filled(image: Image) -> list[bool]:
+    """Tell for each of `COLUMNS` whether a row has a value in it."""
+    return [getattr(image, name) not in (None, "", "unknown") for name in COLUMNS.values()]
+
+
+def unlisted(images: Sequence[Image], task: Task) -> Counter[tuple[str, str]]:
+    """Count the texts of a table that are in no list, by histogram and text: for its site alone."""
+    return Counter(
+        (histogram, str(value))
+        for image in images
+        for histogram, value in table_values(image).items()
+        if groups(histogram, task)[group_of(histogram, value, task)] == OTHER
+    )
+
+
+def numbers(histogram: str, values: Sequence[str | float | None], task: Task) -> Ints:
+    """Return the numbers (n,) of the groups of n values."""
+    return np.array([group_of(histogram, value, task) for value in values], dtype=np.int64)

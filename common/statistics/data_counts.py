@@ -1,0 +1,115 @@
+"""What tables and images are like: histograms over images and lesions, which sites add."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from common.arrays import Bools, Ints
+from common.data.groups import COLUMNS, HISTOGRAMS, groups
+from common.statistics.sums import Sums
+from common.task import Task
+
+IMAGES, LESIONS = 0, 1
+"""Places of the two units in a histogram."""
+
+
+@dataclass(frozen=True)
+class GroupedImages:
+    """The n images of a site, each in one group of every histogram.
+
+    Attributes
+    ----------
+    lesions : (n,) numbers of their lesions at this site.
+    numbers : (n,) numbers of their groups, by histogram.
+    filled : (n, columns) whether a row has a value in each of the columns.
+    """
+
+    lesions: Ints
+    numbers: Mapping[str, Ints]
+    filled: Bools
+
+    def select(self, indices: Ints) -> Self:
+        """Return the images at ``indices`` (m,)."""
+        numbers = {name: each[indices] for name, each in self.numbers.items()}
+        return type(self)(self.lesions[indices], numbers, self.filled[indices])
+
+
+@dataclass(frozen=True)
+class DataCounts(Sums):
+    """Counts of images, and of lesions with such an image, by group.
+
+    A histogram is (2, groups + 1): images, then lesions. Its last group holds those that are too
+    small to be counted apart, together. A lesion may be in several groups, by several images.
+
+    Attributes
+    ----------
+    diagnosis, age, sex, localization, short_side, brightness, sharpness, defect : (2, groups + 1),
+        the groups of :func:`common.data.groups.groups`.
+    filled : (columns, 2, 3) for each column those with a value, those without, and both together
+        where one of the two is small.
+    columns : (columns,) number of sites whose table has each column, with values of as many lesions
+        as are counted apart.
+    """
+
+    nonnegative: ClassVar[tuple[str, ...]] = (*HISTOGRAMS, "filled", "columns")
+
+    diagnosis: Ints
+    age: Ints
+    sex: Ints
+    localization: Ints
+    short_side: Ints
+    brightness: Ints
+    sharpness: Ints
+    defect: Ints
+    filled: Ints
+    columns: Ints
+
+    @classmethod
+    def zero(cls, task: Task) -> Self:
+        """Return the counts of no images."""
+        none = np.zeros(0, dtype=np.int64)
+        empty = np.zeros((0, len(COLUMNS)), dtype=np.bool_)
+        return cls.measure(GroupedImages(none, dict.fromkeys(HISTOGRAMS, none), empty), task)
+
+    @classmethod
+    def measure(cls, images: GroupedImages, task: Task, least: int = 0) -> Self:
+        """Count images.
+
+        Parameters
+        ----------
+        least : smallest number of lesions that is counted apart. Smaller groups are counted
+            together, with the next larger ones until they are as many; if all are fewer, not at
+            all.
+        """
+        histograms = {
+            name: _histogram(images.numbers[name], images.lesions, len(groups(name, task)), least)
+            for name in HISTOGRAMS
+        }
+        empty = 1 - images.filled.astype(np.int64)
+        filled = [_histogram(column, images.lesions, 2, least) for column in empty.T]
+        having = [len(np.unique(images.lesions[column])) for column in images.filled.T]
+        columns = np.greater_equal(having, max(least, 1)).astype(np.int64)
+        return cls(**histograms, filled=np.stack(filled), columns=columns)
+
+
+def _histogram(numbers: Ints, lesions: Ints, size: int, least: int) -> Ints:
+    """Count images and lesions (2, size + 1) in ``size`` groups and in that of the small ones."""
+    by_group = [np.unique(lesions[numbers == group]) for group in range(size)]
+    counts = np.array([len(each) for each in by_group], dtype=np.int64)
+    small = (counts > 0) & (counts < least)
+    while small.any() and _together(by_group, small) < least:
+        larger = np.flatnonzero((counts > 0) & ~small)
+        if not len(larger):
+            return np.zeros((2, size + 1), dtype=np.int64)
+        small[larger[counts[larger].argmin()]] = True
+    images = np.bincount(numbers, minlength=size)
+    kept = np.where(small, 0, np.stack([images, counts]))
+    rest = [images[small].sum(), _together(by_group, small)]
+    return np.column_stack([kept, rest]).astype(np.int64)
+
+
+def _together(by_group: list[Ints], chosen: Bools) -> int:
+    parts = [each for each, is_chosen in zip(by_group, chosen, strict=True) if is_chosen]
+    return len(np.unique(np.concatenate(parts))) if parts else 0

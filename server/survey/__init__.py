@@ -1,0 +1,1 @@
+"""What the sites of a federation have, before any training: figures, what to change, and pages."""
