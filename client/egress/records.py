@@ -104,6 +104,7 @@ VALUES: Mapping[str, Mapping[str, type]] = {
         "images": int,
         "lesions": int,
         "synthetic": bool,
+        "smaller_images": bool,
         "test_counts": bool,
         "fingerprint": str,
     },
