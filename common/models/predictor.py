@@ -152,8 +152,8 @@ class Predictor:
         if (side := short_side(data)) >= resolution:
             return answer
         note = (
-            f"the image has {side} pixels on its short side, fewer than the {resolution} that the "
-            "model works at: it is not enlarged to them, and details may be missing"
+            f"The image has {side} pixels on its short side, fewer than the {resolution} that the "
+            "model works at; details may be missing that its training images had."
         )
         return replace(answer, notes=(*answer.notes, note))
 

@@ -64,7 +64,12 @@ def recalls(labels: Ints, predicted: Ints) -> Floats:
 
 
 def balanced_accuracy(labels: Ints, predicted: Ints) -> float:
-    """Return the mean recall over the diagnoses present, in [0, 1]; ``labels`` is (n,)."""
+    """Return the mean recall over the diagnoses present, in [0, 1].
+
+    Parameters
+    ----------
+    labels, predicted : (n,).
+    """
     return float(recalls(labels, predicted).mean())
 
 

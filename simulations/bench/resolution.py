@@ -9,6 +9,7 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache as cache_results
 from pathlib import Path
 from typing import Annotated
 
@@ -91,6 +92,7 @@ def finetune(
     most: Most = 600,
     side: Side = 112,
     local_epochs: Annotated[float, typer.Option(help="Share of the images in a round.")] = 0.1,
+    rounds: Annotated[str, typer.Option(help="Rounds of the stages; empty: the default.")] = "",
     cache: Cache = _CACHE,
 ) -> None:
     """Fine-tune on half of the lesions at one size, and test the others at another."""
@@ -98,9 +100,17 @@ def finetune(
         sizes = _sizes(one_a_lesion(Dataset.open(data), most), side, Path(folder))
         typer.echo(_described(sizes))
         tested = holdout(sizes[LARGE], 0.5, 0)
+        usual: dict[str, object] = {
+            "method": "finetune",
+            "predictions": 1,
+            "local_epochs": local_epochs,
+            "rounds": rounds,
+            "folds": 5,
+            "cache": cache,
+        }
         models: dict[tuple[str, int], NetworkModel] = {}
         for pixels in resolution:
-            predict = _by_networks(sizes, tested, pixels, local_epochs, models, Path(folder), cache)
+            predict = _by_networks(sizes, tested, models, usual, pixels, Path(folder))
             typer.echo(_table(pixels, sizes[LARGE].labels[tested], predict))
 
 
@@ -184,32 +194,32 @@ def _fitted(train: Features, labels: Ints, learnt: Bools) -> Callable[[Features,
 def _by_networks(
     sizes: Mapping[str, Dataset],
     tested: Bools,
-    pixels: int,
-    local_epochs: float,
     models: dict[tuple[str, int], NetworkModel],
+    usual: Mapping[str, object],
+    pixels: int,
     folder: Path,
-    cache: Path,
 ) -> Predict:
-    """Return what predicts by networks; one that was trained at the same pixels is used again."""
-    scores: dict[tuple[str, str], Ints] = {}
+    """Return what predicts by networks at a resolution of ``pixels``.
 
+    Parameters
+    ----------
+    tested : (n,) which images are tested on; the others are trained on.
+    models : by size and resolution of the training; one that is missing is trained and kept.
+    usual : the settings of a training.
+    """
+
+    @cache_results
     def predict(train: str, test: str) -> Ints:
         own = min(pixels, shortest(sizes[train]))
         if (train, own) not in models:
             out = folder / f"run-{train}-{own}"
-            config = RunConfig(
-                method="finetune", resolution=own, predictions=1, local_epochs=(local_epochs,),
-                folds=5, out=out, cache=cache,
-            )  # fmt: skip
-            models[train, own] = _tuned(
-                sizes[train], tested, config, folder / f"site-{train}-{own}"
-            )
-        if (train, test) not in scores:
-            model = models[train, own]
-            config = model.config.model_copy(update={"resolution": pixels})
-            values = replace(model, config=config).dataset_scores(sizes[test].select(tested), cache)
-            scores[train, test] = model.basis.decide(values)
-        return scores[train, test]
+            config = RunConfig.read({**usual, "resolution": own, "out": out})
+            sites = folder / f"sites-{train}-{own}"
+            models[train, own] = _tuned(sizes[train], tested, config, sites)
+        model = models[train, own]
+        config = model.config.model_copy(update={"resolution": pixels})
+        images = sizes[test].select(tested)
+        return model.basis.decide(replace(model, config=config).dataset_scores(images, folder))
 
     return predict
 
