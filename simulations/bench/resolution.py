@@ -235,16 +235,19 @@ def _tuned(dataset: Dataset, tested: Bools, config: RunConfig, sites: Path) -> N
 
 
 def _table(pixels: int, labels: Ints, predict: Predict) -> str:
-    """Return a resolution's table: each test size, trained at the same size and at the other."""
+    """Return a resolution's table: each pair of sizes beside two without a change of size."""
     rows = []
     for train, test in _CASES:
-        same, found = predict(test, test) == labels, predict(train, test)
-        low, high = paired_interval(labels, found == labels, same)
-        value = balanced_accuracy(labels, found)
-        gap = value - balanced_accuracy(labels, predict(test, test))
-        rows.append((str(pixels), train, test, f"{value:.3f}", f"{gap:+.3f}", _interval(low, high)))
-    header = ("resolution", "trained", "tested", "balanced accuracy", "gap to same size", "95 %")
-    return markdown_table(header, rows)
+        found, rival = predict(train, test), predict(test, test)
+        value, *others = (
+            balanced_accuracy(labels, each) for each in (found, rival, predict(train, train))
+        )
+        low, high = paired_interval(labels, found == labels, rival == labels)
+        gaps = [f"{value - other:+.3f}" for other in others]
+        rows.append((str(pixels), train, test, f"{value:.3f}", *gaps, _interval(low, high)))
+    header = ("resolution", "trained", "tested", "balanced accuracy")
+    beside = ("beside training at the tested size", "beside testing at the trained size")
+    return markdown_table((*header, *beside, "95 % of the first"), rows)
 
 
 def _interval(low: float, high: float) -> str:
