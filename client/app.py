@@ -195,8 +195,10 @@ def _refuse_rare(site: Site) -> None:
 
 
 def _describe(site: Site) -> Mapping[str, Value]:
-    """Describe this site, and nothing of a patient."""
+    """Describe this site, and nothing of a patient; a private site does not say of its images."""
+    private = METHODS[site.config.method].private
     return {
+        **({} if private else {"smaller_images": bool(site.smaller_images)}),
         "site": site.name,
         **known_diagnoses(site),
         "images": len(site.dataset),

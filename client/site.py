@@ -1,6 +1,7 @@
 """A site's data: the only access to its images, labels and what is derived from them."""
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -27,6 +28,8 @@ SITE = "site"
 """Key of a hospital's file in the configuration of its node."""
 
 _NO_RULES = Rules()
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,19 @@ class Site:
     def contents(self) -> list[str]:
         """The key of each image's bytes, in order."""
         return content_keys(self._table)
+
+    @cached_property
+    def smaller_images(self) -> int:
+        """How many images have fewer pixels than the run's working resolution; logged here."""
+        table, transform = self._table, self.config.feature_spec.transform
+        smaller = sum(transform.lacks_pixels(table.read(i.image_id)) for i in table.images)
+        if smaller:
+            _log.warning(
+                "%d of %d images have fewer than %d pixels on the short side, this run's "
+                "'resolution': views of them are blurred enlargements",
+                *(smaller, len(table), transform.resolution),
+            )
+        return smaller
 
     @cached_property
     def one_a_lesion(self) -> NDArray[np.bool_]:

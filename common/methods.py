@@ -96,7 +96,10 @@ def _no_defence(why: str) -> dict[str, str]:
 
 
 _IMAGES_AS_THEY_ARE = dict.fromkeys(
-    ("backbone", "weights", "size", "views", "predictions", "folds", "test_fraction"),
+    (
+        *("backbone", "weights", "size", "resolution", "colour", "views", "predictions"),
+        *("folds", "test_fraction"),
+    ),
     "method statistics trains no model; it counts all images as they are",
 )
 

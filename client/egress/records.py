@@ -119,6 +119,7 @@ VALUES: Mapping[str, Mapping[str, type]] = {
         "images": int,
         "lesions": int,
         "synthetic": bool,
+        "smaller_images": bool,
         "test_counts": bool,
         "fingerprint": str,
     },

@@ -16,7 +16,6 @@ from common.config.run import RunConfig
 from common.errors import ConfigError
 from common.explanations.evidence import PooledHead, log_odds
 from common.explanations.overlay import caption, overlay, place
-from common.features.augment import decode
 from common.methods import METHODS
 from common.models.predictor import Answered, Judged, Predictor
 from common.networks.spatial_maps import Maps
@@ -81,7 +80,7 @@ class ModelAnswerer:
         except ConfigError as error:
             return Evidence(None, str(error))
         spec = self._predictor.model.config.feature_spec
-        pixels = place(found, *decode(file.data, spec.size).size)
+        pixels = place(found, *spec.transform.image(file.data).size)
         names = (task.names[label], task.names[rival])
         return Evidence(overlay(pixels, spec.predictions), caption(found, *names))
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from common.config.fields import Codes, FilePath, FullNames, Mappings, OptionalPath, absent
 from common.features.augment import PREDICTION_VIEWS
 from common.features.pretrained import DEFAULT_BACKBONE
+from common.features.transform import RESOLUTION, Colour
 from common.methods import METHODS, MethodName
 
 _EXACT = " and ".join(m.name for m in METHODS.values() if m.model and not m.private)
@@ -51,6 +52,15 @@ class CommonConfig(BaseModel):
     weights: OptionalPath = Field(default=None, description="its weights file, if not built in")
     size: int = Field(
         default=224, ge=32, le=2048, description="height and width of a view in pixels"
+    )
+    resolution: int = Field(
+        default=RESOLUTION,
+        ge=32,
+        le=2048,
+        description="pixels of the short side that larger images are reduced to before any crop",
+    )
+    colour: Colour = Field(
+        default="none", description="colour constancy: how the light's colour is taken out"
     )
     views: int = Field(default=4, ge=0, le=1000, description="augmented views of a training image")
     predictions: int = Field(

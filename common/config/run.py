@@ -18,6 +18,7 @@ from common.config.task_settings import task_of
 from common.config.validate import ValidateConfig
 from common.errors import ConfigError
 from common.features.extract import FeatureSpec
+from common.features.transform import Transform
 from common.methods import METHODS, Method
 from common.task import Task
 from common.text import suggestion
@@ -160,6 +161,7 @@ class RunConfig(
             views=self.views,
             predictions=self.predictions,
             seed=self.seed,
+            transform=Transform(self.resolution, self.colour),
         )
 
 

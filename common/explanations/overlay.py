@@ -31,7 +31,7 @@ def place(evidence: Evidence, width: int, height: int) -> Floats:
 
     Parameters
     ----------
-    width, height : of the image in pixels, as it was decoded.
+    width, height : of the working image in pixels.
     """
     pixels = np.zeros((height, width))
     for level in evidence.cells:

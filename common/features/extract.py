@@ -26,18 +26,18 @@ from common.features.augment import (
     PREDICTION_VIEWS,
     Augmentation,
     augmented_view,
-    decode,
     normalise,
     prediction_view,
 )
 from common.features.pretrained import DEFAULT_BACKBONE, weights_digest
 from common.features.store import read_rows, write_shard
+from common.features.transform import Transform
 
 if TYPE_CHECKING:
     from common.features.backbone import PooledFeatures
     from common.features.inference_engine import Engine
 
-FEATURES_VERSION = 3
+FEATURES_VERSION = 4
 """Raise it with every change of views, network or pooling, or old features are still used."""
 
 SHARD_IMAGES = 256
@@ -63,6 +63,7 @@ class FeatureSpec:
         mirrored.
     augmentation : how much the augmented views differ from the image.
     seed : seed of the augmented views, at least 0.
+    transform : what is done to the image before.
 
     Raises
     ------
@@ -78,6 +79,7 @@ class FeatureSpec:
     predictions: int = 2
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
+    transform: Transform = field(default_factory=Transform)
 
     def __post_init__(self) -> None:
         for name, least in {
@@ -287,7 +289,7 @@ def _row_function(spec: FeatureSpec, engine: "Engine") -> Callable[[bytes, str],
     mean, std = input_statistics(spec.backbone)
 
     def row(data: bytes, content: str) -> Floats32:
-        image = decode(data, spec.size)
+        image = spec.transform.image(data)
         views = [
             augmented_view(image, content, number, spec.seed, spec.size, spec.augmentation)
             for number in range(spec.views)

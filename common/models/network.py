@@ -16,7 +16,7 @@ from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError
 from common.explanations.evidence import PooledHead, network_head
-from common.features.augment import decode
+from common.features.transform import Transform
 from common.models.file import ModelFile, check_answers, check_kinds, network_folders, open_model
 from common.networks.spatial_maps import is_kept, pooled
 from common.task import Task
@@ -140,7 +140,7 @@ class NetworkModel:
         try:
             return prediction_features(network.backbone, files.values(), spec, pool)
         except DataError:
-            _name_unreadable(files, spec.size)
+            _name_unreadable(files, spec.transform)
             raise
 
 
@@ -159,10 +159,10 @@ def _expected(config: RunConfig, arrays: Mapping[str, Array]) -> dict[str, Kind]
     }
 
 
-def _name_unreadable(files: Mapping[str, bytes], size: int) -> None:
+def _name_unreadable(files: Mapping[str, bytes], transform: Transform) -> None:
     """Raise a DataError that names the first file that cannot be decoded."""
     for name, data in files.items():
         try:
-            decode(data, size)
+            transform.image(data)
         except DataError as error:
             raise DataError(f"{name}: {error}") from error

@@ -14,6 +14,7 @@ from common.answers.answer import Answer, Unreadable
 from common.answers.answering import Answering
 from common.arrays import Floats
 from common.errors import DataError
+from common.features.transform import short_side
 from common.models.file import Model, Prediction, load_model, network_folders
 from common.networks.appearance_rows import LEVELS, appearance_of, stem_spec
 from common.networks.spatial_maps import BLOCK, MapNetwork, Maps, map_network
@@ -141,9 +142,20 @@ class Predictor:
         return [
             Answered(_unreadable(name, each), None)
             if isinstance(each, DataError)
-            else Answered(next(answers), each.maps)
-            for (name, _), each in zip(images, judged, strict=True)
+            else Answered(self._noted(next(answers), data), each.maps)
+            for (name, data), each in zip(images, judged, strict=True)
         ]
+
+    def _noted(self, answer: Answer, data: bytes) -> Answer:
+        """Add that an image has fewer pixels than the model works at, if it has."""
+        resolution = self.model.config.resolution
+        if (side := short_side(data)) >= resolution:
+            return answer
+        note = (
+            f"The image has {side} pixels on its short side, fewer than the {resolution} that the "
+            "model works at; details may be missing that its training images had."
+        )
+        return replace(answer, notes=(*answer.notes, note))
 
     def _answers(
         self,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from common.arrays import Floats32
 from common.data.dataset import Dataset
-from common.features.augment import augmented_view, decode, normalise
+from common.features.augment import augmented_view, normalise
 from common.features.backbone import input_statistics
 from common.features.extract import FeatureSpec, fill_shards, refuse_unreadable
 from common.features.store import read_rows
@@ -51,7 +51,7 @@ class Views:
     def of(self, data: bytes, content: str, number: int) -> Floats32:
         """Return augmented view ``number`` of an image's bytes, (3, size, size)."""
         spec = self._spec
-        image = decode(data, spec.size)
+        image = spec.transform.image(data)
         view = augmented_view(image, content, number, spec.seed, spec.size, spec.augmentation)
         return normalise(view, *self._statistics)
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from common.arrays import Floats32
-from common.features.augment import decode, normalise, prediction_view
+from common.features.augment import normalise, prediction_view
 from common.features.backbone import input_statistics
 from common.features.extract import FeatureSpec
 from common.networks.network import autocast, to_device
@@ -28,7 +28,7 @@ def prediction_features(
 
     Parameters
     ----------
-    spec : its size and number of prediction views.
+    spec : its transform, size and number of prediction views.
     pool : one thread for each core.
 
     Raises
@@ -39,7 +39,7 @@ def prediction_features(
     mean, std = input_statistics(spec.backbone)
 
     def features(data: bytes) -> Floats32:
-        image = decode(data, spec.size)
+        image = spec.transform.image(data)
         views = [prediction_view(image, k, spec.size) for k in range(spec.predictions)]
         inputs = torch.from_numpy(np.stack([normalise(view, mean, std) for view in views]))
         with torch.inference_mode(), autocast():

@@ -18,7 +18,7 @@ import numpy as np
 
 from common.arrays import Floats32
 from common.errors import DataError, reason
-from common.features.augment import decode, normalise, prediction_view
+from common.features.augment import normalise, prediction_view
 from common.features.extract import FeatureSpec
 from common.features.inference_engine import (
     Built,
@@ -47,7 +47,7 @@ class MapNetwork:
 
     Attributes
     ----------
-    spec : its size, levels and number of prediction views.
+    spec : its transform, size, levels and number of prediction views.
     """
 
     spec: FeatureSpec
@@ -64,7 +64,7 @@ class MapNetwork:
             If it cannot be decoded.
         """
         size = self.spec.size
-        image = decode(data, size)
+        image = self.spec.transform.image(data)
         views = (prediction_view(image, number, size) for number in range(self.spec.predictions))
         return self._run(np.stack([normalise(view, self._mean, self._std) for view in views]))
 

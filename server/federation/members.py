@@ -13,7 +13,13 @@ from common.errors import QuorumError
 from common.text import printable
 from common.wire.messages import pack
 from server.federation.rounds import Rounds
-from server.federation.site_info import SiteInfo, differing, odd_ones, read_info
+from server.federation.site_info import (
+    SiteInfo,
+    differing,
+    odd_ones,
+    read_info,
+    smaller_cameras,
+)
 from server.federation.transport import POLL_SECONDS, RoundRecord
 
 _log = logging.getLogger(__name__)
@@ -71,6 +77,7 @@ class Members:
             self._nodes = {site: self._nodes[site] for site in self.sites}
             self._rounds.name_nodes(self._nodes)
             record.faults |= odd_ones(self.sites, self._features, self._config.task)
+            record.notes += smaller_cameras(self.sites, self._config.resolution)
             record.answered = [site for site in self.sites if site not in record.faults]
         self._drop_failed(record)
         for line in differing(self.sites, self._config.task):

@@ -45,6 +45,7 @@ class SiteInfo(BaseModel):
     images: Disclosed
     lesions: Disclosed
     synthetic: bool
+    smaller_images: bool | None = None
     fingerprint: str
     test_counts: bool = True
 
@@ -112,6 +113,22 @@ def differing(infos: Mapping[str, SiteInfo], task: Task) -> list[str]:
         if parts:
             lines.append(f"{site} {' and '.join(parts)}")
     return lines
+
+
+def smaller_cameras(infos: Mapping[str, SiteInfo], resolution: int) -> list[str]:
+    """Name, in one line, the sites that have images of fewer pixels than the working resolution.
+
+    Parameters
+    ----------
+    resolution : pixels of the short side that larger images are reduced to.
+    """
+    smaller = [site for site, info in infos.items() if info.smaller_images]
+    if not smaller:
+        return []
+    return [
+        f"images of fewer than {resolution} pixels on the short side, which are not enlarged to "
+        f"them: {', '.join(smaller)}; a smaller 'resolution' makes all cameras alike"
+    ]
 
 
 def _misfit(info: SiteInfo, features: str, n_features: int) -> str:

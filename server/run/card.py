@@ -55,6 +55,12 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
             f"- Left out: {markdown(f'{name} {reason}')}"
             for name, reason in sorted(data["left_out"].items())
         ],
+        *[
+            f"- Smaller than {config.resolution} pixels on the short side: images of "
+            f"{markdown(name)}, all or some"
+            for name, site in sorted(data["sites"].items())
+            if site.get("smaller_images")
+        ],
         "## Training" if trains else "## Validation",
         _training(config, method, metrics["training"]),
         "## Test",
@@ -104,7 +110,7 @@ def _sizes(site: JsonObject) -> list[object]:
 
 
 def _training(config: RunConfig, method: ServerMethod, training: JsonObject) -> str:
-    facts: dict[str, object] = {"seed": config.seed}
+    facts: dict[str, object] = {"seed": config.seed, "images": _images(config)}
     if not METHODS[config.method].private:
         facts["privacy"] = (
             "none is promised: exact sums left the sites, which may show single lesions to a "
@@ -114,6 +120,11 @@ def _training(config: RunConfig, method: ServerMethod, training: JsonObject) -> 
         facts["sums"] = "secure: the coordinator learned those over all sites, no site's share"
     facts |= method.training_facts(config, training)
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def _images(config: RunConfig) -> str:
+    light = "" if config.colour == "none" else f"; light taken out by {config.colour}"
+    return f"larger ones reduced to {config.resolution} pixels on the short side{light}"
 
 
 def _scores(groups: Mapping[str, JsonObject]) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from common.arrays import Floats32
 from common.data.dataset import Dataset
-from common.features.augment import decode, normalise, prediction_view
+from common.features.augment import normalise, prediction_view
 from common.features.backbone import (
     PooledFeatures,
     input_statistics,
@@ -70,7 +70,7 @@ def bench_features(dataset: Dataset, images: int) -> FeatureBench:
 def _views(dataset: Dataset, start: int, spec: FeatureSpec) -> Floats32:
     mean, std = input_statistics(spec.backbone)
     files = (dataset.read(image.image_id) for image in dataset.images[start : start + BATCH])
-    views = (prediction_view(decode(file, spec.size), 0, spec.size) for file in files)
+    views = (prediction_view(spec.transform.image(file), 0, spec.size) for file in files)
     return np.stack([normalise(view, mean, std) for view in views])
 
 

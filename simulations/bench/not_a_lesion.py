@@ -25,7 +25,7 @@ from tqdm import tqdm
 from common.answers.appearance import SHARE, DistanceCounts
 from common.arrays import Bools, Floats, Floats32, Ints
 from common.data.dataset import Dataset
-from common.features.augment import decode, normalise, prediction_view
+from common.features.augment import normalise, prediction_view
 from common.features.backbone import input_statistics, load_backbone
 from common.features.inference_engine import one_thread_per_core, onnx_engine
 from common.models.file import Model, load_model
@@ -100,13 +100,14 @@ def statistics(model: Model, files: Sequence[bytes]) -> Statistics:
     """
     network = _MapStatistics(load_backbone(model.config.backbone, model.config.weights))
     mean, std = input_statistics(model.config.backbone)
-    size = model.config.feature_spec.size
+    spec = model.config.feature_spec
     built: Any = network  # an engine runs any network of one output
     with tempfile.TemporaryDirectory() as folder, one_thread_per_core() as pool:
-        engine = onnx_engine(lambda: built, size, Path(folder) / "network.onnx")
+        engine = onnx_engine(lambda: built, spec.size, Path(folder) / "network.onnx")
 
         def row(data: bytes) -> Floats32:
-            return engine(normalise(prediction_view(decode(data, size), 0, size), mean, std))
+            view = prediction_view(spec.transform.image(data), 0, spec.size)
+            return engine(normalise(view, mean, std))
 
         rows = list(tqdm(pool.map(row, files), total=len(files), unit="image", disable=None))
     edges = np.cumsum([0, *network.sizes.values()])

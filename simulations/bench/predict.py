@@ -13,7 +13,7 @@ import numpy as np
 from common.arrays import Floats32
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
-from common.features.augment import decode, normalise, prediction_view
+from common.features.augment import normalise, prediction_view
 from common.features.backbone import PooledFeatures, input_statistics, load_backbone
 from common.features.extract import FeatureSpec
 from common.features.inference_engine import one_thread_per_core, torch_engine
@@ -79,7 +79,7 @@ def _svm_ways(spec: FeatureSpec, folder: Path) -> tuple[Way, Way]:
     engine = torch_engine(network)
 
     def row(data: bytes) -> Floats32:
-        image = decode(data, spec.size)
+        image = spec.transform.image(data)
         views = (prediction_view(image, k, spec.size) for k in range(spec.predictions))
         return np.stack([engine(normalise(view, mean, std)) for view in views])
 

@@ -136,8 +136,8 @@ def check(data: Path, run: Path, number: int, seed: int) -> Iterator[Checked]:
     tested = one_a_lesion(dataset.select(dataset.splits == TEST), number, seed)
     if not len(tested):
         raise DataError(f"{data} has no test image with a mask; name the folder with the masks")
-    size = config.feature_spec.size
-    photos = (Photo.read(tested, row, size) for row in tqdm(tested.images, "maps", disable=None))
+    rows = tqdm(tested.images, "maps", disable=None)
+    photos = (Photo.read(tested, row, config.resolution) for row in rows)
     mapped = [Mapped.of(predictor, head, photo, seed) for photo in photos]
     pairs = zip(mapped, mapped[-1:] + mapped[:-1], strict=True)
     for turn, (each, other) in enumerate(tqdm(pairs, "checks", len(mapped), disable=None)):

@@ -14,7 +14,8 @@ from PIL import Image as Pillow
 from common.arrays import Bools
 from common.data.dataset import MASK_FOLDER, Dataset, Image
 from common.errors import DataError
-from common.features.augment import crop_box, decode
+from common.features.augment import crop_box
+from common.features.transform import Transform
 from common.reading import read_bytes
 
 _DARK = 60  # brightest channel of the black around a round field of view, of 255
@@ -39,15 +40,16 @@ class Photo:
     lesion: Bools
 
     @classmethod
-    def read(cls, dataset: Dataset, row: Image, size: int) -> Self:
-        """Read an image and its mask, at the scale at which views of ``size`` pixels are made.
+    def read(cls, dataset: Dataset, row: Image, resolution: int) -> Self:
+        """Read an image and its mask, with ``resolution`` pixels on the short side at most.
 
         Raises
         ------
         DataError
             If one cannot be read.
         """
-        image = decode(dataset.read(row.image_id), size)
+        # In its own colours: what is made of these pixels is judged as a file again.
+        image = Transform(resolution).image(dataset.read(row.image_id))
         file = _mask(dataset, row)
         try:
             mask = Pillow.open(io.BytesIO(read_bytes(file))).convert("L")

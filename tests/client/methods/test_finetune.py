@@ -18,8 +18,9 @@ from client.site import Site
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import ConfigError, RefusalError
-from common.features.augment import decode, normalise, prediction_view
+from common.features.augment import normalise, prediction_view
 from common.features.backbone import input_statistics
+from common.features.transform import Transform
 from common.finetune.imbalance import ClassCounts
 from common.finetune.plan import CONTROL, Item, Update, shapes
 from common.networks.network import ALL, HEAD, open_stage, shared_network
@@ -313,7 +314,7 @@ def _expected_logits(site: Site, arrays: Arrays, views: int) -> np.ndarray:
     mean, std = input_statistics(BACKBONE)
     rows = []
     for i in site.part("test"):
-        image = decode(site.dataset.read(site.dataset.images[i].image_id), SIZE)
+        image = Transform().image(site.dataset.read(site.dataset.images[i].image_id))
         inputs = [normalise(prediction_view(image, k, SIZE), mean, std) for k in range(views)]
         with torch.inference_mode():
             rows.append(network(torch.from_numpy(np.stack(inputs))).mean(dim=0).numpy())

@@ -75,6 +75,24 @@ def test_a_turned_copy_has_the_map_of_the_upright_image(answerer):
     assert wrong.evidence.png != upright.png
 
 
+def test_a_large_copy_has_the_same_answer_and_map_and_a_small_one_a_note(answerer):
+    """The map of a large copy is drawn on the working image, whose views the model saw."""
+    noise = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    sizes = {"small": (98, 70), "working": (315, 225), "large": (1260, 900)}
+    files = [
+        ImageFile(name, _raw(Pillow.fromarray(noise).resize(size, Pillow.Resampling.BICUBIC)))
+        for name, size in sizes.items()
+    ]
+    small, working, large = answerer.answer(files, evidence=True)
+    assert [len(shown.answer.notes) for shown in (small, working, large)] == [1, 0, 0]
+    assert "has 70 pixels on its short side, fewer than the 225" in small.answer.notes[0]
+    known = working.answer.probabilities
+    assert large.answer.probabilities == pytest.approx(known, abs=0.01)
+    drawn = [np.asarray(Pillow.open(io.BytesIO(s.evidence.png))) for s in (working, large)]
+    assert drawn[0].shape == drawn[1].shape
+    assert np.corrcoef(drawn[0][..., 3].ravel(), drawn[1][..., 3].ravel())[0, 1] > 0.95
+
+
 def test_frequencies_are_estimated_from_the_images_that_can_be_read(predictor, tmp_path):
     image = Pillow.fromarray(np.random.default_rng(0).integers(0, 256, (70, 98, 3), np.uint8))
     image.save(tmp_path / "good.png")

@@ -117,9 +117,9 @@ def _file() -> bytes:
 
 
 def _views(spec: FeatureSpec) -> torch.Tensor:
-    from common.features.augment import decode, normalise, prediction_view
+    from common.features.augment import normalise, prediction_view
     from common.features.backbone import input_statistics
 
-    image, statistics = decode(_file(), spec.size), input_statistics(spec.backbone)
+    image, statistics = spec.transform.image(_file()), input_statistics(spec.backbone)
     views = [prediction_view(image, number, spec.size) for number in range(spec.predictions)]
     return torch.from_numpy(np.stack([normalise(view, *statistics) for view in views]))

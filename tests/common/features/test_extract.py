@@ -25,6 +25,7 @@ from common.features.augment import Augmentation
 from common.features.backbone import PooledFeatures, load_backbone, load_pretrained
 from common.features.extract import FeatureSpec, extract
 from common.features.inference_engine import Engine, onnx_engine, torch_engine
+from common.features.transform import Transform
 
 IMAGES = 10
 SPEC = FeatureSpec(size=64, views=1)
@@ -115,7 +116,7 @@ def test_features_do_not_depend_on_neighbours_or_order(
 
 def test_a_change_of_the_features_must_raise_their_version(dataset: Dataset, cache: Path) -> None:
     # If this fails on purpose: raise FEATURES_VERSION, or old caches count as the new features.
-    assert common.features.extract.FEATURES_VERSION == 3
+    assert common.features.extract.FEATURES_VERSION == 4
     views = extract(dataset, SPEC, cache).views[0]
     np.testing.assert_allclose(views.mean(axis=1), [0.4026, 0.4024, 0.5278], rtol=5e-3)
 
@@ -251,6 +252,8 @@ def test_the_key_says_all_that_features_depend_on(tmp_path: Path) -> None:
         {"predictions": 1},
         {"seed": 1},
         {"augmentation": Augmentation(contrast=0.3)},
+        {"transform": Transform(112)},
+        {"transform": Transform(colour="grey-world")},
     )
     keys = {replace(SPEC, **change).key for change in changes}
     (tmp_path / "w").write_bytes(b"other bytes")

@@ -14,7 +14,7 @@ from torch import nn
 from common.answers.basis import AnswerBasis
 from common.config.run import RunConfig
 from common.errors import DataError
-from common.features.augment import decode, normalise, prediction_view
+from common.features.augment import normalise, prediction_view
 from common.features.backbone import input_statistics
 from common.models.file import load_model
 from common.models.linear import LinearModel
@@ -96,9 +96,10 @@ def test_prediction_is_the_forward_pass_averaged_over_the_views(
 
 def _logits(network: nn.Module, images: dict[str, bytes], config: RunConfig) -> Any:
     mean, std = input_statistics(config.backbone)
+    working = [config.feature_spec.transform.image(data) for data in images.values()]
     views = [
-        normalise(prediction_view(decode(data, config.size), k, config.size), mean, std)
-        for data in images.values()
+        normalise(prediction_view(image, k, config.size), mean, std)
+        for image in working
         for k in range(config.predictions)
     ]
     with torch.inference_mode():

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 import common.networks.spatial_maps
 from common.errors import DataError
-from common.features.augment import decode, normalise, prediction_view
+from common.features.augment import normalise, prediction_view
 from common.features.backbone import input_statistics, load_pretrained
 from common.features.extract import FeatureSpec
 from common.networks.network import build
@@ -53,7 +53,7 @@ def _file(seed: int) -> bytes:
 
 
 def _views(data: bytes, spec: FeatureSpec) -> torch.Tensor:
-    statistics, image = input_statistics(spec.backbone), decode(data, spec.size)
+    statistics, image = input_statistics(spec.backbone), spec.transform.image(data)
     views = [prediction_view(image, number, spec.size) for number in range(spec.predictions)]
     return torch.from_numpy(np.stack([normalise(view, *statistics) for view in views]))
 

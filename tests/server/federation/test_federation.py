@@ -24,7 +24,7 @@ from common.task import HAM10000
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
 from server.federation.federation import Federation
 from server.federation.question import LossPolicy, Question
-from server.run.folder import MODEL_FILE, RunFolder
+from server.run.folder import CARD_FILE, MODEL_FILE, RunFolder
 from simulations.runtimes.experiment import rounds, simulate
 from simulations.runtimes.in_process import RUN_ID, SERVER_NODE_ID, InProcessGrid
 from tests.sites import N_FEATURES, make_quick_sites, write_features
@@ -266,6 +266,20 @@ def test_a_node_that_is_gone_is_named_at_once(config, tmp_path):
     run = config.model_copy(update={"out": tmp_path / "run", "quorum": 3, "timeout": 30})
     with pytest.raises(QuorumError, match=r"site_01 failed: .*out of memory"):
         train(run, app_that("moments", fail), Gone)
+
+
+def test_sites_with_smaller_images_are_named_where_they_join(config, synthetic_folder, tmp_path):
+    """Those here have 225 pixels on their short side."""
+    for resolution, named in ((225, []), (226, ["site_00, site_01, site_02"])):
+        places = {"resolution": resolution, "out": tmp_path / str(resolution)}
+        run = config.model_copy(update=places)
+        write_features(synthetic_folder, run)
+        simulate(run)
+        notes = rounds(run.out)[0]["notes"]
+        assert [note.partition(": ")[2].partition(";")[0] for note in notes] == named
+        card = (run.out / CARD_FILE).read_text()
+        assert f"larger ones reduced to {resolution} pixels on the short side" in card
+        assert card.count("- Smaller than 226 pixels") == 3 * len(named)
 
 
 def test_few_answers_are_alive_at_once(config, tmp_path):

@@ -12,9 +12,10 @@ from torch import nn
 
 from common.data.dataset import Dataset
 from common.data.splits import TEST
-from common.features.augment import Augmentation, augmented_view, decode, normalise
+from common.features.augment import Augmentation, augmented_view, normalise
 from common.features.backbone import input_statistics, load_backbone
 from common.features.extract import content_keys
+from common.features.transform import Transform
 from common.networks.network import ALL, HEAD
 from simulations.runtimes.experiment import simulate
 from tests.finetuning import (
@@ -126,7 +127,7 @@ def _train_plainly(dataset: Dataset, file: Path, how: Mapping[str, Any]) -> tupl
     files = [train.read(image.image_id) for image in train.images]
 
     def view(i: int, number: int) -> torch.Tensor:
-        image = decode(files[i], SIZE)
+        image = Transform().image(files[i])
         drawn = augmented_view(image, keys[i], number, 0, SIZE, Augmentation())
         return torch.from_numpy(normalise(drawn, mean, std))
 
