@@ -14,7 +14,7 @@ import numpy as np
 from common.arrays import Ints
 from common.data.dataset import Dataset, Defect, Image, scan
 from common.data.duplicates import Hashes, hash_of, near_duplicates
-from common.errors import DataError
+from common.errors import DataError, reason
 
 
 class Count(NamedTuple):
@@ -93,8 +93,8 @@ def _decode(dataset: Dataset, image_id: str) -> _Decoded:
     try:
         data = dataset.read(image_id)
         return _Decoded(image_id, hashlib.blake2b(data).digest(), hash_of(data), "")
-    except DataError as error:
-        return _Decoded(image_id, None, None, str(error))
+    except Exception as error:  # of memory, too: the report goes on
+        return _Decoded(image_id, None, None, reason(error))
 
 
 def _image_defects(decoded: Sequence[_Decoded], rows: Mapping[str, Image]) -> list[Defect]:

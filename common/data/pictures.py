@@ -32,6 +32,7 @@ LEAST_SIDE = 64
 MOST_PIXELS = 64_000_000
 """Most pixels of an image; to decode one takes up to 1 GiB of memory."""
 
+_BROKEN = "an image cannot be decoded"
 _MOST_SCANS = 100  # of a progressive JPEG: each takes as long as an image; cameras write about ten
 _BAND = 4_000_000  # pixels whose colours are converted at once
 _ORIENTATION = 0x0112
@@ -138,11 +139,11 @@ def _told() -> Iterator[None]:
     except DataError:
         raise
     except UnidentifiedImageError as error:  # its text shows an address in memory
-        raise DataError(f"no image, or a damaged one; use {KNOWN_FORMATS}") from error
+        raise DataError(f"{_BROKEN} (no image, or a damaged one); use {KNOWN_FORMATS}") from error
     except Pillow.DecompressionBombError as error:
         raise DataError(_too_many("far more pixels")) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        text = f"an image that cannot be decoded ({reason(error)}); export or copy it again"
+        text = f"{_BROKEN} ({reason(error)}); export or copy it again"
         raise DataError(text) from error
 
 
