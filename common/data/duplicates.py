@@ -27,8 +27,8 @@ Hashes = NDArray[np.uint64]
 MOST_DIFFERENT = 32
 """Bits of 256 by which copies of a picture may differ.
 
-Of HAM10000 at 300x225 pixels one pair of lesions is within it, which is one slide scanned twice,
-and the next pair, of two lesions, is 36 apart: `python -m simulations.bench.duplicates`.
+Of HAM10000 at 300x225 pixels one pair of different lesions' images is within it, which is one slide
+scanned twice: `python -m simulations.bench.duplicates`.
 """
 
 _SIDE = 16  # frequencies along each side of a hash
