@@ -352,7 +352,8 @@ def predict(
     run : Run or path
         As for :func:`load_model`.
     images : path, ndarray of uint8, or several of them
-        JPEG, PNG, TIFF or WebP files, or red, green and blue pixels of shape (height, width, 3).
+        JPEG, PNG, TIFF, BMP, WebP or DICOM files, or red, green and blue pixels of shape (height,
+        width, 3).
     coverage : float
         Share of new lesions whose prediction set is to hold their diagnosis, in (0, 1).
     sets : {"everywhere", "pooled", "class", "site"}

@@ -16,7 +16,6 @@ from client.site import Site
 from common.config.run import RunConfig
 from common.data.dataset import SYNTHETIC_MARKER, Dataset, Image
 from common.data.groups import (
-    LEAST_SIDE,
     NO_FILE,
     SOUND,
     TOO_SMALL,
@@ -27,7 +26,8 @@ from common.data.groups import (
     table_values,
     unlisted,
 )
-from common.data.pictures import Picture, picture
+from common.data.image_measures import ImageMeasures, measure_image
+from common.data.pictures import LEAST_SIDE
 from common.errors import DataError
 from common.statistics.data_counts import DataCounts, GroupedImages
 from common.text import printable
@@ -84,7 +84,7 @@ def _grouped(site: Site) -> GroupedImages:
 class _Look(NamedTuple):
     """An image file: what it is like, or None, and what is wrong with it."""
 
-    picture: Picture | None
+    picture: ImageMeasures | None
     defect: str
 
 
@@ -99,17 +99,17 @@ def _looks(dataset: Dataset) -> list[_Look]:
     ]
 
 
-def _read(dataset: Dataset, image_id: str) -> tuple[Picture | None, bytes]:
+def _read(dataset: Dataset, image_id: str) -> tuple[ImageMeasures | None, bytes]:
     """Return what an image is like, and a digest of its bytes; b"" where it cannot be read."""
     try:
         data = dataset.read(image_id)
     except (DataError, KeyError):
         return None, b""
-    return picture(data), hashlib.sha256(data).digest()
+    return measure_image(data), hashlib.sha256(data).digest()
 
 
 def _look(
-    dataset: Dataset, image_id: str, found: Picture | None, digest: bytes, twin: bool
+    dataset: Dataset, image_id: str, found: ImageMeasures | None, digest: bytes, twin: bool
 ) -> _Look:
     if image_id not in dataset.files:
         return _Look(None, NO_FILE)
@@ -121,7 +121,9 @@ def _look(
 
 
 def _values(look: _Look) -> dict[str, str | float | None]:
-    measured = dict.fromkeys(Picture._fields) if look.picture is None else look.picture._asdict()
+    measured = (
+        dict.fromkeys(ImageMeasures._fields) if look.picture is None else look.picture._asdict()
+    )
     return {**measured, "defect": look.defect}
 
 

@@ -6,9 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from client.predict.picture import ENDINGS, NOT_AN_IMAGE, is_image
+from client.predict.picture import NOT_AN_IMAGE
 from client.predict.shown import Answerer, ImageFile, Shown
 from common.answers.answer import Unreadable
+from common.data.pictures import ENDINGS, KNOWN_FORMATS, is_image
 from common.errors import DataError
 from common.reading import open_file
 
@@ -113,7 +114,7 @@ def _of_path(path: Path) -> Iterator[Path | Unreadable]:
         empty = empty and not images
     yield from (Unreadable(str(e.filename), f"cannot be listed ({e.strerror})") for e in problems)
     if empty and not problems:
-        yield Unreadable(str(path), "a folder without images (JPEG, PNG, TIFF, WebP); name another")
+        yield Unreadable(str(path), f"a folder without {KNOWN_FORMATS}; name another")
 
 
 def _looks_like_image(name: str) -> bool:

@@ -16,9 +16,9 @@ from urllib.parse import unquote
 from client.predict.guard import Guard
 from client.predict.images import Answered, answered
 from client.predict.page import fragments, policy, whole_page
-from client.predict.picture import ENDINGS
 from client.predict.shown import Answerer, ImageFile, Shown
 from common.answers.answer import Unreadable
+from common.data.pictures import ENDINGS
 from common.errors import described
 
 if TYPE_CHECKING:

@@ -1,20 +1,19 @@
 """Everything that is wrong with a data folder, in one report that never crashes on it."""
 
 import hashlib
-import io
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image as Pillow
-from PIL import UnidentifiedImageError
+import numpy as np
 
 from common.arrays import Ints
 from common.data.dataset import Dataset, Defect, Image, scan
+from common.data.duplicates import Hashes, hash_of, near_duplicates
 from common.errors import DataError, reason
 
 
@@ -45,18 +44,19 @@ class Check:
 
 
 class _Decoded(NamedTuple):
-    """An image, and the digest of its bytes or else why it cannot be decoded."""
+    """An image: the digest of its bytes and its hash, or else why it cannot be decoded."""
 
     image_id: str
     digest: bytes | None
+    hash: Hashes | None
     reason: str
 
 
 def check(folder: str | Path) -> Check:
     """Count a folder's images and find its defects; every image is decoded in full.
 
-    Byte-identical images in different lesions are fatal: whole lesions are split, so the same
-    picture could stand in training and in test. Inside one lesion they cannot, and are noted.
+    Whole lesions are split, so copies of a picture in different lesions could stand in training and
+    in test: they are named, and fatal where their diagnoses differ. Inside a lesion they cannot.
     """
     folder = Path(folder)
     try:
@@ -66,13 +66,13 @@ def check(folder: str | Path) -> Check:
         return Check(folder, _count(()), {}, {}, (unusable,))
     ids = sorted({image.image_id for image in images} & files.keys())
     decoded = _decode_all(Dataset(folder, images, files), ids)
-    lesion_of = {image.image_id: image.lesion_id for image in images}
+    rows = {image.image_id: image for image in images}
     return Check(
         folder,
         total=_count(images),
         by_class=_count_by((image.dx for image in images), images),
         by_site=_count_by((image.source for image in images), images),
-        defects=(*defects, *_image_defects(decoded, lesion_of)),
+        defects=(*defects, *_image_defects(decoded, rows)),
     )
 
 
@@ -92,36 +92,43 @@ def _decode_all(dataset: Dataset, ids: Sequence[str]) -> list[_Decoded]:
 def _decode(dataset: Dataset, image_id: str) -> _Decoded:
     try:
         data = dataset.read(image_id)
-        with Pillow.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            image.load()
-    except UnidentifiedImageError:
-        return _Decoded(image_id, None, "not a JPEG")
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        return _Decoded(image_id, None, reason(error))
-    return _Decoded(image_id, hashlib.blake2b(data).digest(), "")
+        return _Decoded(image_id, hashlib.blake2b(data).digest(), hash_of(data), "")
+    except Exception as error:  # of memory, too: the report goes on
+        return _Decoded(image_id, None, None, reason(error))
 
 
-def _image_defects(decoded: Sequence[_Decoded], lesion_of: dict[str, str]) -> list[Defect]:
+def _image_defects(decoded: Sequence[_Decoded], rows: Mapping[str, Image]) -> list[Defect]:
+    broken = tuple(f"{each.image_id} ({each.reason})" for each in decoded if each.digest is None)
+    copies = [ids for ids in _copies(decoded) if len({rows[name].lesion_id for name in ids}) > 1]
+    differ = [ids for ids in copies if len({rows[name].dx for name in ids}) > 1]
+    named = [[f"{name} {rows[name].dx}" for name in ids] for ids in differ]
+    alike = [ids for ids in copies if ids not in differ]
+    twins = [ids for ids in _twins(decoded) if len({rows[name].lesion_id for name in ids}) == 1]
+    defects = (
+        Defect("image that cannot be used", "fatal", broken),
+        Defect("copies of a picture with different diagnoses", "fatal", _joined(named)),
+        Defect("copies of a picture in different lesions", "warning", _joined(alike)),
+        Defect("byte-identical images within a lesion", "note", _joined(twins)),
+    )
+    return [defect for defect in defects if defect.offenders]
+
+
+def _copies(decoded: Sequence[_Decoded]) -> list[list[str]]:
+    """Return groups of images that are the same picture or nearly so."""
+    ids = [each.image_id for each in decoded if each.hash is not None]
+    hashes = [each.hash for each in decoded if each.hash is not None]
+    if not hashes:
+        return []
+    return [[ids[i] for i in members] for members in near_duplicates(np.stack(hashes))]
+
+
+def _twins(decoded: Sequence[_Decoded]) -> list[list[str]]:
+    """Return groups of byte-identical images."""
     groups: dict[bytes, list[str]] = defaultdict(list)
     for image in decoded:
         if image.digest is not None:
             groups[image.digest].append(image.image_id)
-    twins = [ids for ids in groups.values() if len(ids) > 1]
-    across = [ids for ids in twins if len({lesion_of[name] for name in ids}) > 1]
-    defects = (
-        Defect(
-            "image that cannot be decoded",
-            "fatal",
-            tuple(f"{each.image_id} ({each.reason})" for each in decoded if each.digest is None),
-        ),
-        Defect("byte-identical images in different lesions", "fatal", _joined(across)),
-        Defect(
-            "byte-identical images within a lesion",
-            "note",
-            _joined([ids for ids in twins if ids not in across]),
-        ),
-    )
-    return [defect for defect in defects if defect.offenders]
+    return [ids for ids in groups.values() if len(ids) > 1]
 
 
 def _joined(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:

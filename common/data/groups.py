@@ -38,9 +38,6 @@ SOUND, NO_FILE, UNREADABLE, TOO_SMALL, TWIN = (
     "under 64 pixels",
     "byte-identical to another",
 )
-LEAST_SIDE = 64
-"""Pixels of the shorter side below which an image counts as too small."""
-
 COLUMNS: Mapping[str, str] = MappingProxyType(
     {
         "lesion_id": "lesion_id",

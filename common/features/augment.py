@@ -6,21 +6,14 @@ view's number. It has the same bits in any thread, order or process. Geometry an
 with it, is imported where an augmented view is made: cached features and prediction need neither.
 """
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
 
 from common.arrays import Floats, Floats32
-from common.errors import ConfigError, DataError, reason
-
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
-"""Formats of image files, by Pillow's names."""
-
-KNOWN_FORMATS = "JPEG, PNG, TIFF or WebP"
+from common.errors import ConfigError
 
 CROPS = (1.0, 0.5, 0.7, 0.875)
 """Sides of the prediction views' crops, as shares of the image's short side."""
@@ -65,33 +58,6 @@ class Augmentation:
         for name in ("shift", "brightness", "contrast", "saturation"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name} is {value}; it must be at least 0, below 1")
-
-
-def decode(data: bytes, size: int) -> Pillow.Image:
-    """Decode an image file to RGB, a large one at the least scale not below ``size``.
-
-    JPEG, PNG, TIFF and WebP, turned as EXIF says. The scale is 1, 1/2, 1/4 or 1/8, which a JPEG is
-    decoded at; the pixels of others are averaged, to nearly the same.
-
-    Raises
-    ------
-    DataError
-        If the bytes are no image.
-    """
-    try:
-        with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
-            image.draft("RGB", (size, size))
-            pixels = ImageOps.exif_transpose(image).convert("RGB")
-            return pixels if image.format == "JPEG" else pixels.reduce(_scale(pixels, size))
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        # Pillow's own text for an unknown format shows an address in memory.
-        why = "no image" if isinstance(error, UnidentifiedImageError) else reason(error)
-        raise DataError(f"an image cannot be decoded ({why}); use {KNOWN_FORMATS}") from error
-
-
-def _scale(image: Pillow.Image, size: int) -> int:
-    """Return by how much Pillow makes a JPEG of this size smaller where ``size`` is wanted."""
-    return next(scale for scale in (8, 4, 2, 1) if min(image.size) >= scale * size or scale == 1)
 
 
 def augmented_view(

@@ -187,7 +187,7 @@ def refuse_unreadable(dataset: Dataset, indices: Sequence[int]) -> None:
     Raises
     ------
     DataError
-        If some cannot be decoded; the message names the first of them.
+        If some cannot be used; the message names the first of them.
     """
     from common.data.check import unreadable
 
@@ -195,7 +195,7 @@ def refuse_unreadable(dataset: Dataset, indices: Sequence[int]) -> None:
     if offenders:
         first = ", ".join(f"{image_id} ({reason})" for image_id, reason in offenders[:3])
         raise DataError(
-            f"{len(offenders)} images cannot be decoded: {first}{', ...' * (len(offenders) > 3)}; "
+            f"{len(offenders)} images cannot be used: {first}{', ...' * (len(offenders) > 3)}; "
             "restore or remove them"
         )
 

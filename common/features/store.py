@@ -22,7 +22,7 @@ _SUFFIX = ".safetensors"
 _log = logging.getLogger(__name__)
 
 
-def write_shard(folder: Path, rows: Mapping[str, NDArray[np.floating]]) -> None:
+def write_shard(folder: Path, rows: Mapping[str, NDArray[np.number]]) -> None:
     """Write ``rows``, arrays of one shape under hexadecimal keys, as one shard.
 
     Raises

@@ -4,15 +4,14 @@ All views are crops of the working image. A camera with more pixels would otherw
 where another shows blurred enlargements of the same skin, and a network tells the two apart.
 """
 
-import io
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from PIL import Image as Pillow
 
-from common.errors import ConfigError, DataError, reason
-from common.features.augment import FORMATS, decode
+from common.data.pictures import decode, short_side
+from common.errors import ConfigError
 
 Colour = Literal["none", "grey-world", "shades-of-gray"]
 
@@ -71,21 +70,6 @@ class Transform:
             If the bytes are no image.
         """
         return short_side(data) < self.resolution
-
-
-def short_side(data: bytes) -> int:
-    """Return the short side of an image file in pixels, from its header.
-
-    Raises
-    ------
-    DataError
-        If the bytes are no image.
-    """
-    try:
-        with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
-            return min(image.size)
-    except Exception as error:  # as in decode
-        raise DataError(f"an image's size cannot be read ({reason(error)})") from error
 
 
 def reduced(image: Pillow.Image, resolution: int) -> Pillow.Image:

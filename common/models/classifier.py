@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
 
 Image = str | os.PathLike[str] | NDArray[np.uint8]
-"""A JPEG, PNG, TIFF or WebP file, or red, green and blue pixels of shape (height, width, 3)."""
+"""An image file, or red, green and blue pixels of shape (height, width, 3)."""
 
 
 Rule = Literal["likeliest", "balanced"]
@@ -75,8 +75,9 @@ class Classifier:
         Parameters
         ----------
         images : path, ndarray of uint8, or several of them
-            JPEG, PNG, TIFF or WebP files, or red, green and blue pixels in [0, 255], of shape
-            (height, width, 3); n arrays of one size may be one, of shape (n, height, width, 3).
+            JPEG, PNG, TIFF, BMP, WebP or DICOM files, or red, green and blue pixels in [0, 255], of
+            shape (height, width, 3), neither of them below 64 pixels; n arrays of one size may be
+            one, of shape (n, height, width, 3).
 
         Raises
         ------

@@ -13,8 +13,8 @@ import numpy as np
 from common.answers.answer import Answer, Unreadable
 from common.answers.answering import Answering
 from common.arrays import Floats
+from common.data.pictures import short_side
 from common.errors import DataError
-from common.features.transform import short_side
 from common.models.file import Model, Prediction, load_model, network_folders
 from common.networks.appearance_rows import LEVELS, appearance_of, stem_spec
 from common.networks.spatial_maps import BLOCK, MapNetwork, Maps, map_network

@@ -8,7 +8,6 @@ import numpy as np
 from common.arrays import Ints
 from common.data.groups import (
     COLUMNS,
-    LEAST_SIDE,
     MISSING,
     NO_FILE,
     OTHER,
@@ -18,6 +17,7 @@ from common.data.groups import (
     UNREADABLE,
     groups,
 )
+from common.data.pictures import LEAST_SIDE
 from common.statistics.data_counts import IMAGES, DataCounts
 from common.task import KNOWN, Task
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from client.predict.images import BATCH, answered, answers, expand
-from client.predict.picture import NOT_AN_IMAGE, SIDE, is_image, small_picture
+from client.predict.picture import NOT_AN_IMAGE, SIDE, small_picture
 from client.predict.shown import ImageFile
 from common.answers.answer import Answer, Unreadable
+from common.data.pictures import KNOWN_FORMATS, is_image
 from common.errors import DataError
 from tests.client.predict.fakes import Model, image
 
@@ -60,10 +61,10 @@ def test_a_folder_without_images_is_one_line_and_the_others_stand(folder, tmp_pa
     empty.mkdir()
     found = expand([str(empty), str(folder / "a.png")], ())
     assert found == [
-        Unreadable(str(empty), "a folder without images (JPEG, PNG, TIFF, WebP); name another"),
+        Unreadable(str(empty), f"a folder without {KNOWN_FORMATS}; name another"),
         folder / "a.png",
     ]
-    with pytest.raises(DataError, match=f"^{empty}: a folder without images"):
+    with pytest.raises(DataError, match=f"^{empty}: a folder without JPEG"):
         expand([str(empty)], ())
     with pytest.raises(DataError, match="the list of paths is empty"):
         expand(["-"], ())
@@ -156,7 +157,7 @@ def test_a_picture_is_upright_small_and_holds_pixels_only(orientation):
         assert not shown.getexif()
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP", "WEBP"])
 def test_each_kind_of_image_has_a_picture_and_others_have_none(kind):
     data = image(kind=kind)
     assert is_image(data)
@@ -170,7 +171,7 @@ def test_each_kind_of_image_has_a_picture_and_others_have_none(kind):
 
 @given(st.binary(max_size=400), st.integers(0, 400))
 def test_damaged_bytes_have_a_picture_or_none(damage, place):
-    data = image(40, 30, "PNG")
+    data = image(80, 70, "PNG")
     changed = data[:place] + damage + data[place + len(damage) :]
     picture = small_picture(changed)
     assert picture is None or is_image(picture.jpeg)

@@ -110,7 +110,7 @@ def test_images_become_cards_in_their_order(open_page, served, files, size):
     errors = [page.locator("article.card", has_text=n).locator(".error") for n in ("cut", "notes")]
     assert [error.text_content().partition(" (")[0] for error in errors] == [
         "an image cannot be decoded",
-        "no JPEG, PNG, TIFF or WebP image; export it as one",
+        "no JPEG, PNG, TIFF, BMP, WebP or DICOM image; export it as one",
     ]
     for link in page.locator("#rows a").all():
         assert page.locator(link.get_attribute("href")).count() == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from common.data.check import check, unreadable
 from common.data.dataset import METADATA_FILE, Dataset
@@ -215,7 +216,7 @@ def test_images_that_cannot_be_decoded_are_reported(
     for image_id in (FIRST, SECOND):
         damage(folder / PART / f"{image_id}.jpg")
     (defect,) = check(folder).defects
-    assert (defect.kind, defect.severity) == ("image that cannot be decoded", "fatal")
+    assert (defect.kind, defect.severity) == ("image that cannot be used", "fatal")
     assert [offender.split()[0] for offender in defect.offenders] == [FIRST, SECOND]
     data = Dataset.open(folder)
     assert [name for name, _ in unreadable(data, np.arange(1, 30))] == [SECOND]
@@ -251,20 +252,30 @@ def test_a_source_that_can_be_no_site_is_a_warning(folder: Path) -> None:
     assert check(folder).usable
 
 
-def test_identical_images_are_fatal_only_between_lesions(folder: Path) -> None:
+def test_copies_within_a_lesion_are_noted_where_no_byte_differs(folder: Path) -> None:
     image, other = lesion_with_images(folder)
-    data = Dataset.open(folder)
-    stranger = next(
-        row.image_id for row in data.images if row.lesion_id != data.images[0].lesion_id
-    )
-    paths = {path.stem: path for path in folder.glob("HAM10000_images*/*.jpg")}
-    shutil.copy(paths[image], paths[other])
+    shutil.copy(folder / PART / f"{image}.jpg", folder / PART / f"{other}.jpg")
     (defect,) = check(folder).defects
     assert (defect.severity, defect.offenders) == ("note", (f"{image} = {other}",))
-    shutil.copy(paths[data.images[0].image_id], paths[stranger])
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_copies_in_two_lesions_are_fatal_where_diagnoses_differ(folder: Path, same: bool) -> None:
+    data = Dataset.open(folder)
+    image = data.images[0]
+    other = next(
+        row
+        for row in data.images
+        if row.lesion_id != image.lesion_id and (row.dx == image.dx) == same
+    )
+    with Pillow.open(folder / PART / f"{image.image_id}.jpg") as picture:
+        picture.resize((300, 224)).save(folder / PART / f"{other.image_id}.jpg", quality=60)
     found = check(folder)
-    assert not found.usable
-    assert "byte-identical images in different lesions" in {d.kind for d in found.defects}
+    assert found.usable == same
+    names = [f"{each.image_id}{'' if same else f' {each.dx}'}" for each in (image, other)]
+    assert [(defect.severity, defect.offenders) for defect in found.defects] == [
+        ("warning" if same else "fatal", (" = ".join(names),))
+    ]
 
 
 def test_an_image_without_a_row_is_a_warning(folder: Path) -> None:
@@ -286,13 +297,13 @@ def test_counts_add_up(folder: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_the_real_data_has_two_identical_pairs_within_lesions(real_data: Path) -> None:
+def test_the_real_data_has_one_picture_twice_in_two_lesions(real_data: Path) -> None:
     found = check(real_data)
     assert found.total == (10015, 7470, 57, 57, 234)
     assert found.by_site["rosendahl"].images == 2259
-    (defect,) = found.defects
-    assert defect.severity == "note"
-    assert defect.offenders == (
-        "ISIC_0024366 = ISIC_0029861",
-        "ISIC_0024777 = ISIC_0029938",
+    copies, twins = found.defects
+    assert (copies.severity, copies.offenders) == ("warning", ("ISIC_0025226 = ISIC_0030074",))
+    assert (twins.severity, twins.offenders) == (
+        "note",
+        ("ISIC_0024366 = ISIC_0029861", "ISIC_0024777 = ISIC_0029938"),
     )

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from common.data.dataset import Image
 from common.data.groups import HISTOGRAMS, MISSING, OTHER, group_of, groups, unlisted
-from common.data.pictures import picture
+from common.data.image_measures import measure_image
 from common.task import HAM10000, ISIC2019, Task
 
 TEXTS = ("diagnosis", "sex", "localization")
@@ -76,22 +76,22 @@ def encoded(grey: np.ndarray, form: str = "PNG") -> bytes:
 
 def test_an_image_is_measured_as_it_looks():
     grey = np.random.default_rng(0).integers(256, size=(80, 100))
-    found = picture(encoded(grey))
+    found = measure_image(encoded(grey))
     laplacian = ndimage.laplace(grey.astype(np.float64))[1:-1, 1:-1]
     assert found.short_side == 80
     assert found.brightness == pytest.approx(grey.mean() / 255)
     assert found.sharpness == pytest.approx(laplacian.var(), rel=1e-4)
-    assert picture(encoded(np.full((2, 2), 51))) == (2, pytest.approx(0.2), 0.0)
+    assert measure_image(encoded(np.full((2, 2), 51))) == (2, pytest.approx(0.2), 0.0)
 
 
 def test_a_larger_picture_of_the_same_is_as_bright_and_about_as_sharp():
     small = ndimage.gaussian_filter(np.random.default_rng(1).random((224, 224)), 2)
     small = 255 * (small - small.min()) / np.ptp(small)
-    large = picture(encoded(np.kron(small, np.ones((3, 3)))))
+    large = measure_image(encoded(np.kron(small, np.ones((3, 3)))))
     assert large.short_side == 672
-    assert large[1:] == pytest.approx(picture(encoded(small))[1:], rel=0.02)
+    assert large[1:] == pytest.approx(measure_image(encoded(small))[1:], rel=0.02)
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", encoded(np.eye(300) * 255)[:-60]])
 def test_what_cannot_be_decoded_in_full_is_no_picture(data):
-    assert picture(data) is None
+    assert measure_image(data) is None

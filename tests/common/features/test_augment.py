@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError
 from common.features.augment import (
     CROPS,
     PREDICTION_VIEWS,
     Augmentation,
     augmented_view,
-    decode,
     normalise,
     prediction_view,
 )
@@ -132,24 +131,6 @@ def test_normalises_channels_first() -> None:
     np.testing.assert_array_equal(values, exact.transpose(2, 0, 1))
 
 
-def test_decodes_large_files_at_a_scale_not_below_the_size() -> None:
-    assert decode(_file(_image(600, 450)), 224).size == (300, 225)
-    assert decode(_file(_image(600, 450)), 240).size == (600, 450)
-    assert decode(_file(_image().convert("L"), "PNG"), 32).mode == "RGB"
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "size"), [(603, 451, 224), (603, 451, 40), (60, 45, 64)]
-)
-def test_a_png_is_decoded_as_the_jpeg_of_the_same_pixels(width, height, size) -> None:
-    data = _file(_image(width, height))
-    pixels = Pillow.open(io.BytesIO(data)).convert("RGB")
-    jpeg, png = decode(data, size), decode(_file(pixels, "PNG"), size)
-    assert png.size == jpeg.size
-    difference = np.abs(np.asarray(png, np.float64) - np.asarray(jpeg, np.float64))
-    assert difference.mean() < 1
-
-
 @pytest.mark.parametrize(
     "change",
     [{"least_crop": 0}, {"least_crop": 1.1}, {"shift": 1}, {"brightness": 1}, {"contrast": -0.1}],
@@ -157,9 +138,3 @@ def test_a_png_is_decoded_as_the_jpeg_of_the_same_pixels(width, height, size) ->
 def test_refuses_impossible_values(change: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(change))} is "):
         Augmentation(**change)
-
-
-def test_refuses_what_is_no_image() -> None:
-    for data in (b"", b"GIF89a", _file(_image())[:200]):
-        with pytest.raises(DataError, match="cannot be decoded"):
-            decode(data, 32)

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from common.data.pictures import decode, short_side
 from common.errors import ConfigError, DataError
-from common.features.augment import decode, prediction_view
-from common.features.transform import Transform, balanced, reduced, short_side
+from common.features.augment import prediction_view
+from common.features.transform import Transform, balanced, reduced
 
 
 def _scene(width: int, height: int) -> Pillow.Image:

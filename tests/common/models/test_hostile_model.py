@@ -62,7 +62,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, network_file: Path) -> dict
 @pytest.fixture(scope="module")
 def image() -> bytes:
     file = io.BytesIO()
-    Pillow.new("RGB", (40, 30), "pink").save(file, "PNG")
+    Pillow.new("RGB", (80, 70), "pink").save(file, "PNG")
     return file.getvalue()
 
 

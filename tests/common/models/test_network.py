@@ -61,7 +61,7 @@ def images() -> dict[str, bytes]:
     for number in range(BLOCK + 1):
         pixels = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
         file = io.BytesIO()
-        Pillow.fromarray(pixels).resize((50, 40)).save(file, "PNG")
+        Pillow.fromarray(pixels).resize((100, 80)).save(file, "PNG")
         files[f"image {number}"] = file.getvalue()
     return files
 

@@ -177,7 +177,7 @@ def test_an_image_that_cannot_be_read_is_named(network, spec, tmp_path, dataset)
         i.image_id: dataset.files[i.image_id]._replace(container=broken) for i in dataset.images
     }
     damaged = replace(dataset, files=files)
-    with pytest.raises(DataError, match=f"1 images cannot be decoded: {bad}") as refusal:
+    with pytest.raises(DataError, match=f"1 images cannot be used: {bad}") as refusal:
         activations(network, STAGES, damaged, content_keys(damaged), spec, tmp_path / "cache")
     assert "\n" not in str(refusal.value)
 

@@ -48,7 +48,7 @@ def images() -> dict[str, bytes]:
 def _file(seed: int) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     file = io.BytesIO()
-    Pillow.fromarray(pixels).resize((50, 40)).save(file, "PNG")
+    Pillow.fromarray(pixels).resize((100, 80)).save(file, "PNG")
     return file.getvalue()
 
 

@@ -40,7 +40,7 @@ def test_check_fails_on_a_fatal_defect(synthetic_folder: Path, tmp_path: Path) -
     image.write_bytes(b"")
     result = runner.invoke(app, ["check", str(tmp_path)])
     assert result.exit_code == 1
-    assert f"fatal    1 x image that cannot be decoded: {image.stem} (not a JPEG)" in result.output
+    assert f"fatal    1 x image that cannot be used: {image.stem} (an image cannot" in result.output
 
 
 def test_errors_reach_the_caller_as_they_are(tmp_path: Path) -> None:
