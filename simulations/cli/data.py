@@ -62,7 +62,13 @@ def check(
 
 
 def _lines(defect: Defect) -> Iterator[str]:
-    """Yield a defect with its remedy, and what has it: the first fifty, then how many more."""
+    """Yield a defect with its remedy, and what has it: the first fifty, then how many more.
+
+    A note is one line: nothing is to be done about it.
+    """
+    if defect.severity == "note":
+        yield f"note     {defect}"
+        return
     remedy = f"; {defect.remedy}" * bool(defect.remedy)
     names = [printable(name)[:_WIDEST] for name in defect.offenders[:_MOST_SHOWN]]
     head = f"{defect.severity:7}  {len(defect.offenders)} x {defect.kind}"

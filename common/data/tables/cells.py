@@ -10,6 +10,7 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dc
 _MISSING = frozenset(
     ("", "na", "n/a", "#n/a", "nan", "none", "null", "nil", "unknown", "missing", "-", "--", "?")
 )
+_LONGEST = max(map(len, _MISSING))
 _SPREADSHEET = re.compile(r"-?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 _AGE = re.compile(r"(\d+)([.,]\d+)?(\s*\+)?", re.ASCII)
 _OLDEST = 130
@@ -25,7 +26,7 @@ class Age(NamedTuple):
 def present(text: str) -> str:
     """Return a cell without blanks around it, "" where it says that it is missing."""
     text = text.strip()
-    return "" if text.lower() in _MISSING else text
+    return "" if len(text) <= _LONGEST and text.lower() in _MISSING else text
 
 
 def word(text: str) -> str:
@@ -36,11 +37,11 @@ def word(text: str) -> str:
 
 def without_ending(name: str) -> str:
     """Return a file's name without folders and without the ending of an image."""
-    name = re.split(r"[/\\]", name.strip())[-1]
-    for ending in IMAGE_ENDINGS:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)].strip()
-    return name
+    name = name.strip()
+    if "/" in name or "\\" in name:
+        name = name.replace("\\", "/").rpartition("/")[2]
+    stem, dot, ending = name.rpartition(".")
+    return stem.strip() if dot + ending.lower() in IMAGE_ENDINGS else name
 
 
 def spreadsheet_number(text: str) -> bool:

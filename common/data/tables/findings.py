@@ -70,7 +70,7 @@ ODD_SOURCE = Kind(
 )
 
 LOOSE_TEXT = Kind("table read loosely", "note", "")
-LOOSE_COLUMN = Kind("column read in lower case or without blanks around it", "note", "")
+LOOSE_COLUMN = Kind("column read without blanks around it", "note", "")
 EMPTY_ROW = Kind("empty row", "note", "")
 SHORT_ROW = Kind("row with fewer cells than there are columns, read as empty", "note", "")
 LOOSE_ID = Kind("id read without its folder or ending", "note", "")

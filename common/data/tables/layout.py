@@ -109,9 +109,11 @@ def records(
     """
     named = [name for names in columns.values() for name in names]
     wanted = [name for name in dict.fromkeys([*named, *extra]) if name in table.header]
+    here = {name: [c for c in names if c in wanted] for name, names in columns.items()}
     for place, cells in table.rows(wanted, findings):
         filled = {
-            field_: next((cells[name] for name in names if cells.get(name)), "")
-            for field_, names in columns.items()
+            name: next((cell for c in names if (cell := cells.get(c))), "")
+            for name, names in here.items()
+            if names
         }
         yield Record(**{"diagnosis": "", **filled, "place": place}), cells

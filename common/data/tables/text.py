@@ -106,7 +106,7 @@ class Table:
         for how in self.loose:
             findings.add(LOOSE_TEXT, f"{self.path.name} ({how})")
         for cell in next(_records(self.text, self.delimiter)):
-            if cell.strip() != cell or cell != cell.lower():
+            if cell.strip() != cell:
                 findings.add(LOOSE_COLUMN, f"{cell!r} in {self.path.name}")
 
 
