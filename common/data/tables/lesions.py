@@ -23,6 +23,14 @@ def of_image(image_id: str) -> str:
     return f"{_IMAGE}{image_id}"
 
 
+def unknown(image: Image) -> bool:
+    """Tell whether an image's lesion is none that a table named."""
+    return image.lesion_id in (
+        of_patient(image.patient_id, image.dx),
+        of_image(image.image_id),
+    )
+
+
 def basis(images: Iterable[Image]) -> str:
     """Say on what the lesions rest, for a report; "" where the table has them all."""
     ids = [image.lesion_id for image in images]

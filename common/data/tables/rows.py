@@ -56,6 +56,10 @@ def content(reading: Reading, files: Files, findings: Findings) -> Content:
     rows = [placed for record in reading.records if (placed := reader.placed(record))]
     if reading.task is None:
         rows = _one_kind(rows, reader, findings)
+    for image, place in rows:
+        if lesions.unknown(image):
+            kind = PATIENT_AS_LESION if image.patient_id else IMAGE_AS_LESION
+            findings.add(kind, f"{image.image_id} ({place})")
     codes = {placed.image.dx for placed in rows}
     task = reading.task or (task_of(codes) if codes else HAM10000)
     rows.sort(key=lambda placed: placed.image.image_id)
@@ -125,11 +129,7 @@ class _Reader:
     def _lesion(self, record: Record, patient: str, name: str, dx: str) -> str:
         if lesion := self._id(record.lesion, record):
             return lesion
-        if patient:
-            self._findings.add(PATIENT_AS_LESION, f"{name} ({record.place})")
-            return lesions.of_patient(patient, dx)
-        self._findings.add(IMAGE_AS_LESION, f"{name} ({record.place})")
-        return lesions.of_image(name)
+        return lesions.of_patient(patient, dx) if patient else lesions.of_image(name)
 
     def _age(self, record: Record, name: str) -> float | None:
         years, loose = age(record.age)
