@@ -16,8 +16,11 @@ from client.operator.site_rules import Operator, Rules
 from client.state import SiteState
 from common.arrays import Ints
 from common.config.run import RunConfig
-from common.data.dataset import Dataset, Scan, scan
+from common.data.dataset import Dataset
+from common.data.duplicates import open_joined
+from common.data.image import Scan
 from common.data.splits import TEST, lasting_splits, one_image_a_lesion, site_splits
+from common.data.tables.scan import scan
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.features.extract import Features, content_keys, extract
 from common.text import NAME_RULE, is_site_name
@@ -118,7 +121,7 @@ class Site:
     @cached_property
     def _whole(self) -> Dataset:
         """All images of the folder, whatever the run's diagnoses."""
-        return Dataset.open(self.folder)
+        return open_joined(self.folder, self.config.cache)
 
     @cached_property
     def scan(self) -> Scan:

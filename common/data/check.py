@@ -12,9 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from common.arrays import Ints
-from common.data.dataset import Dataset, Defect, Image, scan
+from common.data.dataset import Dataset
 from common.data.duplicates import Hashes, hash_of, near_duplicates
+from common.data.image import Defect, Image
+from common.data.tables.scan import scan
 from common.errors import DataError, reason
+from common.task import HAM10000, Task
 
 
 class Count(NamedTuple):
@@ -29,13 +32,21 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True)
 class Check:
-    """What a folder holds and what is wrong with it."""
+    """What a folder holds and what is wrong with it.
+
+    Attributes
+    ----------
+    layout : as what it was read, with the names of the tables; "" where as nothing.
+    task : the diagnoses that were read.
+    """
 
     folder: Path
     total: Count
     by_class: dict[str, Count]
     by_site: dict[str, Count]
     defects: tuple[Defect, ...]
+    layout: str = ""
+    task: Task = HAM10000
 
     @property
     def usable(self) -> bool:
@@ -60,10 +71,11 @@ def check(folder: str | Path) -> Check:
     """
     folder = Path(folder)
     try:
-        images, files, defects = scan(folder)
+        found = scan(folder)
     except DataError as error:
         unusable = Defect("metadata that cannot be used", "fatal", (str(error),))
         return Check(folder, _count(()), {}, {}, (unusable,))
+    images, files = found.images, found.files
     ids = sorted({image.image_id for image in images} & files.keys())
     decoded = _decode_all(Dataset(folder, images, files), ids)
     rows = {image.image_id: image for image in images}
@@ -72,7 +84,9 @@ def check(folder: str | Path) -> Check:
         total=_count(images),
         by_class=_count_by((image.dx for image in images), images),
         by_site=_count_by((image.source for image in images), images),
-        defects=(*defects, *_image_defects(decoded, rows)),
+        defects=(*found.defects, *_image_defects(decoded, rows)),
+        layout=found.layout,
+        task=found.task,
     )
 
 

@@ -19,7 +19,9 @@ from PIL import Image as Pillow
 from common.arrays import Ints
 from common.data.dataset import Dataset, Image
 from common.data.pictures import decode
+from common.data.tables.lesions import preference
 from common.errors import DataError
+from common.features.extract import content_keys
 from common.features.store import read_rows, write_shard
 
 Hashes = NDArray[np.uint64]
@@ -84,7 +86,8 @@ def near_duplicates(hashes: Hashes) -> list[Ints]:
 def join(images: Sequence[Image], groups: Iterable[Ints]) -> tuple[Image, ...]:
     """Make one lesion of all lesions that a group of near-duplicates links.
 
-    Its images get the lesion and the split of the first lesion by name.
+    Its images get the lesion and the split of the first lesion by name, those that a table names
+    before others.
 
     Parameters
     ----------
@@ -97,7 +100,7 @@ def join(images: Sequence[Image], groups: Iterable[Ints]) -> tuple[Image, ...]:
     """
     joined = list(images)
     for members in _joined_lesions(images, groups):
-        first = min((images[i] for i in members), key=lambda image: image.lesion_id)
+        first = min((images[i] for i in members), key=lambda i: preference(i.lesion_id))
         if other := [images[i] for i in members if images[i].dx != first.dx]:
             raise DataError(
                 f"{first.image_id} ({first.dx}) and {other[0].image_id} ({other[0].dx}) are copies "
@@ -106,6 +109,26 @@ def join(images: Sequence[Image], groups: Iterable[Ints]) -> tuple[Image, ...]:
         for i in members:
             joined[i] = replace(images[i], lesion_id=first.lesion_id, split=first.split)
     return tuple(joined)
+
+
+def open_joined(folder: str | Path, cache: Path) -> Dataset:
+    """Open a folder; where lesions are unknown, those that share a picture are one.
+
+    Where a table names all lesions, they are as it says: `fedderm data check` names copies.
+
+    Parameters
+    ----------
+    cache : folder for the hashes of pictures.
+
+    Raises
+    ------
+    DataError
+        As of :meth:`Dataset.open` and :func:`joined`.
+    """
+    dataset = Dataset.open(folder)
+    if not dataset.unknown_lesions:
+        return dataset
+    return joined(dataset, cache.expanduser(), content_keys(dataset))
 
 
 def joined(dataset: Dataset, cache: Path, contents: Sequence[str]) -> Dataset:

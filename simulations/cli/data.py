@@ -1,6 +1,6 @@
 """``fedderm data``: check a folder, generate a synthetic one, partition one into sites."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +11,8 @@ from common.config.run import RunConfig
 from common.data.check import Check, Count
 from common.data.check import check as check_folder
 from common.data.dataset import SYNTHETIC_MARKER, Dataset
+from common.data.duplicates import open_joined
+from common.data.image import Defect
 from common.data.splits import TEST, site_splits
 from common.task import TASKS
 from common.text import printable
@@ -24,25 +26,60 @@ Sites = Annotated[int | None, typer.Option(help="Number of sites.")]
 Alpha = Annotated[
     float, typer.Option(help="Skew of dirichlet and quantity; smaller is more skewed.")
 ]
-Data = Annotated[Path, typer.Argument(metavar="DIR", help="A HAM10000 folder.")]
+Data = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A folder; docs/data.md has the layouts.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+
+_WARNINGS = 3
+"""Exit code of `check --strict` for a folder that can be used, but not all of it."""
+_MOST_SHOWN, _WIDEST = 50, 200
 
 _RUN = RunConfig()  # for its defaults: folders written ahead of a run are those of the run
 
 
 @app.command()
-def check(folder: Data) -> None:
+def check(
+    folder: Data,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 3 if something is left out or unknown.")
+    ] = False,
+) -> None:
     """Count the images of DIR and list its defects; exit 1 if it cannot be used."""
     report = check_folder(folder)
     if (folder / SYNTHETIC_MARKER).exists():
         typer.echo("SYNTHETIC IMAGES: generated, they describe no patients.\n")
+    if report.layout:
+        typer.echo(printable(f"read as {report.layout}") + "\n")
     typer.echo(_counts("class", report.by_class, report))
     typer.echo("\n" + _counts("site", report.by_site, report))
     typer.echo("\nno defects" if not report.defects else "")
     for defect in report.defects:
-        typer.echo(f"{defect.severity:7}  {defect}")
+        typer.echo("\n".join(_lines(defect)))
     if not report.usable:
         raise typer.Exit(1)
+    if strict and any(defect.severity == "warning" for defect in report.defects):
+        raise typer.Exit(_WARNINGS)
+
+
+def _lines(defect: Defect) -> Iterator[str]:
+    """Yield a defect with its remedy, and what has it: the first fifty, then how many more.
+
+    A note is one line: nothing is to be done about it.
+    """
+    if defect.severity == "note":
+        yield f"note     {defect}"
+        return
+    remedy = f"; {defect.remedy}" * bool(defect.remedy)
+    names = [printable(name)[:_WIDEST] for name in defect.offenders[:_MOST_SHOWN]]
+    head = f"{defect.severity:7}  {len(defect.offenders)} x {defect.kind}"
+    if len(names) == 1:
+        yield f"{head}: {names[0]}{remedy}"
+        return
+    yield f"{head}{remedy}"
+    yield from (f"{'':9}{name}" for name in names)
+    if more := len(defect.offenders) - len(names):
+        yield f"{'':9}and {more} more"
 
 
 @app.command()
@@ -78,7 +115,7 @@ def partition(
 
     Splits that the rows of DIR have already are kept.
     """
-    dataset = Dataset.open(folder)
+    dataset = open_joined(folder, _RUN.cache)
     dataset = dataset.with_splits(site_splits(dataset, test_fraction, folds, seed))
     parts = spread(dataset, scheme, sites, alpha, seed)
     write_sites(dataset, parts, out, link=link)

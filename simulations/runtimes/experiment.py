@@ -13,6 +13,7 @@ import server.app
 from client.site import site_folders
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
+from common.data.duplicates import open_joined
 from common.data.splits import site_splits
 from common.errors import ConfigError, DataError, QuorumError
 from common.files import owned, whole_folder, write_atomically
@@ -64,11 +65,12 @@ def train(
     if scheme == FOLDERS:
         config = _agreed(config, task_of_sites(site_folders(data)))
     else:
-        pooled = Dataset.open(data)
+        model = METHODS[config.method].model
+        pooled = open_joined(data, config.cache) if model else Dataset.open(data)
         config = _agreed(config, pooled.task)
         server_method(config).check(config)  # before anything is written
         folders = out / "sites"
-        if METHODS[config.method].model:
+        if model:
             pooled = split(pooled, config)
         make_sites(pooled, folders, scheme, sites, alpha, config.seed)
     # Beside the sites, not around them: the run's folder holds nothing of a patient.
@@ -90,7 +92,7 @@ def _check_scheme(scheme: str) -> None:
 
 def with_splits(data: Path, config: RunConfig) -> Dataset:
     """Open pooled data with its test set and folds, which sites cut from it inherit."""
-    return split(Dataset.open(data), config)
+    return split(open_joined(data, config.cache), config)
 
 
 def split(pooled: Dataset, config: RunConfig) -> Dataset:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from common.data.dataset import Dataset
+from common.data.duplicates import open_joined
 from common.errors import ConfigError, DataError
 from common.files import make_folder, owned, write_atomically
 from common.verified import read_json, write_json
@@ -60,7 +61,7 @@ def compare(data: Path, out: Path, study: Study, cache: Path, jobs: int) -> Find
     BusyError
         If another process trains it.
     """
-    dataset = Dataset.open(data)
+    dataset = open_joined(data, cache)
     study = study.model_copy(update=agreed(study, dataset.task))
     dataset = for_task(dataset, study.task)
     cells = plan(study, dataset)

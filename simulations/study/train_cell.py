@@ -21,6 +21,7 @@ import client.app
 from common.arrays import Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
+from common.data.duplicates import open_joined
 from common.errors import DataError, FedDermError, described
 from common.files import owned
 from common.json_types import Json
@@ -115,7 +116,8 @@ def train(folder: Path, cores: int) -> None:
         return
     job = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
     study, cell = Study.model_validate(job["study"]), Cell(Arm(*job["arm"]), job["fold"])
-    parts = cut(study, Dataset.open(job["data"]).for_task(study.task), cell)
+    dataset = open_joined(job["data"], Path(job["cache"]))
+    parts = cut(study, dataset.for_task(study.task), cell)
     held = {site: rows for site, rows in parts.parts.items() if len(rows)}
     if not held:
         raise DataError(f"{cell.arm.site} has no training lesion beside this fold's test lesions")

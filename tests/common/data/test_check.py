@@ -22,11 +22,11 @@ def folder(synthetic_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(synthetic_folder, tmp_path / "data"))
 
 
-def edit_row(folder: Path, image_id: str, **cells: str) -> None:
+def edit_row(folder: Path, image: str, /, **cells: str) -> None:
     table = folder / METADATA_FILE
     header, *rows = [line.split(",") for line in table.read_text().splitlines()]
     for row in rows:
-        if row[header.index("image_id")] == image_id:
+        if row[header.index("image_id")] == image:
             for column, text in cells.items():
                 row[header.index(column)] = text
     table.write_text("\n".join(",".join(row) for row in [header, *rows]))
@@ -59,7 +59,7 @@ def binary_table(folder: Path) -> None:
 
 def missing_column(folder: Path) -> None:
     table = folder / METADATA_FILE
-    table.write_text(table.read_text().replace("lesion_id", "lesion"))
+    table.write_text(table.read_text().replace("image_id", "picture"))
 
 
 def column_twice(folder: Path) -> None:
@@ -85,12 +85,8 @@ def zip_that_is_a_pipe(folder: Path) -> None:
     os.mkfifo(folder / f"{PART}.zip")
 
 
-def empty_id(folder: Path) -> None:
-    edit_row(folder, FIRST, lesion_id="")
-
-
-def unknown_diagnosis(folder: Path) -> None:
-    edit_row(folder, FIRST, dx="wart")
+def spreadsheet_id(folder: Path) -> None:
+    edit_row(folder, FIRST, lesion_id="1.23E+06")
 
 
 def duplicate_id(folder: Path) -> None:
@@ -128,17 +124,16 @@ def truncated_zip(folder: Path) -> None:
 
 OPEN_REFUSES: dict[Callable[[Path], None], str] = {
     no_table: "has no HAM10000_metadata.csv",
-    empty_table: "lacks the columns lesion_id, image_id",
+    empty_table: "lacks the columns image_id, dx;",
     table_without_rows: "has no rows",
     binary_table: "is no table",
-    missing_column: "lacks the columns lesion_id;",
+    missing_column: "lacks the columns image_id;",
     column_twice: "has the column dx twice",
     too_many_cells: "has more cells than there are columns",
     nul_in_a_cell: "has a NUL character",
     table_that_is_a_pipe: "no regular file",
     zip_that_is_a_pipe: f"1 x folder or archive that cannot be read: {PART}.zip",
-    empty_id: "1 x row without image_id or lesion_id",
-    unknown_diagnosis: f"1 x unknown diagnosis: {FIRST} wart",
+    spreadsheet_id: "1 x id that a spreadsheet turned into a number: 1.23E+06",
     duplicate_id: "1 x duplicate image_id: SYNTH_",
     two_diagnoses: "1 x lesion with two diagnoses: SYNTH_LESION_",
     two_splits: "1 x lesion in two splits: SYNTH_LESION_",
@@ -160,6 +155,30 @@ def test_what_shows_without_decoding_is_reported_and_refused(
         Dataset.open(folder)
     assert OPEN_REFUSES[damage] in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ({"dx": "wart"}, f"1 x unknown diagnosis: {FIRST} wart (HAM10000_metadata.csv row 2)"),
+        ({"dx": "NA"}, f"1 x row without a diagnosis: {FIRST} (HAM10000_metadata.csv row 2)"),
+        ({"image_id": " "}, "1 x row without an image_id: HAM10000_metadata.csv row 2"),
+        ({"dx": "malignant"}, f"1 x group of diagnoses beside single ones: {FIRST} malignant"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_and_left_out(
+    folder: Path, cells: dict[str, str], kind: str
+) -> None:
+    edit_row(folder, FIRST, **cells)
+    found = check(folder)
+    assert found.usable
+    defect = next(each for each in found.defects if each.kind in kind)
+    assert str(defect).startswith(kind)
+    assert defect.severity == "warning"
+    data = Dataset.open(folder)
+    assert len(data) == found.total.images == 119
+    assert FIRST not in {image.image_id for image in data.images}
+    assert defect in data.warnings
 
 
 def test_a_folder_that_is_not_there_is_reported_and_refused(tmp_path: Path) -> None:

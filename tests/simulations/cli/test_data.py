@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from common.data.dataset import Dataset
 from common.errors import DataError
 from simulations.cli.data import app
+from tests.common.data.tables import folders
 
 runner = CliRunner()
 
@@ -46,3 +47,18 @@ def test_check_fails_on_a_fatal_defect(synthetic_folder: Path, tmp_path: Path) -
 def test_errors_reach_the_caller_as_they_are(tmp_path: Path) -> None:
     command = ["partition", str(tmp_path), "--out", str(tmp_path / "sites")]
     assert isinstance(runner.invoke(app, command).exception, DataError)
+
+
+def test_check_says_layout_remedies_and_how_many_more_and_exits_by_severity(tmp_path: Path) -> None:
+    folder = folders.archive_old(tmp_path / "data")
+    table = folder / "metadata.csv"
+    table.write_text(table.read_text() + "ISIC_9,HAM,CC-0,,,benign,wart,,,\n" * 60)
+    result = runner.invoke(app, ["check", str(folder)])
+    assert result.exit_code == 0
+    assert result.output.startswith("read as ISIC archive (metadata.csv)\n")
+    assert "warning  60 x unknown diagnosis; left out; map it to a class" in result.output
+    assert result.output.count("ISIC_9 wart (metadata.csv row ") == 50
+    assert "         and 10 more\n" in result.output
+    assert runner.invoke(app, ["check", str(folder), "--strict"]).exit_code == 3
+    table.unlink()
+    assert runner.invoke(app, ["check", str(folder), "--strict"]).exit_code == 1
