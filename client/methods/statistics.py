@@ -41,7 +41,7 @@ _MOST_LINES = 50
 
 def describe(site: Site) -> Mapping[str, Value]:
     """Describe this site's data as they are, whether or not they could be trained on."""
-    images = site.scan.images
+    images = _images(site)
     lesions = len(np.unique(_lesions(images)))
     enough = lesions >= site.least_group
     return {
@@ -69,7 +69,7 @@ def _lesions(images: Sequence[Image]) -> list[str]:
 
 def _grouped(site: Site) -> GroupedImages:
     """Read every image of a site once, and place it in the groups of every histogram."""
-    task, images = site.config.task, site.scan.images
+    task, images = site.config.task, _images(site)
     looks = _looks(Dataset(site.folder, images, site.scan.files))
     _log_unlisted(site)
     _log_defects(site, looks)
@@ -79,6 +79,11 @@ def _grouped(site: Site) -> GroupedImages:
         numbers={name: numbers(name, [row[name] for row in rows], task) for name in rows[0]},
         filled=np.array([filled(image) for image in images], dtype=np.bool_),
     )
+
+
+def _images(site: Site) -> tuple[Image, ...]:
+    """Return the rows of a site's table, those that no training can use among them."""
+    return (*site.scan.images, *site.scan.left_out)
 
 
 class _Look(NamedTuple):
@@ -129,7 +134,7 @@ def _values(look: _Look) -> dict[str, str | float | None]:
 
 def _log_unlisted(site: Site) -> None:
     """Name to the site alone the texts of its table that count as other."""
-    texts = unlisted(site.scan.images, site.config.task).most_common()
+    texts = unlisted(_images(site), site.config.task).most_common()
     for (histogram, text), count in texts[:_MOST_LINES]:
         _warn(site, f"{histogram} '{text[:200]}' is in no list and counts as other: {count} images")
     if len(texts) > _MOST_LINES:
@@ -138,7 +143,7 @@ def _log_unlisted(site: Site) -> None:
 
 def _log_defects(site: Site, looks: Sequence[_Look]) -> None:
     """Name to the site alone the images that have a defect."""
-    pairs = zip(site.scan.images, looks, strict=True)
+    pairs = zip(_images(site), looks, strict=True)
     bad = [f"{image.image_id}: {look.defect}" for image, look in pairs if look.defect != SOUND]
     for line in bad[:_MOST_LINES]:
         _warn(site, line)

@@ -68,6 +68,7 @@ class Scan:
     Attributes
     ----------
     images : the rows that can be used, sorted by `image_id`.
+    left_out : images of rows whose diagnosis cannot be used; it is the table's own text.
     files : where each image lies, by its id; also images without a row.
     layout : as what the folder was read, with the names of the tables.
     task : the diagnoses of the data set.
@@ -78,3 +79,4 @@ class Scan:
     defects: tuple[Defect, ...]
     layout: str = ""
     task: Task = HAM10000
+    left_out: tuple[Image, ...] = ()

@@ -35,7 +35,7 @@ def measure_image(data: bytes) -> ImageMeasures | None:
         side = min(sides(data))
         if side < LEAST_SIDE:
             return ImageMeasures(side, None, None)
-        grey = _reduced(decode(data, _SIDE).convert("L"))
+        grey = _reduced(decode(data, 2 * _SIDE).convert("L"))
     except DataError:
         return None
     values = np.asarray(grey, dtype=np.float32)

@@ -42,10 +42,12 @@ class Content(NamedTuple):
     Attributes
     ----------
     rows : those that can be used, by image.
+    left_out : images whose diagnosis cannot be used; it is the table's own text.
     files : where images lie, by id; also those without a row.
     """
 
     rows: list[Placed]
+    left_out: tuple[Image, ...]
     files: dict[str, Location]
     task: Task
 
@@ -64,7 +66,7 @@ def content(reading: Reading, files: Files, findings: Findings) -> Content:
     task = reading.task or usual_task(codes)
     rows.sort(key=lambda placed: placed.image.image_id)
     located = _located(rows, reading.pattern, files, reader.left_out, findings)
-    return Content(rows, located, task)
+    return Content(rows, tuple(reader.undiagnosed), located, task)
 
 
 class _Reader:
@@ -73,17 +75,23 @@ class _Reader:
     def __init__(self, reading: Reading, findings: Findings) -> None:
         self._reading, self._findings = reading, findings
         self.left_out = {without_ending(name) for name in reading.left_out}
+        self.undiagnosed: list[Image] = []
 
     def placed(self, record: Record) -> Placed | None:
         name = self._image_id(record)
         if not name:
             return None
-        dx = self._code(record, name)
-        if not dx:
+        code = self._code(record, name)
+        image = self._image(record, name, code or present(record.diagnosis))
+        if not code:
             self.left_out.add(name)
+            self.undiagnosed.append(image)
             return None
+        return Placed(image, record.place)
+
+    def _image(self, record: Record, name: str, dx: str) -> Image:
         patient = self._id(record.patient, record)
-        image = Image(
+        return Image(
             image_id=name,
             lesion_id=self._lesion(record, patient, name, dx),
             dx=dx,
@@ -95,7 +103,6 @@ class _Reader:
             split=present(record.split),
             patient_id=patient,
         )
-        return Placed(image, record.place)
 
     def _image_id(self, record: Record) -> str:
         text = self._id(record.image, record)
@@ -168,7 +175,9 @@ def _located(
             findings.add(LOOSE_FILE, f"{image.image_id} as {name} ({place})")
         located[image.image_id] = files.by_name[name]
         used.add(name)
-    used.update(files.find(pattern.replace("{image}", name)).name for name in left_out)
+    found = {name: files.find(pattern.replace("{image}", name)).name for name in left_out}
+    located |= {name: files.by_name[file] for name, file in found.items() if file}
+    used.update(found.values())
     strays = _without_row(files.by_name, used)
     findings.add(NO_ROW, *strays)
     return {**{name: files.by_name[name] for name in strays}, **located}

@@ -63,13 +63,13 @@ def scan(path: Path) -> Scan:
         files = Files.of(folder.found.images, findings)
     else:
         files = Files(reading.files)
-    rows, located, task = content(reading, files, findings)
+    rows, left_out, located, task = content(reading, files, findings)
     _check_rows(rows, findings)
     if not rows:
         findings.add(NO_ROWS, ", ".join(reading.tables) or str(path))
     of = f" ({', '.join(reading.tables)})" if reading.tables else ""
     images = tuple(placed.image for placed in rows)
-    return Scan(images, located, findings.defects(), layout.name + of, task)
+    return Scan(images, located, findings.defects(), layout.name + of, task, left_out)
 
 
 def _layout(folder: Folder, findings: Findings) -> Layout:

@@ -81,7 +81,8 @@ def test_an_image_is_measured_as_it_looks():
     assert found.short_side == 80
     assert found.brightness == pytest.approx(grey.mean() / 255)
     assert found.sharpness == pytest.approx(laplacian.var(), rel=1e-4)
-    assert measure_image(encoded(np.full((2, 2), 51))) == (2, pytest.approx(0.2), 0.0)
+    assert measure_image(encoded(np.full((64, 64), 51))) == (64, pytest.approx(0.2), 0.0)
+    assert measure_image(encoded(np.full((2, 2), 51))) == (2, None, None)
 
 
 def test_a_larger_picture_of_the_same_is_as_bright_and_about_as_sharp():

@@ -101,7 +101,7 @@ def test_the_header_tells_the_short_side() -> None:
     data = _file(_scene(300, 225))
     assert short_side(data) == 225
     assert [Transform(n).lacks_pixels(data) for n in (224, 225, 226)] == [False, False, True]
-    with pytest.raises(DataError, match="size cannot be read"):
+    with pytest.raises(DataError, match="cannot be decoded"):
         short_side(b"GIF89a")
 
 
