@@ -194,11 +194,17 @@ def _refuse_rare(site: Site) -> None:
         )
 
 
+def _of_images(site: Site) -> Mapping[str, Value]:
+    return {
+        "smaller_images": bool(site.smaller_images),
+        "unknown_lesions": bool(site.dataset.unknown_lesions),
+    }
+
+
 def _describe(site: Site) -> Mapping[str, Value]:
     """Describe this site, and nothing of a patient; a private site does not say of its images."""
-    private = METHODS[site.config.method].private
     return {
-        **({} if private else {"smaller_images": bool(site.smaller_images)}),
+        **({} if METHODS[site.config.method].private else _of_images(site)),
         "site": site.name,
         **known_diagnoses(site),
         "images": len(site.dataset),

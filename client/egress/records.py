@@ -120,6 +120,7 @@ VALUES: Mapping[str, Mapping[str, type]] = {
         "lesions": int,
         "synthetic": bool,
         "smaller_images": bool,
+        "unknown_lesions": bool,
         "test_counts": bool,
         "fingerprint": str,
     },

@@ -46,6 +46,7 @@ class SiteInfo(BaseModel):
     lesions: Disclosed
     synthetic: bool
     smaller_images: bool | None = None
+    unknown_lesions: bool | None = None
     fingerprint: str
     test_counts: bool = True
 

@@ -61,6 +61,12 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
             for name, site in sorted(data["sites"].items())
             if site.get("smaller_images")
         ],
+        *[
+            f"- Lesions of {markdown(name)} are not all named by its table: patients or single "
+            "images stand for them, copies of a picture joined"
+            for name, site in sorted(data["sites"].items())
+            if site.get("unknown_lesions")
+        ],
         "## Training" if trains else "## Validation",
         _training(config, method, metrics["training"]),
         "## Test",

@@ -94,6 +94,7 @@ def _about(dataset: Dataset) -> About:
         "images": len(dataset),
         "lesions": len(dataset.by_lesion.sizes),
         "synthetic": dataset.synthetic,
+        "unknown_lesions": dataset.unknown_lesions,
         "fingerprint": fingerprint(dataset),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",

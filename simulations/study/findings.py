@@ -22,6 +22,8 @@ ROUTES = "between routes"
 class About(TypedDict):
     """What a study rests on; ``fingerprint`` is the SHA-256 of the data.
 
+    ``unknown_lesions`` says what stands for lesions that the table does not name.
+
     ``command`` made the report; it is there where the report was written before.
     """
 
@@ -29,6 +31,7 @@ class About(TypedDict):
     images: int
     lesions: int
     synthetic: bool
+    unknown_lesions: NotRequired[str]
     fingerprint: str
     versions: dict[str, str]
     machine: str

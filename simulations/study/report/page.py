@@ -93,6 +93,7 @@ def _markdown(
     study, versions = findings.study, about["versions"].items()
     parts = [
         *([SYNTHETIC_NOTE] if about["synthetic"] else []),
+        *([f"*{unknown}.*"] if (unknown := about.get("unknown_lesions")) else []),
         f"# {study.title}",
         f"**{first.answer}**",
         "\n".join(f"- {tile.title}: **{tile.value}** ({tile.text})" for tile in first.tiles),
