@@ -129,12 +129,16 @@ class HeldOut:
             answers=self._answer_quality(answers),
         )
 
-    def _answer_quality(self, answers: Answers) -> AnswerQuality:
+    def measured(self, answers: Answers) -> dict[str, Floats]:
+        """Return what :func:`measure_answers` does, and the same of 1,000 resamples of lesions."""
         labels, lesions = self.dataset.labels, self.dataset.by_lesion
         drawn = resample(labels, self.dataset.lesions, seed=self.seed, repeats=1000)
         weights = np.vstack([np.ones(len(labels)), drawn]) / lesions.sizes[lesions.index]
         chances = answers.predictions[1]
-        values = measure_answers(self.dataset.task, labels, chances, answers.answered, weights)
+        return measure_answers(self.dataset.task, labels, chances, answers.answered, weights)
+
+    def _answer_quality(self, answers: Answers) -> AnswerQuality:
+        values = self.measured(answers)
         known = {field.name for field in fields(AnswerQuality)}
         figures: dict[str, Any] = {}
         for name, (value, *resamples) in values.items():
