@@ -23,6 +23,7 @@ from common.data.dataset import MASK_FOLDER, SYNTHETIC_MARKER, Image, write_meta
 from common.errors import ConfigError
 from common.files import owned, whole_folder
 from common.task import BINARY, HAM10000, ISIC2019, Task
+from simulations.data.isic2019 import INPUT_FOLDER, write_isic2019
 
 Plane = Floats32
 """One value per pixel, shape (HEIGHT, WIDTH); lengths are in image heights."""
@@ -223,7 +224,7 @@ class _Lesion:
 
 
 def write_synthetic(out: Path, images: int = 1200, seed: int = 0, task: Task = HAM10000) -> None:
-    """Write a synthetic data set laid out like HAM10000 into the new or empty folder ``out``.
+    """Write a synthetic data set into the new or empty folder ``out``, in its published layout.
 
     The images are 300x225 JPEGs of quality 85, with lesion masks. The classes are as imbalanced as
     HAM10000's, with at least 12 lesions each at the default size; the four sources differ in
@@ -231,8 +232,8 @@ def write_synthetic(out: Path, images: int = 1200, seed: int = 0, task: Task = H
 
     Parameters
     ----------
-    task : the seven of HAM10000, the eight of ISIC 2019, or benign and malignant: the lesions of
-        HAM10000's with a coarser table.
+    task : the seven of HAM10000; the eight of ISIC 2019, whose tables name no sources; or benign
+        and malignant, which are HAM10000's lesions with a coarser table.
 
     Raises
     ------
@@ -253,7 +254,8 @@ def write_synthetic(out: Path, images: int = 1200, seed: int = 0, task: Task = H
 
 def _write_all(out: Path, images: int, seed: int, task: Task) -> None:
     drawn = HAM10000 if task == BINARY else task
-    for name in (*_PARTS, MASK_FOLDER):
+    parts = (INPUT_FOLDER,) if task == ISIC2019 else _PARTS
+    for name in (*parts, MASK_FOLDER):
         (out / name).mkdir()
     (out / SYNTHETIC_MARKER).write_text(_MARKER_TEXT.format(images=images, seed=seed))
     labels, sizes = _plan(images, drawn, np.random.default_rng([seed, 3]))
@@ -261,13 +263,16 @@ def _write_all(out: Path, images: int, seed: int, task: Task) -> None:
     owners = np.repeat(np.arange(len(lesions)), sizes)
 
     def write(number: int) -> Image:
-        part = _PARTS[number * len(_PARTS) // images]
+        part = parts[number * len(parts) // images]
         return _write_image(out, part, number, lesions[owners[number]], seed)
 
     # NumPy and Pillow let go of the interpreter lock; every image has its own generator.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = pool.map(write, range(images))
-        write_metadata(out, map(_coarse, rows) if task == BINARY else rows)
+        if task == ISIC2019:
+            write_isic2019(out, rows)
+        else:
+            write_metadata(out, map(_coarse, rows) if task == BINARY else rows)
 
 
 def _coarse(row: Image) -> Image:
