@@ -253,7 +253,7 @@ def _undeclared(name: str) -> RefusalError:
 
 def _check_values(question: str, values: Mapping[str, Value], task: Task = HAM10000) -> None:
     known = records.VALUES.get(question, {})
-    known_codes = {"classes": set(task.codes), "others": set(KNOWN)}
+    flags = {"classes": task.n_classes, "others": len(KNOWN)}
     for name, value in values.items():
         if name not in known:
             raise _undeclared(name)
@@ -263,9 +263,9 @@ def _check_values(question: str, values: Mapping[str, Value], task: Task = HAM10
             raise RefusalError(
                 Reason.UNDECLARED, f"'{name}' would leave as {type(value).__name__}, undeclared"
             )
-        if name in known_codes and not set(value) <= known_codes[name]:  # type: ignore[arg-type]
-            raise RefusalError(Reason.UNDECLARED, f"'{name}' has diagnoses of a table's own words")
         parts = value if isinstance(value, list) else [value]
+        if name in flags and list(map(type, parts)) != [bool] * flags[name]:
+            raise RefusalError(Reason.UNDECLARED, f"'{name}' is not one flag for each diagnosis")
         if any(isinstance(part, str | bytes) and len(part) > _LONGEST for part in parts):
             raise RefusalError(
                 Reason.UNDECLARED, f"'{name}' is longer than what may leave this site"

@@ -76,7 +76,7 @@ class Members:
             self.sites = dict(sorted(infos.items()))
             self._nodes = {site: self._nodes[site] for site in self.sites}
             self._rounds.name_nodes(self._nodes)
-            record.faults |= odd_ones(self.sites, self._features, self._config.task)
+            record.faults |= odd_ones(self.sites, self._features)
             record.notes += smaller_cameras(self.sites, self._config.resolution)
             record.answered = [site for site in self.sites if site not in record.faults]
         self._drop_failed(record)
@@ -174,7 +174,7 @@ class Members:
     ) -> Iterator[tuple[str, SiteInfo]]:
         contents = dict.fromkeys(nodes, pack({}, {"question": "join"}))
         return self._rounds.ask(
-            record, nodes, contents, patience, lambda _, reply: read_info(reply)
+            record, nodes, contents, patience, lambda _, reply: read_info(reply, self._config.task)
         )
 
     def _nodes_back(self) -> dict[str, int]:

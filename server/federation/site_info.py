@@ -1,7 +1,7 @@
 """What sites say about themselves when they join, and which of them do not fit together."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Self
 
 from flwr.app import RecordDict
@@ -16,7 +16,7 @@ from pydantic import (
 
 from common.config.fields import absent
 from common.errors import ReplyError
-from common.task import Task
+from common.task import KNOWN, Task
 from common.text import SiteName
 from common.wire.messages import unpack_values
 
@@ -57,24 +57,34 @@ class SiteInfo(BaseModel):
         return self
 
 
-def read_info(reply: RecordDict) -> SiteInfo:
-    """Read a site's answer to ``join``.
+def read_info(reply: RecordDict, task: Task) -> SiteInfo:
+    """Read a site's answer to ``join`` in a run of a task.
 
     Raises
     ------
     ReplyError
         If a fact is missing, unknown or impossible.
     """
+    values = unpack_values(reply)
+    flags = {"classes": task.codes, "others": tuple(KNOWN)}
+    named = {n: _named(n, values[n], codes) for n, codes in flags.items() if n in values}
     try:
-        return SiteInfo.model_validate(unpack_values(reply))
+        return SiteInfo.model_validate({**values, **named})
     except ValidationError as error:
         first = error.errors()[0]
         what = ".".join(map(str, first["loc"]))
         raise ReplyError(f"describes itself wrongly: {what}: {first['msg']}") from error
 
 
-def odd_ones(infos: Mapping[str, SiteInfo], features: str, task: Task) -> dict[str, str]:
-    """Name the sites that answer for diagnoses of another run, or with other features.
+def _named(name: str, flags: object, codes: Sequence[str]) -> list[str]:
+    """Return the diagnoses that a site's flags, one for each, say yes to."""
+    if not isinstance(flags, list) or [type(flag) for flag in flags] != [bool] * len(codes):
+        raise ReplyError(f"describes itself wrongly: {name}: not one flag for each diagnosis")
+    return [code for code, flag in zip(codes, flags, strict=True) if flag]
+
+
+def odd_ones(infos: Mapping[str, SiteInfo], features: str) -> dict[str, str]:
+    """Name the sites whose features are not those of the run.
 
     Name those with the same data as another site too, which must not count twice.
 
@@ -83,19 +93,14 @@ def odd_ones(infos: Mapping[str, SiteInfo], features: str, task: Task) -> dict[s
     features : key of the run's features; the model names the coordinator's weights. "" where the
         run trains none.
     """
-    odd = {
-        site: f"has the classes {', '.join(info.classes)}; this run's are {', '.join(task.codes)}"
-        for site, info in infos.items()
-        if not set(info.classes) <= set(task.codes)
-    }
-    rest = {site: info for site, info in infos.items() if site not in odd}
-    sizes = Counter(info.n_features for info in rest.values())
+    odd: dict[str, str] = {}
+    sizes = Counter(info.n_features for info in infos.values())
     if not sizes:
         return odd
     # Of equally common sizes that of the first site by name.
     n_features = sizes.most_common(1)[0][0]
     owners: dict[str, str] = {}
-    for site, info in rest.items():
+    for site, info in infos.items():
         owner = owners.setdefault(info.fingerprint, site)
         if owner != site:
             odd[site] = f"has the same data as {owner}"
