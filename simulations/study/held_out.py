@@ -130,7 +130,7 @@ class HeldOut:
         )
 
     def measured(self, answers: Answers) -> dict[str, Floats]:
-        """Return what :func:`measure_answers` does, and the same of 1,000 resamples of lesions."""
+        """Return metrics as of :func:`measure_answers`, (1001,): of all, then of resamples."""
         labels, lesions = self.dataset.labels, self.dataset.by_lesion
         drawn = resample(labels, self.dataset.lesions, seed=self.seed, repeats=1000)
         weights = np.vstack([np.ones(len(labels)), drawn]) / lesions.sizes[lesions.index]

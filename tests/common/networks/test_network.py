@@ -176,7 +176,7 @@ def test_a_network_whose_code_branches_cannot_be_cut() -> None:
             return self.conv(x).mean((2, 3)) if x.sum() > 0 else x.mean((2, 3))
 
     with pytest.raises(ConfigError, match="cannot be cut into stages"):
-        Network(Branching())
+        Network(Branching(), 7)
 
 
 @pytest.mark.parametrize("name", ["blocks", "head ", "", "layer4.0.conv9", "layer"])
