@@ -192,7 +192,7 @@ def test_personal_heads_are_scored_beside_the_global_model(base, tmp_path):
 
 
 def test_the_model_file_gives_the_figures_of_the_run(base, tmp_path, dataset):
-    run = changed(base, tmp_path / "run", predictions=3, lr=0.03)
+    run = changed(base, tmp_path / "run", predictions=3, lr=0.01)
     metrics = simulate(run)
     model = model_of(run)
     test = [image for image in dataset.images if image.split == TEST]
