@@ -165,7 +165,7 @@ def test_the_same_settings_give_the_model_of_the_command(
 @pytest.mark.parametrize(
     ("scheme", "settings", "reason"),
     [
-        ("iid", {"colour": "red"}, "unknown configuration key 'colour' with value 'red'"),
+        ("iid", {"flavour": "red"}, "unknown configuration key 'flavour' with value 'red'"),
         ("iid", {"seed": -1}, "key 'seed' is -1: Input should be greater than or equal to 0"),
         ("iid", {"c": [1e-4, "x"]}, "key 'c' is 'x'"),
         ("iid", {"lr": 0.1}, "'lr' is 0.1, but method svm does not use it"),
@@ -200,7 +200,7 @@ def test_predictions_are_those_of_the_command(fedderm, run, model, images, netwo
     assert (code, err) == (0, "")
     told = json.loads(shown)
     assert [each["diagnosis"] for each in told] == model.predict(images).tolist()
-    chances = [[each["probabilities"][dx] for dx in model.task.codes_] for each in told]
+    chances = [[each["probabilities"][dx] for dx in model.task.codes] for each in told]
     np.testing.assert_allclose(chances, model.predict_proba(images), atol=1e-6)
     answers = interface.predict(run, images, weights=network_file)
     for answer, each in zip(answers, told, strict=True):
@@ -209,7 +209,7 @@ def test_predictions_are_those_of_the_command(fedderm, run, model, images, netwo
 
 def test_pixels_are_diagnosed_as_their_files(model, images):
     whole = model.diagnose(images)
-    assert whole.probabilities.shape == (len(images), len(model.task.codes_))
+    assert whole.probabilities.shape == (len(images), len(model.task.codes))
     assert whole.probabilities.sum(axis=1) == pytest.approx(1)
     pixels = [pixels_of(file) for file in images]
     for given in (pixels, np.stack(pixels), [*pixels[:2], *map(str, images[2:])]):

@@ -41,7 +41,8 @@ def test_figures_are_those_of_scikit_learn_and_of_the_runs(
         truth, expected = test.labels, _reference(run, test, cached)
         for name in ("accuracy", "balanced_accuracy", "macro_auc"):
             assert quality[name] == pytest.approx(expected[name])
-            assert quality[name] == pytest.approx(counted[name], abs=1e-3)
+            # An area under binned scores is not quite that under the scores.
+            assert quality[name] == pytest.approx(counted[name], abs=2e-3)
             assert name == "accuracy" or f"{quality[name]:.3f} (" in shown
         assert quality["calibration_error"] == pytest.approx(counted["expected_calibration_error"])
         for name, value in _answers_reference(run, test, cached).items():

@@ -11,8 +11,10 @@ from common.statistics.metrics import Evaluation, Metrics
 from common.task import HAM10000
 from simulations.study.answer_measures import AUGRCS, SHARES, SIZES, measure_answers
 from simulations.study.answered import Answered
-from simulations.study.measures import MELANOMA, PER_CLASS, SCALARS, measure
+from simulations.study.measures import PER_CLASS, SCALARS, measure
 from tests.examples import examples
+
+MELANOMA = HAM10000.codes.index("mel")
 
 
 @examples(30)
