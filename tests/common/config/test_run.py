@@ -42,7 +42,7 @@ def test_flowers_strings_are_read():
         ("c", (), "at least 1"),
         ("head", "forest", "'svm', 'ridge', 'lda', 'softmax' or 'hinge'"),
         ("sites", 3, "path"),
-        ("flavour", "red\nblue", "known are"),
+        ("zebra", "red\nblue", "known are"),
     ],
 )
 def test_a_refusal_names_key_value_and_what_is_allowed_in_one_line(key, value, allowed):

@@ -61,7 +61,7 @@ def test_routes_get_their_settings_and_those_of_all(tmp_path):
         ("folds = 3", "folds = 1", "key 'folds' is 1: Input should be greater than or equal to 2"),
         ("[0.5, 1.0]", "[0.5, 0.7]", "shares of the training lesions must ascend and end with 1.0"),
         ("c = [1e-4, 1e-3]", "c = [1e-4, -1]", "route svm: configuration key 'c' is '-1'"),
-        ("c = [1e-4, 1e-3]", "flavour = 1", "route svm: unknown configuration key 'flavour'"),
+        ("c = [1e-4, 1e-3]", "zebra = 1", "route svm: unknown configuration key 'zebra'"),
         ("c = [1e-4, 1e-3]", "views = 2", "route svm: 'views' is the study's, the same for all"),
         ("c = [1e-4, 1e-3]", "imbalance = 'none'", "route svm: 'imbalance' is the study's"),
         ('scheme = "pooled"', 'scheme = "polled"', "key 'spreads.pooled.scheme' is 'polled'"),
