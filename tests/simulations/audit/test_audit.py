@@ -134,7 +134,7 @@ def test_a_mistake_is_one_line(fedderm, finished, tmp_path):
     for arguments, reason in [
         ((tmp_path,), "holds no finished run; name the folder given to --out"),
         ((finished, "--out", tmp_path / "there.json"), "name a new file"),
-        ((finished, "--data", tmp_path), "put the metadata beside the images"),
+        ((finished, "--data", tmp_path), "describe its table in data.toml"),
     ]:
         refused = fedderm("privacy", "audit", *arguments)
         assert is_one_error(*refused)

@@ -59,7 +59,7 @@ def test_simulate_names_every_site(fedderm, synthetic_folder, settings, scheme, 
     assert last == f"run folder: {out / 'run'}"
     metrics = metrics_of(out / "run")
     left_out = [f"left out: {site} {why}" for site, why in metrics["data"]["left_out"].items()]
-    names = ["all sites", *metrics["sites"], *left_out]
+    names = ["all sites", *metrics["sites"], *metrics["data"]["differing"], *left_out]
     assert all(line.startswith(name) for line, name in zip(lines, names, strict=True))
     assert len(left_out) == (scheme == "natural")  # its smallest site has four lesions
 
