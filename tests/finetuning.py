@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from common.config.run import RunConfig, settings_of
-from common.data.dataset import Dataset, Image
+from common.data.dataset import Dataset
+from common.data.image import Image
 from common.data.splits import TEST, site_splits
 from common.methods import METHODS
 from common.models.network import NetworkModel

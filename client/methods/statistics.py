@@ -14,7 +14,7 @@ import numpy as np
 from client.egress.questions import Question
 from client.site import Site
 from common.config.run import RunConfig
-from common.data.dataset import SYNTHETIC_MARKER, Dataset, Image
+from common.data.dataset import SYNTHETIC_MARKER, Dataset
 from common.data.groups import (
     NO_FILE,
     SOUND,
@@ -26,6 +26,7 @@ from common.data.groups import (
     table_values,
     unlisted,
 )
+from common.data.image import Image
 from common.data.image_measures import ImageMeasures, measure_image
 from common.data.pictures import LEAST_SIDE
 from common.errors import DataError
@@ -89,7 +90,7 @@ def _images(site: Site) -> tuple[Image, ...]:
 class _Look(NamedTuple):
     """An image file: what it is like, or None, and what is wrong with it."""
 
-    picture: ImageMeasures | None
+    measures: ImageMeasures | None
     defect: str
 
 
@@ -126,9 +127,8 @@ def _look(
 
 
 def _values(look: _Look) -> dict[str, str | float | None]:
-    measured = (
-        dict.fromkeys(ImageMeasures._fields) if look.picture is None else look.picture._asdict()
-    )
+    found = look.measures
+    measured = found._asdict() if found else dict.fromkeys(ImageMeasures._fields)
     return {**measured, "defect": look.defect}
 
 

@@ -15,24 +15,10 @@ from common.arrays import Bools, Ints
 from common.data.image import Defect, Image, Location
 from common.data.tables import lesions
 from common.data.tables.folder import read_image
-from common.data.tables.ham10000 import METADATA_FILE, write_metadata
 from common.data.tables.scan import scan
 from common.errors import DataError
 from common.task import HAM10000, Task
 from common.text import printable
-
-__all__ = [
-    "IMAGE_FOLDER",
-    "MASK_FOLDER",
-    "METADATA_FILE",
-    "SYNTHETIC_MARKER",
-    "Dataset",
-    "Defect",
-    "Image",
-    "Lesions",
-    "Location",
-    "write_metadata",
-]
 
 IMAGE_FOLDER = "HAM10000_images_part_1"
 MASK_FOLDER = "HAM10000_segmentations_lesion_tschandl"

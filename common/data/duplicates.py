@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from common.arrays import Ints
-from common.data.dataset import Dataset, Image
+from common.data.dataset import Dataset
+from common.data.image import Image
 from common.data.pictures import decode
 from common.data.tables.lesions import preference
 from common.errors import DataError

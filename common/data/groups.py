@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from common.arrays import Ints
-from common.data.dataset import Image
+from common.data.image import Image
 from common.task import KNOWN, Task
 
 OTHER, MISSING, NOT_READ = "other", "missing", "not read"

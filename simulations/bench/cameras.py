@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image as Pillow
 
 from common.arrays import Bools, Floats, Ints
-from common.data.dataset import IMAGE_FOLDER, Dataset, write_metadata
+from common.data.dataset import IMAGE_FOLDER, Dataset
 from common.data.pictures import short_side
+from common.data.tables.ham10000 import write_metadata
 
 _QUALITY = 85  # of JPEG, as the images of HAM10000 here have it
 _RESAMPLES = 1000

@@ -10,15 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.arrays import Ints
-from common.data.dataset import (
-    IMAGE_FOLDER,
-    MASK_FOLDER,
-    METADATA_FILE,
-    SYNTHETIC_MARKER,
-    Dataset,
-    Image,
-    write_metadata,
-)
+from common.data.dataset import IMAGE_FOLDER, MASK_FOLDER, SYNTHETIC_MARKER, Dataset
+from common.data.image import Image
+from common.data.tables.ham10000 import METADATA_FILE, write_metadata
 from common.errors import ConfigError, DataError
 from common.files import owned, whole_folder
 from common.reading import read_bytes

@@ -19,7 +19,9 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFilter
 
 from common.arrays import Bools, Floats, Floats32, Ints
-from common.data.dataset import MASK_FOLDER, SYNTHETIC_MARKER, Image, write_metadata
+from common.data.dataset import MASK_FOLDER, SYNTHETIC_MARKER
+from common.data.image import Image
+from common.data.tables.ham10000 import write_metadata
 from common.errors import ConfigError
 from common.files import owned, whole_folder
 from common.task import BINARY, HAM10000, ISIC2019, Task

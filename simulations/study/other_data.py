@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from common.arrays import Bools
-from common.data.dataset import Dataset, Image
+from common.data.dataset import Dataset
+from common.data.image import Image
 from common.errors import ConfigError, DataError
 from common.features.extract import content_keys
 from common.models.file import Model

@@ -13,8 +13,9 @@ from client.egress.questions import Question
 from client.methods import svm
 from client.site import Site, open_site, operator_of
 from common.config.run import RunConfig
-from common.data.dataset import METADATA_FILE, Dataset
+from common.data.dataset import Dataset
 from common.data.splits import TEST
+from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import ConfigError
 from common.svm.feature_map import FeatureMap
 from common.task import HAM10000

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from common.config.run import RunConfig
-from common.data.dataset import Dataset, write_metadata
+from common.data.dataset import Dataset
+from common.data.tables.ham10000 import write_metadata
 from simulations.cli import main as cli
 from simulations.data.synthetic import write_synthetic
 from tests.commands import IID, TUNE, Type, process

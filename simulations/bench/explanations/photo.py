@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from common.arrays import Bools
-from common.data.dataset import MASK_FOLDER, Dataset, Image
+from common.data.dataset import MASK_FOLDER, Dataset
+from common.data.image import Image
 from common.errors import DataError
 from common.features.augment import crop_box
 from common.features.transform import Transform

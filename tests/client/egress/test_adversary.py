@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 
 from client.site import Site
 from common.config.run import RunConfig
-from common.data.dataset import METADATA_FILE, Dataset
+from common.data.dataset import Dataset
+from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import Reason
 from common.svm.feature_map import FeatureMap
 from tests.adversary import (

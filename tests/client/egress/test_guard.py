@@ -21,7 +21,8 @@ from client.egress.records import MASKED, VALUES
 from client.operator.site_rules import Operator
 from client.site import SITE
 from common.config.run import RunConfig
-from common.data.dataset import METADATA_FILE, Dataset
+from common.data.dataset import Dataset
+from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import DataError, Reason
 from common.statistics.sums import Sums
 from common.svm.feature_map import FeatureMap

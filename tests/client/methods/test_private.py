@@ -22,7 +22,7 @@ from client.privacy.ledger import Ledger
 from client.privacy.paid_step import ledger_of
 from client.sealed_log import SealedLog
 from client.site import Site
-from common.data.dataset import write_metadata
+from common.data.tables.ham10000 import write_metadata
 from common.errors import ConfigError, DataError, RefusalError
 from common.privacy.accounting import SampledGaussian
 from common.privacy.lda import moments

@@ -13,8 +13,9 @@ import client.site
 from client.egress.allowlist import allowlist_of
 from client.operator.site_rules import Rules
 from common.config.run import RunConfig
-from common.data.dataset import METADATA_FILE, Dataset
+from common.data.dataset import Dataset
 from common.data.groups import HISTOGRAMS, groups
+from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import Reason
 from common.statistics.data_counts import IMAGES, LESIONS, DataCounts
 from common.task import HAM10000

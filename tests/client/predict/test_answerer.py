@@ -15,19 +15,8 @@ from common.models.network import NetworkModel
 from common.models.predictor import Predictor
 from common.networks.network import build
 from common.task import HAM10000
+from tests.exif import ORIENTATION, STORED
 from tests.finetuning import quick
-
-ORIENTATION = 0x0112  # the number of this EXIF tag
-UPSIDE = {
-    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
-    3: Pillow.Transpose.ROTATE_180,
-    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
-    5: Pillow.Transpose.TRANSPOSE,
-    6: Pillow.Transpose.ROTATE_90,
-    7: Pillow.Transpose.TRANSVERSE,
-    8: Pillow.Transpose.ROTATE_270,
-}
-"""How a camera stores an upright image under each value of that tag."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +44,7 @@ def answerer(predictor) -> ModelAnswerer:
 def stored(image: Pillow.Image, orientation: int) -> bytes:
     exif, file = Pillow.Exif(), io.BytesIO()
     exif[ORIENTATION] = orientation
-    turned = image.transpose(UPSIDE[orientation]) if orientation in UPSIDE else image
+    turned = image.transpose(STORED[orientation]) if orientation in STORED else image
     turned.save(file, "PNG", exif=exif)
     return file.getvalue()
 
@@ -63,12 +52,12 @@ def stored(image: Pillow.Image, orientation: int) -> bytes:
 def test_a_turned_copy_has_the_map_of_the_upright_image(answerer):
     noise = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     image = Pillow.fromarray(noise).resize((98, 70))
-    files = [ImageFile(f"{n}.png", stored(image, n)) for n in (1, *UPSIDE)]
+    files = [ImageFile(f"{n}.png", stored(image, n)) for n in (1, *STORED)]
     upright, *turned = (shown.evidence for shown in answerer.answer(files, evidence=True))
     drawn = Pillow.open(io.BytesIO(upright.png))
     assert drawn.size == image.size == small_picture(files[-1].data)[1:]
     assert np.asarray(drawn)[..., 3].std() > 0
-    assert turned == [upright] * len(UPSIDE)
+    assert turned == [upright] * len(STORED)
     # Without its tag, a copy's map is another one: the test would see a map that was not turned.
     half = Pillow.open(io.BytesIO(files[2].data))
     (wrong,) = answerer.answer([ImageFile("raw.png", _raw(half))], evidence=True)

@@ -16,6 +16,7 @@ from common.answers.answer import Answer, Unreadable
 from common.data.pictures import KNOWN_FORMATS, is_image
 from common.errors import DataError
 from tests.client.predict.fakes import Model, image
+from tests.exif import ORIENTATION, STORED
 
 
 @pytest.fixture
@@ -134,18 +135,9 @@ def test_a_picture_is_upright_small_and_holds_pixels_only(orientation):
     """Its corner is white where the camera's top was."""
     upright = Pillow.new("RGB", (800, 600), "black")
     upright.paste("white", (0, 0, 100, 100))
-    turned = {
-        2: Pillow.Transpose.FLIP_LEFT_RIGHT,
-        3: Pillow.Transpose.ROTATE_180,
-        4: Pillow.Transpose.FLIP_TOP_BOTTOM,
-        5: Pillow.Transpose.TRANSPOSE,
-        6: Pillow.Transpose.ROTATE_90,
-        7: Pillow.Transpose.TRANSVERSE,
-        8: Pillow.Transpose.ROTATE_270,
-    }
-    stored = upright.transpose(turned[orientation]) if orientation > 1 else upright
+    stored = upright.transpose(STORED[orientation]) if orientation > 1 else upright
     exif, out = Pillow.Exif(), io.BytesIO()
-    exif[0x0112], exif[0x010E] = orientation, "Jane Doe"
+    exif[ORIENTATION], exif[0x010E] = orientation, "Jane Doe"
     stored.save(out, "JPEG", exif=exif)
     assert b"Jane Doe" in out.getvalue()
     picture, *size = small_picture(out.getvalue())

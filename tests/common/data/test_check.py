@@ -10,7 +10,8 @@ import pytest
 from PIL import Image as Pillow
 
 from common.data.check import check, unreadable
-from common.data.dataset import METADATA_FILE, Dataset
+from common.data.dataset import Dataset
+from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import DataError
 
 PART = "HAM10000_images_part_1"

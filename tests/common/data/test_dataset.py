@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.data.dataset import METADATA_FILE, Dataset, write_metadata
+from common.data.dataset import Dataset
+from common.data.tables.ham10000 import METADATA_FILE, write_metadata
 from common.errors import DataError
 from common.task import HAM10000
 

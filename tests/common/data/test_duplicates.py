@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from common.data.dataset import Dataset, Image
+from common.data.dataset import Dataset
 from common.data.duplicates import (
     MOST_DIFFERENT,
     hash_of,
@@ -19,6 +19,7 @@ from common.data.duplicates import (
     near_duplicates,
     picture_hashes,
 )
+from common.data.image import Image
 from common.errors import DataError
 from common.features.extract import content_keys
 

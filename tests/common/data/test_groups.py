@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from scipy import ndimage
 
-from common.data.dataset import Image
 from common.data.groups import HISTOGRAMS, MISSING, OTHER, group_of, groups, unlisted
+from common.data.image import Image
 from common.data.image_measures import measure_image
 from common.task import HAM10000, ISIC2019, Task
 

@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from common.data.pictures import FORMATS, LEAST_SIDE, MOST_PIXELS, decode, is_image, short_side
 from common.errors import DataError
+from tests.exif import ORIENTATION, STORED
 
 WIDTH, HEIGHT = 96, 72
 LOSSLESS = ("PNG", "TIFF", "BMP")
@@ -133,18 +134,9 @@ def test_a_colour_that_stands_for_nothing_is_white():
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_format_is_turned_as_exif_says(kind, orientation):
-    turned = {
-        2: Pillow.Transpose.FLIP_LEFT_RIGHT,
-        3: Pillow.Transpose.ROTATE_180,
-        4: Pillow.Transpose.FLIP_TOP_BOTTOM,
-        5: Pillow.Transpose.TRANSPOSE,
-        6: Pillow.Transpose.ROTATE_90,
-        7: Pillow.Transpose.TRANSVERSE,
-        8: Pillow.Transpose.ROTATE_270,
-    }
-    stored = scene().transpose(turned[orientation]) if orientation > 1 else scene()
+    stored = scene().transpose(STORED[orientation]) if orientation > 1 else scene()
     exif = Pillow.Exif()
-    exif[0x0112], exif[0x010E] = orientation, "Jane Doe"
+    exif[ORIENTATION], exif[0x010E] = orientation, "Jane Doe"
     how = {"lossless": True} if kind == "WEBP" else {}
     data = file(stored, kind, exif=exif, **how)
     assert b"Jane Doe" in data

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.dataset import Dataset, Image
+from common.data.dataset import Dataset
+from common.data.image import Image
 from common.data.splits import TEST, assign_splits, folds, holdout, site_splits
 from common.errors import ConfigError, DataError
 from common.task import HAM10000

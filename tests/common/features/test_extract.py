@@ -19,7 +19,8 @@ from PIL import Image as Pillow
 
 import common.features.extract
 import common.features.inference_engine
-from common.data.dataset import Dataset, Image, Location
+from common.data.dataset import Dataset
+from common.data.image import Image, Location
 from common.errors import ConfigError, DataError
 from common.features.augment import Augmentation
 from common.features.backbone import PooledFeatures, load_backbone, load_pretrained
@@ -300,7 +301,8 @@ def test_reading_the_cache_imports_nothing_heavy(dataset: Dataset, cache: Path) 
     script = f"""
 import sys
 from pathlib import Path
-from common.data.dataset import Dataset, Image, Location
+from common.data.dataset import Dataset
+from common.data.image import Image, Location
 from common.features.extract import FeatureSpec, extract
 folder = Path({str(dataset.folder)!r})
 image = Image("image0", "l0", "nv", "", None, "", "")

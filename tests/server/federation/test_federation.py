@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 import client.app
 import server.app
 from common.config.run import RunConfig
-from common.data.dataset import METADATA_FILE
+from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import QuorumError
 from common.formats import markdown
 from common.models.linear import LinearModel

@@ -10,8 +10,9 @@ import pytest
 from client.methods.statistics import _grouped
 from client.site import Site
 from common.config.run import RunConfig
-from common.data.dataset import METADATA_FILE, Dataset
+from common.data.dataset import Dataset
 from common.data.groups import COLUMNS, HISTOGRAMS
+from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import ReplyError
 from common.statistics.data_counts import DataCounts
 from common.task import HAM10000

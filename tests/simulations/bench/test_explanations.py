@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from common.data.dataset import Dataset, Image
+from common.data.dataset import Dataset
+from common.data.image import Image
 from common.explanations.evidence import Evidence, PooledHead
 from common.explanations.overlay import place
 from common.features.augment import CROPS, PREDICTION_VIEWS, crop_box

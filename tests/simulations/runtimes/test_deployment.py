@@ -24,7 +24,7 @@ from client.operator.site_rules import Operator
 from client.privacy.ledger import Ledger
 from client.site import site_folders
 from common.config.run import RunConfig
-from common.data.dataset import METADATA_FILE
+from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import Reason
 from common.flower_commands import flwr, flwr_environment
 from common.models.linear import LinearModel

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from client.site import site_folders
-from common.data.dataset import IMAGE_FOLDER, METADATA_FILE, Dataset
+from common.data.dataset import IMAGE_FOLDER, Dataset
+from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import DataError
 from simulations.runtimes import experiment
 from simulations.runtimes.experiment import make_sites

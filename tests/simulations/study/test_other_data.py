@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
 
-from common.data.dataset import Dataset, Image, write_metadata
+from common.data.dataset import Dataset
+from common.data.image import Image
 from common.data.splits import TEST
+from common.data.tables.ham10000 import write_metadata
 from common.errors import DataError
 from common.models.file import load_model
 from common.task import HAM10000, Task
