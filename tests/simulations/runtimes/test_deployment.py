@@ -92,13 +92,6 @@ def left_out(run: RunConfig) -> dict[str, str]:
     return found
 
 
-def test_statistics_are_those_of_the_in_process_run(federation, config, tmp_path):
-    here = with_changes(config, {"method": "statistics", "out": tmp_path / "here"})
-    run = trained(federation, config, "statistics", method="statistics")
-    found, expected = json.loads((run.out / STATISTICS_FILE).read_text()), simulate(here)
-    assert found == expected
-
-
 def test_the_svm_is_that_of_the_in_process_run(federation, config, tmp_path):
     here = config.model_copy(update={"out": tmp_path / "here"})
     simulate(here)
@@ -123,6 +116,13 @@ def test_the_svm_is_that_of_the_in_process_run(federation, config, tmp_path):
             (str(number), question) for number, question in enumerate(asked[0], 1)
         ]
         assert last.startswith(f"verified: {len(lines)} messages")
+
+
+def test_statistics_are_those_of_the_in_process_run(federation, config, tmp_path):
+    here = with_changes(config, {"method": "statistics", "out": tmp_path / "here"})
+    run = trained(federation, config, "statistics", method="statistics")
+    found, expected = json.loads((run.out / STATISTICS_FILE).read_text()), simulate(here)
+    assert found == expected
 
 
 def test_what_a_site_forbids_or_cannot_read_is_refused_without_a_path(federation, config, tmp_path):
