@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from common.task import HAM10000
 from simulations.study.intervals import (
     bootstrap,
     interval,
@@ -113,7 +114,7 @@ def test_a_calibration_error_lies_in_its_interval_though_resamples_are_noisier()
         p = rng.dirichlet(np.full(7, 0.3), 400)
         y = np.array([rng.choice(7, p=row) for row in p])
         weights = np.vstack([np.ones(400), resample(y, np.arange(400), seed=seed, repeats=100)])
-        found = measure(y, p.argmax(axis=1), p, weights)
+        found = measure(HAM10000, y, p.argmax(axis=1), p, weights)
         for name in CALIBRATION_ERRORS:
             value, resamples = float(found[name][0]), found[name][1:]
             low, high = metric_interval(name, value, resamples)
