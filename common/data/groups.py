@@ -24,13 +24,18 @@ _SHARPNESS = (1, 4, 16, 64, 256, 1024)
 _AGES = tuple(range(10, 100, 10))
 _BRIGHTNESS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 
+SEXES = ("female", "male")
 # Those of HAM10000, of the ISIC archive and of PAD-UFES-20.
-_PLACES = (
+PLACES = (
     *("abdomen", "acral", "anterior torso", "arm", "back", "chest", "ear", "face", "foot"),
     *("forearm", "genital", "hand", "head/neck", "lateral torso", "lip", "lower extremity", "neck"),
     *("nose", "oral/genital", "palms/soles", "posterior torso", "scalp", "thigh", "torso"),
     *("trunk", "upper extremity"),
 )
+# Fitzpatrick's types as PAD-UFES-20 and the ISIC archive have them, I as 1; MILK10k's run from 0,
+# very dark, to 5, very light. One scale is no other: they are counted side by side.
+FITZPATRICK = tuple(f"fitzpatrick {number}" for number in range(1, 7))
+MILK10K = tuple(f"milk10k {number}" for number in range(6))
 SOUND, NO_FILE, UNREADABLE, TOO_SMALL, TWIN = (
     "sound",
     "no file",
@@ -49,6 +54,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "localization": "localization",
         "dataset": "source",
         "split": "split",
+        "skin_tone": "skin_tone",
     }
 )
 """The columns of a table that are looked for, and the attribute of an image that holds each."""
@@ -62,8 +68,9 @@ def _between(edges: Sequence[float], last: str, step: float = 0) -> tuple[str, .
 
 _LISTS: Mapping[str, tuple[str, ...]] = {
     "age": ("0 to 9", *(f"{a} to {a + 9}" for a in _AGES[:-1]), "90 or more", MISSING),
-    "sex": ("female", "male", OTHER, MISSING),
-    "localization": (*_PLACES, OTHER, MISSING),
+    "sex": (*SEXES, OTHER, MISSING),
+    "localization": (*PLACES, OTHER, MISSING),
+    "skin_tone": (*FITZPATRICK, *MILK10K, MISSING),
     "short_side": _between(_SIDES, NOT_READ, 1),
     "brightness": _between(_BRIGHTNESS, NOT_READ),
     "sharpness": _between(_SHARPNESS, NOT_READ),
@@ -76,6 +83,7 @@ HISTOGRAMS: Mapping[str, str] = MappingProxyType(
         "age": "Age in years",
         "sex": "Sex",
         "localization": "Localisation",
+        "skin_tone": "Skin tone, as the table has it",
         "short_side": "Shorter side in pixels",
         "brightness": "Brightness (mean grey value, 0 black to 1 white)",
         "sharpness": "Sharpness (variance of the Laplacian at 224 pixels)",
@@ -119,7 +127,7 @@ def group_of(histogram: str, value: str | float | None, task: Task) -> int:
     if histogram == "diagnosis":
         text = task.mapped(value) or task.mapped(text) or text
     listed = text in names and text not in (OTHER, MISSING)
-    return names.index(text if listed else OTHER)
+    return names.index(text if listed else OTHER if OTHER in names else MISSING)
 
 
 def table_values(image: Image) -> dict[str, str | float | None]:
@@ -129,6 +137,7 @@ def table_values(image: Image) -> dict[str, str | float | None]:
         "age": image.age,
         "sex": image.sex,
         "localization": image.localization,
+        "skin_tone": image.skin_tone,
     }
 
 

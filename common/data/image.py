@@ -17,8 +17,9 @@ class Image:
     """One image with what its row says.
 
     ``dx`` is a code of the data set's task. ``age`` is in years, None where missing; ``source``
-    is the site or the column ``dataset``, ``split`` is "test" or a fold number, and
-    ``patient_id`` names a person: all three "" where the table does not have the column.
+    is the site or the column ``dataset``, ``split`` is "test" or a fold number, ``patient_id``
+    names a person, and ``skin_tone`` is the table's own, one of `common.data.groups` or missing:
+    all four "" where the table does not have the column.
     """
 
     image_id: str
@@ -31,6 +32,7 @@ class Image:
     source: str = ""
     split: str = ""
     patient_id: str = ""
+    skin_tone: str = ""
 
 
 class Location(NamedTuple):

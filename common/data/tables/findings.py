@@ -78,6 +78,17 @@ LOOSE_FILE = Kind("image found under another spelling", "note", "")
 LOOSE_DIAGNOSIS = Kind("diagnosis read as a code", "note", "")
 LOOSE_AGE = Kind("age read as a number", "note", "")
 ODD_AGE = Kind("age that is none, read as missing", "note", "")
+AGE_IN_MONTHS = Kind("column of ages in months, read as years", "note", "")
+NOT_YEARS = Kind(
+    "column of ages that are no years",
+    "warning",
+    "read as missing; call it age_months if it holds months, else write years",
+)
+LOOSE_WORD = Kind("word read as another", "note", "")
+UNLISTED_WORD = Kind(
+    "word that is in no list, counted as other, as missing where a model takes it in", "note", ""
+)
+ODD_TONE = Kind("skin tone that is none, read as missing", "note", "")
 UNREAD_COLUMN = Kind("column that is not read", "note", "")
 FILE_TWICE = Kind("image that lies there twice; the first is read", "note", "")
 OTHER_LAYOUT = Kind("layout that fits too and is not read", "note", "")

@@ -11,14 +11,16 @@ from pathlib import Path
 from common.data.image import Image
 from common.data.tables.findings import UNREAD_COLUMN, Findings
 from common.data.tables.folder import Folder
-from common.data.tables.layout import Reading, only, records
+from common.data.tables.layout import AGE_MONTHS, FITZPATRICK, Reading, only, records
 from common.data.tables.text import Table
 
 METADATA_FILE = "HAM10000_metadata.csv"
 
 _NAMES = ("ham10000_metadata.csv", "ham10000_metadata.tab", "ham10000_metadata")
 _COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
-_OPTIONAL = ("split", "patient_id")
+_TONES = {"fitzpatrick": "fitzpatrick ", "skin_tone_class": "milk10k "}
+"""Columns of skin tone, and how an image's tone on the scale of each begins."""
+_OPTIONAL = ("split", "patient_id", *_TONES)
 _FIELDS = {
     "image": ("image_id",),
     "diagnosis": ("dx",),
@@ -30,6 +32,9 @@ _FIELDS = {
     "localization": ("localization",),
     "source": ("dataset",),
     "split": ("split",),
+    "age_months": AGE_MONTHS,
+    "fitzpatrick": FITZPATRICK,
+    "skin_tone_class": ("skin_tone_class",),
 }
 
 
@@ -55,15 +60,23 @@ class Ham10000:
 
 def write_metadata(folder: Path, images: Iterable[Image]) -> None:
     """Write ``HAM10000_metadata.csv`` with the column ``dataset``, and others that are filled."""
-    images = tuple(images)
-    filled = [name for name in _OPTIONAL if any(getattr(image, name) for image in images)]
+    rows = [_row(image) for image in images]
+    filled = [name for name in _OPTIONAL if any(row[name] for row in rows)]
     extra = ("dataset", *filled)
     with open(folder / METADATA_FILE, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((*_COLUMNS, *extra))
-        for image in images:
-            row = {**vars(image), "dataset": image.source}
+        for row in rows:
             writer.writerow([row[column] for column in (*_COLUMNS, *extra)])
+
+
+def _row(image: Image) -> dict[str, object]:
+    tone = image.skin_tone
+    tones = {
+        column: tone.removeprefix(scale) if tone.startswith(scale) else ""
+        for column, scale in _TONES.items()
+    }
+    return {**vars(image), "dataset": image.source, **tones}
 
 
 def _alike(folder: Folder) -> list[Table]:

@@ -10,7 +10,7 @@ from common.data.tables.cells import present
 from common.data.tables.diagnoses import code_of
 from common.data.tables.findings import Findings
 from common.data.tables.folder import Folder
-from common.data.tables.layout import Reading, Record, only, records
+from common.data.tables.layout import FITZPATRICK, Reading, Record, only, records
 from common.data.tables.text import Table
 from common.task import BINARY
 
@@ -25,6 +25,8 @@ _FIELDS = {
     "sex": ("sex",),
     "localization": ("anatom_site_general", "anatom_site_1", "anatom_site_special"),
     "source": ("attribution",),
+    "fitzpatrick": FITZPATRICK,
+    "skin_tone_class": ("skin_tone_class",),
 }
 
 

@@ -12,6 +12,11 @@ from common.data.tables.text import Table
 from common.errors import DataError
 from common.task import Task
 
+AGE_MONTHS = ("age_months", "age_in_months", "age (months)", "age_month", "alter_monate")
+"""Columns whose name says that they hold ages in months."""
+FITZPATRICK = ("fitzpatrick_skin_type", "fitzpatrick", "fitspatrick", "fitzpatrick_scale")
+"""Columns of Fitzpatrick's type, PAD-UFES-20's spelling among them."""
+
 
 class Record(NamedTuple):
     """A row as its table has it, under one set of names; "" what the table does not have.
@@ -21,6 +26,8 @@ class Record(NamedTuple):
     place : file and row.
     image : the image's name, perhaps with folder and ending.
     diagnosis : the diagnosis as the table writes it.
+    age, age_months : in years, and in months.
+    fitzpatrick, skin_tone_class : skin tone as Fitzpatrick's type, and as MILK10k has it.
     """
 
     place: str
@@ -34,6 +41,9 @@ class Record(NamedTuple):
     localization: str = ""
     source: str = ""
     split: str = ""
+    age_months: str = ""
+    fitzpatrick: str = ""
+    skin_tone_class: str = ""
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,13 @@ _Field = Literal[
     "patient",
     "site",
     "age",
+    "age_months",
     "sex",
     "localization",
     "dx_type",
     "split",
+    "fitzpatrick",
+    "skin_tone_class",
 ]
 
 _FIELDS = {"site": "source"}

@@ -7,7 +7,7 @@ images collected from smartphones", Data in Brief 32:106221 (2020), doi:10.17632
 from common.data.tables.cells import without_ending
 from common.data.tables.findings import Findings
 from common.data.tables.folder import Folder
-from common.data.tables.layout import Reading, only, records
+from common.data.tables.layout import FITZPATRICK, Reading, only, records
 from common.data.tables.text import Table
 from common.task import Task
 
@@ -22,6 +22,7 @@ _FIELDS = {
     "age": ("age",),
     "sex": ("gender",),
     "localization": ("region",),
+    "fitzpatrick": FITZPATRICK,
 }
 _CODES = {"ack": "akiec", "bcc": "bcc", "mel": "mel", "nev": "nv", "scc": "scc", "sek": "bkl"}
 

@@ -26,6 +26,7 @@ from common.data.tables.findings import (
     Findings,
 )
 from common.data.tables.layout import Reading, Record
+from common.data.tables.spellings import legible, skin_tone
 from common.task import BINARY, Task, usual_task
 
 
@@ -55,7 +56,9 @@ class Content(NamedTuple):
 def content(reading: Reading, files: Files, findings: Findings) -> Content:
     """Turn records into images; those that cannot be used are named and left out."""
     reader = _Reader(reading, findings)
-    rows = [placed for record in reading.records if (placed := reader.placed(record))]
+    rows = [
+        placed for record in legible(reading.records, findings) if (placed := reader.placed(record))
+    ]
     if reading.task is None:
         rows = _one_kind(rows, reader, findings)
     for image, place in rows:
@@ -102,6 +105,7 @@ class _Reader:
             source=present(record.source),
             split=present(record.split),
             patient_id=patient,
+            skin_tone=skin_tone(record, self._findings),
         )
 
     def _image_id(self, record: Record) -> str:
