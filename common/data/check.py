@@ -84,10 +84,24 @@ def check(folder: str | Path) -> Check:
         total=_count(images),
         by_class=_count_by((image.dx for image in images), images),
         by_site=_count_by((image.source for image in images), images),
-        defects=(*found.defects, *_image_defects(decoded, rows)),
+        defects=(*found.defects, *_image_defects(decoded, rows), *_empty_columns(images)),
         layout=found.layout,
         task=found.task,
     )
+
+
+def _empty_columns(images: Sequence[Image]) -> list[Defect]:
+    """Name what a site has in no row and another site has."""
+    sites = _count_by((image.source for image in images), images)
+    lacking = tuple(
+        f"{what} at {site or '(none)'}"
+        for what in ("age", "sex", "localization")
+        if any(getattr(count, f"no_{what}") < count.images for count in sites.values())
+        for site, count in sites.items()
+        if getattr(count, f"no_{what}") == count.images
+    )
+    kind = "column that one site lacks and another has"
+    return [Defect(kind, "note", lacking)] if lacking else []
 
 
 def unreadable(dataset: Dataset, indices: Ints) -> list[tuple[str, str]]:

@@ -45,8 +45,9 @@ class DataCounts(Sums):
 
     Attributes
     ----------
-    diagnosis, age, sex, localization, skin_tone, short_side, brightness, sharpness, defect :
-        (2, groups + 1), the groups of :func:`common.data.groups.groups`.
+    diagnosis, age, sex, localization, skin_tone : (2, groups + 1), the groups of
+        :func:`common.data.groups.groups`.
+    short_side, brightness, sharpness, defect : (2, groups + 1), as above.
     filled : (columns, 2, 3) for each column those with a value, those without, and both together
         where one of the two is small.
     columns : (columns,) number of sites whose table has each column, with values of as many lesions

@@ -1,4 +1,4 @@
-"""``fedderm data``: check a folder, generate a synthetic one, partition one into sites."""
+"""``fedderm data``: check and describe a folder, generate one, partition one into sites."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,15 +12,20 @@ from common.data.check import Check, Count
 from common.data.check import check as check_folder
 from common.data.dataset import SYNTHETIC_MARKER, Dataset
 from common.data.duplicates import open_joined
+from common.data.groups import HISTOGRAMS, groups, numbers, table_values
 from common.data.image import Defect
 from common.data.splits import TEST, site_splits
 from common.task import TASKS
 from common.text import printable
+from simulations.data import tone_survey
 from simulations.data.partition import Scheme, write_sites
 from simulations.data.partition import partition as spread
+from simulations.data.skin_tone import CATEGORIES, WAYS
 from simulations.data.synthetic import write_synthetic
 
-app = typer.Typer(help="Check, generate and partition data folders.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check, describe, generate and partition data folders.", no_args_is_help=True
+)
 
 Sites = Annotated[int | None, typer.Option(help="Number of sites.")]
 Alpha = Annotated[
@@ -80,6 +85,59 @@ def _lines(defect: Defect) -> Iterator[str]:
     yield from (f"{'':9}{name}" for name in names)
     if more := len(defect.offenders) - len(names):
         yield f"{'':9}and {more} more"
+
+
+@app.command()
+def stats(
+    folder: Data,
+    tone: Annotated[
+        bool, typer.Option("--tone", help="Measure skin tone in images, exploratory.")
+    ] = False,
+    images: Annotated[
+        int, typer.Option(min=0, help="Images that --tone takes by chance; 0 takes all.")
+    ] = 500,
+    seed: Seed = 0,
+) -> None:
+    """Count the images and lesions of DIR by what its table says of them; with --tone, skin too."""
+    dataset = Dataset.open(folder)
+    if dataset.synthetic:
+        typer.echo("SYNTHETIC IMAGES: generated, they describe no patients.\n")
+    for name in table_values(dataset.images[0]):
+        typer.echo(_table([HISTOGRAMS[name], "images", "lesions"], _by_group(dataset, name)) + "\n")
+    if tone:
+        if 0 < images < len(dataset):
+            chosen = np.random.default_rng(seed).choice(len(dataset), images, replace=False)
+            dataset = dataset.select(np.sort(chosen))
+        _show_tones(dataset)
+
+
+def _by_group(dataset: Dataset, name: str) -> Iterator[Sequence[object]]:
+    """Yield the groups of a column that have images, with those and their lesions."""
+    values = [table_values(image)[name] for image in dataset.images]
+    found = numbers(name, values, dataset.task)
+    for k, group in enumerate(groups(name, dataset.task)):
+        if (found == k).any():
+            yield group, np.count_nonzero(found == k), len(set(dataset.lesions[found == k]))
+
+
+def _show_tones(dataset: Dataset) -> None:
+    tones = tone_survey.measure(dataset)
+    typer.echo(
+        f"EXPLORATORY: individual typology angle of {len(dataset)} images, {tones.masks} of them "
+        "with a lesion's mask.\nIt shows light and camera as much as skin, and is no ground for a "
+        "verdict about any group (docs/fairness.md).\n"
+    )
+    quartiles = ["25 %", "median", "75 %"]
+    header = ["constancy", "way", *quartiles, *CATEGORIES, "above 90 degrees"]
+    typer.echo(_table(header, tone_survey.spread(tones)) + "\n")
+    header = ["way", "constancy", "same category", "weighted kappa", "rank correlation"]
+    typer.echo(_table(header, tone_survey.agreement(tones)) + "\n")
+    for way, angles in zip(WAYS, tones.angles[0], strict=True):
+        inside, outside, pairs = tone_survey.within_lesions(dataset, angles)
+        typer.echo(
+            f"{way}: two images of one lesion differ by {inside:.1f} degrees in the median "
+            f"({pairs} pairs), of two lesions by {outside:.1f}"
+        )
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The data commands end to end: generate, check, partition."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -62,3 +63,24 @@ def test_check_says_layout_remedies_and_how_many_more_and_exits_by_severity(tmp_
     assert runner.invoke(app, ["check", str(folder), "--strict"]).exit_code == 3
     table.unlink()
     assert runner.invoke(app, ["check", str(folder), "--strict"]).exit_code == 1
+
+
+def test_stats_counts_every_image_and_names_its_angles_exploratory(synthetic_folder: Path) -> None:
+    done = runner.invoke(app, ["stats", str(synthetic_folder), "--tone", "--images", "6"])
+    assert done.exit_code == 0, done.output
+    head, _, tone = done.output.partition(
+        "EXPLORATORY: individual typology angle of 6 images, 6 of"
+    )
+    assert "SYNTHETIC IMAGES" in head
+    tables = [block.splitlines() for block in head.split("\n\n")[1:] if block.strip()]
+    assert [table[0].split("  ")[0].strip() for table in tables] == [
+        "Diagnosis",
+        "Age in years",
+        "Sex",
+        "Localisation",
+        "Skin tone, as the table has it",
+    ]
+    for _, *rows in tables:
+        assert sum(int(row.split()[-2]) for row in rows) == 120
+    assert len(re.findall(r"^(none|grey-world|shades-of-gray) +(pixels|patches)", tone, re.M)) == 6
+    assert "pixels and patches" in tone
