@@ -19,6 +19,9 @@ from common.data.tables.scan import scan
 from common.errors import DataError, reason
 from common.task import HAM10000, Task
 
+_LEAST_EMPTY = 10
+"""Images of a site from which on it is no chance that none has a value."""
+
 
 class Count(NamedTuple):
     """How many images and lesions a group has, and how many of the images lack a value."""
@@ -91,14 +94,14 @@ def check(folder: str | Path) -> Check:
 
 
 def _empty_columns(images: Sequence[Image]) -> list[Defect]:
-    """Name what a site has in no row and another site has."""
+    """Name what a site of several images has in no row and another site has."""
     sites = _count_by((image.source for image in images), images)
     lacking = tuple(
         f"{what} at {site or '(none)'}"
         for what in ("age", "sex", "localization")
         if any(getattr(count, f"no_{what}") < count.images for count in sites.values())
         for site, count in sites.items()
-        if getattr(count, f"no_{what}") == count.images
+        if getattr(count, f"no_{what}") == count.images >= _LEAST_EMPTY
     )
     kind = "column that one site lacks and another has"
     return [Defect(kind, "note", lacking)] if lacking else []

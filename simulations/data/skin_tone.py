@@ -40,7 +40,12 @@ _HAIR_WIDTH, _HAIR_DEPTH = 17, 10
 
 
 def lab(rgb: NDArray[np.uint8]) -> Floats:
-    """Return CIE L*a*b* (h, w, 3) under D65 of sRGB values (h, w, 3); L* is 0 to 100."""
+    """Return CIE L*a*b* (h, w, 3) under D65; L* is 0 to 100.
+
+    Parameters
+    ----------
+    rgb : (h, w, 3) sRGB values.
+    """
     curve = np.arange(256) / 255
     curve = np.where(curve <= 0.04045, curve / 12.92, ((curve + 0.055) / 1.055) ** 2.4)
     ratio = curve[rgb] @ _TO_XYZ.T / _WHITE
@@ -59,7 +64,12 @@ def angle(lightness: float, yellowness: float) -> float:
 
 
 def category(degrees: Floats) -> NDArray[np.intp]:
-    """Return the numbers (n,) in `CATEGORIES` of angles (n,)."""
+    """Return the numbers (n,) in `CATEGORIES` of angles.
+
+    Parameters
+    ----------
+    degrees : (n,) angles.
+    """
     return np.searchsorted(_EDGES, degrees, side="left")
 
 
