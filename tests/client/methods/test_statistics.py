@@ -116,7 +116,7 @@ def test_by_default_twenty_lesions_are_the_least(hospital):
         ({"age": np.zeros((2, 120), np.int64)}, Reason.UNDECLARED),
         ({"age": np.zeros((2, 12))}, Reason.UNDECLARED),
         ({"sex": np.full((2, 5), 11)}, Reason.FEW),
-        ({"filled": np.full((9, 2, 3), 11)}, Reason.FEW),
+        ({"filled": np.full((10, 2, 3), 11)}, Reason.FEW),
     ],
 )
 def test_the_guard_lets_nothing_else_out_whatever_the_method_answers(

@@ -25,6 +25,6 @@ def test_it_fits_asks_for_nothing_and_breaks_no_rule_of_access(open_page, page_f
     assert complaints == []
     assert [url for url in asked if not url.startswith("data:")] == [page_file.as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth") == size[0]
-    assert page.locator("section table").count() == 9
+    assert page.locator("section table").count() == 10
     assert page.locator(".track rect").first.bounding_box()["width"] > 0
     assert Axe().run(page).response["violations"] == []
