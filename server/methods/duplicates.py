@@ -13,6 +13,7 @@ from common.errors import ConfigError
 from common.statistics.sums import Nothing
 from server.federation.federation import Federation
 from server.federation.question import LossPolicy, Question
+from server.survey.documents import Described
 from server.survey.shared_pictures import SharedPictures
 
 Pairs = Mapping[tuple[str, str], Ints]
@@ -33,7 +34,7 @@ def check(config: RunConfig) -> None:
         )
 
 
-def survey(federation: Federation, config: RunConfig) -> SharedPictures:
+def survey(federation: Federation, config: RunConfig) -> Described:
     """Compare the sites' tokens, and let each site know which of its rows others have.
 
     Raises
