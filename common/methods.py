@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel
 
+from common.config.duplicates import DuplicatesConfig
 from common.config.features import FeaturesConfig
 from common.config.finetune import FinetuneConfig
 from common.config.imbalance import ImbalanceConfig
@@ -95,13 +96,9 @@ def _no_defence(why: str) -> dict[str, str]:
     return dict.fromkeys(("robust", "norm_bound"), f"{why}; it is for method=finetune")
 
 
-_IMAGES_AS_THEY_ARE = dict.fromkeys(
-    (
-        *("backbone", "weights", "size", "resolution", "colour", "views", "predictions"),
-        *("folds", "test_fraction"),
-    ),
-    "method statistics trains no model; it counts all images as they are",
-)
+def _images_as_they_are(why: str) -> dict[str, str]:
+    of_views = ("backbone", "weights", "size", "resolution", "colour", "views", "predictions")
+    return dict.fromkeys((*of_views, "folds", "test_fraction"), f"{why} all images as they are")
 
 
 def _no_noise(name: str, private: str) -> dict[str, str]:
@@ -198,7 +195,18 @@ METHODS: dict[str, Method] = {
             server="server.methods.statistics",
             model="",
             allowlist="client.egress.allowlist.statistics",
-            refused=_IMAGES_AS_THEY_ARE,
+            refused=_images_as_they_are("method statistics trains no model; it counts"),
+            trains=False,
+        ),
+        Method(
+            name="duplicates",
+            description="no training: which pictures are at two sites, by keyed hashes of them",
+            client="client.methods.duplicates",
+            server="server.methods.duplicates",
+            model="",
+            allowlist="client.egress.allowlist.duplicates",
+            families=(DuplicatesConfig,),
+            refused=_images_as_they_are("method duplicates trains no model; it compares"),
             trains=False,
         ),
     )

@@ -9,7 +9,7 @@ from common.methods import METHODS
 from server.federation.federation import Federation
 from server.run.folder import RunFolder
 from server.run.training_result import TrainingResult
-from server.survey.survey import Survey
+from server.survey.documents import Described
 
 
 class ServerMethod(Protocol):
@@ -74,7 +74,7 @@ class SurveyMethod(Protocol):
             If one cannot.
         """
 
-    def survey(self, federation: Federation, config: RunConfig) -> Survey:
+    def survey(self, federation: Federation, config: RunConfig) -> Described:
         """Describe what the sites that have joined have.
 
         Raises

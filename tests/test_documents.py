@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from client.egress.allowlist import (
+    duplicates,
     finetune,
     private,
     private_finetune,
@@ -160,7 +161,7 @@ def names():
     choices = {
         word for field in SETTINGS.values() for word in getattr(field.annotation, "__args__", ())
     }
-    allowed = (svm, finetune, private, private_finetune, statistics, validate)
+    allowed = (svm, finetune, private, private_finetune, statistics, validate, duplicates)
     return {
         *SETTINGS,
         *choices,

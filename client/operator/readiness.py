@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 from client.egress.guard import lines_of
 from client.operator import pins
+from client.operator.picture_secret import read_secret
 from client.operator.site_rules import Operator
 from client.secure.identity import Identity, read_keys
 from client.site import Site
@@ -151,6 +152,8 @@ def _rules(operator: Operator) -> Finding:
     if not rules.epsilon and len(private) == len(rules.methods):
         says = "only private methods are allowed, and 'epsilon' is 0; set what they may spend"
         return Finding("rules", False, says)
+    if rules.picture_secret is not None:
+        read_secret(rules.picture_secret)
     pins.check(Site(operator.data, RunConfig(weights=operator.weights), operator))
     lesions = Dataset.open(operator.data).by_lesion.labels
     if private and len(lesions) > rules.expected_lesions:

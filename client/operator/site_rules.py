@@ -60,6 +60,8 @@ class Rules:
     megabytes_a_day : most megabytes sent in 24 hours.
     peers : file of the public keys of the sites that may be in a secure sum.
     pins : file of the hashes of code, weights and network.
+    picture_secret : file of the secret under which pictures are compared with other sites'; without
+        it they are not.
     """
 
     methods: tuple[MethodName, ...] = tuple(METHODS)
@@ -79,6 +81,7 @@ class Rules:
     megabytes_a_day: Count = 0
     peers: Path | None = None
     pins: Path | None = None
+    picture_secret: Path | None = None
 
     @model_validator(mode="after")
     def _nothing_published(self) -> Self:
@@ -126,8 +129,9 @@ class Operator(BaseModel):
     @field_validator("rules")
     @classmethod
     def _files_placed(cls, rules: Rules, info: ValidationInfo) -> Rules:
-        peers, pins = (_absolute(file, info) for file in (rules.peers, rules.pins))
-        return replace(rules, peers=peers, pins=pins)
+        files = (rules.peers, rules.pins, rules.picture_secret)
+        peers, pins, secret = (_absolute(file, info) for file in files)
+        return replace(rules, peers=peers, pins=pins, picture_secret=secret)
 
     @classmethod
     def read(cls, file: Path) -> "Operator":

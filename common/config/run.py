@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from common.config.base import CommonConfig
+from common.config.duplicates import DuplicatesConfig
 from common.config.fields import fill_in
 from common.config.finetune import FinetuneConfig
 from common.config.private import PrivateConfig
@@ -30,6 +31,7 @@ class RunConfig(
     FinetuneConfig,
     SvmConfig,
     ValidateConfig,
+    DuplicatesConfig,
     ProgressConfig,
     CommonConfig,
 ):

@@ -6,6 +6,7 @@ from common.errors import ReplyError
 from common.statistics.data_counts import IMAGES, LESIONS, DataCounts
 from server.federation.federation import Federation
 from server.federation.question import LossPolicy, Question
+from server.survey.documents import Described
 from server.survey.survey import Survey
 
 
@@ -13,7 +14,7 @@ def check(config: RunConfig) -> None:
     """Refuse nothing: there is no network whose settings might not fit."""
 
 
-def survey(federation: Federation, config: RunConfig) -> Survey:
+def survey(federation: Federation, config: RunConfig) -> Described:
     """Ask the sites what they have; one that does not answer is left out.
 
     Raises

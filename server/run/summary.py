@@ -7,13 +7,13 @@ from common.json_types import JsonObject
 from common.synthetic_note import synthetic_note
 from common.text import printable
 from server.run.folder import STATISTICS_FILE, read_metrics
-from server.survey.documents import as_text
+from server.survey.documents import survey_text
 
 
 def result_text(run: Path) -> str:
     """Return what a finished run's folder holds as text: its metrics, or its statistics."""
     values = read_metrics(run)
-    return as_text(values) if (run / STATISTICS_FILE).exists() else run_summary(values)
+    return survey_text(values) if (run / STATISTICS_FILE).exists() else run_summary(values)
 
 
 def run_summary(metrics: JsonObject) -> str:

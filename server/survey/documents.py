@@ -1,16 +1,19 @@
-"""What a survey leaves in a run's folder: JSON, Markdown, and one page of HTML."""
+"""What a survey leaves in a run's folder: JSON, Markdown, and of statistics a page of HTML."""
+
+from typing import Protocol
 
 from common.formats import markdown, markdown_table
-from common.json_types import JsonObject
+from common.json_types import Json, JsonObject
 from common.synthetic_note import SYNTHETIC_NOTE, synthetic_note
 from common.templates import template
 from common.text import printable
 from server.run.folder import STATISTICS_FILE, RunFolder
+from server.survey import shared_pictures
 from server.survey.page import PAGE
-from server.survey.survey import Survey
 from server.survey.tables import Table, headline, lacking, note, remarks, tables
 
 MARKDOWN_FILE, HTML_FILE = "statistics.md", "statistics.html"
+DUPLICATES_FILE = "duplicates.md"
 
 _TITLE = "Statistics of a federation"
 _USE = (
@@ -19,12 +22,31 @@ _USE = (
 )
 
 
-def write_survey(folder: RunFolder, survey: Survey) -> None:
-    """Write all three files; the JSON last, with which the run has its result."""
+class Described(Protocol):
+    """What a method without a model found: statistics, or pictures that are at two sites."""
+
+    def values(self) -> dict[str, Json]:
+        """Return everything as JSON."""
+
+
+def write_survey(folder: RunFolder, survey: Described) -> None:
+    """Write all files; the JSON last, with which the run has its result."""
     values = survey.values()
-    folder.write_text(MARKDOWN_FILE, as_markdown(values))
-    folder.write_text(HTML_FILE, as_html(values))
+    if _of_pictures(values):
+        folder.write_text(DUPLICATES_FILE, shared_pictures.as_markdown(values))
+    else:
+        folder.write_text(MARKDOWN_FILE, as_markdown(values))
+        folder.write_text(HTML_FILE, as_html(values))
     folder.write_json(STATISTICS_FILE, values)
+
+
+def survey_text(values: JsonObject) -> str:
+    """Return in lines what a method without a model found."""
+    return shared_pictures.as_text(values) if _of_pictures(values) else as_text(values)
+
+
+def _of_pictures(values: JsonObject) -> bool:
+    return "shared" in values
 
 
 def as_text(values: JsonObject) -> str:

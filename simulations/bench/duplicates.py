@@ -1,8 +1,9 @@
 """How far copies of a picture are from it, and how near pictures of different lesions are.
 
 ``python -m simulations.bench.duplicates DIR`` hashes the images of ``DIR``, makes copies of every
-tenth and prints two tables in Markdown: the share of copies that are found at the threshold, and
-the pairs of lesions that are as near as copies, or nearly so.
+tenth and prints in Markdown: the share of copies that are found at the threshold, and by keyed
+tokens as across sites; the pairs of lesions that are as near as copies, or nearly so; and the pairs
+of lesions that tokens take for copies.
 """
 
 import io
@@ -18,10 +19,12 @@ from PIL import Image as Pillow
 from common.arrays import Ints
 from common.data.dataset import Dataset
 from common.data.duplicates import MOST_DIFFERENT, Hashes, hash_of
+from common.data.picture_tokens import LEAST_EQUAL, shared, tokens
 from common.errors import DataError
 from common.formats import markdown_table
 
 _EVERY = 10
+_KEY = b"a secret of this benchmark alone"
 _BLOCK = 128
 _DISTANCES = (8, 16, 24, MOST_DIFFERENT, 36, 40, 44, 48, 56, 64)
 
@@ -73,21 +76,54 @@ def main(folder: Path) -> None:
     ids = [image.image_id for image in dataset.images]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = np.stack(list(pool.map(lambda name: hash_of(dataset.read(name)), ids)))
-        found: dict[str, list[int]] = {}
+        found: dict[str, list[Hashes]] = {}
         files = (dataset.read(name) for name in ids[::_EVERY])
-        for own, apart in zip(hashes[::_EVERY], pool.map(_copied, files), strict=True):
+        for apart in pool.map(_copied, files):
             for kind, other in apart:
-                found.setdefault(kind, []).append(int(np.bitwise_count(own ^ other).sum()))
+                found.setdefault(kind, []).append(other)
+    own = tokens(hashes, _KEY)
     rows = [
-        (kind, f"{np.mean(np.array(bits) <= MOST_DIFFERENT):.4f}", np.median(bits), max(bits))
-        for kind, bits in found.items()
+        (kind, *_found(hashes[::_EVERY], own[::_EVERY], np.stack(others)))
+        for kind, others in found.items()
     ]
     print(f"{len(ids[::_EVERY])} copies of each kind; found within {MOST_DIFFERENT} bits of 256\n")
-    print(markdown_table(("copy", "found", "median bits", "most bits"), rows))
+    print(markdown_table(("copy", "found", "by tokens", "median bits", "most bits"), rows))
     same, different = np.cumsum(distances(hashes, dataset.by_lesion.index), axis=1)
     print(f"\n{same[-1]} pairs of one lesion's images, {different[-1]} of different lesions'\n")
     near = [(bits, same[bits], different[bits]) for bits in _DISTANCES]
     print(markdown_table(("within bits", "of one lesion", "of different lesions"), near))
+    print(f"\n{_taken(own, dataset.by_lesion.index)}")
+
+
+def _found(hashes: Hashes, own: Ints, copies: Hashes) -> tuple[object, ...]:
+    """Return the shares of copies that are found, and by how many bits they differ.
+
+    Parameters
+    ----------
+    hashes, copies : hashes (n, 4) of pictures and of their copies.
+    own : the pictures' tokens, (n, DRAWS).
+    """
+    bits = np.bitwise_count(hashes ^ copies).sum(axis=1, dtype=np.int64)
+    equal = (tokens(copies, _KEY) == own).sum(axis=1)
+    shares = (np.mean(bits <= MOST_DIFFERENT), np.mean(equal >= LEAST_EQUAL))
+    return (*(f"{share:.4f}" for share in shares), np.median(bits), bits.max())
+
+
+def _taken(own: Ints, lesions: Ints) -> str:
+    """Say which pairs of different lesions' pictures have tokens in common, of those of two sites.
+
+    Parameters
+    ----------
+    own : tokens (n, DRAWS) of pictures.
+    lesions : (n,) number of each picture's lesion.
+    """
+    site = lesions % 2 == 1
+    pairs = shared(own[site], own[~site])
+    equal = (own[site][pairs[:, 0]] == own[~site][pairs[:, 1]]).sum(axis=1)
+    return (
+        f"two sites of {site.sum()} and {(~site).sum()} pictures, no lesion at both: "
+        f"{len(pairs)} pairs of pictures are taken for copies, by {equal.tolist()} equal tokens"
+    )
 
 
 def _copied(data: bytes) -> list[tuple[str, Hashes]]:
