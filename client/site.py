@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from client.operator.site_rules import Operator, Rules
 from client.state import SiteState
-from common.arrays import Ints
+from common.arrays import Floats32, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.duplicates import open_joined
 from common.data.image import Scan
+from common.data.metadata import beside, dropped, encode, forget, width
 from common.data.splits import TEST, lasting_splits, one_image_a_lesion, site_splits
 from common.data.tables.scan import scan
 from common.errors import ConfigError, DataError, Reason, RefusalError
@@ -151,13 +152,24 @@ class Site:
 
     @property
     def n_features(self) -> int:
-        """How many features an image has; a network's fact, not the site's."""
-        return int(self.features.views.shape[2])
+        """How many features an image has, with the numbers of metadata that the run uses."""
+        return int(self.features.views.shape[2]) + width(self.config.metadata)
 
     @property
     def n_components(self) -> int:
-        """How many components of them a feature map keeps."""
-        return min(self.config.components, self.n_features)
+        """How many numbers a feature map makes of them."""
+        images = int(self.features.views.shape[2])
+        return min(self.config.components, images) + width(self.config.metadata)
+
+    @cached_property
+    def metadata(self) -> Floats32:
+        """The metadata of the images as the run uses them, (n, width)."""
+        return encode(self.config.metadata, self._table.images)
+
+    @property
+    def prediction_views(self) -> Floats32:
+        """The prediction views of the images with their metadata, (n, P, n_features)."""
+        return beside(self.features.predict, self.metadata)
 
     @property
     def held_out(self) -> NDArray[np.bool_]:
@@ -249,7 +261,7 @@ class Site:
     def training_records(self) -> Records:
         """Return every view of every image that is not kept for testing."""
         train = np.flatnonzero(~self.held_out)
-        X = self.features.train[train]
+        X = beside(self.features.train[train], self._trained_metadata(train))
         n_views = X.shape[1]
         return Records(
             X.reshape(len(train) * n_views, -1),
@@ -258,6 +270,15 @@ class Site:
             np.repeat(self.dataset.by_lesion.index[train], n_views),
             np.repeat(self.dataset.splits[train].astype(np.int64), n_views),
         )
+
+    def _trained_metadata(self, images: Ints) -> Floats32:
+        """Return the metadata (n, n_views, width) of training views, some of them dropped."""
+        config, n_views = self.config, self.features.train.shape[1]
+        contents = [self.contents[i] for i in images] if config.metadata else ["0"] * len(images)
+        drawn = dropped(contents, n_views, config.metadata_dropped, config.seed)
+        numbers = np.repeat(self.metadata[images], n_views, axis=0)
+        kept = forget(config.metadata, numbers, drawn.ravel())
+        return kept.reshape(len(images), n_views, width(config.metadata))
 
     @property
     def state(self) -> SiteState:
