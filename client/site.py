@@ -19,7 +19,7 @@ from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.duplicates import open_joined
 from common.data.image import Scan
-from common.data.metadata import beside, dropped, encode, forget, width
+from common.data.metadata import as_unknown, beside, dropped, encode, forget, width
 from common.data.splits import TEST, lasting_splits, one_image_a_lesion, site_splits
 from common.data.tables.scan import scan
 from common.errors import ConfigError, DataError, Reason, RefusalError
@@ -163,8 +163,31 @@ class Site:
 
     @cached_property
     def metadata(self) -> Floats32:
-        """The metadata of the images as the run uses them, (n, width)."""
-        return encode(self.config.metadata, self._table.images)
+        """The metadata of the images as the run uses them, (n, width).
+
+        A category of fewer lesions than a group may have counts as unknown.
+        """
+        columns, table = self.config.metadata, self._table
+        numbers = encode(columns, table.images)
+        lesions = np.zeros((len(table.by_lesion.sizes), width(columns)), dtype=np.bool_)
+        np.logical_or.at(lesions, table.by_lesion.index, numbers > 0)
+        return as_unknown(columns, numbers, lesions.sum(axis=0) >= self.least_group)
+
+    @property
+    def known_metadata(self) -> list[bool]:
+        """Tell for each column of the run's metadata whether most images have a value; log it."""
+        columns, images = self.config.metadata, self._table.images
+        known = []
+        for column in columns:
+            unknown = int(encode([column], images)[:, -1].sum())
+            known.append(2 * unknown <= len(images))
+            if unknown:
+                _log.warning(
+                    "metadata '%s' is unknown in %d of %d images: missing, or a word that is in no "
+                    "list (`fedderm data check` names them); the model sees them without it",
+                    *(column, unknown, len(images)),
+                )
+        return known
 
     @property
     def prediction_views(self) -> Floats32:

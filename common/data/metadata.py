@@ -126,11 +126,12 @@ def forget(columns: Sequence[str], numbers: Floats32, forgotten: Bools) -> Float
 
 
 def as_unknown(columns: Sequence[str], numbers: Floats32, seen: Bools) -> Floats32:
-    """Return ``numbers`` (n, width) with categories that no training had counted as unknown.
+    """Return ``numbers`` as (n, width) with what was never seen counted as unknown.
 
     Parameters
     ----------
-    seen : (width,) whether each number was above 0 in some training record.
+    numbers : (n, width), as of :func:`encode`.
+    seen : (width,) whether each number was above 0 often enough.
     """
     numbers, start = numbers.copy(), 0
     for column in columns:
