@@ -159,6 +159,12 @@ def _obey(config: RunConfig, operator: Operator, question: str) -> None:
             Reason.SECURE,
             f"this site answers in secure sums only, over {rules.least_sites} sites or more",
         )
+    if config.metadata and not config.secure and (rules.least_count or rules.least_lesions):
+        raise RefusalError(
+            Reason.SECURE,
+            "sums with metadata hold counts of small groups, as of a place and a diagnosis; this "
+            "site gives them in secure sums only",
+        )
     in_rounds = "min_active" in METHODS[config.method].settings and config.head == "svm"
     if in_rounds and config.min_active < rules.min_active:
         raise RefusalError(
@@ -198,6 +204,7 @@ def _of_images(site: Site) -> Mapping[str, Value]:
     return {
         "smaller_images": bool(site.smaller_images),
         "unknown_lesions": bool(site.dataset.unknown_lesions),
+        "metadata": list(site.known_metadata),
     }
 
 

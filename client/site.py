@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from client.operator.site_rules import Operator, Rules
 from client.state import SiteState
-from common.arrays import Ints
+from common.arrays import Floats32, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.duplicates import open_joined
 from common.data.image import Scan
+from common.data.metadata import as_unknown, beside, dropped, encode, forget, width
 from common.data.splits import TEST, lasting_splits, one_image_a_lesion, site_splits
 from common.data.tables.scan import scan
 from common.errors import ConfigError, DataError, Reason, RefusalError
@@ -151,13 +152,47 @@ class Site:
 
     @property
     def n_features(self) -> int:
-        """How many features an image has; a network's fact, not the site's."""
-        return int(self.features.views.shape[2])
+        """How many features an image has, with the numbers of metadata that the run uses."""
+        return int(self.features.views.shape[2]) + width(self.config.metadata)
 
     @property
     def n_components(self) -> int:
-        """How many components of them a feature map keeps."""
-        return min(self.config.components, self.n_features)
+        """How many numbers a feature map makes of them."""
+        images = int(self.features.views.shape[2])
+        return min(self.config.components, images) + width(self.config.metadata)
+
+    @cached_property
+    def metadata(self) -> Floats32:
+        """The metadata of the images as the run uses them, (n, width).
+
+        A category of fewer lesions than a group may have counts as unknown.
+        """
+        columns, table = self.config.metadata, self._table
+        numbers = encode(columns, table.images)
+        lesions = np.zeros((len(table.by_lesion.sizes), width(columns)), dtype=np.bool_)
+        np.logical_or.at(lesions, table.by_lesion.index, numbers > 0)
+        return as_unknown(columns, numbers, lesions.sum(axis=0) >= self.least_group)
+
+    @property
+    def known_metadata(self) -> list[bool]:
+        """Tell for each column of the run's metadata whether most images have a value; log it."""
+        columns, images = self.config.metadata, self._table.images
+        known = []
+        for column in columns:
+            unknown = int(encode([column], images)[:, -1].sum())
+            known.append(2 * unknown <= len(images))
+            if unknown:
+                _log.warning(
+                    "metadata '%s' is unknown in %d of %d images: missing, or a word that is in no "
+                    "list (`fedderm data check` names them); the model sees them without it",
+                    *(column, unknown, len(images)),
+                )
+        return known
+
+    @property
+    def prediction_views(self) -> Floats32:
+        """The prediction views of the images with their metadata, (n, P, n_features)."""
+        return beside(self.features.predict, self.metadata)
 
     @property
     def held_out(self) -> NDArray[np.bool_]:
@@ -249,7 +284,7 @@ class Site:
     def training_records(self) -> Records:
         """Return every view of every image that is not kept for testing."""
         train = np.flatnonzero(~self.held_out)
-        X = self.features.train[train]
+        X = beside(self.features.train[train], self._trained_metadata(train))
         n_views = X.shape[1]
         return Records(
             X.reshape(len(train) * n_views, -1),
@@ -258,6 +293,15 @@ class Site:
             np.repeat(self.dataset.by_lesion.index[train], n_views),
             np.repeat(self.dataset.splits[train].astype(np.int64), n_views),
         )
+
+    def _trained_metadata(self, images: Ints) -> Floats32:
+        """Return the metadata (n, n_views, width) of training views, some of them dropped."""
+        config, n_views = self.config, self.features.train.shape[1]
+        contents = [self.contents[i] for i in images] if config.metadata else ["0"] * len(images)
+        drawn = dropped(contents, n_views, config.metadata_dropped, config.seed)
+        numbers = np.repeat(self.metadata[images], n_views, axis=0)
+        kept = forget(config.metadata, numbers, drawn.ravel())
+        return kept.reshape(len(images), n_views, width(config.metadata))
 
     @property
     def state(self) -> SiteState:

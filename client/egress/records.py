@@ -121,6 +121,7 @@ VALUES: Mapping[str, Mapping[str, type]] = {
         "synthetic": bool,
         "smaller_images": bool,
         "unknown_lesions": bool,
+        "metadata": list,
         "test_counts": bool,
         "fingerprint": str,
     },

@@ -86,8 +86,7 @@ class Prepared:
 
 def describe(site: Site) -> dict[str, Value]:
     """Describe this site's features; compute those that are not on disk."""
-    size = site.features.views.shape[2]
-    return {"n_features": size, "features": site.config.feature_spec.key}
+    return {"n_features": site.n_features, "features": site.config.feature_spec.key}
 
 
 def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
@@ -259,7 +258,7 @@ def _prepare(site: Site, question: Question) -> Prepared:
         lesion=records.lesion,
         view_weight=records.weight,
         sample_weight=class_weights[records.y] * records.weight,
-        Z=average_views(feature_map, site.features.predict),
+        Z=average_views(feature_map, site.prediction_views),
         image_y=site.dataset.labels,
         image_fold=np.where(site.held_out, "-1", site.dataset.splits).astype(np.int64),
         one_a_lesion=site.one_a_lesion,

@@ -77,6 +77,12 @@ _LISTS: Mapping[str, tuple[str, ...]] = {
     "defect": (SOUND, NO_FILE, UNREADABLE, TOO_SMALL, TWIN),
 }
 
+
+def listed(histogram: str) -> tuple[str, ...]:
+    """Return the names of a histogram's groups that depend on no task, but for `SMALL`."""
+    return _LISTS[histogram]
+
+
 HISTOGRAMS: Mapping[str, str] = MappingProxyType(
     {
         "diagnosis": "Diagnosis",
@@ -100,7 +106,7 @@ def diagnoses(task: Task) -> tuple[str, ...]:
 
 def groups(histogram: str, task: Task) -> tuple[str, ...]:
     """Return the names of a histogram's groups, in order, but for the last, `SMALL`."""
-    return diagnoses(task) if histogram == "diagnosis" else _LISTS[histogram]
+    return diagnoses(task) if histogram == "diagnosis" else listed(histogram)
 
 
 _EDGES: Mapping[str, tuple[float, ...]] = {

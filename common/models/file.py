@@ -15,6 +15,7 @@ from common.arrays import Floats, Floats32, Ints
 from common.config.run import RunConfig, settings_of
 from common.config.task_settings import settings_for
 from common.data.dataset import Dataset
+from common.data.metadata import UNKNOWN, Described
 from common.errors import ConfigError, DataError, reason
 from common.features.pretrained import find_weights, weights_digest
 from common.json_types import Json
@@ -76,12 +77,13 @@ class Model(Protocol):
     def trained(self) -> Mapping[str, Floats32] | None:
         """Tensors of a trained network, of its shapes, by name; None where it is as pretrained."""
 
-    def judge(self, maps: Sequence[Floats32]) -> Floats:
+    def judge(self, maps: Sequence[Floats32], about: Described = UNKNOWN) -> Floats:
         """Return the scores (n_classes,) of an image.
 
         Parameters
         ----------
         maps : by level (P, channels, height, width), over the image's P prediction views.
+        about : what is known of the patient; a model without metadata ignores it.
 
         Raises
         ------
@@ -89,8 +91,12 @@ class Model(Protocol):
             If the model gives no numbers.
         """
 
-    def head(self) -> "PooledHead":
+    def head(self, about: Described = UNKNOWN) -> "PooledHead":
         """Return the classifier as one that is linear in pooled maps, to find its evidence.
+
+        Parameters
+        ----------
+        about : what is known of the patient, which the intercepts then hold.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """The classifier of the SVM: linear, on mapped features."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +12,7 @@ from common.answers.basis import AnswerBasis
 from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
+from common.data.metadata import UNKNOWN, Described, as_unknown, beside, encode, width
 from common.errors import DataError
 from common.explanations.evidence import PooledHead, linear_head
 from common.features.extract import extract
@@ -48,23 +49,36 @@ class LinearModel:
         """The diagnoses that it tells apart."""
         return self.basis.task
 
-    def scores(self, views: NDArray[np.floating]) -> Floats:
+    def scores(self, views: Floats32, rows: Sequence[Described] = ()) -> Floats:
         """Return decision values (n, n_classes), averaged over the views (n, P, n_features).
+
+        Parameters
+        ----------
+        rows : what is known of the n patients, nothing if empty; a model without metadata ignores
+            it.
 
         Raises
         ------
         DataError
             If its network gives other features than it maps, or the values are no numbers.
         """
-        n_features = len(self.feature_map.mean)
+        columns = self.config.metadata
+        n_features = len(self.feature_map.mean) - width(columns)
         if views.shape[2] != n_features:
             raise DataError(
                 f"the model maps {n_features} features, its network gives {views.shape[2]}; it "
                 "does not fit its own settings, train it again"
             )
         with np.errstate(over="ignore", invalid="ignore"):
-            values = decision_values(average_views(self.feature_map, views), self.weights)
+            full = beside(views, self._numbers(rows or [UNKNOWN] * len(views)))
+            values = decision_values(average_views(self.feature_map, full), self.weights)
         return check_answers(values)
+
+    def _numbers(self, rows: Sequence[Described]) -> Floats32:
+        """Return the metadata of n rows as the model takes them, (n, width)."""
+        columns = self.config.metadata
+        seen = self.feature_map.mean[len(self.feature_map.mean) - width(columns) :] > 0
+        return as_unknown(columns, encode(columns, rows), seen)
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
         """Return decision values (n, n_classes) of a dataset's images.
@@ -79,34 +93,44 @@ class LinearModel:
             If an image cannot be read, ``cache`` cannot be written, or the model gives no numbers.
         """
         features = extract(dataset, self.config.feature_spec, cache.expanduser(), progress=True)
-        return self.scores(features.predict)
+        return self.scores(features.predict, dataset.images)
 
     trained = None
     """Its network is as pretrained."""
 
-    def judge(self, maps: Sequence[Floats32]) -> Floats:
+    def judge(self, maps: Sequence[Floats32], about: Described = UNKNOWN) -> Floats:
         """Return the scores (n_classes,) of an image.
 
         Parameters
         ----------
         maps : by level (P, channels, height, width), over the image's P prediction views.
+        about : what is known of the patient; a model without metadata ignores it.
 
         Raises
         ------
         DataError
             If the model gives no numbers.
         """
-        return np.asarray(self.scores(pooled(maps)[None])[0])
+        return np.asarray(self.scores(pooled(maps)[None], [about])[0])
 
-    def head(self) -> PooledHead:
+    def head(self, about: Described = UNKNOWN) -> PooledHead:
         """Return the classifier in terms of pooled maps.
+
+        Parameters
+        ----------
+        about : what is known of the patient, which the intercepts then hold.
 
         Raises
         ------
         ConfigError
             If its feature map is not linear.
         """
-        return linear_head(self.feature_map, self.weights)
+        n, feature_map = width(self.config.metadata), self.feature_map
+        images = len(feature_map.mean) - n
+        head = linear_head(feature_map.of_images(n), self.weights)
+        numbers = self._numbers([about])[0] - feature_map.mean[images:]
+        added = self.weights[:, :-1] @ (numbers @ feature_map.matrix[images:])
+        return replace(head, intercepts=head.intercepts + added)
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""

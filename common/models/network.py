@@ -14,6 +14,7 @@ from common.answers.basis import AnswerBasis
 from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
+from common.data.metadata import UNKNOWN, Described
 from common.errors import DataError
 from common.explanations.evidence import PooledHead, network_head
 from common.features.transform import Transform
@@ -56,12 +57,13 @@ class NetworkModel:
         """The trained tensors by name, of the network's shapes."""
         return self.weights
 
-    def judge(self, maps: Sequence[Floats32]) -> Floats:
+    def judge(self, maps: Sequence[Floats32], about: Described = UNKNOWN) -> Floats:
         """Return the logits (n_classes,) of an image.
 
         Parameters
         ----------
         maps : by level (P, channels, height, width), over the image's P prediction views.
+        about : what is known of the patient; a model without metadata ignores it.
 
         Raises
         ------
@@ -74,7 +76,7 @@ class NetworkModel:
             logits = weight @ features + bias
         return check_answers(np.asarray(logits))
 
-    def head(self) -> PooledHead:
+    def head(self, about: Described = UNKNOWN) -> PooledHead:
         """Return its last layer, which is linear in the pooled last map."""
         return network_head(*(self.weights[name] for name in _HEAD))
 

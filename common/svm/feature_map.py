@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -53,17 +53,38 @@ class FeatureMap:
     clip: float = 0.0
 
     @classmethod
-    def principal(cls, moments: Moments, components: int) -> Self:
+    def principal(cls, moments: Moments, components: int, beside: int = 0) -> Self:
         """Standardise, then keep the leading principal components, not rescaled.
 
         Equals ``StandardScaler`` and ``PCA(components)`` of scikit-learn up to the signs
         of the components, which no later step depends on. Fewer are returned where there
         are fewer features.
+
+        Parameters
+        ----------
+        beside : how many of the last features are no part of this and follow the components as
+            they are, but for their mean.
         """
-        deviation = standard_deviation(moments)
-        correlation = moments.scatter() / np.outer(deviation, deviation)
+        images = len(moments.mean) - beside
+        deviation = standard_deviation(moments)[:images]
+        correlation = moments.scatter()[:images, :images] / np.outer(deviation, deviation)
         _, vectors = np.linalg.eigh(correlation)
-        return cls(moments.mean, vectors[:, ::-1][:, :components] / deviation[:, None])
+        components = min(components, images)
+        matrix = np.zeros((len(moments.mean), components + beside))
+        matrix[:images, :components] = vectors[:, ::-1][:, :components] / deviation[:, None]
+        matrix[images:, components:] = np.eye(beside)
+        return cls(moments.mean, matrix)
+
+    def scaled(self, beside: int, factor: float) -> Self:
+        """Return the map whose last ``beside`` outputs before a Fourier map are scaled."""
+        factors = np.ones(self.matrix.shape[1])
+        factors[len(factors) - beside :] = factor
+        return replace(self, matrix=self.matrix * factors)
+
+    def of_images(self, beside: int) -> Self:
+        """Return the map of the features but the last ``beside``, as if those were their mean."""
+        images = len(self.mean) - beside
+        return replace(self, mean=self.mean[:images], matrix=self.matrix[:images])
 
     @property
     def n_outputs(self) -> int:

@@ -16,6 +16,7 @@ from server.federation.rounds import Rounds
 from server.federation.site_info import (
     SiteInfo,
     differing,
+    lacking_metadata,
     odd_ones,
     read_info,
     smaller_cameras,
@@ -78,6 +79,7 @@ class Members:
             self._rounds.name_nodes(self._nodes)
             record.faults |= odd_ones(self.sites, self._features)
             record.notes += smaller_cameras(self.sites, self._config.resolution)
+            record.notes += lacking_metadata(self.sites, self._config.metadata)
             record.answered = [site for site in self.sites if site not in record.faults]
         self._drop_failed(record)
         for line in differing(self.sites, self._config.task):

@@ -33,6 +33,7 @@ class SiteInfo(BaseModel):
     ----------
     classes : the run's diagnoses that it has, or knows where it does not say which it has.
     others : known diagnoses that it has and the run does not.
+    metadata : of each column of the run's metadata, whether most of its images have a value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +48,7 @@ class SiteInfo(BaseModel):
     synthetic: bool
     smaller_images: bool | None = None
     unknown_lesions: bool | None = None
+    metadata: Annotated[tuple[bool, ...], Field(max_length=100)] = ()
     fingerprint: str
     test_counts: bool = True
 
@@ -135,6 +137,20 @@ def smaller_cameras(infos: Mapping[str, SiteInfo], resolution: int) -> list[str]
         f"images of fewer than {resolution} pixels on the short side, which are not enlarged to "
         f"them: {', '.join(smaller)}; a smaller 'resolution' makes all cameras alike"
     ]
+
+
+def lacking_metadata(infos: Mapping[str, SiteInfo], columns: Sequence[str]) -> list[str]:
+    """Name, a line for each column of the run's metadata, the sites where most values lack."""
+    lines = []
+    for number, column in enumerate(columns):
+        lacking = [s for s, info in infos.items() if info.metadata[number : number + 1] == (False,)]
+        if lacking:
+            lines.append(
+                f"metadata '{column}' is unknown in most images of {', '.join(lacking)}, which are "
+                "trained on without it; the site's log says how many, `fedderm data check` there "
+                "says why"
+            )
+    return lines
 
 
 def _misfit(info: SiteInfo, features: str, n_features: int) -> str:

@@ -1,9 +1,10 @@
 """Training an SVM over a federation: the statistics once, then rounds of sums."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from common.answers.basis import AnswerBasis
 from common.answers.counts import AnswerCounts
 from common.arrays import Floats
 from common.config.run import RunConfig
+from common.data.metadata import GIVES_AWAY, information, width
 from common.features.extract import check_network
 from common.json_types import Json, JsonObject
 from common.models.linear import LinearModel
@@ -172,6 +174,19 @@ class MappedSites:
         return self._federation.answers(asked, LossPolicy.RESTART)
 
 
+class Scaled(NamedTuple):
+    """A feature map with the metadata at one scale, None without metadata.
+
+    Attributes
+    ----------
+    moments : those of the features after the map's matrix, before its clip and its Fourier map.
+    """
+
+    scale: float | None
+    feature_map: FeatureMap
+    moments: Moments
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A setting, its fits without one fold each, and how they did on those folds.
@@ -179,11 +194,13 @@ class Candidate:
     Attributes
     ----------
     c : regularisation strength.
+    scale : of the metadata beside the features, in feature norms; None without metadata.
     weights : (n_fits, n_classes, n_outputs + 1).
     balanced_accuracy : in [0, 1], over all folds.
     """
 
     c: float
+    scale: float | None
     sites: MappedSites
     preconditioner: svm.Preconditioner
     weights: Floats
@@ -192,8 +209,11 @@ class Candidate:
     def describe(self) -> dict[str, float | None]:
         """Return the setting and how it did, for the run's metrics."""
         fourier = self.sites.feature_map.fourier
-        width = fourier.width if fourier else None
-        return {"c": self.c, "width": width, "balanced_accuracy": self.balanced_accuracy}
+        return {
+            "c": self.c,
+            "width": fourier.width if fourier else None,
+            "balanced_accuracy": self.balanced_accuracy,
+        } | ({} if self.scale is None else {"metadata_scale": self.scale})
 
 
 @dataclass(frozen=True)
@@ -244,14 +264,15 @@ def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> Trai
     question = Question("moments", zero, check_answer=partial(check_moments, task))
     moments = federation.total(question, LossPolicy.RESTART)
     class_weights = svm.balanced_weights(moments.class_weight)
-    feature_map = FeatureMap.principal(moments, config.components)
+    feature_map = FeatureMap.principal(moments, config.components, width(config.metadata))
     # A standardised view's norm is the root of the number of features, on average.
     feature_map = replace(feature_map, clip=config.clip_features * float(np.sqrt(n_features)))
-    mapped = moments.mapped(feature_map.mean, feature_map.matrix)
+    _warn_of_given_away(config.metadata, moments)
     if config.head == "svm":
-        fitted = _svm(federation, config, feature_map, mapped, class_weights, rounds)
+        fitted = _svm(federation, config, feature_map, moments, class_weights, rounds)
     else:
-        sites = MappedSites(task, federation, feature_map, class_weights, mapped, rounds)
+        _, scaled, mapped = next(_scaled(config, feature_map, moments))
+        sites = MappedSites(task, federation, scaled, class_weights, mapped, rounds)
         fitted = _one_shot(config, sites)
     weights = _without_absent(fitted.weights, class_weights)
     base_rates = moments.class_weight / moments.weight
@@ -306,11 +327,12 @@ def _svm(
     class_weights: Floats,
     rounds: FitRounds,
 ) -> Fitted:
-    """Choose C (and the kernel's width) by cross-validation, then solve to the tolerance."""
+    """Choose C (and other settings) by cross-validation, then solve to the tolerance."""
     candidates: list[Candidate] = []
-    for rbf in _feature_maps(config, feature_map, moments):
-        sites = MappedSites(config.task, federation, rbf, class_weights, moments, rounds)
-        candidates += _path(sites, config, svm.Preconditioner(sites.moments, class_weights))
+    for scale, each, mapped in _feature_maps(config, feature_map, moments):
+        sites = MappedSites(config.task, federation, each, class_weights, mapped, rounds)
+        preconditioner = svm.Preconditioner(sites.moments, class_weights)
+        candidates += _path(sites, config, preconditioner, scale)
     # max keeps the first of equals, the smoothest: C ascends.
     best = max(candidates, key=lambda candidate: candidate.balanced_accuracy)
     start = best.weights.mean(axis=0, keepdims=True)
@@ -331,21 +353,49 @@ def _svm(
     return Fitted(best.sites, solution.x[None], calibrated, unseen, details)
 
 
-def _feature_maps(
-    config: RunConfig, feature_map: FeatureMap, moments: Moments
-) -> Iterator[FeatureMap]:
-    """Yield the maps to choose from: one for the linear kernel, one for each RBF width."""
-    if config.kernel == "linear":
-        yield feature_map
-        return
-    norm = np.sqrt(np.trace(moments.scatter()) / moments.weight)
-    for width in config.widths:
-        fourier = FourierMap(config.fourier, float(width * norm), config.seed)
-        yield replace(feature_map, fourier=fourier)
+def _feature_maps(config: RunConfig, feature_map: FeatureMap, moments: Moments) -> Iterator[Scaled]:
+    """Yield the maps to choose from, with the moments after their matrix.
+
+    They are one for each scale of the metadata, and for each of the RBF kernel's widths.
+    """
+    for each in _scaled(config, feature_map, moments):
+        if config.kernel == "linear":
+            yield each
+            continue
+        scale, scaled, mapped = each
+        norm = np.sqrt(np.trace(mapped.scatter()) / mapped.weight)
+        for width_ in config.widths:
+            fourier = FourierMap(config.fourier, float(width_ * norm), config.seed)
+            yield Scaled(scale, replace(scaled, fourier=fourier), mapped)
+
+
+def _scaled(config: RunConfig, feature_map: FeatureMap, moments: Moments) -> Iterator[Scaled]:
+    """Yield the map with its metadata at each scale, and the moments after its matrix."""
+    n = width(config.metadata)
+    norm = np.sqrt(len(feature_map.mean) - n)  # of a standardised view, on average
+    for scale in config.metadata_scale if n else (None,):
+        scaled = feature_map if scale is None else feature_map.scaled(n, float(scale * norm))
+        yield Scaled(scale, scaled, moments.mapped(scaled.mean, scaled.matrix))
+
+
+def _warn_of_given_away(columns: Sequence[str], moments: Moments) -> None:
+    """Warn of columns that tell more of the diagnosis than a patient's age or sex can."""
+    sums = moments.class_sum[:, moments.class_sum.shape[1] - width(columns) :]
+    for column, share in information(columns, sums).items():
+        if share > GIVES_AWAY:
+            _log.warning(
+                "metadata column '%s' holds %.0f %% of the information in the training "
+                "diagnoses; more than %.0f %% is implausible before a diagnosis: does it give it "
+                "away? If so, train without it",
+                *(column, 100 * share, 100 * GIVES_AWAY),
+            )
 
 
 def _path(
-    sites: MappedSites, config: RunConfig, preconditioner: svm.Preconditioner
+    sites: MappedSites,
+    config: RunConfig,
+    preconditioner: svm.Preconditioner,
+    scale: float | None,
 ) -> Iterator[Candidate]:
     """Fit every C without one fold each, all folds in the same rounds, from small C to large."""
     strengths, fourier = sorted(config.c), sites.feature_map.fourier
@@ -359,7 +409,7 @@ def _path(
         n_classes = config.task.n_classes
         counts = sites.evaluate(weights, uncalibrated(n_classes), even(n_classes)).total
         score = Metrics.compute(counts).balanced_accuracy
-        yield Candidate(c, sites, preconditioner, weights, score)
+        yield Candidate(c, scale, sites, preconditioner, weights, score)
 
 
 def check(config: RunConfig) -> None:

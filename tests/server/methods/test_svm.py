@@ -1,11 +1,13 @@
 """What the coordinator solves equals scikit-learn's classifiers on the pooled records."""
 
 import json
+import shutil
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
@@ -18,6 +20,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from client.site import Records, Site, site_folders
 from common.config.run import RunConfig
+from common.data.metadata import UNKNOWN, About, encode
 from common.errors import ConfigError
 from common.models.linear import LinearModel
 from common.svm.feature_map import FourierMap
@@ -108,6 +111,53 @@ def test_the_svm_of_clipped_features_is_that_of_the_pooled_clipped_ones(
     svc = LinearSVC(C=metrics["training"]["chosen"]["c"], dual=False, tol=1e-10, max_iter=100_000)
     svc.fit(X, pooled.y, sample_weight=weight)
     np.testing.assert_allclose(model.scores(VIEWS), svc.decision_function(views), atol=1e-6)
+
+
+def test_metadata_is_in_the_same_exact_solution(
+    config: RunConfig, pooled: Records, tmp_path: Path
+) -> None:
+    """Columns of ages and places stand beside the components, centred and scaled together."""
+    columns = ("age", "sex")
+    settings = {"metadata": columns, "metadata_scale": (0.2, 0.4), "metadata_dropped": 0.3}
+    run = config.model_copy(update=settings)
+    parts = [Site(folder, run).training_records() for folder in site_folders(config.sites)]
+    X = np.concatenate([part.X for part in parts]).astype(np.float64)
+    numbers = X[:, N_FEATURES:]
+    nothing = encode(columns, [UNKNOWN])[0]
+    assert 0.2 < (numbers == nothing).all(axis=1).mean() < 0.4
+    model, metrics = train(config, tmp_path / "run", **settings)
+    chosen = metrics["training"]["chosen"]
+    assert len(metrics["training"]["choice"]) == 2 * len(config.c)
+    Z = components(pooled)
+    mean, factor = numbers.mean(axis=0), chosen["metadata_scale"] * np.sqrt(N_FEATURES)
+    weight = pooled.weight * compute_sample_weight("balanced", pooled.y)
+    svc = LinearSVC(C=chosen["c"], dual=False, tol=1e-10, max_iter=100_000)
+    svc.fit(np.hstack([Z.transform(pooled.X), (numbers - mean) * factor]), pooled.y, weight)
+    seen = (mean > 0).nonzero()[0]
+    for about in (UNKNOWN, About(age=45.0, sex="male"), About(sex="no such word")):
+        row = encode(columns, [about])[0]
+        assert row.nonzero()[0].tolist() == [n for n in row.nonzero()[0] if n in seen]
+        beside = np.repeat([(row - mean) * factor], len(VIEWS), axis=0)
+        expected = svc.decision_function(np.hstack([Z.transform(VIEWS[:, 0]), beside]))
+        found = model.scores(VIEWS, [about] * len(VIEWS))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(model.scores(VIEWS), model.scores(VIEWS, [UNKNOWN] * len(VIEWS)))
+
+
+def test_a_column_that_gives_the_diagnosis_away_is_told_of(
+    synthetic_folder: Path, config: RunConfig, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Each site's table says by the sex whether a lesion is a naevus."""
+    sites = tmp_path / "sites"
+    shutil.copytree(config.sites, sites, symlinks=True)
+    for table in sites.glob("*/HAM10000_metadata*"):
+        rows = pd.read_csv(table)
+        rows["sex"] = np.where(rows["dx"] == "nv", "female", "male")
+        rows.to_csv(table, index=False)
+    for folder, told in ((config.sites, False), (sites, True)):
+        caplog.clear()
+        train(config, tmp_path / f"run-{told}", sites=folder, metadata=("sex",), head="ridge")
+        assert ("metadata column 'sex' holds" in caplog.text) == told
 
 
 def test_each_round_of_the_fits_is_told_of(config: RunConfig, tmp_path: Path) -> None:
