@@ -69,7 +69,7 @@ def balanced_accuracy(labels: Ints, found: Floats) -> float:
     Parameters
     ----------
     labels : (n,) diagnoses.
-    found : (n,) whether each was found, or in which share of several trials, in [0, 1].
+    found : (n,) 1 where it was found, 0 where it was not.
     """
     return float(np.mean([found[labels == k].mean() for k in np.unique(labels)]))
 
@@ -80,7 +80,7 @@ def paired_interval(labels: Ints, better: Floats, worse: Floats, seed: int = 0) 
     Parameters
     ----------
     labels : (n,) diagnoses, one of each lesion.
-    better, worse : (n,) how often each of the two found it, in [0, 1].
+    better, worse : (n,) 1 where each of the two found it, 0 where it did not.
     """
     rng = np.random.default_rng(seed)
     gaps = better - worse

@@ -1,11 +1,13 @@
 """What a model loses where images come from a camera of another size.
 
 ``python -m simulations.bench.resolution svm DATA`` trains at one size and tests at another, at
-several working resolutions; ``finetune DATA`` does so for fine-tuning. The smaller images are
-written as JPEG, as a camera does, and as PNG: what only the former lose is the encoding's.
+several working resolutions; ``finetune DATA`` does so for fine-tuning, and ``model RUN`` tests a
+finished model at both. The smaller images are written as JPEG, as a camera does, and as PNG: what
+only the former lose is the encoding's.
 """
 
 import itertools
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -17,16 +19,17 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from client.site import site_folders
 from common.arrays import Bools, Floats, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
-from common.data.splits import folds, holdout
+from common.data.splits import TEST, folds, holdout
 from common.features.extract import Features, FeatureSpec, extract
 from common.features.transform import Transform
 from common.formats import markdown_table
-from common.models.file import load_model
+from common.models.file import Model, load_model
 from common.models.network import NetworkModel
-from server.run.folder import model_file
+from server.run.folder import CONFIG_FILE, model_file
 from simulations.bench.cameras import (
     Encoding,
     balanced_accuracy,
@@ -36,17 +39,17 @@ from simulations.bench.cameras import (
     smaller_camera,
 )
 from simulations.bench.plain_svm import fitted
+from simulations.data.agreed_task import for_task
 from simulations.data.partition import write_site
 from simulations.runtimes.experiment import simulate
 
 LARGE = "large"
 
 _FOLDS = 5
-_REPEATS = 3  # of the folds, so that chance of the training counts less
 _ENCODINGS = list(Encoding)
 
 Found = Callable[[str, str], Floats]
-"""Maps cameras of training and test to the share (n,) of trials that found each diagnosis."""
+"""Maps cameras of training and test to whether each diagnosis was found, (n,) of 0 and 1."""
 
 Data = Annotated[Path, typer.Argument(help="Folder laid out like HAM10000.")]
 Most = Annotated[int, typer.Option(help="Lesions of each diagnosis, at most.")]
@@ -109,6 +112,51 @@ def finetune(
             typer.echo(_table(pixels, cameras[LARGE].labels[tested], found, list(cameras)))
 
 
+@app.command()
+def model(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    side: Side = 112,
+    encoding: Encodings = _ENCODINGS,
+    cache: Cache = _CACHE,
+) -> None:
+    """Test a model on the test lesions of its run's sites as each camera has them."""
+    trained = load_model(model_file(run))
+    sites = Path(json.loads((run / CONFIG_FILE).read_text())["sites"])
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [
+            _found(trained, _tested(site, trained), side, encoding, Path(folder) / site.name, cache)
+            for site in site_folders(sites)
+        ]
+    labels, found = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+    rows = [
+        (name, f"{balanced_accuracy(labels, each):.3f}", gap(labels, each, found[0]))
+        for name, each in zip((LARGE, *encoding), found, strict=True)
+    ]
+    typer.echo(f"{len(labels)} test lesions, one image of each\n")
+    typer.echo(markdown_table(("tested on", "balanced accuracy", "gap (95 %)"), rows))
+
+
+def _tested(site: Path, trained: Model) -> Dataset:
+    dataset = for_task(Dataset.open(site), trained.config.task)
+    tested = dataset.select(dataset.splits == TEST)
+    return one_a_lesion(tested, len(tested))
+
+
+def _found(
+    trained: Model,
+    dataset: Dataset,
+    side: int,
+    encodings: list[Encoding],
+    folder: Path,
+    cache: Path,
+) -> tuple[Ints, Floats]:
+    """Return diagnoses (n,) and which each camera lets the model find, (n_cameras, n)."""
+    smaller = [smaller_camera(dataset, side, each, folder / each) for each in encodings]
+    scores = [trained.dataset_scores(each, cache.expanduser()) for each in (dataset, *smaller)]
+    decided = np.array([trained.basis.decide(each) for each in scores])
+    return dataset.labels, (decided == dataset.labels).astype(float)
+
+
 def _cameras(
     dataset: Dataset, side: int, encodings: list[Encoding], folder: Path
 ) -> dict[str, Dataset]:
@@ -132,16 +180,14 @@ def _features(dataset: Dataset, spec: FeatureSpec, cache: Path) -> Features:
 
 
 def _by_folds(dataset: Dataset, features: Mapping[str, Features]) -> Found:
-    labels = dataset.labels
-    shares = {pair: np.zeros(len(labels)) for pair in itertools.product(features, features)}
-    for repeat, train in itertools.product(range(_REPEATS), features):
-        fold = folds(dataset, _FOLDS, repeat)
-        for k in range(_FOLDS):
-            held = np.asarray(fold == k)
-            judge = fitted(features[train], labels, ~held)
-            for test, each in features.items():
-                shares[train, test][held] += judge(each, held) / _REPEATS
-    return lambda train, test: shares[train, test]
+    fold, labels = folds(dataset, _FOLDS, 0), dataset.labels
+    found = {pair: np.zeros(len(labels)) for pair in itertools.product(features, features)}
+    for train, k in itertools.product(features, range(_FOLDS)):
+        held = np.asarray(fold == k)
+        judge = fitted(features[train], labels, ~held)
+        for test, each in features.items():
+            found[train, test][held] = judge(each, held)
+    return lambda train, test: found[train, test]
 
 
 def _by_networks(
