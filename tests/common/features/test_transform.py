@@ -66,6 +66,12 @@ def test_an_image_of_the_default_resolution_is_left_bit_for_bit() -> None:
     np.testing.assert_array_equal(Transform().image(data), decode(data, 224))
 
 
+@pytest.mark.parametrize("size", [(300, 225), (900, 1200)])
+def test_an_image_saved_at_the_resolution_without_loss_is_what_a_larger_one_becomes(size) -> None:
+    working = Transform(112).image(_file(_scene(*size), "PNG"))
+    np.testing.assert_array_equal(Transform(112).image(_file(working, "PNG")), working)
+
+
 @pytest.mark.parametrize("colour", ["grey-world", "shades-of-gray"])
 def test_constancy_takes_out_a_coloured_light(colour) -> None:
     """The same scene under two lights; gains of 1 at most, so that nothing is cut off."""
