@@ -57,7 +57,7 @@ def _trained(site: Site, values: Values) -> Forms:
     }
 
 
-def _whole_network(site: Site, _: Values) -> Forms:
+def whole_network(site: Site, _: Values) -> Forms:
     """Return the forms of a network's weights; those that are as pretrained need not come."""
     from common.networks.network import shared_network
 
@@ -67,7 +67,7 @@ def _whole_network(site: Site, _: Values) -> Forms:
 
 
 def _scored_network(site: Site, values: Values) -> Forms:
-    return {**_whole_network(site, values), **rule_forms(site)}
+    return {**whole_network(site, values), **rule_forms(site)}
 
 
 def _tensor(shape: tuple[int, ...], low: float = -LARGEST_TENSOR) -> Form:
