@@ -72,5 +72,5 @@ def _cell(site: SiteFigures, metric: str) -> str:
 
 
 def _counted(other: OtherDiagnosis, as_which: str) -> str:
-    name = printable(other.diagnosis)
+    name = printable(other.diagnosis) or "no diagnosis"
     return f"{name}{as_which} ({other.images} images of {other.lesions} lesions)"

@@ -120,6 +120,7 @@ class OtherDiagnosis:
 
     Attributes
     ----------
+    diagnosis : its code; of one that no table knows the table's own text, "" where it has none.
     counts_as : the models' diagnosis that it is mapped to; "" for none: it is not judged.
     images, lesions : how many have it.
     """

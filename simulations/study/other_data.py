@@ -10,7 +10,6 @@ import numpy as np
 
 from common.arrays import Bools
 from common.data.dataset import Dataset
-from common.data.image import Image
 from common.errors import ConfigError, DataError
 from common.features.extract import content_keys
 from common.models.file import Model
@@ -76,7 +75,7 @@ def read_for(data: Path, task: Task) -> tuple[Dataset, list[OtherDiagnosis]]:
         If the folder cannot be used, or none of its diagnoses counts as one of the task's.
     """
     whole = Dataset.open(data)
-    others = _others(whole.images, task)
+    others = _others(whole, task)
     if not any(task.mapped(image.dx) for image in whole.images):
         raise DataError(
             f"{data} has the diagnoses {', '.join(o.diagnosis for o in others)}, of which the "
@@ -85,14 +84,17 @@ def read_for(data: Path, task: Task) -> tuple[Dataset, list[OtherDiagnosis]]:
     return whole.for_task(task), others
 
 
-def _others(images: Sequence[Image], task: Task) -> list[OtherDiagnosis]:
+def _others(whole: Dataset, task: Task) -> list[OtherDiagnosis]:
+    """Count diagnoses that are none of the task's by their names, unusable rows among them."""
     rows = defaultdict(list)
-    for image in images:
+    for image in whole.images:
         if task.mapped(image.dx) != image.dx:
-            rows[image.dx].append(image.lesion_id)
+            rows[image.dx, task.mapped(image.dx)].append(image.lesion_id)
+    for image in whole.undiagnosed:
+        rows[image.dx, ""].append(image.lesion_id)
     return [
-        OtherDiagnosis(dx, task.mapped(dx), len(lesions), len(set(lesions)))
-        for dx, lesions in sorted(rows.items())
+        OtherDiagnosis(dx, counts_as, len(lesions), len(set(lesions)))
+        for (dx, counts_as), lesions in sorted(rows.items())
     ]
 
 

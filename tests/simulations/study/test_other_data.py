@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,22 @@ def test_a_mapped_diagnosis_counts_as_the_tasks(other):
     assert {task.codes[label] for label in known.labels[own]} == {"bcc"}
     with pytest.raises(DataError, match="the models know none; they know benign, malignant"):
         read_for(other, Task.of(("benign", "malignant")))
+
+
+def test_rows_that_nobody_can_use_are_counted_beside_unknown_diagnoses(other, tmp_path):
+    """A diagnosis that is no known code, or none at all, is counted, not dropped in silence."""
+    changed = tmp_path / "changed"
+    shutil.copytree(other, changed)
+    rows = Dataset.open(other).images
+    odd = {rows[0].image_id: "wart", rows[1].image_id: "", rows[2].image_id: "wart"}
+    write_metadata(
+        changed, (replace(r, dx=odd.get(r.image_id, r.dx), lesion_id=r.image_id) for r in rows)
+    )
+    known, others = read_for(changed, HAM10000)
+    found = {o.diagnosis: (o.counts_as, o.images, o.lesions) for o in others}
+    assert found["wart"] == ("", 2, 2)
+    assert found[""] == ("", 1, 1)
+    assert len(known) + sum(o.images for o in others) == len(rows)
 
 
 def test_a_site_of_the_matrix_is_the_evaluation_of_that_site_alone(
