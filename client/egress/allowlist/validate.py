@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from client.egress.allowlist.finetune import whole_network
+from client.egress.network_forms import whole_network
 from client.egress.questions import (
     LARGEST,
     LARGEST_MAP,
