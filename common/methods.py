@@ -177,13 +177,15 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             name="validate",
-            description="external validation: a finished linear model is judged, nothing trained",
+            description="external validation: a finished model is judged, nothing is trained",
             client="client.methods.validate",
             server="server.methods.validate",
             model="common.models.linear:LinearModel",
             allowlist="client.egress.allowlist.validate",
             families=(FeaturesConfig, ValidateConfig),
+            defaults={"views": 0},
             refused={
+                "views": "augmented views are for training, and nothing is trained",
                 **dict.fromkeys(("components", "head"), "the model to judge has its own"),
                 **_no_noise("validate", "private for a model with noise"),
             },

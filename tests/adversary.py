@@ -30,6 +30,7 @@ from simulations.runtimes.in_process import InProcessGrid
 from tests.sites import N_FEATURES, hospital_file
 
 K = len(HAM10000.codes)
+_PREPARES = ("prepare", "linear", "network")
 RUN = "0a" * 8
 Arrays = dict[str, np.ndarray]
 Values = dict[str, Any]
@@ -112,7 +113,7 @@ class Hospital:
 
     def ask(self, asks: Asks) -> Left:
         """Ask this hospital; in a secure run the others too, and open what comes of it."""
-        if asks.question == "prepare":  # no sum, but what the sites' next one is of
+        if asks.question in _PREPARES:  # no sum, but what the sites' next one is of
             first, *_ = [_left(*self._send(place, asks)) for place in range(len(self.names))]
             return first
         if not self._secure or asks.question in ("join", "close", KEY, PEERS, UNMASK):
@@ -220,6 +221,7 @@ def sent_config(settings: Mapping[str, Any]) -> Values:
         "imbalance": "",
         "imbalance_strength": "",
         "head": "",
+        "views": "",
         **chosen,
     }
 
@@ -400,6 +402,30 @@ def of_private_finetune(draw: Any, settings: Values) -> list[Asks]:
     return [*asks, Asks("evaluate", {"weights": arrays["weights"], **rule})]
 
 
+@st.composite
+def of_validate(draw: Any, settings: Values) -> list[Asks]:
+    """Ask a site to judge what the attacker calls a model, more often than a model needs."""
+    from common.networks.network import shared_network
+
+    config = RunConfig.read(settings)
+    network = shared_network(config.backbone, config.weights, HAM10000.n_classes)
+    rule = {"calibration": draw(weights((2, K))), "base_rates": np.full(K, 1 / K)}
+    asks = [Asks("join"), Asks(draw(st.sampled_from(["evaluate", "answers"])), rule)]
+    for _ in range(draw(st.integers(1, 2))):
+        if draw(st.booleans()):
+            feature_map = FeatureMap(draw(weights((N_FEATURES,))), draw(weights((N_FEATURES, 9))))
+            model = {**feature_map.to_record(), "weights": draw(weights((K, 10)))}
+            asks.append(Asks("linear", model))
+        else:
+            scale = draw(st.sampled_from([0.0, 1.0, 1e3, 1e6, 1e7, np.nan]))
+            named = draw(st.sampled_from([["head.weight", "head.bias"], ["head.bias"], []]))
+            shapes = {name: tuple(network.pretrained[name].shape) for name in named}
+            tensors = {name: np.full(shape, scale, np.float32) for name, shape in shapes.items()}
+            asks.append(Asks("network", tensors))
+        asks += [Asks(name, rule) for name in ("evaluate", "answers", "calibrate")]
+    return asks
+
+
 _SIZED = ("components", "fourier", "components")
 """Settings that may be as many as a hospital has images or lesions; so may one over ``delta``."""
 
@@ -435,12 +461,14 @@ _SETTINGS: Mapping[str, Mapping[str, st.SearchStrategy[Any]]] = {
         "seed": st.integers(0, 2),
     },
     "private_finetune": _PRIVACY,
+    "validate": {"lesions": st.sampled_from(["all", "test"])},
 }
 _DEFAULTS: Mapping[str, Values] = {
     "svm": {"components": 40, "min_active": 20, "folds": 2},
     "private": {"components": 12, "epsilon": 2.0, "steps": 3, "folds": 2},
     "finetune": {},
     "private_finetune": {"epsilon": 2.0, "steps": 3, "opens": "layer4"},
+    "validate": {"folds": 2},
 }
 _RULES = {
     "least_count": st.sampled_from([0, 0, 5]),
@@ -455,6 +483,7 @@ _ASKS = {
     "private": of_private,
     "finetune": of_finetune,
     "private_finetune": of_private_finetune,
+    "validate": of_validate,
 }
 
 

@@ -1,11 +1,11 @@
 """A site's answers under differential privacy: noisy sums, charged before noise is drawn."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from client import frozen_features
 from client.egress.questions import Question
 from client.privacy import rules
 from client.privacy.clipped import Clipped, clipped_overview, training_noise
@@ -15,8 +15,6 @@ from client.privacy.units import training_units
 from client.site import Site
 from common.arrays import Floats
 from common.config.run import RunConfig
-from common.data.dataset import Dataset
-from common.features.extract import extract
 from common.models.linear import average_views, decision_values
 from common.privacy.lda import moments
 from common.privacy.linear import (
@@ -32,15 +30,12 @@ from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
 from common.wire.messages import Value
 
+prepare = frozen_features.prepare
+
 
 def describe(site: Site) -> dict[str, Value]:
     """Describe this site's features, and nothing of its lesions."""
     return rules.describe(site, site.features.views.shape[2])
-
-
-def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
-    """Compute the frozen features of images."""
-    extract(dataset, config.feature_spec, cache, progress=True)
 
 
 def answer(site: Site, question: Question) -> Sums:

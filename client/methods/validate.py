@@ -1,52 +1,54 @@
-"""A site's answers while a finished linear model is judged: counts over its lesions."""
+"""A site's answers while a finished model is judged: counts over its lesions."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from client import frozen_features
 from client.egress.questions import Question
+from client.operator import pins
 from client.site import Site
 from common.answers.counts import AnswerCounts
 from common.arrays import Floats, Ints
-from common.config.run import RunConfig
-from common.data.dataset import Dataset
 from common.errors import Reason, RefusalError
-from common.features.extract import extract
 from common.models.linear import average_views, check_map, decision_values
 from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import Evaluation
-from common.statistics.sums import Sums
+from common.statistics.sums import Nothing, Sums
 from common.svm.feature_map import FeatureMap
+from common.verified import map_array, write_array
 from common.wire.messages import Value
+
+prepare = frozen_features.prepare
 
 
 def describe(site: Site) -> Mapping[str, Value]:
-    """Describe this site's features; compute those that are not on disk."""
-    return {"n_features": site.n_features, "features": site.config.feature_spec.key}
-
-
-def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
-    """Compute the frozen features of images."""
-    extract(dataset, config.feature_spec, cache, progress=True)
+    """Say which network this site has; what it computes depends on the model, which is to come."""
+    return {"features": site.config.feature_spec.key}
 
 
 def answer(site: Site, question: Question) -> Sums:
-    """Count how the coordinator's model does on this site's lesions.
+    """Score this site's lesions by the coordinator's model, or count how the model does on them.
 
     Raises
     ------
     RefusalError
-        If what came is no linear model.
+        If what came is no model, or none came before.
     """
-    arrays = {n: np.asarray(a, dtype=np.float64) for n, a in question.arrays.items()}
     images, labels = _judged(site)
-    scores = _scores(site, images, arrays)
-    chances = probabilities(scores, arrays["calibration"])
+    file = site.state.scratch(question.run) / "scores.npy"
+    if question.name in ("linear", "network"):
+        of_model = _linear_scores if question.name == "linear" else _network_scores
+        write_array(file, of_model(site, images, question))
+        return Nothing()
+    scores = _kept(file)
+    rule = {name: np.asarray(array, np.float64) for name, array in question.arrays.items()}
+    chances = probabilities(scores, rule["calibration"])
     if question.name == "answers":
         chosen = site.one_a_lesion[images]
         return AnswerCounts.measure(site.config.task, labels[chosen], chances[chosen])
-    called = decisions(scores, arrays["calibration"], arrays["base_rates"])
+    called = decisions(scores, rule["calibration"], rule["base_rates"])
     return Evaluation.measure(labels, called, chances)
 
 
@@ -57,8 +59,9 @@ def _judged(site: Site) -> tuple[Ints, Ints]:
     return images, site.dataset.labels[images]
 
 
-def _scores(site: Site, images: Ints, arrays: Mapping[str, Floats]) -> Floats:
+def _linear_scores(site: Site, images: Ints, question: Question) -> Floats:
     """Return decision values (n, n_classes) of the images by a linear model's arrays."""
+    arrays = {n: np.asarray(a, dtype=np.float64) for n, a in question.arrays.items()}
     try:
         check_map(arrays)
     except ValueError as error:
@@ -67,3 +70,21 @@ def _scores(site: Site, images: Ints, arrays: Mapping[str, Floats]) -> Floats:
     return decision_values(
         average_views(feature_map, site.features.predict[images]), arrays["weights"]
     )
+
+
+def _network_scores(site: Site, images: Ints, question: Question) -> Floats:
+    """Return logits (n, n_classes) of the images by a network's trained tensors."""
+    from client.network_scores import scores  # a linear model needs no PyTorch
+
+    pins.check_network(site)
+    tensors = {n: np.asarray(a, dtype=np.float32) for n, a in question.arrays.items()}
+    return scores(site, tensors, images, site.config.predictions)
+
+
+def _kept(file: Path) -> Floats:
+    try:
+        return np.asarray(map_array(file), dtype=np.float64)
+    except FileNotFoundError as error:
+        raise RefusalError(
+            Reason.ORDER, "no model was sent in this run; send the one to judge first"
+        ) from error

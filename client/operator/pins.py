@@ -56,10 +56,24 @@ def check(site: Site) -> None:
     """
     if site.rules.pins is None:
         return
-    pinned, config = _read(site.rules.pins), site.config
+    config = site.config
     present = {CODE: code_digest(), WEIGHTS: weights_digest(config.backbone, config.weights)}
+    _compare(site.rules.pins, present)
     if METHODS[config.method].trains_network:
-        present[NETWORK] = network_digest(config)
+        check_network(site)
+
+
+def check_network(site: Site) -> None:
+    """Check that the network for the coordinator's weights is what its operator pinned, if any.
+
+    Errors are those of :func:`check`.
+    """
+    if site.rules.pins is not None:
+        _compare(site.rules.pins, {NETWORK: network_digest(site.config)})
+
+
+def _compare(pins: Path, present: Mapping[str, str]) -> None:
+    pinned = _read(pins)
     for name, digest in present.items():
         if digest != pinned[name]:
             raise RefusalError(

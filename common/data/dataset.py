@@ -45,6 +45,7 @@ class Dataset:
     files : where each image lies, by its id.
     task : the diagnoses; those of the images are its codes, or mapped to them.
     left_out : number of images by diagnosis that :meth:`for_task` left out.
+    undiagnosed : images of rows whose diagnosis cannot be used; it is the table's own text.
     warnings : what was left out or is unknown when the folder was opened.
     """
 
@@ -53,6 +54,7 @@ class Dataset:
     files: Mapping[str, Location] = field(repr=False, compare=False)
     task: Task = HAM10000
     left_out: Mapping[str, int] = field(default_factory=dict)
+    undiagnosed: tuple[Image, ...] = field(default=(), repr=False, compare=False)
     warnings: tuple[Defect, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
@@ -75,7 +77,14 @@ class Dataset:
         warnings = tuple(each for each in contents.defects if each.severity == "warning")
         for warning in warnings:
             _say_once(f"{folder}: {warning}; {warning.remedy}")
-        return cls(folder, contents.images, contents.files, contents.task, warnings=warnings)
+        return cls(
+            folder,
+            contents.images,
+            contents.files,
+            contents.task,
+            undiagnosed=contents.left_out,
+            warnings=warnings,
+        )
 
     def __len__(self) -> int:
         return len(self.images)

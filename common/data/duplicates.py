@@ -36,7 +36,9 @@ scanned twice: `python -m simulations.bench.duplicates`.
 
 _SIDE = 16  # frequencies along each side of a hash
 _DECODED = 4 * _SIDE  # the pixels that they are computed of
-_WORDS = _SIDE * _SIDE // 64
+WORDS = _SIDE * _SIDE // 64
+"""Numbers of 64 bits in a hash."""
+
 _FOLDER = "picture-hashes-v1"
 _SHARD = 4096
 _AT_ONCE = 4_000_000  # pairs that are compared together
@@ -82,6 +84,28 @@ def near_duplicates(hashes: Hashes) -> list[Ints]:
         if len(one) > len(near):  # more than each with itself
             groups = _linked(groups, one + first, other + first)
     return _members(groups[place.ravel()])
+
+
+def nearest(hashes: Hashes, others: Hashes) -> tuple[Ints, Ints]:
+    """Find the nearest of other pictures for each of some; memory grows with n and m only.
+
+    Parameters
+    ----------
+    hashes : (n, 4) of pictures.
+    others : (m, 4) of others, at least one.
+
+    Returns
+    -------
+    The numbers (n,) of the nearest, and in how many bits (n,) they differ.
+    """
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    rows = max(1, _AT_ONCE // len(others))
+    for first in range(0, len(hashes), rows):
+        block = hashes[first : first + rows, None] ^ others[None]
+        apart = np.bitwise_count(block).sum(axis=2, dtype=np.int64)
+        found.append(np.column_stack([apart.argmin(axis=1), apart.min(axis=1)]))
+    both = np.concatenate(found)
+    return both[:, 0], both[:, 1]
 
 
 def join(images: Sequence[Image], groups: Iterable[Ints]) -> tuple[Image, ...]:
@@ -164,7 +188,7 @@ def picture_hashes(dataset: Dataset, cache: Path, contents: Sequence[str]) -> Ha
     for start in range(0, len(keys), _SHARD):
         write_shard(folder, {key: found[key] for key in keys[start : start + _SHARD]})
     rows |= found
-    return np.stack([rows[content] for content in contents]).reshape(-1, _WORDS)
+    return np.stack([rows[content] for content in contents]).reshape(-1, WORDS)
 
 
 def _hash(dataset: Dataset, image_id: str) -> Hashes:

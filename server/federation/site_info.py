@@ -27,7 +27,8 @@ Disclosed = Annotated[Positive | None, BeforeValidator(absent)]
 class SiteInfo(BaseModel):
     """What a site says about itself when it joins; None where it does not say.
 
-    A site that trains nothing says nothing of features.
+    A site that counts lesions alone says nothing of features, and one that judges a model not how
+    many there are.
 
     Attributes
     ----------
@@ -54,8 +55,8 @@ class SiteInfo(BaseModel):
 
     @model_validator(mode="after")
     def _features_have_a_key(self) -> Self:
-        if bool(self.n_features) != bool(self.features):
-            raise ValueError("it names a key of features and their number, or neither")
+        if self.n_features and not self.features:
+            raise ValueError("it names a number of features and no key of theirs")
         return self
 
 

@@ -1,25 +1,28 @@
-"""External validation over a federation: a finished linear model is judged, nothing is trained."""
+"""External validation over a federation: a finished model is judged, nothing is trained."""
 
 import hashlib
 import logging
-from dataclasses import fields, replace
 
 from common.answers.counts import AnswerCounts
 from common.arrays import Floats
-from common.config.run import RunConfig
-from common.errors import ConfigError, DataError
-from common.features.extract import FeatureSpec, check_network
+from common.config.run import RunConfig, flat
+from common.errors import ConfigError
+from common.features.extract import check_network
+from common.features.pretrained import weights_digest
 from common.json_types import JsonObject
-from common.models.file import load_model
+from common.models.file import Model, load_model
 from common.models.linear import LinearModel
 from common.reading import read_bytes
 from common.statistics.calibration import even, uncalibrated
 from common.statistics.metrics import Evaluation
-from common.statistics.sums import S
+from common.statistics.sums import Nothing, S
 from server.federation.federation import Federation, SitesLostError
 from server.federation.question import Answers, LossPolicy, Question
 from server.run.folder import RunFolder, model_file
 from server.run.training_result import TrainingResult
+
+_SEEN = ("backbone", "size", "levels", "predictions", "resolution", "colour")
+"""Settings that decide how a model sees an image."""
 
 _log = logging.getLogger(__name__)
 
@@ -30,12 +33,13 @@ def check(config: RunConfig) -> None:
     Raises
     ------
     ConfigError
-        If there is no model, it is no linear one, or was trained with other settings.
+        If there is no model, it is of a kind that sites do not know, or was trained with other
+        settings.
     DataError
         If its file cannot be read.
     """
-    _model(config)
-    check_network(config.feature_spec)
+    if _model(config).trained is None:
+        check_network(config.feature_spec)
 
 
 def train(federation: Federation, config: RunConfig, folder: RunFolder) -> TrainingResult:
@@ -64,21 +68,15 @@ def training_facts(config: RunConfig, training: JsonObject) -> dict[str, object]
     }
 
 
-def _validate(federation: Federation, config: RunConfig, model: LinearModel) -> TrainingResult:
-    n_features = next(iter(federation.sites.values())).n_features
-    if len(model.feature_map.mean) != n_features:
-        raise DataError(
-            f"{config.model} maps {len(model.feature_map.mean)} features, the sites have "
-            f"{n_features}; it does not fit its own settings"
-        )
+def _validate(federation: Federation, config: RunConfig, model: Model) -> TrainingResult:
     task, basis = model.task, model.basis
     plain, rates = uncalibrated(task.n_classes), even(task.n_classes)
 
     def ask(name: str, zero: S, calibration: Floats, base_rates: Floats) -> Answers[S]:
         rule = {"calibration": calibration, "base_rates": base_rates}
-        arrays = {**model.feature_map.to_record(), "weights": model.weights, **rule}
-        return federation.answers(Question(name, zero, arrays), LossPolicy.RESTART)
+        return federation.answers(Question(name, zero, rule), LossPolicy.RESTART)
 
+    federation.answers(_sent(model), LossPolicy.RESTART)
     zero = Evaluation.zero(task.n_classes)
     assert config.model is not None  # as checked
     return TrainingResult(
@@ -94,33 +92,40 @@ def _validate(federation: Federation, config: RunConfig, model: LinearModel) -> 
     )
 
 
-def _model(config: RunConfig) -> LinearModel:
+def _sent(model: Model) -> Question[Nothing]:
+    """Return the question by which sites score their lesions; no answer tells anything of them."""
+    if model.trained is not None:
+        return Question("network", Nothing(), model.trained)
+    assert isinstance(model, LinearModel)  # as checked
+    arrays = {**model.feature_map.to_record(), "weights": model.weights}
+    return Question("linear", Nothing(), arrays)
+
+
+def _model(config: RunConfig) -> Model:
     """Return the model that a run judges."""
     if config.model is None:
         raise ConfigError("no model to judge; set model=RUN, a finished run or its model file")
     model = load_model(model_file(config.model), config.weights)
-    if not isinstance(model, LinearModel):
+    if model.trained is None and not isinstance(model, LinearModel):
         raise ConfigError(
-            f"{config.model} is a network that was trained itself; method {config.method} judges "
-            "classifiers on frozen features: use `fedderm evaluate DIR RUN --all` at each site"
+            f"{config.model} is neither a network nor a linear model on frozen features; method "
+            f"{config.method} knows no other: use `fedderm evaluate DIR RUN --all` at each site"
         )
-    if other := _other_settings(config, model.config):
+    if other := _other_settings(config, model):
         raise ConfigError(f"{config.model} was trained with other settings; set {' '.join(other)}")
     return model
 
 
-def _other_settings(config: RunConfig, trained: RunConfig) -> list[str]:
+def _other_settings(config: RunConfig, model: Model) -> list[str]:
     """Return the settings by which sites would not see images, or diagnoses, as the model does."""
-    ours, its = (_seen(each.feature_spec) for each in (config, trained))
-    names = [field.name for field in fields(FeatureSpec) if field.name != "weights"]
-    other = [f"{n}={getattr(its, n)}" for n in names if getattr(ours, n) != getattr(its, n)]
-    if not other and ours.key != its.key:
+    trained = model.config
+    # A network that was trained itself pools its last map only.
+    names = [name for name in _SEEN if model.trained is None or name != "levels"]
+    its = {name: getattr(trained, name) for name in names}
+    other = [f"{n}={flat(value)}" for n, value in its.items() if value != getattr(config, n)]
+    ours, theirs = (weights_digest(trained.backbone, c.weights) for c in (config, trained))
+    if not other and ours != theirs:
         other = ["weights=FILE to those of the model"]
     if config.task != trained.task:
         other.append(f"diagnoses={','.join(trained.task.codes)} and what else its card says")
     return other
-
-
-def _seen(spec: FeatureSpec) -> FeatureSpec:
-    """Return what prediction views depend on; augmented views are for training alone."""
-    return replace(spec, views=0, seed=0)

@@ -6,6 +6,7 @@ from common.formats import estimate, markdown_table
 from common.text import printable
 from simulations.study.intervals import Interval
 from simulations.study.judgement import Judgement, OtherDiagnosis, SiteFigures
+from simulations.study.other_data import copies_in_words
 
 _TITLES = {
     "balanced_accuracy": "Balanced accuracy over the diagnoses that the site has",
@@ -27,9 +28,10 @@ def selected(judgement: Judgement) -> Iterator[str]:
     if unknown:
         yield f"Not judged, for the models do not know them: {', '.join(unknown)}."
     if selection.left_out:
+        copies = copies_in_words(selection.copies)
         yield (
             f"Left out: {selection.left_out} images of lesions that were trained on, found by the "
-            "SHA-256 of their bytes."
+            f"SHA-256 of their bytes{f'; {copies}' if copies else ''}."
         )
     if selection.unchecked:
         yield (
@@ -72,5 +74,5 @@ def _cell(site: SiteFigures, metric: str) -> str:
 
 
 def _counted(other: OtherDiagnosis, as_which: str) -> str:
-    name = printable(other.diagnosis)
+    name = printable(other.diagnosis) or "no diagnosis"
     return f"{name}{as_which} ({other.images} images of {other.lesions} lesions)"

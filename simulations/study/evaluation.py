@@ -29,7 +29,7 @@ def evaluate(
     Parameters
     ----------
     files : the runs' model files by the runs' names; the others are compared with the first.
-    cache : folder of frozen features.
+    cache : folder of frozen features, and of the hashes of pictures.
     weights : files among which the models' pretrained weights are found.
     every : takes all lesions of ``data`` for testing, in place of those held out.
 
@@ -50,7 +50,7 @@ def evaluate(
         for name, model in models.items():
             _refuse_trained_on(held_out.dataset, name, runs[name], model.config)
     else:
-        dataset, selection = test_lesions(data, models, runs, every)
+        dataset, selection = test_lesions(data, models, runs, every, cache)
         config = next(iter(models.values())).config.model_copy(update={"cache": cache})
         held_out = HeldOut.all_of(dataset, config, "name data with more")
     return _judgement(held_out, models, selection)

@@ -120,6 +120,7 @@ class OtherDiagnosis:
 
     Attributes
     ----------
+    diagnosis : its code; of one that no table knows the table's own text, "" where it has none.
     counts_as : the models' diagnosis that it is mapped to; "" for none: it is not judged.
     images, lesions : how many have it.
     """
@@ -139,12 +140,15 @@ class Selection:
     every_lesion : whether all lesions are for testing; else those that the runs held out.
     others : diagnoses that are none of the models' by their names.
     left_out : number of images of lesions that a model was trained on.
+    copies : those of them that were encoded again or resized, each with the image that was trained
+        on.
     unchecked : runs whose training images are not at hand, so that nobody knows if these are new.
     """
 
     every_lesion: bool = False
     others: tuple[OtherDiagnosis, ...] = ()
     left_out: int = 0
+    copies: tuple[tuple[str, str], ...] = ()
     unchecked: tuple[str, ...] = ()
 
 

@@ -1,22 +1,22 @@
 """All lesions of a data folder as test lesions of models that were trained elsewhere."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from common.arrays import Bools
 from common.data.dataset import Dataset
-from common.data.image import Image
 from common.errors import ConfigError, DataError
-from common.features.extract import content_keys
 from common.models.file import Model
 from common.task import Task
+from common.text import printable
 from simulations.study.judgement import OtherDiagnosis, Selection
-from simulations.study.trained_on import contents, met_again, named_sets, training_sets
+from simulations.study.trained_on import Met, Pictures, met_again, named_sets, training_sets
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,18 @@ class EveryLesion:
 
 
 def test_lesions(
-    data: Path, models: Mapping[str, Model], runs: Mapping[str, Path], every: EveryLesion
+    data: Path,
+    models: Mapping[str, Model],
+    runs: Mapping[str, Path],
+    every: EveryLesion,
+    cache: Path,
 ) -> tuple[Dataset, Selection]:
     """Return the images to judge models on, by the models' classes, and how they were chosen.
 
     Parameters
     ----------
     models, runs : the models and the folders of their runs by name.
+    cache : folder for the hashes of pictures.
 
     Raises
     ------
@@ -52,19 +57,37 @@ def test_lesions(
         If the data cannot be used, or the models know none of its diagnoses.
     """
     dataset, others = read_for(data, _common_task(models))
-    seen, unchecked = _seen(dataset, models, runs, every)
-    kept = ~np.any(list(seen.values()), axis=0)
-    for name, met in seen.items():
-        if met.any() and every.trained == "refuse":
-            lesions = len(np.unique(dataset.lesions[met]))
-            raise ConfigError(
-                f"{data}: {name} was trained on {met.sum()} of the {len(dataset)} images, of "
-                f"{lesions} lesions; judge without them by --trained leave-out"
-            )
+    seen, unchecked = _seen(dataset, models, runs, every, cache.expanduser())
+    kept = ~np.any([met.images for met in seen.values()], axis=0)
+    if every.trained == "refuse":
+        for name, met in seen.items():
+            _refuse_trained(data, dataset, name, met)
     if not kept.any():
         raise DataError(f"{data}: the models were trained on all its lesions; name other data")
-    selection = Selection(True, tuple(others), int((~kept).sum()), tuple(unchecked))
+    copies = tuple(sorted({pair for met in seen.values() for pair in met.copies}))
+    selection = Selection(True, tuple(others), int((~kept).sum()), copies, tuple(unchecked))
     return dataset.select(kept), selection
+
+
+def _refuse_trained(data: Path, dataset: Dataset, name: str, met: Met) -> None:
+    if met.images.any():
+        lesions = len(np.unique(dataset.lesions[met.images]))
+        copies = f" ({words})" if (words := copies_in_words(met.copies)) else ""
+        raise ConfigError(
+            f"{data}: {name} was trained on {met.images.sum()} of the {len(dataset)} images, of "
+            f"{lesions} lesions{copies}; judge without them by --trained leave-out"
+        )
+
+
+def copies_in_words(copies: Sequence[tuple[str, str]]) -> str:
+    """Say how many images are copies of what was trained on, and name some; "" where none is."""
+    if not copies:
+        return ""
+    shown = ", ".join(f"{printable(own)} of {printable(other)}" for own, other in copies[:_SHOWN])
+    return (
+        f"{len(copies)} encoded again or resized, found by what they show: {shown}"
+        f"{', ...' * (len(copies) > _SHOWN)}"
+    )
 
 
 def read_for(data: Path, task: Task) -> tuple[Dataset, list[OtherDiagnosis]]:
@@ -76,7 +99,7 @@ def read_for(data: Path, task: Task) -> tuple[Dataset, list[OtherDiagnosis]]:
         If the folder cannot be used, or none of its diagnoses counts as one of the task's.
     """
     whole = Dataset.open(data)
-    others = _others(whole.images, task)
+    others = _others(whole, task)
     if not any(task.mapped(image.dx) for image in whole.images):
         raise DataError(
             f"{data} has the diagnoses {', '.join(o.diagnosis for o in others)}, of which the "
@@ -85,14 +108,17 @@ def read_for(data: Path, task: Task) -> tuple[Dataset, list[OtherDiagnosis]]:
     return whole.for_task(task), others
 
 
-def _others(images: Sequence[Image], task: Task) -> list[OtherDiagnosis]:
+def _others(whole: Dataset, task: Task) -> list[OtherDiagnosis]:
+    """Count diagnoses that are none of the task's by their names, unusable rows among them."""
     rows = defaultdict(list)
-    for image in images:
+    for image in whole.images:
         if task.mapped(image.dx) != image.dx:
-            rows[image.dx].append(image.lesion_id)
+            rows[image.dx, task.mapped(image.dx)].append(image.lesion_id)
+    for image in whole.undiagnosed:
+        rows[image.dx, ""].append(image.lesion_id)
     return [
-        OtherDiagnosis(dx, task.mapped(dx), len(lesions), len(set(lesions)))
-        for dx, lesions in sorted(rows.items())
+        OtherDiagnosis(dx, counts_as, len(lesions), len(set(lesions)))
+        for (dx, counts_as), lesions in sorted(rows.items())
     ]
 
 
@@ -109,24 +135,28 @@ def _common_task(models: Mapping[str, Model]) -> Task:
 
 
 def _seen(
-    dataset: Dataset, models: Mapping[str, Model], runs: Mapping[str, Path], every: EveryLesion
-) -> tuple[dict[str, Bools], list[str]]:
-    """Return which images (n,) each model was trained on, and for which nobody can tell."""
-    keys = content_keys(dataset)
-    named = contents(named_sets(every.trained_on)) if every.trained_on else None
+    dataset: Dataset,
+    models: Mapping[str, Model],
+    runs: Mapping[str, Path],
+    every: EveryLesion,
+    cache: Path,
+) -> tuple[dict[str, Met], list[str]]:
+    """Return which images each model was trained on, and for which nobody can tell."""
+    own = Pictures.of([dataset], cache)
+    named = Pictures.of(named_sets(every.trained_on), cache) if every.trained_on else None
     seen, unchecked = {}, []
     for name, model in models.items():
-        trained = _recorded(runs[name], model) if named is None else named
+        trained = _recorded(runs[name], model, cache) if named is None else named
         if trained is None:
             unchecked.append(name)
-        seen[name] = met_again(dataset, keys, trained or frozenset())
+        seen[name] = met_again(dataset, own, trained or Pictures.of([], cache))
     return seen, unchecked
 
 
-def _recorded(run: Path, model: Model) -> Set[str] | None:
-    """Return the keys of the images that a run's sites still hold; None where they are gone."""
+def _recorded(run: Path, model: Model, cache: Path) -> Pictures | None:
+    """Return the images that a run's sites still hold; None where they are gone."""
     parts = training_sets(run, model.config)
     try:
-        return None if parts is None else contents(parts)
+        return None if parts is None else Pictures.of(parts, cache)
     except DataError:  # links to images that were moved
         return None

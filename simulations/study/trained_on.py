@@ -1,12 +1,15 @@
 """What a run was trained on, as far as its folders are still there, and where it is met again.
 
-An image is known by the SHA-256 of its bytes. A copy that was encoded again or resized is another
-image to that.
+An image is known by the SHA-256 of its bytes, and a copy that was encoded again or resized by the
+hash of the picture.
 """
 
 import json
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -14,6 +17,7 @@ from client.site import Site, site_folders
 from common.arrays import Bools
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
+from common.data.duplicates import MOST_DIFFERENT, WORDS, Hashes, nearest, picture_hashes
 from common.data.splits import TEST
 from common.errors import FedDermError
 from common.features.extract import content_keys
@@ -52,24 +56,65 @@ def named_sets(folders: Sequence[Path]) -> list[Dataset]:
     return [dataset.select(dataset.splits != TEST) for dataset in named]
 
 
-def contents(parts: Sequence[Dataset]) -> set[str]:
-    """Return the keys of the images' bytes.
+@dataclass(frozen=True)
+class Pictures:
+    """Images as they are known again.
 
-    Raises
-    ------
-    DataError
-        If an image cannot be read.
+    Attributes
+    ----------
+    names : of the n images.
+    keys : of their bytes.
+    hashes : (n, 4) of the pictures.
     """
-    return {key for part in parts for key in content_keys(part)}
+
+    names: Sequence[str]
+    keys: Sequence[str]
+    hashes: Hashes
+
+    @classmethod
+    def of(cls, parts: Sequence[Dataset], cache: Path) -> Self:
+        """Read the images of several data sets; ``cache`` keeps the hashes.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read or decoded.
+        """
+        keys = [content_keys(part) for part in parts]
+        hashes = [picture_hashes(part, cache, k) for part, k in zip(parts, keys, strict=True) if k]
+        names = [image.image_id for part in parts for image in part.images]
+        none = np.zeros((0, WORDS), dtype=np.uint64)
+        return cls(names, list(chain(*keys)), np.concatenate([none, *hashes]))
 
 
-def met_again(dataset: Dataset, keys: Sequence[str], trained: Set[str]) -> Bools:
-    """Return which images (n,) show a lesion of which an image was trained on.
+@dataclass(frozen=True)
+class Met:
+    """Which of n images were trained on.
+
+    Attributes
+    ----------
+    images : (n,) those that show a lesion of which an image was trained on.
+    copies : images that were encoded again or resized, each with the one that was trained on.
+    """
+
+    images: Bools
+    copies: tuple[tuple[str, str], ...] = ()
+
+
+def met_again(dataset: Dataset, own: Pictures, trained: Pictures) -> Met:
+    """Find the images of a dataset that were trained on, by bytes and by what they show.
 
     Parameters
     ----------
-    keys : (n,) keys of the images' bytes.
-    trained : keys of the images that were trained on.
+    own : the dataset's.
+    trained : those that were trained on.
     """
-    same = np.array([key in trained for key in keys], dtype=np.bool_)
-    return np.isin(dataset.lesions, dataset.lesions[same])
+    if not trained.names or not own.names:
+        return Met(np.zeros(len(dataset), dtype=np.bool_))
+    known = set(trained.keys)
+    same = np.array([key in known for key in own.keys], dtype=np.bool_)
+    number, apart = nearest(own.hashes, trained.hashes)
+    copies = ~same & (apart <= MOST_DIFFERENT)
+    pairs = [(own.names[int(i)], trained.names[int(number[i])]) for i in np.flatnonzero(copies)]
+    met = np.isin(dataset.lesions, dataset.lesions[same | copies])
+    return Met(np.asarray(met), tuple(pairs))

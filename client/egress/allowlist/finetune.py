@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Literal
 
+from client.egress.network_forms import LARGEST_TENSOR, tensor, whole_network
 from client.egress.questions import (
     APPEARANCE_QUESTIONS,
     DIGEST,
     FLAG,
     NUMBER,
     RUN,
-    Form,
     Forms,
     QuestionForm,
     Values,
@@ -33,9 +33,6 @@ from common.features.augment import PREDICTION_VIEWS
 
 _MOST_CLASSES = 10_000
 
-LARGEST_TENSOR = 1e6
-"""Largest number in a network's weights and an optimiser's moments."""
-
 
 def _trained(site: Site, values: Values) -> Forms:
     """Return the forms of what a round of fine-tuning starts from."""
@@ -52,26 +49,13 @@ def _trained(site: Site, values: Values) -> Forms:
     network = shared_network(config.backbone, config.weights, n_classes)
     stage = open_stage(network, rounds[number].stage)
     return {
-        name: _tensor(shape, 0 if name.startswith(NONNEGATIVE) else -LARGEST_TENSOR)
+        name: tensor(shape, 0 if name.startswith(NONNEGATIVE) else -LARGEST_TENSOR)
         for name, shape in shapes(stage, config).items()
     }
 
 
-def _whole_network(site: Site, _: Values) -> Forms:
-    """Return the forms of a network's weights; those that are as pretrained need not come."""
-    from common.networks.network import shared_network
-
-    config = site.config
-    network = shared_network(config.backbone, config.weights, config.task.n_classes)
-    return {name: _tensor(tuple(p.shape)) for name, p in network.pretrained.items()}
-
-
 def _scored_network(site: Site, values: Values) -> Forms:
-    return {**_whole_network(site, values), **rule_forms(site)}
-
-
-def _tensor(shape: tuple[int, ...], low: float = -LARGEST_TENSOR) -> Form:
-    return Form(shape, low, LARGEST_TENSOR, "<f4")
+    return {**whole_network(site, values), **rule_forms(site)}
 
 
 _SCORES = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from client.egress.network_forms import whole_network
 from client.egress.questions import (
     LARGEST,
     LARGEST_MAP,
@@ -24,13 +25,23 @@ def _linear_model(site: Site, _: Values) -> Forms:
         "unit": Form((), 0, 1),
         "clip": Form((), 0, LARGEST),
         "weights": Form((site.config.task.n_classes, None)),
-        **rule_forms(site),
     }
 
 
+def _rule(site: Site, _: Values) -> Forms:
+    return rule_forms(site)
+
+
 QUESTIONS: Mapping[str, QuestionForm] = {
-    "evaluate": QuestionForm({}, _linear_model),
-    "answers": QuestionForm({}, _linear_model),
+    "linear": QuestionForm({}, _linear_model),
+    "network": QuestionForm({}, whole_network, optional=True),
+    "evaluate": QuestionForm({}, _rule),
+    "answers": QuestionForm({}, _rule),
 }
 
-SUMS: Mapping[str, Arrays] = {"evaluate": EVALUATION, "answers": ANSWERS}
+SUMS: Mapping[str, Arrays] = {
+    "linear": {},
+    "network": {},
+    "evaluate": EVALUATION,
+    "answers": ANSWERS,
+}

@@ -158,6 +158,7 @@ def _one_kind(rows: list[Placed], reader: _Reader, findings: Findings) -> list[P
     for image, place in groups:
         findings.add(GROUP_BESIDE_DIAGNOSES, f"{image.image_id} {image.dx} ({place})")
         reader.left_out.add(image.image_id)
+        reader.undiagnosed.append(image)
     return [placed for placed in rows if placed.image.dx not in BINARY.codes]
 
 

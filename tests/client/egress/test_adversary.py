@@ -30,7 +30,7 @@ from tests.adversary import (
 from tests.examples import examples
 from tests.sites import N_FEATURES, make_quick_sites
 
-EXAMPLES = {"svm": 25, "private": 25, "finetune": 5, "private_finetune": 5}
+EXAMPLES = {"svm": 25, "private": 25, "finetune": 5, "private_finetune": 5, "validate": 8}
 
 
 class Pair:
@@ -110,7 +110,7 @@ def tuned(synthetic_folder, network_file, tmp_path_factory) -> Pair:
 @pytest.mark.hypothesis
 @pytest.mark.parametrize("method", EXAMPLES)
 def test_neighbours_refuse_alike_in_the_same_words(method, request, tmp_path_factory):
-    pair = request.getfixturevalue("tuned" if "finetune" in method else "frozen")
+    pair = request.getfixturevalue("frozen" if method in ("svm", "private") else "tuned")
 
     @settings(
         examples(EXAMPLES[method]),
@@ -260,3 +260,45 @@ def test_errors_count_no_lesions(frozen, tmp_path):
         # Some are no delta that any run may have.
         assert {left.refused for [left] in both} <= {Reason.UNIT, Reason.SETTINGS}
         assert both[0] == both[1]
+
+
+def test_nothing_but_a_model_of_the_runs_own_kind_is_judged(tuned, tmp_path):
+    """Wrong shapes, numbers and questions, in another order, or more than the operator allows."""
+    from common.networks.network import shared_network  # it imports PyTorch
+
+    config = RunConfig.read({"method": "validate", **used_by("validate", tuned.fixed)})
+    network = shared_network(config.backbone, config.weights, K)
+    head = {n: t.numpy() for n, t in network.pretrained.items() if n.startswith("head.")}
+    rule = {"calibration": np.ones((2, K)), "base_rates": np.full(K, 1 / K)}
+    odd = [
+        {"head.bias": np.ones(K + 1, np.float32)},
+        {"head.bias": np.ones((1, K), np.float32)},
+        {"head.bias": np.ones(K)},
+        {"head.bias": np.full(K, np.nan, np.float32)},
+        {"head.bias": np.full(K, 2e6, np.float32)},
+        {"head.more": np.ones(K, np.float32)},
+        rule,
+    ]
+    asks = [
+        Asks("evaluate", rule),
+        *[Asks("network", {**head, **each}) for each in odd],
+        Asks("network", head, {"views": 8}),
+        Asks("linear", head),
+        *[Asks(name, rule) for name in ("train", "calibrate", "network")],
+        Asks("evaluate", {**rule, **head}),
+        Asks("network", head),
+        Asks("evaluate", rule),
+        Asks("answers", rule),
+        Asks("evaluate", rule),
+        Asks("close", values={"finished": True}),
+    ]
+    for secure in (False, True):
+        rules = {"questions": len(asks) - 2, "least_sites": 3 * secure}
+        both = ask_both(tuned, tmp_path / str(secure), "validate", asks, secure=secure, rules=rules)
+        refused = [left.refused for left in both[0]]
+        forms = [Reason.FORM] * (len(asks) - 6)
+        assert refused == [Reason.ORDER, *forms, None, None, None, Reason.QUOTA, None]
+        assert both[0] == both[1]
+    forbidden = {"methods": ["svm", "finetune"]}
+    for answers in ask_both(tuned, tmp_path / "no", "validate", asks, rules=forbidden):
+        assert {left.refused for left in answers[:-1]} == {Reason.METHOD}

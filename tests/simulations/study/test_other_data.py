@@ -1,13 +1,16 @@
 """Models on every lesion of other data: known diagnoses, new images, and figures by site."""
 
+import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
 
 from common.data.dataset import Dataset
@@ -20,7 +23,7 @@ from common.task import HAM10000, Task
 from server.run.folder import MODEL_FILE
 from simulations.runtimes.experiment import with_splits
 from simulations.study.other_data import read_for
-from simulations.study.trained_on import met_again
+from simulations.study.trained_on import Pictures, met_again
 from tests.commands import is_one_error
 
 
@@ -148,11 +151,22 @@ def test_a_lesion_is_met_again_with_all_its_images(images):
         for n, (lesion, _) in enumerate(images)
     ]
     dataset = Dataset(Path(), tuple(rows), {})
-    keys = [f"{n}" for n in range(len(images))]
-    trained = {key for key, (_, seen) in zip(keys, images, strict=True) if seen} | {"else"}
-    found = met_again(dataset, keys, trained)
-    gone = {lesion for lesion, seen in images if seen}
-    assert found.tolist() == [lesion in gone for lesion, _ in images]
+    names = [image.image_id for image in rows]
+    hashes = np.random.default_rng(0).integers(0, 2**64, (len(images) + 1, 4), dtype=np.uint64)
+    seen = [n for n, (_, met) in enumerate(images) if met]
+    # Of what was trained on, every second has other bytes and a bit that differs.
+    copied = [n for n in seen if n % 2]
+    keys = [f"copy of {n}" if n in copied else f"{n}" for n in seen]
+    trained = hashes[[*seen, len(images)]]
+    trained[[seen.index(n) for n in copied], 0] ^= np.uint64(1)
+    found = met_again(
+        dataset,
+        Pictures(names, [f"{n}" for n in range(len(images))], hashes[:-1]),
+        Pictures([*(f"t{n:02}" for n in seen), "else"], [*keys, "else"], trained),
+    )
+    gone = {lesion for lesion, met in images if met}
+    assert found.images.tolist() == [lesion in gone for lesion, _ in images]
+    assert list(found.copies) == [(f"i{n:02}", f"t{n:02}") for n in copied]
 
 
 def test_a_mapped_diagnosis_counts_as_the_tasks(other):
@@ -167,6 +181,48 @@ def test_a_mapped_diagnosis_counts_as_the_tasks(other):
     assert {task.codes[label] for label in known.labels[own]} == {"bcc"}
     with pytest.raises(DataError, match="the models know none; they know benign, malignant"):
         read_for(other, Task.of(("benign", "malignant")))
+
+
+def test_a_copy_that_was_resized_and_encoded_again_is_found_and_named(
+    fedderm, other, cached, cache, finished, tmp_path
+):
+    copied, known = tmp_path / "copied", Dataset.open(other)
+    shutil.copytree(other, copied)
+    first = known.images[0]
+    file = next(copied.rglob(f"{first.image_id}.*"))
+    file.unlink()
+    with Pillow.open(io.BytesIO(known.read(first.image_id))) as image:
+        small = image.resize((image.width // 2, image.height // 2))
+    small.save(file.with_suffix(".jpg"), quality=60)
+    named = ("--all", "--trained-on", copied, "--trained", "leave-out")
+    write_metadata(copied, [first])
+    code, shown, err = fedderm("evaluate", other, finished, cache, *named, "--out", tmp_path / "f")
+    assert code == 0, err
+    selection = json.loads((tmp_path / "f").read_text())["selection"]
+    assert selection["copies"] == [[first.image_id, first.image_id]]
+    assert selection["left_out"] == np.sum(known.lesions == first.lesion_id)
+    assert "1 encoded again or resized, found by what they show: " in shown
+    refused = fedderm("evaluate", other, finished, cache, *named[:3])
+    assert is_one_error(*refused)
+    assert (
+        f"(1 encoded again or resized, found by what they show: {first.image_id} of " in refused[2]
+    )
+
+
+def test_rows_that_nobody_can_use_are_counted_beside_unknown_diagnoses(other, tmp_path):
+    """A diagnosis that is no known code, or none at all, is counted, not dropped in silence."""
+    changed = tmp_path / "changed"
+    shutil.copytree(other, changed)
+    rows = Dataset.open(other).images
+    odd = {rows[0].image_id: "wart", rows[1].image_id: "", rows[2].image_id: "wart"}
+    write_metadata(
+        changed, (replace(r, dx=odd.get(r.image_id, r.dx), lesion_id=r.image_id) for r in rows)
+    )
+    known, others = read_for(changed, HAM10000)
+    found = {o.diagnosis: (o.counts_as, o.images, o.lesions) for o in others}
+    assert found["wart"] == ("", 2, 2)
+    assert found[""] == ("", 1, 1)
+    assert len(known) + sum(o.images for o in others) == len(rows)
 
 
 def test_a_site_of_the_matrix_is_the_evaluation_of_that_site_alone(

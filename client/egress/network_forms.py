@@ -1,0 +1,21 @@
+"""What a network's tensors must look like in a question."""
+
+from client.egress.questions import Form, Forms, Values
+from client.site import Site
+
+LARGEST_TENSOR = 1e6
+"""Largest number in a network's weights and an optimiser's moments."""
+
+
+def tensor(shape: tuple[int, ...], low: float = -LARGEST_TENSOR) -> Form:
+    """Return the form of one tensor; ``low`` is the least number in it."""
+    return Form(shape, low, LARGEST_TENSOR, "<f4")
+
+
+def whole_network(site: Site, _: Values) -> Forms:
+    """Return the forms of a network's weights; those that are as pretrained need not come."""
+    from common.networks.network import shared_network  # it imports PyTorch
+
+    config = site.config
+    network = shared_network(config.backbone, config.weights, config.task.n_classes)
+    return {name: tensor(tuple(p.shape)) for name, p in network.pretrained.items()}
