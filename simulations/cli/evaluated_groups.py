@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 
 from common.formats import estimate, markdown_table, rounded
+from common.statistics.metrics import CALIBRATION_BINS
 from common.text import printable
+from simulations.study.bounded import Bounded
 from simulations.study.groups.figures import LEAST, ByGroup, GroupFigures
 from simulations.study.groups.gaps import Gap
 from simulations.study.groups.measures import METRICS
 from simulations.study.judgement import Judgement
-from simulations.study.results import Bounded
 
 _HEADER = ("group", "lesions", *METRICS.values())
 
@@ -60,8 +61,9 @@ def _run(run: str, found: ByGroup) -> Iterator[str]:
         f"The intervals of {found.gaps} gaps hold together with 95 %, and reach "
         f"{found.reach:.2f} standard errors. The smallest gap to be seen is the one that would be "
         f"shown with a chance of 80 %: where none is shown, a smaller one may be there. Under "
-        f"{LEAST} lesions (of melanomas, of the malignant, of the benign) there is no gap. Images "
-        "of a lesion share its weight, here in all figures."
+        f"{LEAST} lesions (of melanomas, of the malignant, of the benign; for a calibration error "
+        f"{LEAST * CALIBRATION_BINS}) there is no gap. Images of a lesion share its weight, here in "
+        "all figures."
     )
     yield ""
 

@@ -8,13 +8,17 @@ from numpy.typing import NDArray
 
 from common.arrays import Bools, Floats
 from common.statistics.confusion import mean_defined
+from common.statistics.metrics import CALIBRATION_BINS
+from simulations.study.bounded import Bounded
 from simulations.study.groups.gaps import NO_GAP, NORMAL, Gap, Resampled, simultaneous
 from simulations.study.groups.measures import METRICS, SHARES, Records
 from simulations.study.groups.weights import common_mix, standardised
-from simulations.study.results import Bounded
 
 LEAST = 10
-"""Lesions that a metric must rest on, in a group and in the rest, before there is a gap."""
+"""Lesions that a metric must rest on, in a group and in the rest, before there is a gap.
+
+Of a calibration error as many in each bin, on average.
+"""
 
 _OF_LESIONS = (*SHARES, "coverage", "referred")
 
@@ -178,6 +182,8 @@ class _Part:
             return cls({}, dict.fromkeys(METRICS, 0.0), {})
         chosen, lesions = records.select(rows), all_weights[0, rows]
         values, counts = chosen.measure(weights), chosen.counts(lesions)
+        # With fewer in a bin, resamples cannot turn the sign of its error, which then looks sure.
+        counts["calibration_error"] = _worth(weights[0], lesions) / CALIBRATION_BINS
         errors = {name: _least_error(chosen, lesions, weights[0], name) for name in METRICS}
         return cls(values, counts, errors)
 
@@ -237,8 +243,13 @@ def _least_error(records: Records, lesions: Floats, weights: Floats, name: str) 
     if not known.any():
         return 0.0
     share = np.average(values[known], weights=weights[known])
-    worth = weights[known].sum() ** 2 / (weights[known] ** 2 / lesions[known]).sum()
+    worth = _worth(weights[known], lesions[known])
     return float(_share_error(np.array([share]), np.array([worth]))[0])
+
+
+def _worth(weights: Floats, lesions: Floats) -> float:
+    """Return how many lesions of equal weight ``weights`` (n,) are worth; ``lesions`` are shares."""
+    return float(weights.sum() ** 2 / (weights**2 / lesions).sum())
 
 
 def _share_error(shares: Floats, n: Floats) -> Floats:

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.answers.operating import target_members, target_probabilities, targets_of
 from common.answers.referral import confidences
@@ -65,9 +66,9 @@ class Records:
     def of(
         cls,
         task: Task,
-        labels: Ints,
-        predicted: Ints,
-        probabilities: Floats,
+        labels: NDArray[np.integer],
+        predicted: NDArray[np.integer],
+        probabilities: NDArray[np.floating],
         answered: Answered,
         weights: Floats,
     ) -> Self:
@@ -80,7 +81,8 @@ class Records:
         answered : the model's answers about the same images.
         weights : (n,) share of an image in its lesion, by which what is referred is chosen.
         """
-        confidence, bins = given(probabilities, predicted)
+        p = probabilities.astype(np.float64)
+        confidence, bins = given(p, predicted)
         shares = {
             **_screened(task, labels, answered),
             "coverage": answered.inside[np.arange(len(labels)), labels],
@@ -89,8 +91,9 @@ class Records:
         malignant = np.full(len(labels), np.nan)
         if "malignant" in targets_of(task):
             column = targets_of(task).index("malignant")
-            malignant = target_probabilities(probabilities, task)[:, column]
-        return cls(task, labels, predicted, shares, malignant, confidence, bins)
+            malignant = target_probabilities(p, task)[:, column]
+        classes = (labels.astype(np.int64), predicted.astype(np.int64))
+        return cls(task, *classes, shares, malignant, confidence, bins)
 
     @property
     def is_malignant(self) -> Bools:
@@ -172,7 +175,7 @@ class Records:
         return calibration_error(weights @ in_bin, weights.sum(axis=1))
 
 
-def _screened(task: Task, labels: Ints, answered: Answered) -> dict[str, Floats]:
+def _screened(task: Task, labels: NDArray[np.integer], answered: Answered) -> dict[str, Floats]:
     """Return whether screening rules decide rightly, (n,) by metric; nan for other lesions."""
     found = {name: np.full(len(labels), np.nan) for name in SHARES}
     for column, target in enumerate(targets_of(task)):
