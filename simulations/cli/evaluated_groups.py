@@ -62,8 +62,8 @@ def _run(run: str, found: ByGroup) -> Iterator[str]:
         f"{found.reach:.2f} standard errors. The smallest gap to be seen is the one that would be "
         f"shown with a chance of 80 %: where none is shown, a smaller one may be there. Under "
         f"{LEAST} lesions (of melanomas, of the malignant, of the benign; for a calibration error "
-        f"{LEAST * CALIBRATION_BINS}) there is no gap. Images of a lesion share its weight, here in "
-        "all figures."
+        f"{LEAST * CALIBRATION_BINS}) there is no gap. Images of a lesion share its weight in all "
+        "figures by group."
     )
     yield ""
 

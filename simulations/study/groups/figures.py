@@ -248,7 +248,7 @@ def _least_error(records: Records, lesions: Floats, weights: Floats, name: str) 
 
 
 def _worth(weights: Floats, lesions: Floats) -> float:
-    """Return how many lesions of equal weight ``weights`` (n,) are worth; ``lesions`` are shares."""
+    """Return how many equal lesions weights (n,) are worth; ``lesions`` (n,) are shares."""
     return float(weights.sum() ** 2 / (weights**2 / lesions).sum())
 
 
