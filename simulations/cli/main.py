@@ -21,6 +21,7 @@ from common.command_line import command
 from common.command_line import run as run_command
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
+from common.data.dimensions import read_dimensions
 from common.errors import ConfigError
 from common.features.extract import content_keys, extract
 from common.methods import METHODS
@@ -200,6 +201,13 @@ def evaluate(
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Show each run on the lesions of each site of DIR.")
     ] = False,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="sex,age:40,60,...",
+            help="Show each run by groups: sex, age, localization, site, dx_type, or two, sex*age.",
+        ),
+    ] = None,
     weights: Weights = None,
 ) -> None:
     """Evaluate the models of runs on the same test lesions of DIR; compare with the first.
@@ -217,7 +225,8 @@ def evaluate(
     if (trained or trained_on) and not every:
         raise ConfigError("--trained and --trained-on are for all lesions of DIR; add --all")
     chosen = EveryLesion(trained or "refuse", trained_on or ()) if every else None
-    judgement = evaluation.evaluate(data, files, cache, weights or (), chosen)
+    dimensions = read_dimensions(by) if by is not None else ()
+    judgement = evaluation.evaluate(data, files, cache, weights or (), chosen, dimensions)
     typer.echo(summary.evaluation(judgement, by_site=every or matrix))
     write_figures(out, {"data": str(data), **asdict(judgement)})
 

@@ -4,6 +4,7 @@ from math import isnan
 
 from common.formats import estimate, markdown_table, rounded
 from common.synthetic_note import synthetic_note
+from simulations.cli.evaluated_groups import group_tables
 from simulations.cli.evaluated_sites import selected, site_tables
 from simulations.study.judgement import Gap, Judged, Judgement
 
@@ -45,6 +46,7 @@ def evaluation(judgement: Judgement, by_site: bool = False) -> str:
         markdown_table(_ANSWER_COLUMNS, map(_answer_row, judgement.runs)),
         "",
         *(site_tables(judgement) if by_site else ()),
+        *group_tables(judgement),
         f"All runs are judged on the same {judgement.images} test images of {judgement.lesions} "
         "lesions. Intervals are bootstrapped over lesions, those of differences paired: they say "
         "what other test lesions would change, not what training again would. In the second table "

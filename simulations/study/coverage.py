@@ -34,7 +34,7 @@ def coverage_by_group(task: Task, predictions: Predictions) -> Groups:
     return {
         dimension: {
             name: _covered(covered[rows], predictions.share[rows])
-            for name, rows in _groups(task, dimension, predictions)
+            for name, rows in groups_of(task, dimension, predictions)
         }
         for dimension in (*DIMENSIONS, CROSSED)
     }
@@ -58,7 +58,7 @@ def _covered(covered: Floats, share: Floats) -> GroupCoverage:
     return GroupCoverage(lesions, held / lesions, *wilson(held, lesions))
 
 
-def _groups(task: Task, dimension: str, predictions: Predictions) -> Iterator[tuple[str, Bools]]:
+def groups_of(task: Task, dimension: str, predictions: Predictions) -> Iterator[tuple[str, Bools]]:
     """Yield the groups of a dimension, and which images (n,) are theirs."""
     names = _names(task, dimension, predictions)
     order: Mapping[str, Callable[[str], int]] = {"diagnosis": task.codes.index, "age": _first_year}
@@ -78,7 +78,8 @@ def _names(task: Task, dimension: str, predictions: Predictions) -> NDArray[np.s
         return np.array([f"{task.codes[label]} at {site}" if site else "" for label, site in pairs])
     if dimension == "age":
         return np.array([_decade(age) for age in predictions.age])
-    return predictions.source if dimension == "site" else predictions.sex
+    names = {"site": predictions.source, "sex": predictions.sex}
+    return names.get(dimension, predictions.localization)
 
 
 def _decade(age: float) -> str:

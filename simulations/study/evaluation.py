@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
+from common.data.dimensions import Dimension
 from common.errors import ConfigError, DataError
 from common.models.file import Model, load_model
 from simulations.runtimes.experiment import with_splits
@@ -23,6 +24,7 @@ def evaluate(
     cache: Path,
     weights: Sequence[Path] = (),
     every: EveryLesion | None = None,
+    by: Sequence[Dimension] = (),
 ) -> Judgement:
     """Judge the models of finished runs on the test images that they hold out of ``data``.
 
@@ -32,6 +34,7 @@ def evaluate(
     cache : folder of frozen features, and of the hashes of pictures.
     weights : files among which the models' pretrained weights are found.
     every : takes all lesions of ``data`` for testing, in place of those held out.
+    by : by what groups of lesions are judged apart.
 
     Raises
     ------
@@ -53,15 +56,17 @@ def evaluate(
         dataset, selection = test_lesions(data, models, runs, every, cache)
         config = next(iter(models.values())).config.model_copy(update={"cache": cache})
         held_out = HeldOut.all_of(dataset, config, "name data with more")
-    return _judgement(held_out, models, selection)
+    return _judgement(held_out, models, selection, by)
 
 
-def _judgement(held_out: HeldOut, models: Mapping[str, Model], selection: Selection) -> Judgement:
+def _judgement(
+    held_out: HeldOut, models: Mapping[str, Model], selection: Selection, by: Sequence[Dimension]
+) -> Judgement:
     answers = {name: held_out.ask(model) for name, model in models.items()}
     first, *others = models
     gaps = {name: held_out.gap(answers[name], answers[first]) for name in others}
     runs = [
-        held_out.judged(name, model.config.method, answers[name], gaps.get(name))
+        held_out.judged(name, model.config.method, answers[name], gaps.get(name), by)
         for name, model in models.items()
     ]
     dataset = held_out.dataset

@@ -1,5 +1,6 @@
 """The images that models are judged on, and how good their answers about them are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
+from common.data.dimensions import Dimension
 from common.data.splits import TEST
 from common.errors import DataError
 from common.models.file import Model
@@ -19,6 +21,9 @@ from common.statistics.metrics import Evaluation, Metrics
 from simulations.study.answer_measures import measure_answers
 from simulations.study.answered import Answered
 from simulations.study.by_site import site_figures
+from simulations.study.groups.figures import ByGroup, Grouping, by_group
+from simulations.study.groups.measures import Records
+from simulations.study.groups.weights import lesion_weights
 from simulations.study.intervals import (
     Predicted,
     bootstrap,
@@ -147,8 +152,15 @@ class HeldOut:
                 figures[f"{name}_interval"] = interval(np.array(resamples))
         return AnswerQuality(**figures)
 
-    def judged(self, run: str, method: str, answers: Answers, gap: Gap | None) -> Judged:
-        """Judge a run's model by its answers, together and by site."""
+    def judged(
+        self,
+        run: str,
+        method: str,
+        answers: Answers,
+        gap: Gap | None,
+        by: Sequence[Dimension] = (),
+    ) -> Judged:
+        """Judge a run's model by its answers, together, by site and by groups."""
         labels, predictions = self.dataset.labels, answers.predictions
         confusion = confusion_matrix(labels, predictions[0], self.dataset.task.n_classes)
         return Judged(
@@ -158,7 +170,21 @@ class HeldOut:
             gap,
             tuple(map(tuple, confusion.tolist())),
             tuple(site_figures(self.dataset, predictions, self.seed)),
+            self._by_group(answers, by) if by else None,
         )
+
+    def _by_group(self, answers: Answers, by: Sequence[Dimension]) -> ByGroup:
+        labels, images = self.dataset.labels, self.dataset.images
+        weights = lesion_weights(labels, self.dataset.lesions, [self.seed, 7], 1000)
+        predicted, chances = answers.predictions
+        task, answered = self.dataset.task, answers.answered
+        records = Records.of(task, labels, predicted, chances, answered, weights[0])
+        groupings = []
+        for dimension in by:
+            group = dimension.groups_of(images)
+            names = dimension.ordered([str(name) for name in np.unique(group) if name])
+            groupings.append(Grouping(dimension.name, names, group))
+        return by_group(records, weights, groupings)
 
     def gap(self, answers: Answers, reference: Answers) -> Gap:
         """Compare a model's answers with another's."""

@@ -11,10 +11,11 @@ from common.arrays import Floats
 from common.statistics.confusion import confusion_matrix
 from common.task import Task
 from simulations.study.answer_measures import measure_answers
+from simulations.study.bounded import Bounded
 from simulations.study.intervals import metric_interval, resample
 from simulations.study.measures import measure
 from simulations.study.predictions import Predictions
-from simulations.study.results import Bounded, SiteQuality
+from simulations.study.results import SiteQuality
 
 
 class Judge:

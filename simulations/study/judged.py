@@ -11,6 +11,7 @@ from common.statistics.metrics import Evaluation
 from common.task import Task
 from simulations.study.cells import Arm
 from simulations.study.coverage import coverage_by_group, referral_curve
+from simulations.study.groups.of_arm import arm_by_group
 from simulations.study.intervals import metric_interval
 from simulations.study.predictions import Predictions
 from simulations.study.results import (
@@ -74,6 +75,7 @@ class JudgedArm:
             referral=referral_curve(joined) if joined else None,
             failures=self.failures,
             missing=self.missing,
+            by_group=arm_by_group(self.task, joined) if joined else None,
         )
 
     def _roc(self) -> dict[str, Floats]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from simulations.study.groups.figures import ByGroup
 from simulations.study.intervals import Interval
 
 
@@ -104,6 +105,7 @@ class Judged:
     gap : to the first run, which has none.
     confusion : number of images by [true, predicted] class.
     sites : by source of the images; none where the table names no sources.
+    by_group : by the groups that were asked for; None where none were.
     """
 
     run: str
@@ -112,6 +114,7 @@ class Judged:
     gap: Gap | None
     confusion: tuple[tuple[int, ...], ...]
     sites: tuple[SiteFigures, ...]
+    by_group: ByGroup | None = None
 
 
 @dataclass(frozen=True)

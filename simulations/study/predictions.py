@@ -24,7 +24,7 @@ class Predictions:
     Attributes
     ----------
     image, lesion, source : (n,) names.
-    sex : (n,) as the table has it.
+    sex, localization : (n,) as the table has them.
     age : (n,) in years; nan where it is missing.
     label, predicted : (n,) true classes, and those by the rule ``balanced``.
     probabilities : (n, n_classes) in [0, 1].
@@ -36,6 +36,7 @@ class Predictions:
     lesion: NDArray[np.str_]
     source: NDArray[np.str_]
     sex: NDArray[np.str_]
+    localization: NDArray[np.str_]
     age: Floats
     label: Ints
     predicted: Ints
@@ -61,6 +62,7 @@ class Predictions:
             lesion=test.lesions,
             source=test.sources,
             sex=np.array([image.sex for image in test.images]),
+            localization=np.array([image.localization for image in test.images]),
             age=np.array([np.nan if age is None else age for age in ages]),
             label=test.labels,
             predicted=model.basis.decide(scores),
@@ -103,9 +105,12 @@ class Predictions:
             If an older version wrote it.
         """
         with np.load(io.BytesIO(read_verified(file)), allow_pickle=False) as arrays:
-            if set(arrays) != {field.name for field in fields(cls)}:
-                raise DataError(f"{file} is of another version; compare into a new folder")
-            return cls(**arrays)
+            found = dict(arrays)
+        if "localization" not in found and "image" in found:  # a study that was trained before
+            found["localization"] = np.full(len(found["image"]), "")
+        if set(found) != {field.name for field in fields(cls)}:
+            raise DataError(f"{file} is of another version; compare into a new folder")
+        return cls(**found)
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:

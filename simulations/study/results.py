@@ -11,7 +11,9 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 
 from common.arrays import Floats, Ints
+from simulations.study.bounded import Bounded
 from simulations.study.cells import Arm
+from simulations.study.groups.figures import ByGroup
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)
 """False-positive rates at which the mean ROC curve is given."""
@@ -60,14 +62,6 @@ class Estimate:
     low: float
     high: float
     folds: tuple[float, ...]
-
-
-class Bounded(NamedTuple):
-    """A value with its 95 % interval, which is nan where nothing can be resampled."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -138,6 +132,7 @@ class ArmResult:
         ``ACCEPTED``, of its shape; None in values of an old report.
     failures : reasons by fold.
     missing : folds that were not trained yet.
+    by_group : on groups of lesions, all folds together; None in values of an old report.
     """
 
     arm: Arm
@@ -152,6 +147,7 @@ class ArmResult:
     referral: Floats | None
     failures: Mapping[int, str]
     missing: Sequence[int]
+    by_group: ByGroup | None = None
 
     @property
     def balanced(self) -> Estimate:

@@ -28,7 +28,7 @@ def coverage(findings: Findings, look: Look) -> Chart | None:
 
     Without a federated arm it is the best of all.
     """
-    arms = list(_of_each_route(findings))
+    arms = list(of_each_route(findings))
     if not arms:
         return None
     shown = [d for d in DIMENSIONS if any(r.coverage[d] for r in arms)]
@@ -48,7 +48,8 @@ def coverage(findings: Findings, look: Look) -> Chart | None:
     return as_chart("Coverage of prediction sets", note, _in_words(findings, arms, shown), figure)
 
 
-def _of_each_route(findings: Findings) -> Iterator[ArmResult]:
+def of_each_route(findings: Findings) -> Iterator[ArmResult]:
+    """Yield of each route the best federated arm with prediction sets, or the best of all."""
     for route in findings.study.routes:
         whole = [r for r in findings.whole if r.arm.route == route and r.coverage]
         over_sites = [r for r in federated(findings, route) if r in whole]

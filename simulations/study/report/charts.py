@@ -9,6 +9,7 @@ from simulations.study.points import amount, shown
 from simulations.study.ranking import best_alone
 from simulations.study.report.answer_charts import coverage, referral
 from simulations.study.report.drawing import Look
+from simulations.study.report.group_figures import groups_chart
 from simulations.study.report.panels import by_site, reliability, roc
 from simulations.study.report.svg import Chart, as_chart, new_figure, page_style
 from simulations.study.results import ArmResult
@@ -27,7 +28,7 @@ _LEADER = {"arrowstyle": "-", "linewidth": 0.8, "relpos": (0.0, 0.5), "shrinkA":
 
 def draw(findings: Findings) -> list[Chart]:
     """Return the charts that a study has figures for."""
-    charts = (_learning, roc, reliability, by_site, coverage, referral, _cost)
+    charts = (_learning, roc, reliability, by_site, coverage, groups_chart, referral, _cost)
     look = Look(findings)
     with page_style():
         made = (make(findings, look) for make in charts)

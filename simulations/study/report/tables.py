@@ -11,6 +11,7 @@ from simulations.study.report.answer_tables import answer_tables
 from simulations.study.report.cost_tables import cost_tables
 from simulations.study.report.differences import differences
 from simulations.study.report.dotplot import against_pooled
+from simulations.study.report.group_figures import group_table
 from simulations.study.report.site_tables import site_tables
 from simulations.study.report.table import Table
 from simulations.study.results import ArmResult
@@ -21,6 +22,7 @@ def tables(findings: Findings) -> list[Table]:
     all_tables = (
         _quality(findings),
         *answer_tables(findings),
+        group_table(findings),
         _spread_over_folds(findings),
         *_per_class(findings),
         differences(findings, FEDERATION, "Federated and alone, against pooled data"),

@@ -23,6 +23,7 @@ def tidy(findings: Findings) -> Iterator[Row]:
         for site, quality in result.sites.items():
             yield from _site(findings.task.codes, f"{name} at {site}", quality)
         yield from _coverage(name, result)
+        yield from _groups(name, result)
         cost = findings.cost(result)
         for metric, number in ({} if cost is None else asdict(cost)).items():
             yield "cost", name, metric, "mean over folds", number
@@ -56,6 +57,19 @@ def _coverage(name: str, result: ArmResult) -> Iterator[Row]:
         for group, covered in groups.items():
             for statistic, number in covered._asdict().items():
                 yield "coverage", name, f"{dimension} {group}", statistic, number
+
+
+def _groups(name: str, result: ArmResult) -> Iterator[Row]:
+    for group in () if result.by_group is None else result.by_group.groups:
+        of_group = f"{name}, {group.dimension} {group.group}"
+        yield "group", of_group, "test lesions", "", group.lesions
+        for metric, value in group.metrics.items():
+            for statistic, number in value._asdict().items():
+                yield "group", of_group, metric, statistic, number
+        for kind, gaps in (("group gap", group.gaps), ("group gap, one mix", group.standardised)):
+            for metric, gap in gaps.items():
+                for statistic, number in asdict(gap).items():
+                    yield kind, of_group, metric, statistic, number
 
 
 def _confusion(codes: Sequence[str], kind: str, name: str, counts: Ints) -> Iterator[Row]:

@@ -9,17 +9,18 @@ import numpy as np
 from common.arrays import Floats
 from common.json_types import JsonObject, number, plain
 from simulations.study.advice import Advice
+from simulations.study.bounded import Bounded
 from simulations.study.cells import Arm
 from simulations.study.cost import RouteCost
 from simulations.study.definition import Study
 from simulations.study.findings import About, Findings
+from simulations.study.groups.plain_values import read_by_group
 from simulations.study.measures import CALIBRATION_ERRORS
 from simulations.study.paired_tests import Comparison
 from simulations.study.results import (
     ACCEPTED,
     FALSE_POSITIVE_RATES,
     ArmResult,
-    Bounded,
     CellResult,
     Estimate,
     GroupCoverage,
@@ -85,6 +86,7 @@ def _arm(result: ArmResult, findings: Findings) -> dict[str, object]:
             for dimension, groups in result.coverage.items()
         },
         "referral": None if result.referral is None else _curve(result.referral),
+        "by_group": None if result.by_group is None else asdict(result.by_group),
         "cost": None if cost is None else asdict(cost),
         "cells": dict(result.cells),
     }
@@ -138,6 +140,7 @@ def _read_arm(values: JsonObject) -> ArmResult:
         referral=_read_curve(values.get("referral")),
         failures={int(fold): why for fold, why in values["failures"].items()},
         missing=values["missing"],
+        by_group=read_by_group(values.get("by_group")),
     )
 
 

@@ -260,6 +260,7 @@ def test_the_report_is_whole_and_says_what_it_is_made_of(studied):
         "Reliability",
         "By site",
         "Coverage of prediction sets",
+        "Gaps between groups",
         "Referral",
         "Cost against quality",
     ]

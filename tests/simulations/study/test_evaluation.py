@@ -147,3 +147,21 @@ def test_mistakes_are_one_line_before_anything_is_computed(
         refused = fedderm("evaluate", synthetic_folder, *arguments)
         assert is_one_error(*refused)
         assert reason in refused[2]
+
+
+def test_runs_are_shown_by_the_groups_that_are_named(
+    fedderm, synthetic_folder, cache, finished, tmp_path
+):
+    file = tmp_path / "figures.json"
+    named = ("--by", "age:40,60,sex*age", "--out", file)
+    code, shown, err = fedderm("evaluate", synthetic_folder, finished / "run", cache, *named)
+    assert (code, err) == (0, "")
+    values = json.loads(file.read_text())
+    found = values["runs"][0]["by_group"]
+    for dimension in ("age", "sex*age"):
+        lesions = sum(g["lesions"] for g in found["groups"] if g["dimension"] == dimension)
+        assert lesions + found["unknown"][dimension] == pytest.approx(values["lesions"])
+    assert "female \\* 40 to 59 |" in shown
+    wrong = fedderm("evaluate", synthetic_folder, finished / "run", cache, "--by", "race")
+    assert is_one_error(*wrong)
+    assert "known are age, sex, localization, site, dx_type" in wrong[2]
