@@ -14,7 +14,7 @@ from common.config.duplicates import DuplicatesConfig
 from common.config.features import FeaturesConfig
 from common.config.finetune import FinetuneConfig
 from common.config.imbalance import ImbalanceConfig
-from common.config.metadata import ScaledMetadataConfig
+from common.config.metadata import MetadataConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
@@ -118,7 +118,7 @@ METHODS: dict[str, Method] = {
             allowlist="client.egress.allowlist.svm",
             title="{kernel} {head}",
             audit="simulations.audit.methods:svm",
-            families=(FeaturesConfig, SvmConfig, ScaledMetadataConfig, ProgressConfig),
+            families=(FeaturesConfig, SvmConfig, MetadataConfig, ProgressConfig),
             defaults={"size": 224, "folds": 3, "head": "svm", **_WEIGHTS},
             choices={"head": ("svm", "ridge", "lda")},
             refused={**_no_noise("svm", "private head=hinge"), **_no_defence(_EXACT_SUM)},

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from common.config.fields import Positives, listed
+from common.config.fields import listed
 from common.data.metadata import check_columns
 
 
@@ -13,10 +13,14 @@ def _checked(columns: tuple[str, ...]) -> tuple[str, ...]:
     return columns
 
 
+_Column = Annotated[str, Field(max_length=40)]
+Columns = Annotated[tuple[_Column, ...], BeforeValidator(listed), AfterValidator(_checked)]
+
+
 class MetadataConfig(BaseModel):
     """Which columns of the table are inputs beside the image, and how they are trained on."""
 
-    metadata: Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_checked)] = Field(
+    metadata: Columns = Field(
         default=(),
         description="columns that are inputs beside the image: age, sex, localization; none if"
         " empty",
@@ -26,13 +30,4 @@ class MetadataConfig(BaseModel):
         ge=0,
         lt=1,
         description="share of the training views that are seen without these columns",
-    )
-
-
-class ScaledMetadataConfig(MetadataConfig):
-    """What frozen features need to know beside: how large these columns are among them."""
-
-    metadata_scale: Positives = Field(
-        default=(0.1, 0.3),
-        description="sizes of these columns beside the features, to choose from, in feature norms",
     )

@@ -11,7 +11,7 @@ from common.config.base import CommonConfig
 from common.config.duplicates import DuplicatesConfig
 from common.config.fields import fill_in
 from common.config.finetune import FinetuneConfig
-from common.config.metadata import ScaledMetadataConfig
+from common.config.metadata import MetadataConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
@@ -31,7 +31,7 @@ class RunConfig(
     PrivateConfig,
     FinetuneConfig,
     SvmConfig,
-    ScaledMetadataConfig,
+    MetadataConfig,
     ValidateConfig,
     DuplicatesConfig,
     ProgressConfig,
