@@ -9,10 +9,13 @@ from common.data.dataset import Dataset
 from common.errors import ConfigError, DataError
 from common.models.file import Model, load_model
 from simulations.runtimes.experiment import with_splits
-from simulations.study.held_out import HeldOut
+from simulations.study.held_out import Answers, HeldOut
 from simulations.study.judgement import Judgement, Selection
 from simulations.study.other_data import EveryLesion, test_lesions
 from simulations.study.trained_on import training_sets
+
+WITHOUT = " (without metadata)"
+"""What marks the name of a run that uses metadata and was judged without."""
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +26,7 @@ def evaluate(
     cache: Path,
     weights: Sequence[Path] = (),
     every: EveryLesion | None = None,
+    without_metadata: bool = False,
 ) -> Judgement:
     """Judge the models of finished runs on the test images that they hold out of ``data``.
 
@@ -32,6 +36,8 @@ def evaluate(
     cache : folder of frozen features.
     weights : files among which the models' pretrained weights are found.
     every : takes all lesions of ``data`` for testing, in place of those held out.
+    without_metadata : judges runs that use metadata a second time, as if no patient was known;
+        such a run's name says so.
 
     Raises
     ------
@@ -53,16 +59,24 @@ def evaluate(
         dataset, selection = test_lesions(data, models, runs, every)
         config = next(iter(models.values())).config.model_copy(update={"cache": cache})
         held_out = HeldOut.all_of(dataset, config, "name data with more")
-    return _judgement(held_out, models, selection)
+    return _judgement(held_out, models, selection, without_metadata)
 
 
-def _judgement(held_out: HeldOut, models: Mapping[str, Model], selection: Selection) -> Judgement:
-    answers = {name: held_out.ask(model) for name, model in models.items()}
-    first, *others = models
+def _judgement(
+    held_out: HeldOut, models: Mapping[str, Model], selection: Selection, without_metadata: bool
+) -> Judgement:
+    answers: dict[str, Answers] = {}
+    asked = dict(models)
+    for name, model in models.items():
+        answers[name] = held_out.ask(model)
+        if without_metadata and model.config.metadata:
+            asked[(blank := f"{name}{WITHOUT}")] = model
+            answers[blank] = held_out.ask(model, with_metadata=False)
+    first, *others = answers
     gaps = {name: held_out.gap(answers[name], answers[first]) for name in others}
     runs = [
-        held_out.judged(name, model.config.method, answers[name], gaps.get(name))
-        for name, model in models.items()
+        held_out.judged(name, asked[name].config.method, given, gaps.get(name))
+        for name, given in answers.items()
     ]
     dataset = held_out.dataset
     lesions = len(dataset.by_lesion.sizes)
