@@ -70,11 +70,13 @@ class Metadata:
     used : what was used by column: ``age`` in years, ``sex``, ``localization``; never empty.
     diagnosis_without : code of the likeliest diagnosis from the image alone.
     probabilities_without : of all diagnoses by code, from the image alone, the likeliest first.
+    flagged_without : targets of the screening rules that flag the image alone.
     """
 
     used: Mapping[str, float | str]
     diagnosis_without: str
     probabilities_without: Mapping[str, float]
+    flagged_without: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,8 @@ class Predictor:
         answers = answered({i: each.scores for i, each in good.items()})
         alone = {i: w for i, each in good.items() if (w := each.scores_without) is not None}
         for i, other in answered(alone).items():
-            metadata = Metadata(known_of[i], other.diagnosis, other.probabilities)
+            flagged = tuple(rule.target for rule in other.screening if rule.flagged)
+            metadata = Metadata(known_of[i], other.diagnosis, other.probabilities, flagged)
             answers[i] = replace(answers[i], metadata=metadata)
         return answers
 
