@@ -6,6 +6,7 @@ Nothing of it is guessed: what is none of the known values is refused, or named 
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,16 +58,17 @@ def known(columns: Sequence[str], row: Described) -> dict[str, float | str]:
 
 
 def checked(about: Described) -> About:
-    """Return what is said of a patient, as the lists write it; "" and None are unknown.
+    """Return what is said of a patient, as the lists write it; "", None and nan are unknown.
 
     Raises
     ------
     ConfigError
         If an age is none, or a sex or a place is in no list.
     """
-    if about.age is not None and not 0 <= about.age <= OLDEST:
-        raise ConfigError(f"the age is {about.age:g}; {_YEARS}")
-    return About(about.age, _listed("sex", about.sex), _listed("place", about.localization))
+    age = None if about.age is None or isnan(about.age) else float(about.age)
+    if age is not None and not 0 <= age <= OLDEST:
+        raise ConfigError(f"the age is {age:g}; {_YEARS}")
+    return About(age, _listed("sex", about.sex), _listed("place", about.localization))
 
 
 def stated(age: str = "", sex: str = "", localization: str = "") -> About:
