@@ -15,7 +15,7 @@ the command line.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -25,6 +25,7 @@ from common.answers.answer import Answer, Unreadable
 from common.answers.answering import AnswerOptions, ThresholdKind
 from common.answers.prevalence import parse_prevalence
 from common.config.run import RunConfig
+from common.data.metadata import UNKNOWN, About
 from common.errors import ConfigError, DataError, FedDermError, QuorumError
 from common.methods import METHODS
 from common.models.classifier import Classifier, Image, Rule
@@ -37,6 +38,7 @@ from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetr
 from simulations.study.judgement import Gap, Judged, Selection, SiteFigures
 
 __all__ = [
+    "About",
     "Answer",
     "AnswerOptions",
     "ClassMetrics",
@@ -259,6 +261,7 @@ def evaluate(
     trained_on: PathLike | Iterable[PathLike] = (),
     weights: PathLike | Iterable[PathLike] = (),
     cache: PathLike | None = None,
+    without_metadata: bool = False,
 ) -> Evaluation:
     """Judge the models of runs on the test lesions of a data folder that all of them hold out.
 
@@ -278,6 +281,9 @@ def evaluate(
         Files of pretrained weights, for models that were trained with ``weights``.
     cache : path, optional
         Folder of frozen features; None for the settings' default.
+    without_metadata : bool
+        Whether runs that use age, sex or place are judged a second time, without them; the name of
+        such a run says so.
 
     Raises
     ------
@@ -294,7 +300,7 @@ def evaluate(
     settings = {} if cache is None else {"cache": Path(cache)}
     kept = RunConfig.read_settings(settings).cache
     every = EveryLesion(trained, _paths(trained_on)) if every_lesion else None
-    judged = evaluation.evaluate(Path(data), files, kept, _paths(weights), every)
+    judged = evaluation.evaluate(Path(data), files, kept, _paths(weights), every, without_metadata)
     return Evaluation(
         judged.synthetic,
         judged.images,
@@ -340,6 +346,7 @@ def predict(
     sensitivity: float = AnswerOptions.sensitivity,
     refer: float = AnswerOptions.refer,
     prevalence: Mapping[str, float] | None = None,
+    about: About | Sequence[About] = UNKNOWN,
     weights: PathLike | Iterable[PathLike] = (),
 ) -> list[Answer | Unreadable]:
     """Answer about images: how likely, how sure, or "ask a person". Not a medical device.
@@ -367,16 +374,20 @@ def predict(
     prevalence : mapping, optional
         Frequencies of all diagnoses where the model is used, by code; None for those of the
         training sites.
+    about : About or several of them
+        What is known of the patient of all images, or of each image: age in years, sex, place on
+        the body, which a model trained with ``metadata`` uses.
     weights : path or paths
         As for :func:`load_model`.
 
     Raises
     ------
     ConfigError
-        If frequencies do not add up to 1, a share is out of its range, or pretrained weights are
-        missing.
+        If frequencies do not add up to 1, a share is out of its range, an age, a sex or a place is
+        none, or pretrained weights are missing.
     DataError
-        If there is no such model, no image, or an array is none of an image.
+        If there is no such model, no image, an array is none of an image, or what is known is not
+        of as many images.
     """
     folder = run.folder if isinstance(run, Run) else run
     model, frequencies = load_model(folder, weights=weights), None
@@ -391,7 +402,7 @@ def predict(
         refer=refer,
         prevalence=frequencies,
     )
-    return model.answers(images, options)
+    return model.answers(images, options, about)
 
 
 def write_synthetic(

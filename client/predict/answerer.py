@@ -13,6 +13,8 @@ from common.answers.answering import Answering, AnswerOptions
 from common.answers.prevalence import DISAGREEMENT, disagreement, estimate, parse_prevalence
 from common.arrays import Floats
 from common.config.run import RunConfig
+from common.data.metadata import BLOCKS, Described
+from common.data.patients import known
 from common.errors import ConfigError
 from common.explanations.evidence import PooledHead, log_odds
 from common.explanations.overlay import caption, overlay, place
@@ -46,11 +48,14 @@ class ModelAnswerer:
             prevalence=None if prevalence is None else _by_code(model.task, prevalence),
             prevalence_source=prevalence_source,
             notes=tuple(self._answering.warnings),
+            metadata=model.config.metadata,
         )
 
     def answer(self, files: Sequence[ImageFile], *, evidence: bool) -> Sequence[Shown]:
         """Answer about images, one for each in the same order; broken ones get the reason."""
-        answered = self._predictor.answer(files, self._answering, keep_maps=evidence)
+        named = [(file.name, file.data) for file in files]
+        patients = {file.name: file.patient for file in files}
+        answered = self._predictor.answer(named, self._answering, evidence, patients)
         return [
             self._shown(each, file, evidence) for each, file in zip(answered, files, strict=True)
         ]
@@ -59,13 +64,20 @@ class ModelAnswerer:
         answer = answered.answer
         if not evidence or answered.maps is None or not isinstance(answer, Answer):
             return Shown(answer)
-        if isinstance(self._head, str):
-            return Shown(answer, Evidence(None, self._head))
-        return Shown(answer, self._drawn(self._head, answered.maps, answer, file))
+        head = self._head(file.patient)
+        if isinstance(head, str):
+            return Shown(answer, Evidence(None, head))
+        return Shown(answer, self._drawn(head, answered.maps, answer, file))
+
+    def _head(self, patient: Described) -> PooledHead | str:
+        """Return the classifier of a patient as one of maps, or why it is none."""
+        if isinstance(self._image_head, str) or not known(self.about.metadata, patient):
+            return self._image_head
+        return self._predictor.model.head(patient)
 
     @cached_property
-    def _head(self) -> PooledHead | str:
-        """The classifier as one of maps, or why it is none."""
+    def _image_head(self) -> PooledHead | str:
+        """The classifier of images alone as one of maps, or why it is none."""
         try:
             return self._predictor.model.head()
         except ConfigError as error:
@@ -118,10 +130,24 @@ def chosen_prevalence(predictor: Predictor, text: str) -> tuple[Floats, str]:
     return found.frequencies, source
 
 
+def refuse_place_as_site(predictor: Predictor, site: str) -> None:
+    """Refuse a place on the body as the name of a training site, if no site has it.
+
+    Raises
+    ------
+    ConfigError
+        It says which option is for the place.
+    """
+    if site.lower() in BLOCKS["localization"] and site not in predictor.model.basis.by_site:
+        raise ConfigError(
+            f"'{site}' is no training site; for the place on the body write --place {site}"
+        )
+
+
 def _probabilities(predictor: Predictor, folder: Path) -> Floats:
     """Return the probabilities (n, n_classes) of the images of a folder that can be read."""
     found = map(read, expand([str(folder)], ()))
-    files = (file for file in found if isinstance(file, ImageFile))
+    files = ((file.name, file.data) for file in found if isinstance(file, ImageFile))
     judged = (each for each in predictor.judge(files) if isinstance(each, Judged))
     n_classes = predictor.model.task.n_classes
     return predictor.model.basis.probabilities(

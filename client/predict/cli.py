@@ -3,19 +3,20 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
-from client.predict.images import Answered, answers
+from client.predict.images import NO_PATIENTS, Answered, answers
 from client.predict.page import Page
 from client.predict.shown import Answerer
 from client.predict.text import block
 from client.predict.values import columns, row, values
 from client.predict.words import NOT_A_DEVICE
 from common.answers.answer import Unreadable
+from common.data.metadata import Described
 from common.errors import ConfigError
 from common.files import refuse_taken_file
 from common.task import Task
@@ -50,6 +51,7 @@ def predict(
     as_json: bool = False,
     as_csv: bool = False,
     html: Path | None = None,
+    patients: Mapping[Path, Described] = NO_PATIENTS,
 ) -> bool:
     """Print answers about images, or write a page; text for a person if no form is chosen.
 
@@ -57,6 +59,7 @@ def predict(
     ----------
     found : what :func:`client.predict.images.expand` gives.
     html : the page's file.
+    patients : what is known of the patients behind the paths.
 
     Returns
     -------
@@ -71,7 +74,7 @@ def predict(
     bar = tqdm(total=len(found), unit="image", disable=None if len(found) >= LONG else True)
     complete = True
     with form as show, bar:
-        for each in answers(answerer, found, evidence=html is not None):
+        for each in answers(answerer, found, evidence=html is not None, patients=patients):
             with tqdm.external_write_mode():
                 show(each)
             bar.update()

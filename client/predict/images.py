@@ -1,16 +1,19 @@
 """From what a user names to answers: files, folders and lists, read and answered bit by bit."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from client.predict.picture import NOT_AN_IMAGE
 from client.predict.shown import Answerer, ImageFile, Shown
 from common.answers.answer import Unreadable
+from common.data.metadata import UNKNOWN, About, Described
+from common.data.patients import read_patients
 from common.data.pictures import ENDINGS, KNOWN_FORMATS, is_image
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.reading import open_file
 
 STANDARD_INPUT = "-"
@@ -21,6 +24,10 @@ BATCH = 16
 
 LARGEST = 200_000_000
 """Most bytes of a file: no image of a lesion is larger."""
+
+
+NO_PATIENTS: Mapping[Path, Described] = MappingProxyType({})
+"""Nothing is known of any patient."""
 
 
 class Answered(NamedTuple):
@@ -55,8 +62,40 @@ def expand(paths: Iterable[str], listed: Iterable[bytes]) -> list[Path | Unreada
     raise DataError("the list of paths is empty; write the path of an image on each line")
 
 
+def patients_of(
+    found: Iterable[Path | Unreadable], about: About, table: Path | None
+) -> Mapping[Path, Described]:
+    """Return what is known of the patients behind images.
+
+    Parameters
+    ----------
+    found : what :func:`expand` gives.
+    about : holds for all images.
+    table : says it of each image.
+
+    Raises
+    ------
+    ConfigError
+        If both say something.
+    DataError
+        If the table cannot be used.
+    """
+    paths = [path for path in found if isinstance(path, Path)]
+    if table is None:
+        return dict.fromkeys(paths, about) if about != UNKNOWN else NO_PATIENTS
+    if about != UNKNOWN:
+        raise ConfigError(
+            "--age, --sex and --place hold for all images, --metadata for each; choose one of them"
+        )
+    return read_patients(table, paths)
+
+
 def answers(
-    answerer: Answerer, found: Iterable[Path | Unreadable], *, evidence: bool
+    answerer: Answerer,
+    found: Iterable[Path | Unreadable],
+    *,
+    evidence: bool,
+    patients: Mapping[Path, Described] = NO_PATIENTS,
 ) -> Iterator[Answered]:
     """Yield what is shown of images, in their order, while the next ones are still to be read.
 
@@ -66,10 +105,12 @@ def answers(
     ----------
     found : paths of images, and what is no image, which is passed on.
     evidence : whether maps are asked for.
+    patients : what is known of the patients behind the paths.
     """
     left = iter(found)
     while group := list(islice(left, BATCH)):
-        yield from answered(answerer, [read(each) for each in group], evidence=evidence)
+        files = [_with_patient(read(each), each, patients) for each in group]
+        yield from answered(answerer, files, evidence=evidence)
 
 
 def answered(
@@ -134,6 +175,14 @@ def read(path: Path | Unreadable) -> ImageFile | Unreadable:
     if len(data) > LARGEST:
         return Unreadable(str(path), f"larger than {LARGEST // 1_000_000} MB; name an image")
     return ImageFile(str(path), data)
+
+
+def _with_patient(
+    file: ImageFile | Unreadable, path: Path | Unreadable, patients: Mapping[Path, Described]
+) -> ImageFile | Unreadable:
+    if isinstance(file, Unreadable) or isinstance(path, Unreadable):
+        return file
+    return file._replace(patient=patients.get(path, UNKNOWN))
 
 
 def _check(file: ImageFile | Unreadable) -> ImageFile | Unreadable:

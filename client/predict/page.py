@@ -177,7 +177,14 @@ def _environment() -> "Environment":
     said = (
         *(words.percent, words.named, words.malignancy, words.malignant_share),
         *(words.stands_out, words.following, words.target, words.flag, words.operating_point),
-        *(words.promise, words.diagnoses, words.distance),
+        *(
+            words.promise,
+            words.diagnoses,
+            words.distance,
+            words.patient,
+            words.without,
+            words.changed,
+        ),
     )
     environment.globals.update({each.__name__: each for each in said})
     environment.globals.update(not_a_device=words.NOT_A_DEVICE)

@@ -6,20 +6,23 @@ form with several parts, which a server would keep in files.
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from client.predict.guard import Guard
 from client.predict.images import Answered, answered
 from client.predict.page import fragments, policy, whole_page
 from client.predict.shown import Answerer, ImageFile, Shown
 from common.answers.answer import Unreadable
+from common.data.metadata import BLOCKS, About
+from common.data.patients import stated
 from common.data.pictures import ENDINGS
-from common.errors import described
+from common.errors import ConfigError, described
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -37,6 +40,11 @@ SECONDS = 120.0
 
 NAME_HEADER = "x-file-name"
 """Has the file's name, percent-encoded. No page elsewhere can set it without being asked about."""
+
+PATIENT_HEADER = "x-patient"
+"""Has what is known of the patient, as a query: ``age=45&sex=female&localization=back``."""
+
+_TITLES = {"age": "Age in years", "sex": "Sex", "localization": "Place"}
 
 _LONGEST_NAME = 400
 _TOO_LARGE, _TOO_SLOW, _BAD_REQUEST, _FAILED = 413, 408, 400, 500
@@ -100,7 +108,10 @@ class Answers:
                 if data is None:
                     limit = f"{self._largest / 1e6:g} MB"
                     return self._unread(name, f"larger than {limit}; save it smaller", _TOO_LARGE)
-                return await self._answered(ImageFile(name, data))
+                patient = _patient(request.headers.get(PATIENT_HEADER, ""))
+                return await self._answered(ImageFile(name, data, patient))
+        except ConfigError as error:
+            return self._unread(name, str(error), _BAD_REQUEST)
         except ClientDisconnect:  # nobody reads this
             return self._unread(name, "not received", _BAD_REQUEST)
         except TimeoutError:
@@ -137,6 +148,25 @@ class Answers:
         return _html(_fragment(found, next(self._numbers)), status)
 
 
+def _patient(header: str) -> About:
+    """Read what is known of a patient.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of what can be known.
+    """
+    try:
+        return stated(**dict(parse_qsl(header, max_num_fields=len(BLOCKS))))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"of a patient {', '.join(BLOCKS)} can be known, not this") from error
+
+
+def _fields(columns: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return what a field of each column may hold; nothing where it is no list."""
+    return {c: () if c == "age" else BLOCKS[c][:-1] for c in columns}
+
+
 def _fragment(found: Answered, number: int) -> str:
     """Return an image's card, and its row of the overview in a template."""
     made = fragments(found, number)
@@ -169,4 +199,6 @@ def _served_page(answerer: Answerer, largest: int) -> str:
         endings=",".join(ENDINGS),
         largest=largest,
         at_once=AT_ONCE,
+        fields=_fields(answerer.about.metadata),
+        titles=_TITLES,
     )

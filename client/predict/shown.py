@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from common.answers.answer import Answer, Unreadable
+from common.data.metadata import UNKNOWN, Described
 from common.task import Task
 
 
@@ -15,10 +16,12 @@ class ImageFile(NamedTuple):
     ----------
     name : what the user calls it: a path, or a file's name in a browser.
     data : the bytes of its file.
+    patient : what is known of the patient.
     """
 
     name: str
     data: bytes
+    patient: Described = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class About:
     prevalence_source : where ``prevalence`` is from, such as "given" or "estimated from 200 images
         without labels"; "" without it.
     notes : what must be said of all answers, in sentences.
+    metadata : columns of what the model uses beside an image: ``age``, ``sex``, ``localization``.
     """
 
     model: str
@@ -72,6 +76,7 @@ class About:
     prevalence: Mapping[str, float] | None = None
     prevalence_source: str = ""
     notes: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
 
 
 class Answerer(Protocol):

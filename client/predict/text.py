@@ -43,6 +43,10 @@ def _parts(answer: Answer) -> Iterator[tuple[str, str]]:
     yield "not excluded", _not_excluded(answer)
     for text in words.following(answer):
         yield "next", text
+    if patient := words.patient(answer):
+        yield "patient", f"{patient}: {words.changed(answer)}"
+    for text in words.without(answer):
+        yield "without it", text
     if before := _before(answer):
         yield "before", before
     if distance := words.distance(answer):

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from common.answers.answer import Answer, PredictionSet, Screening, Unreadable
+from common.answers.answer import Answer, Metadata, PredictionSet, Screening, Unreadable
 from common.answers.operating import targets_of
+from common.data.metadata import BLOCKS
 from common.json_types import Json
 from common.task import Task
 from common.text import printable
@@ -35,6 +36,9 @@ def columns(task: Task) -> tuple[str, ...]:
         *(f"screening_{target}_{name}" for target in targets_of(task) for name in _OF_TARGET),
         *_OF_SET,
         *("refer", "distance", "notes"),
+        *BLOCKS,
+        *("diagnosis_without", "flagged_without"),
+        *(f"probability_without_{code}" for code in task.codes),
     )
 
 
@@ -76,6 +80,8 @@ def _answer_cells(answer: Answer) -> dict[str, Cell]:
         cells |= _screening_cells(rule)
     if answer.prediction_set is not None:
         cells |= _set_cells(answer.prediction_set)
+    if answer.metadata is not None:
+        cells |= _metadata_cells(answer.metadata)
     return cells
 
 
@@ -98,6 +104,16 @@ def _set_cells(found: PredictionSet) -> dict[str, Cell]:
         _SEPARATOR.join(found.without_guarantee),
     )
     return dict(zip(_OF_SET, cells, strict=True))
+
+
+def _metadata_cells(found: Metadata) -> dict[str, Cell]:
+    alone = found.probabilities_without
+    return {
+        **found.used,
+        "diagnosis_without": found.diagnosis_without,
+        "flagged_without": _SEPARATOR.join(found.flagged_without),
+        **{f"probability_without_{code}": share for code, share in alone.items()},
+    }
 
 
 def _cell(value: Cell) -> str:

@@ -33,6 +33,7 @@ _PROMISES = {
     "prevalence": "of a place with the given frequencies",
 }
 _LEAST, _MOST = 0.0005, 0.9995
+_STEP = 0.05
 
 
 def percent(share: float) -> str:
@@ -132,6 +133,44 @@ def distance(answer: Answer) -> str | None:
     if answer.distance is None:
         return None
     return f"{answer.distance:.2f} from the training images; about 1 is usual"
+
+
+def patient(answer: Answer) -> str | None:
+    """Say what is known of the patient and was used; None where nothing was."""
+    if answer.metadata is None:
+        return None
+    words = {"age": "{:g} years", "sex": "{}", "localization": "place {}"}
+    return ", ".join(words[column].format(v) for column, v in answer.metadata.used.items())
+
+
+def without(answer: Answer) -> list[str]:
+    """Say where the image alone has another likeliest diagnosis, or other flags."""
+    metadata = answer.metadata
+    if metadata is None:
+        return []
+    code, said = metadata.diagnosis_without, []
+    if code != answer.diagnosis:
+        share = percent(metadata.probabilities_without[code])
+        said.append(f"from the image alone the likeliest is {named(code, answer.task)}, {share}")
+    for rule in answer.screening:
+        if rule.flagged != (flagged := rule.target in metadata.flagged_without):
+            said.append(f"the image alone is {'' if flagged else 'not '}flagged for {target(rule)}")
+    return said
+
+
+def changed(answer: Answer) -> str | None:
+    """Say by how much what is known of the patient changed the probabilities; None without it."""
+    if answer.metadata is None:
+        return None
+    alone = answer.metadata.probabilities_without
+    steps = {code: 100 * (share - alone[code]) for code, share in answer.probabilities.items()}
+    largest = sorted(steps, key=lambda code: -abs(steps[code]))[:3]
+    said = [
+        f"{code} from {percent(alone[code])} to {percent(answer.probabilities[code])}"
+        for code in largest
+        if abs(steps[code]) >= _STEP
+    ]
+    return f"it changed {', '.join(said)}" if said else "it changed next to nothing"
 
 
 def _share(value: float, interval: tuple[float, float], of: str = "") -> str:

@@ -62,6 +62,24 @@ class Screening:
 
 
 @dataclass(frozen=True)
+class Metadata:
+    """What is known of the patient, which the model used, and what it says without it.
+
+    Attributes
+    ----------
+    used : what was used by column: ``age`` in years, ``sex``, ``localization``; never empty.
+    diagnosis_without : code of the likeliest diagnosis from the image alone.
+    probabilities_without : of all diagnoses by code, from the image alone, the likeliest first.
+    flagged_without : targets of the screening rules that flag the image alone.
+    """
+
+    used: Mapping[str, float | str]
+    diagnosis_without: str
+    probabilities_without: Mapping[str, float]
+    flagged_without: tuple[Target, ...] = ()
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a model says of one image. Not a medical device.
 
@@ -84,6 +102,8 @@ class Answer:
     refer : why a person should be asked, in sentences; none if the model does not ask for one.
     distance : how unlike the training images it is, about 1 as a rule; None where it is not known.
     notes : what else must be said of this answer, in sentences.
+    metadata : what it says of the image alone, where it used what is known of the patient; else
+        None.
     """
 
     image: str
@@ -101,6 +121,7 @@ class Answer:
     refer: tuple[str, ...]
     distance: float | None
     notes: tuple[str, ...] = ()
+    metadata: Metadata | None = None
 
 
 @dataclass(frozen=True)

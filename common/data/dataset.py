@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from common.arrays import Bools, Ints
 from common.data.image import Defect, Image, Location
+from common.data.metadata import UNKNOWN
 from common.data.tables import lesions
 from common.data.tables.folder import read_image
 from common.data.tables.scan import scan
@@ -169,6 +170,11 @@ class Dataset:
         """Return the same images with ``splits`` (n,) in place of their own."""
         pairs = zip(self.images, splits, strict=True)
         return replace(self, images=tuple(replace(image, split=str(s)) for image, s in pairs))
+
+    def without_metadata(self) -> "Dataset":
+        """Return the same images as if no patient's age, sex and place were known."""
+        blank = UNKNOWN._asdict()
+        return replace(self, images=tuple(replace(image, **blank) for image in self.images))
 
     def read(self, image_id: str) -> bytes:
         """Return the bytes of one image's file; safe in threads and in forked processes.

@@ -12,14 +12,17 @@ References
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from common.arrays import Floats, Floats32
+from common.data.metadata import beside as put_beside
 from common.errors import ConfigError
 from common.networks.spatial_maps import Maps, pooled
 from common.svm.feature_map import FeatureMap
+
+_NOTHING = np.zeros(0, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,16 @@ class PooledHead:
     baseline : (n_features,) features that add nothing.
     intercepts : (n_classes,).
     feature_map : its norms make the factor of a view; None for a factor of 1.
+    beside : numbers that follow the features in the feature map, the same for all views.
+    beside_scores : (n_classes,) what they add to the scores, times the mean factor.
     """
 
     weights: Floats
     baseline: Floats
     intercepts: Floats
     feature_map: FeatureMap | None = None
+    beside: Floats32 = field(default_factory=lambda: _NOTHING)
+    beside_scores: Floats | float = 0.0
 
     def evidence(self, maps: Maps, contrast: Contrast) -> Evidence:
         """Return the evidence in an image's maps, (P, channels, height, width) by level.
@@ -94,6 +101,7 @@ class PooledHead:
             )
         weights = contrast.direction @ self.weights
         factors = self._factors(pooled(maps)) / len(maps[0])
+        constants = self.intercepts + factors.sum() * self.beside_scores
         ends = np.cumsum([each.shape[1] for each in maps])
         cells = []
         for each, end in zip(maps, ends, strict=True):
@@ -101,7 +109,7 @@ class PooledHead:
             values = np.einsum("pchw,c->phw", each, weights[part], dtype=np.float64)
             values -= self.baseline[part] @ weights[part]
             cells.append(factors[:, None, None] * values / values[0].size)
-        rest = float(contrast.direction @ self.intercepts) + contrast.constant
+        rest = float(contrast.direction @ constants) + contrast.constant
         return Evidence(cells, rest)
 
     def _own(self, maps: Maps) -> Maps:
@@ -113,17 +121,24 @@ class PooledHead:
         """Return by how much the feature map scales each view's features (P,)."""
         if self.feature_map is None:
             return np.ones(len(features))
-        linear = (features - self.feature_map.mean) @ self.feature_map.matrix
+        rows = put_beside(features[None], self.beside[None])[0]
+        linear = (rows - self.feature_map.mean) @ self.feature_map.matrix
         lengths = np.linalg.norm(linear, axis=1)
-        mapped = np.linalg.norm(self.feature_map.apply(features), axis=1)
+        mapped = np.linalg.norm(self.feature_map.apply(rows), axis=1)
         return np.asarray(mapped / np.maximum(lengths, np.finfo(np.float64).tiny))
 
 
-def linear_head(feature_map: FeatureMap, weights: Floats) -> PooledHead:
+def linear_head(
+    feature_map: FeatureMap, weights: Floats, beside: Floats32 = _NOTHING
+) -> PooledHead:
     """Return the classifier of mapped features, with ``weights`` (n_classes, n_outputs + 1).
 
     Its baseline is the map's mean, the mean over the training views: what an image shares with all
     others adds nothing.
+
+    Parameters
+    ----------
+    beside : (width,) an image's last features, which are of no place in it.
 
     Raises
     ------
@@ -135,8 +150,16 @@ def linear_head(feature_map: FeatureMap, weights: Floats) -> PooledHead:
             "there is no evidence map: the RBF kernel's Fourier features mix all places of an "
             "image, so that none has a share of its own in a score; a linear kernel has one"
         )
-    absorbed = weights[:, :-1] @ feature_map.matrix.T
-    return PooledHead(absorbed, feature_map.mean, weights[:, -1], feature_map)
+    absorbed, mean = weights[:, :-1] @ feature_map.matrix.T, feature_map.mean
+    n = len(mean) - len(beside)
+    return PooledHead(
+        absorbed[:, :n],
+        mean[:n],
+        weights[:, -1],
+        feature_map,
+        beside,
+        absorbed[:, n:] @ (beside - mean[n:]),
+    )
 
 
 def network_head(weights: Floats32, bias: Floats32) -> PooledHead:

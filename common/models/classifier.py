@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,8 @@ from common.answers.answer import Answer, Unreadable
 from common.answers.answering import Answering, AnswerOptions
 from common.answers.operating import balanced
 from common.arrays import Floats
+from common.data.metadata import UNKNOWN, About, Described
+from common.data.patients import checked
 from common.errors import DataError
 from common.models.file import Prediction
 from common.models.predictor import Predictor
@@ -97,7 +99,10 @@ class Classifier:
         return Prediction(labels[rows], probabilities[rows], distance)
 
     def answers(
-        self, images: Image | Iterable[Image], options: AnswerOptions | None = None
+        self,
+        images: Image | Iterable[Image],
+        options: AnswerOptions | None = None,
+        about: Described | Sequence[Described] = UNKNOWN,
     ) -> list[Answer | Unreadable]:
         """Return what the model says of each image: how likely, how sure, or "ask a person".
 
@@ -107,11 +112,16 @@ class Classifier:
         ----------
         images : as for :meth:`diagnose`.
         options : coverage of the sets, sensitivity of the screening and more; None for the usual.
+        about : what is known of the patient of all images, or of each image; a model without
+            metadata says that it does not use it.
 
         Raises
         ------
+        ConfigError
+            If an age, a sex or a place is none.
         DataError
-            If there is no image, or an array is none of an image.
+            If there is no image, an array is none of an image, or what is known is not of as many
+            images.
         """
         answering = Answering(self._predictor.model.basis, options or AnswerOptions())
         files: dict[str, bytes] = {}
@@ -127,7 +137,8 @@ class Classifier:
                 found[names[-1]] = Unreadable(names[-1], str(error).removeprefix(f"{names[-1]} "))
         if not names:
             raise DataError(_NO_IMAGES)
-        answered = self._predictor.answer([*files.items()], answering) if files else []
+        patients = _patients(names, about)
+        answered = self._predictor.answer([*files.items()], answering, about=patients)
         found |= {name: each.answer for name, each in zip(files, answered, strict=True)}
         return [found[name] for name in names]
 
@@ -136,6 +147,21 @@ class Classifier:
 
         target = TargetTags(required=True)
         return Tags("classifier", target, classifier_tags=ClassifierTags())
+
+
+def _patients(names: Sequence[str], about: Described | Sequence[Described]) -> dict[str, Described]:
+    """Return what is known of the patient of each image by its name."""
+    if not isinstance(about, Sequence) or isinstance(about, About):
+        return dict.fromkeys(names, checked(about))
+    if len(about) != len(names):
+        raise DataError(
+            f"{len(names)} images are named, and what is known is of {len(about)}; give one for each"
+        )
+    found: dict[str, Described] = {}
+    for name, each in zip(names, about, strict=True):
+        if found.setdefault(name, patient := checked(each)) != patient:
+            raise DataError(f"{name} is named twice with other patients; ask one by one")
+    return found
 
 
 def _each(images: Image | Iterable[Image]) -> Iterator[Any]:

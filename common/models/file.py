@@ -96,7 +96,7 @@ class Model(Protocol):
 
         Parameters
         ----------
-        about : what is known of the patient, which the intercepts then hold.
+        about : what is known of the patient, which adds to the scores from no place of the image.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """The classifier of the SVM: linear, on mapped features."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -118,19 +118,14 @@ class LinearModel:
 
         Parameters
         ----------
-        about : what is known of the patient, which the intercepts then hold.
+        about : what is known of the patient, which adds to the scores from no place of the image.
 
         Raises
         ------
         ConfigError
             If its feature map is not linear.
         """
-        n, feature_map = width(self.config.metadata), self.feature_map
-        images = len(feature_map.mean) - n
-        head = linear_head(feature_map.of_images(n), self.weights)
-        numbers = self._numbers([about])[0] - feature_map.mean[images:]
-        added = self.weights[:, :-1] @ (numbers @ feature_map.matrix[images:])
-        return replace(head, intercepts=head.intercepts + added)
+        return linear_head(self.feature_map, self.weights, self._numbers([about])[0])
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""

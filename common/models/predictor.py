@@ -3,21 +3,26 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import numpy as np
 
-from common.answers.answer import Answer, Unreadable
+from common.answers.answer import Answer, Metadata, Unreadable
 from common.answers.answering import Answering
 from common.arrays import Floats
+from common.data.metadata import BLOCKS, UNKNOWN, Described
+from common.data.patients import known
 from common.data.pictures import short_side
 from common.errors import DataError
 from common.models.file import Model, Prediction, load_model, network_folders
 from common.networks.appearance_rows import LEVELS, appearance_of, stem_spec
 from common.networks.spatial_maps import BLOCK, MapNetwork, Maps, map_network
+
+_NOTHING: Mapping[str, Described] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,14 @@ class Judged:
     scores : (n_classes,) averaged over the prediction views.
     distance : from the training lesions, about 1 as a rule; nan where it is not known.
     maps : the network's maps, (P, channels, height, width) by level; None where not asked for.
+    scores_without : (n_classes,) as if nothing was known of the patient; None where nothing is, or
+        the model does not use it.
     """
 
     scores: Floats
     distance: float
     maps: Maps | None
+    scores_without: Floats | None = None
 
 
 class Answered(NamedTuple):
@@ -86,7 +94,10 @@ class Predictor:
         return cls(model, network_folders(file, model.config))
 
     def judge(
-        self, images: Iterable[tuple[str, bytes]], keep_maps: bool = False
+        self,
+        images: Iterable[tuple[str, bytes]],
+        keep_maps: bool = False,
+        about: Mapping[str, Described] = _NOTHING,
     ) -> Iterator[Judged | DataError]:
         """Yield what the model computes of each image; an error that names it if it cannot.
 
@@ -96,6 +107,7 @@ class Predictor:
         ----------
         images : names and bytes of image files.
         keep_maps : whether the network's maps are wanted too.
+        about : what is known of the patients, by the images' names.
 
         Raises
         ------
@@ -104,8 +116,32 @@ class Predictor:
         """
         files = iter(images)
         while block := list(islice(files, BLOCK)):
-            judged = self._network.each(block, lambda maps: self._judged(maps, keep_maps))
-            yield from judged if self._stem is None else self._with_distances(judged, block)
+            keep = keep_maps or any(self._known(about.get(name)) for name, _ in block)
+            judged = self._network.each(block, partial(self._judged, keep_maps=keep))
+            if self._stem is not None:
+                judged = self._with_distances(judged, block)
+            for (name, _), each in zip(block, judged, strict=True):
+                yield self._with_metadata(each, name, about.get(name), keep_maps)
+
+    def _known(self, about: Described | None) -> dict[str, float | str]:
+        """Return what is known of a patient and the model uses, by column."""
+        return known(self.model.config.metadata, about or UNKNOWN)
+
+    def _with_metadata(
+        self, judged: Judged | DataError, name: str, about: Described | None, keep_maps: bool
+    ) -> Judged | DataError:
+        """Judge an image again by what is known of its patient."""
+        if isinstance(judged, DataError):
+            return judged
+        maps = judged.maps if keep_maps else None
+        if about is None or not self._known(about):
+            return replace(judged, maps=maps)
+        assert judged.maps is not None
+        try:
+            scores = self.model.judge(judged.maps, about)
+        except DataError as error:
+            return DataError(f"{name}: {error}")
+        return replace(judged, scores=scores, maps=maps, scores_without=judged.scores)
 
     def _judged(self, maps: Maps, keep_maps: bool) -> Judged:
         distance = math.nan
@@ -130,45 +166,71 @@ class Predictor:
         return float(appearance.distance(appearance_of(maps, levels)[None])[0])
 
     def answer(
-        self, images: Sequence[tuple[str, bytes]], answering: Answering, keep_maps: bool = False
+        self,
+        images: Sequence[tuple[str, bytes]],
+        answering: Answering,
+        keep_maps: bool = False,
+        about: Mapping[str, Described] = _NOTHING,
     ) -> list[Answered]:
         """Answer about images, in their order; one that cannot be decoded gets the reason.
 
         Parameters and errors are those of :meth:`judge`.
         """
-        judged = list(self.judge(images, keep_maps))
-        good = [each for each in judged if isinstance(each, Judged)]
-        answers = iter(self._answers(images, judged, good, answering))
+        judged = list(self.judge(images, keep_maps, about))
+        pairs = zip(images, judged, strict=True)
+        good = {i: each for i, each in enumerate(judged) if isinstance(each, Judged)}
+        known_of = [self._known(about.get(name)) for name, _ in images]
+        answers = self._answers(images, good, known_of, answering)
         return [
             Answered(_unreadable(name, each), None)
             if isinstance(each, DataError)
-            else Answered(self._noted(next(answers), data), each.maps)
-            for (name, data), each in zip(images, judged, strict=True)
+            else Answered(self._noted(answers[i], data, about.get(name)), each.maps)
+            for i, ((name, data), each) in enumerate(pairs)
         ]
 
-    def _noted(self, answer: Answer, data: bytes) -> Answer:
-        """Add that an image has fewer pixels than the model works at, if it has."""
+    def _noted(self, answer: Answer, data: bytes, about: Described | None) -> Answer:
+        """Add what must be said of an image and of what is known of its patient."""
+        return replace(answer, notes=(*answer.notes, *self._small(data), *self._unused(about)))
+
+    def _small(self, data: bytes) -> Iterator[str]:
+        """Say that an image has fewer pixels than the model works at, if it has."""
         resolution = self.model.config.resolution
-        if (side := short_side(data)) >= resolution:
-            return answer
-        note = (
-            f"The image has {side} pixels on its short side, fewer than the {resolution} that the "
-            "model works at; details may be missing that its training images had."
-        )
-        return replace(answer, notes=(*answer.notes, note))
+        if (side := short_side(data)) < resolution:
+            yield (
+                f"The image has {side} pixels on its short side, fewer than the {resolution} that "
+                "the model works at; details may be missing that its training images had."
+            )
+
+    def _unused(self, about: Described | None) -> Iterator[str]:
+        """Say which of what is known the model does not use."""
+        given = known(tuple(BLOCKS), about or UNKNOWN)
+        if unused := [column for column in given if column not in self._known(about)]:
+            yield f"The model does not use {' and '.join(unused)}: it answers without."
 
     def _answers(
         self,
         images: Sequence[tuple[str, bytes]],
-        judged: Sequence[Judged | DataError],
-        good: Sequence[Judged],
+        good: Mapping[int, Judged],
+        known_of: Sequence[Mapping[str, float | str]],
         answering: Answering,
-    ) -> list[Answer]:
-        if not good:
-            return []
-        names = [n for (n, _), each in zip(images, judged, strict=True) if isinstance(each, Judged)]
-        chances = self.model.basis.probabilities(np.stack([each.scores for each in good]))
-        return answering.answers(names, chances, np.array([each.distance for each in good]))
+    ) -> dict[int, Answer]:
+        """Return the answers about the images that were judged, by their places."""
+
+        def answered(rows: Mapping[int, Floats]) -> dict[int, Answer]:
+            if not rows:
+                return {}
+            names = [images[i][0] for i in rows]
+            chances = self.model.basis.probabilities(np.stack([*rows.values()]))
+            distances = np.array([good[i].distance for i in rows])
+            return dict(zip(rows, answering.answers(names, chances, distances), strict=True))
+
+        answers = answered({i: each.scores for i, each in good.items()})
+        alone = {i: w for i, each in good.items() if (w := each.scores_without) is not None}
+        for i, other in answered(alone).items():
+            flagged = tuple(rule.target for rule in other.screening if rule.flagged)
+            metadata = Metadata(known_of[i], other.diagnosis, other.probabilities, flagged)
+            answers[i] = replace(answers[i], metadata=metadata)
+        return answers
 
     def predict(self, images: Mapping[str, bytes]) -> Prediction:
         """Diagnose image files, given as their bytes by name; at least one.

@@ -81,11 +81,6 @@ class FeatureMap:
         factors[len(factors) - beside :] = factor
         return replace(self, matrix=self.matrix * factors)
 
-    def of_images(self, beside: int) -> Self:
-        """Return the map of the features but the last ``beside``, as if those were their mean."""
-        images = len(self.mean) - beside
-        return replace(self, mean=self.mean[:images], matrix=self.matrix[:images])
-
     @property
     def n_outputs(self) -> int:
         """Number of features that come out."""

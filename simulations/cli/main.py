@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 import typer
 
 from client.operator import cli as site_cli
-from client.predict.answerer import ModelAnswerer, chosen_prevalence
+from client.predict.answerer import ModelAnswerer, chosen_prevalence, refuse_place_as_site
 from client.predict.cli import check_form
 from client.predict.cli import predict as show_answers
-from client.predict.images import expand
+from client.predict.images import expand, patients_of
 from client.predict.serve import LOOPBACK
 from client.predict.serve import serve as serve_answers
 from common.answers.answering import AnswerOptions
@@ -22,6 +22,7 @@ from common.command_line import run as run_command
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.dimensions import read_dimensions
+from common.data.patients import stated
 from common.errors import ConfigError
 from common.features.extract import content_keys, extract
 from common.methods import METHODS
@@ -209,6 +210,13 @@ def evaluate(
         ),
     ] = None,
     weights: Weights = None,
+    without_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--without-metadata",
+            help="Judge runs that use age, sex or place a second time, without them.",
+        ),
+    ] = False,
 ) -> None:
     """Evaluate the models of runs on the same test lesions of DIR; compare with the first.
 
@@ -226,7 +234,9 @@ def evaluate(
         raise ConfigError("--trained and --trained-on are for all lesions of DIR; add --all")
     chosen = EveryLesion(trained or "refuse", trained_on or ()) if every else None
     dimensions = read_dimensions(by) if by is not None else ()
-    judgement = evaluation.evaluate(data, files, cache, weights or (), chosen, dimensions)
+    judgement = evaluation.evaluate(
+        data, files, cache, weights or (), chosen, dimensions, without_metadata
+    )
     typer.echo(summary.evaluation(judgement, by_site=every or matrix))
     write_figures(out, {"data": str(data), **asdict(judgement)})
 
@@ -249,6 +259,24 @@ Prevalence = Annotated[
         show_default="those of the training sites",
     ),
 ]
+Age = Annotated[str, typer.Option(metavar="YEARS", help="The patient's age, of all images.")]
+Sex = Annotated[str, typer.Option(help="The patient's sex: female or male.")]
+Place = Annotated[
+    str,
+    typer.Option(
+        "--place",
+        "--localization",
+        help="Place on the body: back, face, ... (--site is the training site.)",
+    ),
+]
+OfPatients = Annotated[
+    Path | None,
+    typer.Option(
+        "--metadata",
+        metavar="FILE.csv",
+        help="Table with image_id and age, sex, localization of each image.",
+    ),
+]
 RunModel = Annotated[
     Path, typer.Argument(metavar="RUN", help="The folder of a run, or its model file.")
 ]
@@ -266,6 +294,10 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a table.")] = False,
     html: Annotated[Path | None, typer.Option(help="New page with pictures and maps.")] = None,
+    age: Age = "",
+    sex: Sex = "",
+    place: Place = "",
+    metadata: OfPatients = None,
     coverage: Coverage = AnswerOptions.coverage,
     sets: SetBy = AnswerOptions.threshold,
     site: OfSite = AnswerOptions.site,
@@ -280,15 +312,19 @@ def predict(
     (rule `balanced`, by which a run's accuracies are measured); whether it is above the thresholds
     for melanoma and for all malignant diagnoses (rule `screening`); the diagnoses that cannot be
     excluded; and whether to refer it to a person. A file that cannot be read is a line of its own,
-    and the exit code is then 1.
+    and the exit code is then 1. A model that was trained with metadata uses age, sex and place, and
+    says what they changed.
     """
     check_form(as_json, as_csv, html)
+    about = stated(age, sex, place)
     found = expand(paths, sys.stdin.buffer)
+    patients = patients_of(found, about, metadata)
     options = AnswerOptions(
         coverage=coverage, threshold=sets, site=site, sensitivity=sensitivity, refer=refer
     )
     answerer = _answerer(run, options, prevalence, weights)
-    if not show_answers(answerer, found, as_json=as_json, as_csv=as_csv, html=html):
+    forms = {"as_json": as_json, "as_csv": as_csv}
+    if not show_answers(answerer, found, **forms, html=html, patients=patients):
         raise typer.Exit(1)
 
 
@@ -394,6 +430,7 @@ def _answerer(
     run: Path, options: AnswerOptions, prevalence: str | None, weights: list[Path] | None
 ) -> ModelAnswerer:
     predictor = Predictor.open(model_file(run), *(weights or ()))
+    refuse_place_as_site(predictor, options.site)
     if prevalence is None:
         return ModelAnswerer(predictor, options)
     frequencies, source = chosen_prevalence(predictor, prevalence)

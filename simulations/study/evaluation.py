@@ -10,10 +10,13 @@ from common.data.dimensions import Dimension
 from common.errors import ConfigError, DataError
 from common.models.file import Model, load_model
 from simulations.runtimes.experiment import with_splits
-from simulations.study.held_out import HeldOut
+from simulations.study.held_out import Answers, HeldOut
 from simulations.study.judgement import Judgement, Selection
 from simulations.study.other_data import EveryLesion, test_lesions
 from simulations.study.trained_on import training_sets
+
+WITHOUT = " (without metadata)"
+"""What marks the name of a run that uses metadata and was judged without."""
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +28,7 @@ def evaluate(
     weights: Sequence[Path] = (),
     every: EveryLesion | None = None,
     by: Sequence[Dimension] = (),
+    without_metadata: bool = False,
 ) -> Judgement:
     """Judge the models of finished runs on the test images that they hold out of ``data``.
 
@@ -35,6 +39,8 @@ def evaluate(
     weights : files among which the models' pretrained weights are found.
     every : takes all lesions of ``data`` for testing, in place of those held out.
     by : by what groups of lesions are judged apart.
+    without_metadata : judges runs that use metadata a second time, as if no patient was known;
+        such a run's name says so.
 
     Raises
     ------
@@ -56,18 +62,28 @@ def evaluate(
         dataset, selection = test_lesions(data, models, runs, every, cache)
         config = next(iter(models.values())).config.model_copy(update={"cache": cache})
         held_out = HeldOut.all_of(dataset, config, "name data with more")
-    return _judgement(held_out, models, selection, by)
+    return _judgement(held_out, models, selection, by, without_metadata)
 
 
 def _judgement(
-    held_out: HeldOut, models: Mapping[str, Model], selection: Selection, by: Sequence[Dimension]
+    held_out: HeldOut,
+    models: Mapping[str, Model],
+    selection: Selection,
+    by: Sequence[Dimension],
+    without_metadata: bool,
 ) -> Judgement:
-    answers = {name: held_out.ask(model) for name, model in models.items()}
-    first, *others = models
+    answers: dict[str, Answers] = {}
+    asked = dict(models)
+    for name, model in models.items():
+        answers[name] = held_out.ask(model)
+        if without_metadata and model.config.metadata:
+            asked[(blank := f"{name}{WITHOUT}")] = model
+            answers[blank] = held_out.ask(model, with_metadata=False)
+    first, *others = answers
     gaps = {name: held_out.gap(answers[name], answers[first]) for name in others}
     runs = [
-        held_out.judged(name, model.config.method, answers[name], gaps.get(name), by)
-        for name, model in models.items()
+        held_out.judged(name, asked[name].config.method, given, gaps.get(name), by)
+        for name, given in answers.items()
     ]
     dataset = held_out.dataset
     lesions = len(dataset.by_lesion.sizes)

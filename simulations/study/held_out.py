@@ -112,10 +112,11 @@ class HeldOut:
             )
         return cls(dataset, config.cache, config.seed)
 
-    def ask(self, model: Model) -> Answers:
-        """Return a model's answers on the images."""
-        scores, basis = model.dataset_scores(self.dataset, self.cache), model.basis
-        answered = Answered.of(model, self.dataset, basis.probabilities(scores), self.cache)
+    def ask(self, model: Model, with_metadata: bool = True) -> Answers:
+        """Return a model's answers on the images, or on them as if no patient was known."""
+        dataset = self.dataset if with_metadata else self.dataset.without_metadata()
+        scores, basis = model.dataset_scores(dataset, self.cache), model.basis
+        answered = Answered.of(model, dataset, basis.probabilities(scores), self.cache)
         return Answers(scores, basis.decide(scores), basis.calibration, answered)
 
     def quality(self, answers: Answers) -> Quality:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from common.data.metadata import beside
 from common.errors import ConfigError
 from common.explanations.evidence import Contrast, linear_head, log_odds, network_head
 from common.features.extract import FeatureSpec
@@ -32,9 +33,11 @@ def _maps(rng: np.random.Generator, views: int) -> list[np.ndarray]:
     return [np.maximum(rng.normal(0.5, 1, shape), 0).astype(np.float32) for shape in shapes]
 
 
-def _linear(rng: np.random.Generator, unit: bool, clip: float) -> tuple[FeatureMap, np.ndarray]:
-    matrix = rng.normal(size=(N_FEATURES, 8))
-    feature_map = FeatureMap(rng.uniform(0, 1, N_FEATURES), matrix, None, unit, clip)
+def _linear(
+    rng: np.random.Generator, unit: bool, clip: float, width: int = 0
+) -> tuple[FeatureMap, np.ndarray]:
+    matrix = rng.normal(size=(N_FEATURES + width, 8))
+    feature_map = FeatureMap(rng.uniform(0, 1, N_FEATURES + width), matrix, None, unit, clip)
     return feature_map, rng.normal(size=(N_CLASSES, 9))
 
 
@@ -44,17 +47,19 @@ def _linear(rng: np.random.Generator, unit: bool, clip: float) -> tuple[FeatureM
     views=st.integers(1, 8),
     unit=st.booleans(),
     clip=st.sampled_from([0.0, 0.5, 3.0]),
+    width=st.integers(0, 3),
 )
-def test_the_cells_and_the_intercept_add_up_to_the_decision_values(seed, views, unit, clip):
+def test_the_cells_and_the_intercept_add_up_to_the_decision_values(seed, views, unit, clip, width):
     rng = np.random.default_rng(seed)
-    feature_map, weights = _linear(rng, unit, clip)
-    maps = _maps(rng, views)
-    scores = decision_values(average_views(feature_map, pooled(maps)[None]), weights)[0]
-    head = linear_head(feature_map, weights)
+    feature_map, weights = _linear(rng, unit, clip, width)
+    maps, numbers = _maps(rng, views), rng.uniform(0, 1, width).astype(np.float32)
+    rows = beside(pooled(maps)[None], numbers[None])
+    scores = decision_values(average_views(feature_map, rows), weights)[0]
+    head = linear_head(feature_map, weights, numbers)
     for label, direction in enumerate(np.eye(N_CLASSES)):
         evidence = head.evidence(maps, Contrast(direction, 0.0))
         assert [each.shape for each in evidence.cells] == [(views, *level[1:]) for level in LEVELS]
-        assert evidence.rest == weights[label, -1]
+        assert width or evidence.rest == weights[label, -1]
         size = sum(np.abs(each).sum() for each in evidence.cells)
         assert evidence.total == pytest.approx(scores[label], abs=1e-6 * (1 + size))
 
