@@ -90,6 +90,7 @@ def _check(site: Site, question: Question, answer: Answer) -> None:
     for name, array in answer.arrays.items():
         if name in declared and declared[name].counts:
             _refuse_small(site, name, np.asarray(array), declared[name].groups)
+    _refuse_small_groups(site, declared, answer.arrays)
     _check_values(question.name, answer.values, site.config.task)
     _check_counts(site, answer.values)
 
@@ -108,6 +109,21 @@ def _refuse_small(site: Site, name: str, counts: NDArray[np.generic], groups: bo
             f"'{name}' has a count below {least}, the operator's least; counts may be smaller in "
             "secure sums: set secure=true",
         )
+
+
+def _refuse_small_groups(site: Site, declared: Mapping[str, Array], arrays: Arrays) -> None:
+    """Refuse arrays over groups of lesions with one that is too small, or in some of them only."""
+    totals = {
+        name: np.asarray(array, np.float64).reshape(len(array), -1).sum(axis=1)
+        for name, array in arrays.items()
+        if name in declared and declared[name].by_group
+    }
+    for name, total in totals.items():
+        if declared[name].counts:
+            _refuse_small(site, name, total, groups=True)
+    empty = [total == 0 for name, total in totals.items() if declared[name].groups]
+    if any((total[none] != 0).any() for none in empty for total in totals.values()):
+        raise RefusalError(Reason.UNDECLARED, "a group without lesions has other sums")
 
 
 def refuse_beyond_quota(operator: Operator, question: str) -> None:

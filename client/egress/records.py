@@ -35,12 +35,15 @@ class Array:
     counts : whether it holds numbers of images.
     groups : whether these are of groups of lesions, none of which may be smaller than the
         operator's least number of lesions.
+    by_group : whether the first axis is groups of lesions. The counts of each add up to that least
+        number or to 0, and all is 0 in those of which the array of lesions, `groups`, has none.
     """
 
     shape: tuple[int, ...] | Shape
     dtype: Literal["<f8", "<f4", "<i8"] = "<f8"
     counts: bool = False
     groups: bool = False
+    by_group: bool = False
 
     def sizes(self, site: Site, question: Question) -> tuple[int, ...]:
         """Return the shape in numbers."""
@@ -69,6 +72,11 @@ def _screening(site: Site, _: Question) -> tuple[int, ...]:
     return (len(targets_of(site.config.task)), 2, SCORE_BINS)
 
 
+def _grouped(shape: Shape) -> Shape:
+    """Return a shape for each of the run's groups."""
+    return lambda site, question: (site.config.counted_groups.size, *shape(site, question))
+
+
 _SQUARE = by_class(lambda k: (k, k))
 _HISTOGRAMS = by_class(lambda k: (k, 2, SCORE_BINS))
 
@@ -93,6 +101,15 @@ ANSWERS: Arrays = {
     "screening": Array(_screening, "<i8", counts=True),
     "confidence": Array((2, SCORE_BINS), "<i8", counts=True),
     "confusion": Array(_SQUARE, "<i8", counts=True),
+}
+GROUPS: Arrays = {
+    "lesions": Array(_grouped(lambda *_: ()), "<i8", counts=True, groups=True, by_group=True),
+    "confusion": Array(_grouped(_SQUARE), "<i8", counts=True, by_group=True),
+    "screening": Array(_grouped(_screening), "<i8", counts=True, by_group=True),
+    "calibration": Array(
+        _grouped(lambda *_: (2, CALIBRATION_BINS)), "<i8", counts=True, by_group=True
+    ),
+    "confidence": Array(_grouped(lambda *_: (CALIBRATION_BINS,)), by_group=True),
 }
 APPEARANCE: Mapping[str, Arrays] = {
     "appearance": {

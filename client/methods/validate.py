@@ -10,6 +10,7 @@ from client.egress.questions import Question
 from client.operator import pins
 from client.site import Site
 from common.answers.counts import AnswerCounts
+from common.answers.group_counts import GroupCounts
 from common.arrays import Floats, Ints
 from common.errors import Reason, RefusalError
 from common.models.linear import average_views, check_map, decision_values
@@ -49,7 +50,18 @@ def answer(site: Site, question: Question) -> Sums:
         chosen = site.one_a_lesion[images]
         return AnswerCounts.measure(site.config.task, labels[chosen], chances[chosen])
     called = decisions(scores, rule["calibration"], rule["base_rates"])
+    if question.name == "groups":
+        return _by_group(site, images, labels, called, chances)
     return Evaluation.measure(labels, called, chances)
+
+
+def _by_group(site: Site, images: Ints, labels: Ints, called: Ints, chances: Floats) -> GroupCounts:
+    """Count the images by the run's groups; those of few lesions are counted together."""
+    groups, task = site.config.counted_groups, site.config.task
+    rows = [site.dataset.images[i] for i in images]
+    lesions = site.dataset.by_lesion.index[images]
+    places = groups.of(rows, lesions, task, site.least_group)
+    return GroupCounts.measure(task, places, groups.size, lesions, labels, called, chances)
 
 
 def _judged(site: Site) -> tuple[Ints, Ints]:

@@ -1,10 +1,20 @@
 """The settings of an external validation."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from common.config.fields import OptionalPath
+from common.config.fields import OptionalPath, listed
+from common.data.counted_groups import CountedGroups
+from common.errors import ConfigError
+
+
+def _counted(names: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        CountedGroups.read(",".join(names))
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return names
 
 
 class ValidateConfig(BaseModel):
@@ -16,3 +26,13 @@ class ValidateConfig(BaseModel):
     lesions: Literal["all", "test"] = Field(
         default="all", description="lesions of the sites that are judged: all, or those held out"
     )
+    by: Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_counted)] = Field(
+        default=(),
+        description="groups that are counted apart: sex, age, localization, dx_type, site, or two"
+        " as sex*age; none if empty",
+    )
+
+    @property
+    def counted_groups(self) -> CountedGroups:
+        """The groups of lesions that sites count apart."""
+        return CountedGroups.read(",".join(self.by))

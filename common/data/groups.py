@@ -36,6 +36,16 @@ PLACES = (
 # very dark, to 5, very light. One scale is no other: they are counted side by side.
 FITZPATRICK = tuple(f"fitzpatrick {number}" for number in range(1, 7))
 MILK10K = tuple(f"milk10k {number}" for number in range(6))
+# How a diagnosis was confirmed, in HAM10000's words; the ISIC archive's count as the same.
+CONFIRMATIONS = ("confocal", "consensus", "follow_up", "histo")
+_SAME: Mapping[str, str] = MappingProxyType(
+    {
+        "confocal microscopy with consensus dermoscopy": "confocal",
+        "single image expert consensus": "consensus",
+        "serial imaging showing no change": "follow_up",
+        "histopathology": "histo",
+    }
+)
 SOUND, NO_FILE, UNREADABLE, TOO_SMALL, TWIN = (
     "sound",
     "no file",
@@ -70,6 +80,7 @@ _LISTS: Mapping[str, tuple[str, ...]] = {
     "age": ("0 to 9", *(f"{a} to {a + 9}" for a in _AGES[:-1]), "90 or more", MISSING),
     "sex": (*SEXES, OTHER, MISSING),
     "localization": (*PLACES, OTHER, MISSING),
+    "dx_type": (*CONFIRMATIONS, OTHER, MISSING),
     "skin_tone": (*FITZPATRICK, *MILK10K, MISSING),
     "short_side": _between(_SIDES, NOT_READ, 1),
     "brightness": _between(_BRIGHTNESS, NOT_READ),
@@ -129,7 +140,7 @@ def group_of(histogram: str, value: str | float | None, task: Task) -> int:
         return len(names) - 1
     if not isinstance(value, str):
         return int(np.searchsorted(_EDGES[histogram], value, side="right"))
-    text = value.lower()
+    text = _SAME.get(value.lower(), value.lower())
     if histogram == "diagnosis":
         text = task.mapped(value) or task.mapped(text) or text
     listed = text in names and text not in (OTHER, MISSING)

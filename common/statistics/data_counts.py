@@ -8,6 +8,8 @@ import numpy as np
 
 from common.arrays import Bools, Ints
 from common.data.groups import COLUMNS, HISTOGRAMS, groups
+from common.statistics.confusion import count
+from common.statistics.small_groups import small_lines
 from common.statistics.sums import Sums
 from common.task import Task
 
@@ -98,20 +100,9 @@ class DataCounts(Sums):
 
 def _histogram(numbers: Ints, lesions: Ints, size: int, least: int) -> Ints:
     """Count images and lesions (2, size + 1) in ``size`` groups and in that of the small ones."""
-    by_group = [np.unique(lesions[numbers == group]) for group in range(size)]
-    counts = np.array([len(each) for each in by_group], dtype=np.int64)
-    small = (counts > 0) & (counts < least)
-    while small.any() and _together(by_group, small) < least:
-        larger = np.flatnonzero((counts > 0) & ~small)
-        if not len(larger):
-            return np.zeros((2, size + 1), dtype=np.int64)
-        small[larger[counts[larger].argmin()]] = True
-    images = np.bincount(numbers, minlength=size)
-    kept = np.where(small, 0, np.stack([images, counts]))
-    rest = [images[small].sum(), _together(by_group, small)]
-    return np.column_stack([kept, rest]).astype(np.int64)
-
-
-def _together(by_group: list[Ints], chosen: Bools) -> int:
-    parts = [each for each, is_chosen in zip(by_group, chosen, strict=True) if is_chosen]
-    return len(np.unique(np.concatenate(parts))) if parts else 0
+    small = small_lines(numbers, np.zeros_like(numbers), lesions, (size, 1), least)
+    if small is None:
+        return np.zeros((2, size + 1), dtype=np.int64)
+    placed = np.where(small[numbers], size, numbers)
+    pairs = np.unique(np.stack([placed, lesions]), axis=1)
+    return np.stack([count((size + 1,), placed), count((size + 1,), pairs[0])])

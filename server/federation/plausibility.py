@@ -5,7 +5,9 @@ A false sum that some images could give passes, and an exact sum cannot outvote 
 
 import numpy as np
 
+from common.answers.group_counts import GroupCounts
 from common.arrays import Floats
+from common.data.counted_groups import CountedGroups
 from common.errors import ReplyError
 from common.statistics.moments import Moments
 from common.svm.objective import HingeSums
@@ -47,6 +49,35 @@ def check_moments(task: Task, moments: Moments, images: int) -> None:
             "no records have its second moments: around the means they are not positive "
             "semidefinite"
         ) from error
+
+
+def check_groups(groups: CountedGroups, counts: GroupCounts, images: int) -> None:
+    """Refuse counts by group of more images than a site has, or that are not of the same ones.
+
+    Parameters
+    ----------
+    groups : what was counted.
+    counts : a site's counts.
+    images : how many it has.
+
+    Raises
+    ------
+    ReplyError
+        If they are.
+    """
+    of_group = counts.confusion.sum(axis=(1, 2))
+    for dimension, place in groups.places():
+        if (total := int(of_group[place].sum())) > images:
+            raise ReplyError(
+                f"groups by {dimension.name} add up to {total} images, it has {images} images"
+            )
+    screened = counts.screening.sum(axis=(2, 3))
+    if (
+        (counts.lesions > of_group).any()
+        or (counts.calibration[:, 0].sum(axis=1) != of_group).any()
+        or (screened != of_group[:, None]).any()
+    ):
+        raise ReplyError("counts of a group are not all of the same images")
 
 
 class HingeLimits:

@@ -2,14 +2,19 @@
 
 import hashlib
 import logging
+from functools import partial
 
+from common.answers.basis import AnswerBasis
 from common.answers.counts import AnswerCounts
+from common.answers.group_counts import GroupCounts
+from common.answers.group_metrics import group_metrics
 from common.arrays import Floats
 from common.config.run import RunConfig, flat
+from common.data.counted_groups import SITE, CountedGroups
 from common.errors import ConfigError
 from common.features.extract import check_network
 from common.features.pretrained import weights_digest
-from common.json_types import JsonObject
+from common.json_types import Json, JsonObject
 from common.models.file import Model, load_model
 from common.models.linear import LinearModel
 from common.reading import read_bytes
@@ -17,6 +22,7 @@ from common.statistics.calibration import even, uncalibrated
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Nothing, S
 from server.federation.federation import Federation, SitesLostError
+from server.federation.plausibility import check_groups
 from server.federation.question import Answers, LossPolicy, Question
 from server.run.folder import RunFolder, model_file
 from server.run.training_result import TrainingResult
@@ -38,6 +44,11 @@ def check(config: RunConfig) -> None:
     DataError
         If its file cannot be read.
     """
+    if config.secure and SITE in config.by:
+        raise ConfigError(
+            "'by' is site, but secure sums are known over all sites only; leave site out, or set "
+            "secure=false"
+        )
     if _model(config).trained is None:
         check_network(config.feature_spec)
 
@@ -89,7 +100,21 @@ def _validate(federation: Federation, config: RunConfig, model: Model) -> Traini
             "lesions": config.lesions,
         },
         ask("answers", AnswerCounts.zero(task), basis.calibration, rates),
+        groups=_by_group(federation, config.counted_groups, basis),
     )
+
+
+def _by_group(
+    federation: Federation, groups: CountedGroups, basis: AnswerBasis
+) -> dict[str, Json] | None:
+    """Return how groups of lesions are served; None where a run counts none."""
+    if not groups.dimensions:
+        return None
+    rule = {"calibration": basis.calibration, "base_rates": basis.base_rates}
+    zero = GroupCounts.zero(basis.task, groups.size)
+    question = Question("groups", zero, rule, check_answer=partial(check_groups, groups))
+    found = federation.answers(question, LossPolicy.RESTART)
+    return group_metrics(basis, groups, found.total, found.by_site)
 
 
 def _sent(model: Model) -> Question[Nothing]:

@@ -12,6 +12,7 @@ from common.methods import METHODS
 from common.task import Task
 from server.method import ServerMethod
 from server.run.card_answers import card_answers
+from server.run.card_groups import card_groups
 
 _SYNTHETIC = (
     "**SYNTHETIC: trained and tested on generated images. The figures show that the software "
@@ -77,6 +78,7 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
         _per_class(config.task, metrics["overall"]),
         "## Answers",
         *card_answers(metrics.get("answers")),
+        *card_groups(metrics.get("groups")),
         "## Use and limits",
         _LIMITS.format(n_classes=_NUMBERS.get(config.task.n_classes, config.task.n_classes)),
     ]

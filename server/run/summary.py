@@ -6,6 +6,7 @@ from common.formats import rounded
 from common.json_types import JsonObject
 from common.synthetic_note import synthetic_note
 from common.text import printable
+from server.run.card_groups import group_lines
 from server.run.folder import STATISTICS_FILE, read_metrics
 from server.survey.documents import survey_text
 
@@ -20,6 +21,7 @@ def run_summary(metrics: JsonObject) -> str:
     """Return a run's metrics as text: a line for all sites, for each, and each left out."""
     rows = {"all sites": metrics["overall"], **metrics["sites"]}
     lines = [_summary(name, row) for name, row in rows.items()]
+    lines += group_lines(metrics.get("groups"))
     lines += [printable(line) for line in metrics["data"].get("differing", [])]
     left_out = metrics["data"]["left_out"].items()
     lines += [printable(f"left out: {site} {why}") for site, why in left_out]

@@ -23,6 +23,7 @@ class TrainingResult:
     uncalibrated : the same without calibration.
     details : how the training went, by name.
     answers : the sites' counts of the model's answers about test lesions; None where none leave.
+    groups : how groups of lesions are served, by dimension; None where none were counted.
     personal : their counts under a model of each site's own, where there is one.
     """
 
@@ -32,6 +33,7 @@ class TrainingResult:
     details: Mapping[str, Json]
     answers: Answers[AnswerCounts] | None = None
     personal: Answers[Evaluation] | None = None
+    groups: Mapping[str, Json] | None = None
 
     def metrics(self) -> dict[str, Json]:
         """Return the metrics of all sites together, from added counts, and of each alone.
@@ -49,6 +51,8 @@ class TrainingResult:
         if self.answers is not None:
             counts = self.answers
             metrics["answers"] = performance(self.model.basis, counts.total, counts.by_site)
+        if self.groups is not None:
+            metrics["groups"] = self.groups
         if self.personal is not None:
             metrics |= {"overall_personal": _json(task, self.personal.total)}
             metrics |= {"personal": _each(task, self.personal)}

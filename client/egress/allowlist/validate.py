@@ -12,7 +12,7 @@ from client.egress.questions import (
     Values,
     rule_forms,
 )
-from client.egress.records import ANSWERS, EVALUATION, Arrays
+from client.egress.records import ANSWERS, EVALUATION, GROUPS, Arrays
 from client.site import Site
 
 
@@ -37,6 +37,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
     "network": QuestionForm({}, whole_network, optional=True),
     "evaluate": QuestionForm({}, _rule),
     "answers": QuestionForm({}, _rule),
+    "groups": QuestionForm({}, _rule),
 }
 
 SUMS: Mapping[str, Arrays] = {
@@ -44,4 +45,5 @@ SUMS: Mapping[str, Arrays] = {
     "network": {},
     "evaluate": EVALUATION,
     "answers": ANSWERS,
+    "groups": GROUPS,
 }
