@@ -300,7 +300,9 @@ def evaluate(
     settings = {} if cache is None else {"cache": Path(cache)}
     kept = RunConfig.read_settings(settings).cache
     every = EveryLesion(trained, _paths(trained_on)) if every_lesion else None
-    judged = evaluation.evaluate(Path(data), files, kept, _paths(weights), every, without_metadata)
+    judged = evaluation.evaluate(
+        Path(data), files, kept, _paths(weights), every, without_metadata=without_metadata
+    )
     return Evaluation(
         judged.synthetic,
         judged.images,

@@ -155,7 +155,7 @@ def _patients(names: Sequence[str], about: Described | Sequence[Described]) -> d
         return dict.fromkeys(names, checked(about))
     if len(about) != len(names):
         raise DataError(
-            f"{len(names)} images are named, and what is known is of {len(about)}; give one for each"
+            f"{len(names)} images are named, and what is known is of {len(about)}; give one each"
         )
     found: dict[str, Described] = {}
     for name, each in zip(names, about, strict=True):
