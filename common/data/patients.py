@@ -17,7 +17,7 @@ from common.data.tables.findings import Findings, Kind
 from common.data.tables.layout import Record, records
 from common.data.tables.text import read_table
 from common.errors import ConfigError, DataError
-from common.text import printable, suggestion
+from common.text import suggestion
 
 # As published tables call them, and people.
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -96,9 +96,10 @@ def _listed(what: str, text: str) -> str:
 
 
 class _Row(NamedTuple):
-    """A row, and the name of its image in parts, folders first."""
+    """A row, with its image's name and that in parts as it is compared, folders first."""
 
     place: str
+    name: str
     parts: tuple[str, ...]
     about: About
 
@@ -117,18 +118,21 @@ def read_patients(table: Path, images: Sequence[Path]) -> dict[Path, About]:
     findings = Findings()
     rows = list(_rows(table, findings))
     found = _matched(rows, images, findings)
-    if images and not found:
-        first = printable(f"{rows[0].place} names {'/'.join(rows[0].parts)}" if rows else "")
-        raise DataError(f"{table}: no row names one of these images, such as {images[0]}; {first}")
     for defect in findings.defects():
         if defect.severity == "fatal":
             raise DataError(f"{table}: {defect}; {defect.remedy}")
+    if images and not found:
+        first = f"; {rows[0].place} names {rows[0].name}" if rows else ""
+        raise DataError(f"{table}: no row names one of these images, such as {images[0]}{first}")
+    for defect in findings.defects():
         if defect.severity == "warning":
             _log.warning("%s: %s; %s", table, defect, defect.remedy)
     return {path: row.about for path, row in found.items()}
 
 
 def _rows(path: Path, findings: Findings) -> Iterator[_Row]:
+    if not path.exists():
+        raise DataError(f"{path} is not there; name a table")
     table = read_table(path)
     if not any(map(table.has, _COLUMNS["image"])):
         raise DataError(f"{path} has no column of images; name one image_id")
@@ -136,7 +140,7 @@ def _rows(path: Path, findings: Findings) -> Iterator[_Row]:
         raise DataError(f"{path} has none of the columns {', '.join(BLOCKS)}; add one")
     for record, _ in records(table, _COLUMNS, findings):
         if parts := _parts(present(record.image)):
-            yield _Row(record.place, parts, _about(record, findings))
+            yield _Row(record.place, record.image, parts, _about(record, findings))
         else:
             findings.add(_NO_NAME, record.place)
 
@@ -189,6 +193,6 @@ def _check_use(rows: Sequence[_Row], found: Mapping[Path, _Row], findings: Findi
     for row in rows:
         paths = users.get(row.parts, [])
         if not paths:
-            findings.add(_NO_IMAGE, f"{'/'.join(row.parts)} ({row.place})")
+            findings.add(_NO_IMAGE, f"{row.name} ({row.place})")
         elif len(paths) > 1:
             findings.add(_TWO_IMAGES, f"{row.place} ({' and '.join(map(str, paths[:2]))})")

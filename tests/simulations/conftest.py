@@ -1,16 +1,23 @@
 """Finished runs on 120 synthetic images, and the command line."""
 
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
+import common.models.predictor
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.tables.ham10000 import write_metadata
+from common.features.extract import FeatureSpec, extract
+from common.networks.spatial_maps import map_network
 from simulations.cli import main as cli
 from simulations.data.synthetic import write_synthetic
+from simulations.runtimes.experiment import with_splits
 from tests.commands import IID, TUNE, Type, process
 from tests.sites import QUICK, write_features
 
@@ -55,7 +62,32 @@ def finished(
     synthetic_folder: Path, settings: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Train an SVM over two sites; return the folder given to ``--out``."""
-    return _simulated(synthetic_folder, tmp_path_factory.mktemp("finished") / "out", settings)
+    return simulated(synthetic_folder, tmp_path_factory.mktemp("finished") / "out", settings)
+
+
+class CachedFeatures(NamedTuple):
+    """In place of a network: an image's features as maps of one cell."""
+
+    known: dict[bytes, np.ndarray]
+
+    def each(self, images: Iterable[tuple[str, bytes]], of_maps: Callable[[Any], Any]) -> Any:
+        # Three levels and the final map, as a network gives them.
+        ends = (10, 20, 30)
+        maps = (np.split(self.known[data][:, :, None, None], ends, axis=1) for _, data in images)
+        return [of_maps(each) for each in maps]
+
+
+@pytest.fixture
+def features_at_hand(synthetic_folder, cached, monkeypatch):
+    """Let models of frozen features find those that the cache was made with."""
+    dataset = with_splits(synthetic_folder, cached)
+    features = extract(dataset, cached.feature_spec, cached.cache).predict
+    known = {dataset.read(i.image_id): row for i, row in zip(dataset.images, features, strict=True)}
+
+    def network(spec: FeatureSpec, folders: Sequence[Path], trained: Any = None) -> Any:
+        return CachedFeatures(known) if trained is None else map_network(spec, folders, trained)
+
+    monkeypatch.setattr(common.models.predictor, "map_network", network)
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +107,7 @@ def tuned(
     synthetic_folder: Path, tune: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Fine-tune over the same two sites; return the folder given to ``--out``."""
-    return _simulated(synthetic_folder, tmp_path_factory.mktemp("tuned") / "out", tune)
+    return simulated(synthetic_folder, tmp_path_factory.mktemp("tuned") / "out", tune)
 
 
 STUDY = """
@@ -143,7 +175,8 @@ def studied(synthetic_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return found
 
 
-def _simulated(data: Path, out: Path, settings: list[str]) -> Path:
+def simulated(data: Path, out: Path, settings: list[str]) -> Path:
+    """Train over the sites of IID; return the folder given to ``--out``."""
     run = process("simulate", data, "--out", out, *IID, *settings)
     assert run.returncode == 0, run.stderr
     assert f"run folder: {out / 'run'}" in run.stdout

@@ -7,7 +7,8 @@ from dataclasses import replace
 from PIL import Image as Pillow
 
 from client.predict.shown import About, Evidence, ImageFile, Shown
-from common.answers.answer import Answer, PredictionSet, Screening, Unreadable
+from common.answers.answer import Answer, Metadata, PredictionSet, Screening, Unreadable
+from common.data.patients import known
 from common.task import HAM10000
 
 BASE_RATES = {
@@ -82,6 +83,12 @@ ELSEWHERE = replace(
     prediction_set=PredictionSet(("mel", "nv"), 0.9, "prevalence", 1201),
 )  # fmt: skip
 
+KNOWN = replace(
+    ELSEWHERE,
+    image="known.jpg",
+    metadata=Metadata({"age": 62.5, "localization": "back"}, "nv", TRAINED, ("mel",)),
+)
+
 UNREADABLE = Unreadable("broken.jpg", "an image cannot be decoded (truncated); use JPEG or PNG")
 
 KINDS = (PLAIN, REFERRED, UNCALIBRATED, ELSEWHERE)
@@ -138,4 +145,7 @@ class Model:
         png = Evidence(evidence_map(), MAP)
         none = Evidence(None, "an SVM on random Fourier features has none, because they mix fields")
         found = (png if kind < 2 else none) if evidence else None
+        if used := known(self.about.metadata, file.patient):
+            metadata = replace(KNOWN.metadata, used=used)
+            return Shown(replace(KNOWN, image=file.name, metadata=metadata), found)
         return Shown(replace(KINDS[kind], image=file.name), found)

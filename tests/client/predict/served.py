@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
@@ -13,8 +14,9 @@ def watch(event, arguments):
 
 if __name__ == "__main__":
     from client.predict.serve import serve
-    from tests.client.predict.fakes import Model
+    from common.data.metadata import BLOCKS
+    from tests.client.predict.fakes import ABOUT, Model
 
     sys.dont_write_bytecode = True
     sys.addaudithook(watch)
-    serve(Model())
+    serve(Model(replace(ABOUT, metadata=tuple(BLOCKS))))

@@ -1,6 +1,8 @@
 """A model's evidence map lies on the upright picture, however a camera held the image."""
 
 import io
+import re
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,9 +13,13 @@ from client.predict.picture import small_picture
 from client.predict.shown import ImageFile
 from common.answers.answering import AnswerOptions
 from common.answers.basis import AnswerBasis
+from common.config.run import RunConfig
+from common.data.metadata import UNKNOWN, About, width
+from common.models.linear import LinearModel
 from common.models.network import NetworkModel
 from common.models.predictor import Predictor
 from common.networks.network import build
+from common.svm.feature_map import FeatureMap
 from common.task import HAM10000
 from tests.exif import ORIENTATION, STORED
 from tests.finetuning import quick
@@ -90,6 +96,48 @@ def test_frequencies_are_estimated_from_the_images_that_can_be_read(predictor, t
     frequencies, source = chosen_prevalence(predictor, str(tmp_path))
     assert frequencies.sum() == pytest.approx(1)
     assert source.startswith("estimated from 1 images without labels")
+
+
+class DrawnMaps(NamedTuple):
+    """In place of a network: the same maps for each image."""
+
+    maps: list[np.ndarray]
+
+    def each(self, images, of_maps):
+        return [of_maps(self.maps) for _ in images]
+
+
+@pytest.mark.parametrize("clip", [0.0, 2.0])
+def test_a_map_adds_up_to_the_answer_that_age_and_place_changed(clip):
+    """With a clipped norm too, which makes each view's share depend on the metadata."""
+    rng, columns = np.random.default_rng(0), ("age", "localization")
+    n, levels = 6, 2
+    feature_map = FeatureMap(
+        rng.uniform(0.1, 1, n + width(columns)), rng.normal(size=(n + width(columns), 5)), None,
+        False, clip,
+    )  # fmt: skip
+    basis = AnswerBasis.of(HAM10000, np.array([np.ones(7), np.zeros(7)]), np.full(7, 1 / 7))
+    config = RunConfig(metadata=columns, levels=levels, resolution=64)
+    model = LinearModel(feature_map, rng.normal(size=(7, 6)), basis, config)
+    predictor = Predictor(model)
+    maps = [rng.uniform(size=(4, c, 3, 3)).astype(np.float32) for c in (2, 4)]
+    vars(predictor)["_network"] = DrawnMaps(maps)
+    picture = _raw(Pillow.fromarray(rng.integers(0, 256, (70, 98, 3), np.uint8)))
+    patients = (About(30, "male", "face"), About(80), About(sex="male"), UNKNOWN)
+    files = [ImageFile(f"{i}.png", picture, patient) for i, patient in enumerate(patients)]
+    shown = ModelAnswerer(predictor, AnswerOptions()).answer(files, evidence=True)
+    for each in shown:
+        first, second, *_ = each.answer.probabilities.values()
+        total = re.search(r"it comes to ([+-][\d.]+): ", each.evidence.text)[1]
+        assert float(total) == pytest.approx(np.log(first / second), abs=0.006)
+    without = [each.answer.probabilities for each in shown[2:]]
+    assert without[0] == without[1] != shown[0].answer.probabilities
+    assert [each.answer.metadata and each.answer.metadata.used for each in shown] == [
+        {"age": 30, "localization": "face"}, {"age": 80}, None, None
+    ]  # fmt: skip
+    assert [each.answer.metadata.probabilities_without for each in shown[:2]] == without
+    unused = ("The model does not use sex: it answers without.",)
+    assert [each.answer.notes for each in shown] == [unused, (), unused, ()]
 
 
 def _raw(image: Pillow.Image) -> bytes:

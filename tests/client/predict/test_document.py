@@ -4,7 +4,7 @@ from dataclasses import fields
 
 from client.predict.values import columns as csv_columns
 from client.predict.words import RULES
-from common.answers.answer import TARGETS, Answer, PredictionSet, Screening
+from common.answers.answer import TARGETS, Answer, Metadata, PredictionSet, Screening
 from common.task import HAM10000
 from tests.documents import ROOT, tables
 
@@ -18,7 +18,7 @@ def first_cells(table):
 def test_every_key_of_json_is_listed_in_its_order():
     rules, *objects, _, _ = tables(PAGE)
     assert first_cells(rules) == list(RULES)
-    for table, kind in zip(objects, (Answer, Screening, PredictionSet), strict=True):
+    for table, kind in zip(objects, (Answer, Screening, PredictionSet, Metadata), strict=True):
         assert first_cells(table) == [f.name for f in fields(kind) if f.name != "task"]
 
 

@@ -139,6 +139,28 @@ def test_files_are_dropped_and_cleared(open_page, served):
     assert complaints == []
 
 
+@SIZES
+def test_what_is_known_of_a_patient_is_in_the_card_and_forgotten_when_cleared(
+    open_page, served, files, size
+):
+    page, complaints, _ = open_page(served.url, size, offline=False)
+    page.locator("[name=age]").fill("62,5")
+    page.locator("[name=localization]").select_option("back")
+    give(page, files[:1])
+    wait(page, 1)
+    card = page.locator("article.card")
+    assert "62.5 years, place back" in card.locator(".facts").text_content()
+    assert "changed the answer: from the image alone" in card.locator(".note").last.text_content()
+    assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+    assert complaints == []
+    page.locator("#clear").click()
+    assert page.locator("[name=localization]").input_value() == ""
+    page.locator("[name=age]").fill("450")
+    give(page, files[:1])
+    wait(page, 1)
+    assert card.locator(".error").text_content() == "the age is '450'; give years from 0 to 120"
+
+
 def test_a_hundred_files_at_once(open_page, served, tmp_path):
     files = [tmp_path / f"{number:03}.jpg" for number in range(100)]
     for number, file in enumerate(files):

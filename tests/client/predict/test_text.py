@@ -12,9 +12,18 @@ from hypothesis import strategies as st
 from client.predict.text import block
 from client.predict.values import columns, row, values
 from client.predict.words import percent
-from common.answers.answer import TARGETS, Answer, Unreadable
+from common.answers.answer import TARGETS, Answer, Metadata, Unreadable
 from common.task import HAM10000
-from tests.client.predict.fakes import ELSEWHERE, KINDS, PLAIN, REFERRED, UNCALIBRATED, UNREADABLE
+from tests.client.predict.fakes import (
+    ELSEWHERE,
+    KINDS,
+    KNOWN,
+    PLAIN,
+    REFERRED,
+    TRAINED,
+    UNCALIBRATED,
+    UNREADABLE,
+)
 
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=40)
 EACH = pytest.mark.parametrize("answer", KINDS, ids=lambda answer: answer.image)
@@ -83,8 +92,27 @@ def test_other_frequencies_show_what_was_likeliest_before():
     assert "at the training sites' frequencies: likeliest melanocytic naevus (nv), 83.4 %" in text
 
 
+def test_what_the_patient_changed_stands_beside_what_the_image_alone_says():
+    text, labels = said(KNOWN)
+    assert (
+        "patient 62.5 years, place back: it changed nv from 83.4 % to 38.0 %, mel from 5.2 % to "
+        "41.0 %, bkl from 3.0 % to 15.0 %"
+    ) in text
+    assert "from the image alone the likeliest is melanocytic naevus (nv), 83.4 %" in text
+    assert "the image alone is flagged for melanoma" in text
+    assert not {"patient", "without it"} & {label for kind in KINDS for label in said(kind)[1]}
+    same = replace(KNOWN, metadata=Metadata({"sex": "male"}, "mel", KNOWN.probabilities))
+    text, labels = said(same)
+    assert "patient male: it changed next to nothing" in text
+    assert "without it" not in labels
+    found = cells(KNOWN)
+    assert (found["age"], found["sex"], found["localization"]) == ("62.5", "", "back")
+    assert (found["diagnosis_without"], found["flagged_without"]) == ("nv", "mel")
+    assert float(found["probability_without_nv"]) == TRAINED["nv"]
+
+
 def test_lines_fit_a_terminal_and_keep_numbers_whole():
-    for answer in KINDS:
+    for answer in (*KINDS, KNOWN):
         lines = block(answer).splitlines()
         assert max(map(len, lines)) <= 100
         assert not any(line.strip().startswith("%") for line in lines)

@@ -3,20 +3,15 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import client.methods.svm
-import common.models.predictor
 from common.data.splits import TEST
-from common.features.extract import FeatureSpec, extract
 from common.models.linear import LinearModel
-from common.networks.spatial_maps import map_network
 from common.synthetic_note import SYNTHETIC_NOTE
 from common.text import printable
 from server.run.folder import MODEL_FILE
@@ -119,31 +114,6 @@ def test_centralized_is_the_federation_of_the_same_images(
     pooled, federated = metrics_of(tmp_path / "run"), metrics_of(finished / "run")
     assert list(pooled["sites"]) == ["pooled"]
     assert pooled["overall"]["confusion"] == federated["overall"]["confusion"]
-
-
-class CachedFeatures(NamedTuple):
-    """In place of a network: an image's features as maps of one cell."""
-
-    known: dict[bytes, np.ndarray]
-
-    def each(self, images: Iterable[tuple[str, bytes]], of_maps: Callable[[Any], Any]) -> Any:
-        # Three levels and the final map, as a network gives them.
-        ends = (10, 20, 30)
-        maps = (np.split(self.known[data][:, :, None, None], ends, axis=1) for _, data in images)
-        return [of_maps(each) for each in maps]
-
-
-@pytest.fixture
-def features_at_hand(synthetic_folder, cached, monkeypatch):
-    """Let models of frozen features find those that the cache was made with."""
-    dataset = with_splits(synthetic_folder, cached)
-    features = extract(dataset, cached.feature_spec, cached.cache).predict
-    known = {dataset.read(i.image_id): row for i, row in zip(dataset.images, features, strict=True)}
-
-    def network(spec: FeatureSpec, folders: Sequence[Path], trained: Any = None) -> Any:
-        return CachedFeatures(known) if trained is None else map_network(spec, folders, trained)
-
-    monkeypatch.setattr(common.models.predictor, "map_network", network)
 
 
 @pytest.mark.usefixtures("features_at_hand")

@@ -1,0 +1,119 @@
+"""Prediction and evaluation with age, sex and place, by a model that was trained with them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+
+from common.data.splits import TEST
+from common.models.file import load_model
+from server.run.folder import MODEL_FILE
+from simulations.runtimes.experiment import with_splits
+from tests.commands import is_one_error
+from tests.simulations.conftest import simulated
+
+
+@pytest.fixture(scope="module")
+def trained(synthetic_folder, settings, tmp_path_factory) -> Path:
+    """Train with metadata; return the folder given to ``--out``."""
+    own = [*settings, "metadata=age,sex,localization", "metadata_scale=0.3"]
+    return simulated(synthetic_folder, tmp_path_factory.mktemp("known") / "out", own)
+
+
+@pytest.fixture(scope="module")
+def tested(synthetic_folder, cached):
+    dataset = with_splits(synthetic_folder, cached)
+    return dataset.select(dataset.splits == TEST)
+
+
+def scores(run, dataset, cached):
+    """Judge images by the way of evaluations, which reads the rows of their table."""
+    model = load_model(run / "run" / MODEL_FILE)
+    values = model.dataset_scores(dataset, cached.cache)
+    return model.basis.decide(values), model.basis.probabilities(values), model.task
+
+
+def by_code(answers, key, codes):
+    return np.array([[key(answer)[code] for code in codes] for answer in answers])
+
+
+@pytest.mark.usefixtures("features_at_hand")
+def test_a_table_beside_images_gives_the_probabilities_of_an_evaluation(
+    fedderm, synthetic_folder, cached, trained, tested
+):
+    paths = [Path(*tested.files[image.image_id]) for image in tested.images]
+    table = synthetic_folder / "HAM10000_metadata.csv"
+    code, out, _ = fedderm("predict", trained, *paths, "--metadata", table, "--json")
+    assert code == 0
+    answers = json.loads(out)
+    _, expected, task = scores(trained, tested, cached)
+    shown = by_code(answers, lambda answer: answer["probabilities"], task.codes)
+    assert shown == pytest.approx(expected, abs=1e-6)
+    _, alone, _ = scores(trained, tested.without_metadata(), cached)
+    known = [i for i, answer in enumerate(answers) if answer["metadata"]]
+    without = by_code(
+        [answers[i]["metadata"] for i in known], lambda found: found["probabilities_without"],
+        task.codes,
+    )  # fmt: skip
+    assert without == pytest.approx(alone[known], abs=1e-6)
+    assert np.abs(expected - alone).max() > 1e-3
+    for image, answer in zip(tested.images, answers, strict=True):
+        if answer["metadata"]:
+            assert answer["metadata"]["used"].get("age") == image.age
+
+
+@pytest.mark.usefixtures("features_at_hand")
+def test_options_hold_for_all_images_and_a_model_without_metadata_says_so(
+    fedderm, synthetic_folder, trained, finished
+):
+    images = sorted(synthetic_folder.glob("*/*.jpg"))[:2]
+    said = ("--age", 45, "--sex", "female", "--place", "back")
+    code, out, err = fedderm("predict", trained, *images, *said, "--json")
+    assert (code, err) == (0, "")
+    used = {"age": 45.0, "sex": "female", "localization": "back"}
+    assert [answer["metadata"]["used"] for answer in json.loads(out)] == [used, used]
+    plain, given = (
+        json.loads(fedderm("predict", finished, *images, *more, "--json")[1]) for more in ((), said)
+    )
+    note = "The model does not use age and sex and localization: it answers without."
+    assert [answer.pop("notes")[-1] for answer in given] == [note, note]
+    assert given == [{k: v for k, v in answer.items() if k != "notes"} for answer in plain]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--age", "450"], "the age is '450'; give years from 0 to 120"),
+        (["--sex", "femal"], "did you mean 'female'?"),
+        (["--localization", "leg"], "the place is 'leg'; write one of abdomen"),
+        (["--site", "back"], "'back' is no training site; for the place on the body write --place"),
+        (["--age", "4", "--metadata", "t.csv"], "choose one of them"),
+        (["--metadata", "none.csv"], "none.csv is not there; name a table"),
+    ],
+)
+def test_a_mistake_is_one_line(fedderm, synthetic_folder, trained, arguments, reason):
+    image = next(synthetic_folder.glob("*/*.jpg"))
+    refused = fedderm("predict", trained, image, *arguments)
+    assert is_one_error(*refused)
+    assert reason in refused[2]
+
+
+def test_an_evaluation_judges_runs_without_metadata_too(
+    fedderm, synthetic_folder, cached, trained, finished, tested, tmp_path
+):
+    file, cache = tmp_path / "figures.json", f"cache={cached.cache}"
+    names = [str(finished), str(trained), f"{trained} (without metadata)"]
+    code, shown, _ = fedderm(
+        "evaluate", synthetic_folder, *names[:2], cache, "--without-metadata", "--out", file
+    )
+    assert code == 0
+    found = {run["run"]: run for run in json.loads(file.read_text())["runs"]}
+    assert list(found) == names
+    assert names[2] in shown
+    for name, dataset in ((names[1], tested), (names[2], tested.without_metadata())):
+        labels, _, _ = scores(trained, dataset, cached)
+        quality = found[name]["quality"]
+        expected = balanced_accuracy_score(tested.labels, labels)
+        assert quality["balanced_accuracy"] == pytest.approx(expected)
