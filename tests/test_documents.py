@@ -21,7 +21,7 @@ from client.egress.allowlist import (
 from client.egress.records import VALUES
 from client.operator.site_rules import Operator, Rules
 from client.predict.values import columns
-from common.answers.answer import Answer, PredictionSet, Screening
+from common.answers.answer import Answer, Metadata, PredictionSet, Screening
 from common.config.run import RunConfig, complete_class
 from common.errors import ConfigError
 from common.methods import METHODS
@@ -52,7 +52,11 @@ OTHER_NAMES = {
     "bound",  # what an answer is bound to, in each
     *("overall", "training"),  # in metrics.json
     # What an answer holds: tests/client/predict/test_document.py compares the names.
-    *(field.name for kind in (Answer, PredictionSet, Screening) for field in fields(kind)),
+    *(
+        field.name
+        for kind in (Answer, Metadata, PredictionSet, Screening)
+        for field in fields(kind)
+    ),
     *columns(HAM10000),
     *("true", "false", "everywhere", "pooled", "class", "site", "prevalence"),
 }

@@ -72,7 +72,7 @@ class PooledHead:
     baseline : (n_features,) features that add nothing.
     intercepts : (n_classes,).
     feature_map : its norms make the factor of a view; None for a factor of 1.
-    beside : numbers that follow the features in the feature map, the same for all views.
+    beside : (width,) numbers that follow the features in the feature map, the same for all views.
     beside_scores : (n_classes,) what they add to the scores, times the mean factor.
     """
 

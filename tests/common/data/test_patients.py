@@ -40,9 +40,7 @@ def test_the_row_that_names_the_folder_goes_before_one_that_does_not(tmp_path):
 
 
 def test_what_cannot_be_used_is_named_with_its_row(tmp_path, caplog):
-    text = (
-        "image_id,age,sex,localization\np1/a,540,divers,leg\nzebra,1,male\n,3,male\nApe\n"
-    )
+    text = "image_id,age,sex,localization\np1/a,540,divers,leg\nzebra,1,male\n,3,male\nApe\n"
     assert read_patients(table(tmp_path, text), [A, C]) == {A: UNKNOWN}
     for said in (
         "540 (t.csv row 2); give years from 0 to 120",
