@@ -58,6 +58,8 @@ def answer(site: Site, question: Question) -> Sums:
 def _by_group(site: Site, images: Ints, labels: Ints, called: Ints, chances: Floats) -> GroupCounts:
     """Count the images by the run's groups; those of few lesions are counted together."""
     groups, task = site.config.counted_groups, site.config.task
+    if not groups.dimensions:
+        raise RefusalError(Reason.ORDER, "this run counts no groups; its setting 'by' names none")
     rows = [site.dataset.images[i] for i in images]
     lesions = site.dataset.by_lesion.index[images]
     places = groups.of(rows, lesions, task, site.least_group)

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fairlearn.metrics import MetricFrame
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from common.data.dataset import Dataset
 from common.data.splits import TEST
@@ -52,7 +54,8 @@ def test_added_counts_are_those_of_the_pooled_evaluation(
     judged, out = request.getfixturevalue(trained), tmp_path / "validated"
     pooled = _pooled(fedderm, tmp_path / "pooled.json", other, judged, cached)
     size = f"size={load_model(judged / 'run' / MODEL_FILE).config.size}"
-    settings = ("method=validate", f"model={judged}", *seen, size, f"secure={secure}")
+    by = "by=sex,age,dx_type,sex*localization" + ("" if secure else ",site")
+    settings = ("method=validate", f"model={judged}", *seen, size, f"secure={secure}", by)
     code, _, err = fedderm("simulate", other, "--out", out, *SITES, *settings)
     assert code == 0, err
     found, [expected] = metrics_of(out / "run"), pooled["runs"]
@@ -68,6 +71,7 @@ def test_added_counts_are_those_of_the_pooled_evaluation(
     if not secure:
         parts = np.sum([site["confusion"] for site in found["sites"].values()], axis=0)
         assert parts.tolist() == expected["confusion"]
+    _check_groups(found["groups"], judged, other, cached, out / "sites")
     counted = found["answers"]["referral"]["augrc"]
     assert 0 <= counted <= 0.5
     card = (out / "run" / CARD_FILE).read_text()
@@ -75,10 +79,63 @@ def test_added_counts_are_those_of_the_pooled_evaluation(
     assert "no training" in card
     assert "whether the model was trained on lesions of these sites" in card
     assert "## Training" not in card
+    assert "| dx_type | lesions | images |" in card
     # The model is the same, and the run is read as any other.
     assert Run.read(out).method == "validate"
     first, copy = ((place / "run" / MODEL_FILE).read_bytes() for place in (judged, out))
     assert first == copy
+
+
+def _check_groups(found, judged, data, cached, sites):
+    """Compare groups with fairlearn's, of all images at once, by the table's own words."""
+    model = load_model(judged / "run" / MODEL_FILE)
+    dataset = Dataset.open(data).for_task(HAM10000)
+    scores = model.dataset_scores(dataset, cached.cache)
+    p, called = model.basis.probabilities(scores), model.basis.decide(scores)
+    malignant = np.isin(np.array(HAM10000.codes)[dataset.labels], HAM10000.malignant)
+    chance = p[:, np.isin(HAM10000.codes, HAM10000.malignant)].sum(axis=1)
+    known = {
+        "images": (lambda t, q: len(t), malignant, called),
+        "lesions": (lambda t, q: len(set(q)), malignant, dataset.lesions),
+        "balanced_accuracy": (balanced_accuracy_score, dataset.labels, called),
+        "auc": (_area, malignant, chance),
+    }
+    rows = dataset.images
+    words = {
+        "sex": [_word(row.sex) for row in rows],
+        "age": [_decade(row.age) for row in rows],
+        "dx_type": ["other"] * len(rows),
+        "sex*localization": [f"{_word(row.sex)} * {_word(row.localization)}" for row in rows],
+    }
+    if "site" in found:
+        held = {i.image_id: f.name for f in _folders(sites) for i in Dataset.open(f).images}
+        words["site"] = [held[row.image_id] for row in rows]
+    assert found.keys() == words.keys()
+    for dimension, groups in words.items():
+        assert found[dimension].keys() == set(groups)
+        for name, (metric, truth, said) in known.items():
+            frame = MetricFrame(
+                metrics=metric, y_true=truth, y_pred=said, sensitive_features=np.array(groups)
+            ).by_group
+            for group in set(groups):
+                value = found[dimension][group][name]
+                value = np.nan if value is None else value
+                close = pytest.approx(
+                    frame[group], abs=2e-3 if name == "auc" else 1e-9, nan_ok=True
+                )
+                assert value == close, (dimension, group, name)
+
+
+def _word(text):
+    return "missing" if text in ("", "unknown") else text
+
+
+def _area(truth, chance):
+    return roc_auc_score(truth, chance) if 0 < truth.sum() < len(truth) else np.nan
+
+
+def _decade(age):
+    return "missing" if age is None else f"{age // 10 * 10:.0f} to {age // 10 * 10 + 9:.0f}"
 
 
 def test_held_out_lesions_alone_are_judged_where_asked(
@@ -114,6 +171,12 @@ def test_a_model_that_cannot_be_judged_is_refused_before_a_site_is_asked(
         ([*usual[:-1], "diagnoses=binary"], f"; set diagnoses={codes} "),
         ([*usual, "head=lda"], "'head' is lda, but the model to judge has its own"),
         (["method=svm", model], "'model' is "),
+        (["method=svm", "by=sex"], "'by' is sex, but "),
+        ([*usual, "by=age:40"], "sets edges of ages, but hospitals count ages by decades"),
+        ([*usual, "by=sex*site"], "'sex*site' crosses sites, but groups are added over them"),
+        ([*usual, "by=age*localization"], "groups, at most 160 are counted; name fewer"),
+        ([*usual, "by=tone"], "no groups by 'tone'; known are "),
+        ([*usual, "by=site", "secure=true"], "'by' is site, but secure sums are known over all"),
     ):
         out = tmp_path / "none"
         refused = fedderm("simulate", other, "--out", out, *SITES, *settings)
