@@ -9,16 +9,17 @@ import pytest
 
 import client.methods.validate
 from common.answers.group_counts import GroupCounts
+from common.config.task_settings import task_of
 from common.errors import Reason
 from common.svm.feature_map import FeatureMap
-from common.task import HAM10000
 from common.wire.messages import unpack_arrays, unpack_values
 from tests.client.egress.test_guard import Node
 from tests.sites import N_FEATURES, make_quick_sites, with_changes, write_features
 
 BY = "sex,localization,sex*localization"
 LEAST = 6
-K = HAM10000.n_classes
+TASK = task_of(("binary",), (), (), ())
+K = TASK.n_classes
 RULE = {"calibration": np.ones((2, K)), "base_rates": np.full(K, 1 / K)}
 MODEL = {
     **FeatureMap(np.zeros(N_FEATURES), np.eye(N_FEATURES)[:, :K]).to_record(),
@@ -35,6 +36,7 @@ def hospital(synthetic_folder: Path, tmp_path: Path) -> Hospital:
 
     def make(settings: dict[str, Any] | None = None, **rules: Any) -> Node:
         kept = {"sites": base.sites, "cache": base.cache, "out": tmp_path, "predictions": 1}
+        kept |= {"diagnoses": "binary"}  # of each, the site has enough lesions for plain sums
         config = with_changes(base, {**kept, "method": "validate", "by": BY, **(settings or {})})
         write_features(synthetic_folder, config)
         node = Node(config, tmp_path / "hospital", **rules)
@@ -76,7 +78,7 @@ def test_the_guard_lets_no_small_group_out_whatever_the_method_answers(
 ):
     node = hospital(least_lesions=LEAST)
     groups = 5 + 29 + 4 * 28 + 1
-    sums = GroupCounts.zero(HAM10000, groups)
+    sums = GroupCounts.zero(TASK, groups)
     assert unpack_arrays(node.ask("groups", RULE))["lesions"].shape == (groups,)
     array = getattr(sums, name)
     if isinstance(at, slice):

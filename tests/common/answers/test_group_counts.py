@@ -100,7 +100,7 @@ def test_no_group_of_fewer_lesions_is_told_not_even_by_what_is_left(seed, n, lea
 
 
 def _check_what_is_left(judged, columns, told_apart, least):
-    """What is not told apart has enough lesions, or is all there is, in each group of a crossing.
+    """Check that what is not told has enough lesions in each group of a crossing, or is all of it.
 
     Else it would be found as that group, asked by itself, minus what is told of it.
     """
