@@ -77,7 +77,7 @@ class GroupCounts(Sums):
         dimension, image = np.nonzero(places >= 0)
         group = places[dimension, image]
         held = np.unique(np.stack([group, lesions[image]]), axis=1)
-        confidence, bins = (each[image] for each in confidences(probabilities, predicted))
+        confidence, bins = confidences(probabilities[image], predicted[image])
         hit, k = right[image], task.n_classes
         binned = (groups, CALIBRATION_BINS)
         sums = np.bincount(group * CALIBRATION_BINS + bins, confidence, int(np.prod(binned)))

@@ -31,7 +31,7 @@ def small_lines(
     cells = np.unique(np.stack([lines, columns, lesions]), axis=1)
     counts = count(shape, cells[0], cells[1])
     totals = counts.sum(axis=1)
-    together: Bools = _few(counts, least).any(axis=1)
+    together = np.asarray(_few(counts, least).any(axis=1))
     while _few(_in_columns(cells, together, shape[1]), least).any():
         larger = np.flatnonzero((totals > 0) & ~together)
         if not len(larger):

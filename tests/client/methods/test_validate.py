@@ -9,7 +9,7 @@ import pytest
 
 import client.methods.validate
 from common.answers.group_counts import GroupCounts
-from common.config.task_settings import task_of
+from common.config.run import RunConfig
 from common.errors import Reason
 from common.svm.feature_map import FeatureMap
 from common.wire.messages import unpack_arrays, unpack_values
@@ -18,7 +18,12 @@ from tests.sites import N_FEATURES, make_quick_sites, with_changes, write_featur
 
 BY = "sex,localization,sex*localization"
 LEAST = 6
-TASK = task_of(("binary",), (), (), ())
+# Each of both has lesions enough for plain sums.
+BINARY = {
+    "diagnoses": "binary",
+    "mapping": "akiec+bcc+mel->malignant,bkl+df+nv+vasc->benign",
+}
+TASK = RunConfig.read(BINARY).task
 K = TASK.n_classes
 RULE = {"calibration": np.ones((2, K)), "base_rates": np.full(K, 1 / K)}
 MODEL = {
@@ -35,8 +40,13 @@ def hospital(synthetic_folder: Path, tmp_path: Path) -> Hospital:
     base = make_quick_sites(synthetic_folder, tmp_path, 1)
 
     def make(settings: dict[str, Any] | None = None, **rules: Any) -> Node:
-        kept = {"sites": base.sites, "cache": base.cache, "out": tmp_path, "predictions": 1}
-        kept |= {"diagnoses": "binary"}  # of each, the site has enough lesions for plain sums
+        kept = {
+            "sites": base.sites,
+            "cache": base.cache,
+            "out": tmp_path,
+            "predictions": 1,
+            **BINARY,
+        }
         config = with_changes(base, {**kept, "method": "validate", "by": BY, **(settings or {})})
         write_features(synthetic_folder, config)
         node = Node(config, tmp_path / "hospital", **rules)
