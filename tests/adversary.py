@@ -422,7 +422,7 @@ def of_validate(draw: Any, settings: Values) -> list[Asks]:
             shapes = {name: tuple(network.pretrained[name].shape) for name in named}
             tensors = {name: np.full(shape, scale, np.float32) for name, shape in shapes.items()}
             asks.append(Asks("network", tensors))
-        asks += [Asks(name, rule) for name in ("evaluate", "answers", "calibrate")]
+        asks += [Asks(name, rule) for name in ("evaluate", "answers", "groups", "calibrate")]
     return asks
 
 
@@ -461,14 +461,17 @@ _SETTINGS: Mapping[str, Mapping[str, st.SearchStrategy[Any]]] = {
         "seed": st.integers(0, 2),
     },
     "private_finetune": _PRIVACY,
-    "validate": {"lesions": st.sampled_from(["all", "test"])},
+    "validate": {
+        "lesions": st.sampled_from(["all", "test"]),
+        "by": st.sampled_from(["", "sex", "age,site", "sex*localization", "age:40"]),
+    },
 }
 _DEFAULTS: Mapping[str, Values] = {
     "svm": {"components": 40, "min_active": 20, "folds": 2},
     "private": {"components": 12, "epsilon": 2.0, "steps": 3, "folds": 2},
     "finetune": {},
     "private_finetune": {"epsilon": 2.0, "steps": 3, "opens": "layer4"},
-    "validate": {"folds": 2},
+    "validate": {"folds": 2, "by": "sex,sex*age"},
 }
 _RULES = {
     "least_count": st.sampled_from([0, 0, 5]),

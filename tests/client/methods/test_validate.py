@@ -1,5 +1,6 @@
 """What a hospital tells of groups of lesions while a model is judged: none that is small."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 
 import client.methods.validate
+from client.egress.allowlist import allowlist_of
 from common.answers.group_counts import GroupCounts
 from common.config.run import RunConfig
 from common.errors import Reason
 from common.svm.feature_map import FeatureMap
 from common.wire.messages import unpack_arrays, unpack_values
 from tests.client.egress.test_guard import Node
+from tests.documents import ROOT
 from tests.sites import N_FEATURES, make_quick_sites, with_changes, write_features
 
 BY = "sex,localization,sex*localization"
@@ -66,6 +69,14 @@ def test_groups_under_the_operators_least_do_not_leave(hospital):
     assert ((told["lesions"] == 0) | (told["lesions"] >= LEAST)).all()
     for array in told.values():
         assert not array[told["lesions"] == 0].any()
+
+
+def test_every_record_is_in_the_table_of_the_document():
+    text = (ROOT / "docs" / "privacy.md").read_text()
+    table = text.partition("## What leaves in an external validation by groups")[2]
+    rows = [line for line in table.partition("\n## ")[0].splitlines() if line.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert listed == allowlist_of("validate").SUMS["groups"].keys()
 
 
 def test_a_run_that_counts_no_groups_has_no_such_answer(hospital):
