@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel
 from common.config.features import FeaturesConfig
 from common.config.finetune import FinetuneConfig
 from common.config.imbalance import ImbalanceConfig
-from common.config.metadata import ScaledMetadataConfig
+from common.config.metadata import FusedMetadataConfig, ScaledMetadataConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
@@ -135,7 +135,10 @@ METHODS: dict[str, Method] = {
             allowlist="client.egress.allowlist.finetune",
             title="fine-tuning",
             audit="simulations.audit.methods:finetune",
-            families=(ImbalanceConfig, FinetuneConfig, ProgressConfig, RobustConfig),
+            families=(
+                *(ImbalanceConfig, FinetuneConfig, FusedMetadataConfig),
+                *(ProgressConfig, RobustConfig),
+            ),
             defaults={"size": 128, "folds": 10, **_WEIGHTS},
             refused=_no_noise("finetune", "private_finetune"),
             trains_network=True,

@@ -1,6 +1,6 @@
 """The settings of what is known of a patient, as inputs beside the image."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
@@ -35,4 +35,14 @@ class ScaledMetadataConfig(MetadataConfig):
     metadata_scale: Positives = Field(
         default=(0.1, 0.3),
         description="sizes of these columns beside the features, to choose from, in feature norms",
+    )
+
+
+class FusedMetadataConfig(MetadataConfig):
+    """What a network needs to know beside: how these columns enter it."""
+
+    fusion: Literal["late", "gate"] = Field(
+        default="late",
+        description="how a network takes these columns: late: beside its pooled features; gate:"
+        " they scale and shift each",
     )

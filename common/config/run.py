@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from common.config.base import CommonConfig
 from common.config.fields import fill_in
 from common.config.finetune import FinetuneConfig
-from common.config.metadata import ScaledMetadataConfig
+from common.config.metadata import FusedMetadataConfig, ScaledMetadataConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
@@ -31,6 +31,7 @@ class RunConfig(
     FinetuneConfig,
     SvmConfig,
     ScaledMetadataConfig,
+    FusedMetadataConfig,
     ValidateConfig,
     ProgressConfig,
     CommonConfig,

@@ -40,7 +40,7 @@ LARGEST_TENSOR = 1e6
 def _trained(site: Site, values: Values) -> Forms:
     """Return the forms of what a round of fine-tuning starts from."""
     from common.finetune.plan import NONNEGATIVE, plan, shapes
-    from common.networks.network import open_stage, shared_network
+    from common.networks.network import open_stage, run_network
 
     config, rounds = site.config, plan(site.config)
     number = int(str(values["round"]))
@@ -49,8 +49,7 @@ def _trained(site: Site, values: Values) -> Forms:
     n_classes, counts = config.task.n_classes, values["counts"]
     if not isinstance(counts, list) or len(counts) != n_classes:
         raise RefusalError(Reason.FORM, f"'counts' are not of the {n_classes} classes of this run")
-    network = shared_network(config.backbone, config.weights, n_classes)
-    stage = open_stage(network, rounds[number].stage)
+    stage = open_stage(run_network(config), rounds[number].stage)
     return {
         name: _tensor(shape, 0 if name.startswith(NONNEGATIVE) else -LARGEST_TENSOR)
         for name, shape in shapes(stage, config).items()
@@ -59,11 +58,10 @@ def _trained(site: Site, values: Values) -> Forms:
 
 def _whole_network(site: Site, _: Values) -> Forms:
     """Return the forms of a network's weights; those that are as pretrained need not come."""
-    from common.networks.network import shared_network
+    from common.networks.network import run_network
 
-    config = site.config
-    network = shared_network(config.backbone, config.weights, config.task.n_classes)
-    return {name: _tensor(tuple(p.shape)) for name, p in network.pretrained.items()}
+    pretrained = run_network(site.config).pretrained
+    return {name: _tensor(tuple(p.shape)) for name, p in pretrained.items()}
 
 
 def _scored_network(site: Site, values: Values) -> Forms:

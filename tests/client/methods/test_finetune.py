@@ -170,7 +170,7 @@ def test_dropout_falls_on_the_image_and_its_view_wherever_it_is(make_site, folde
     spread(few, folder / "other", lambda number, image: "elsewhere")
     there = Site(folder / "other" / "sites" / "elsewhere", site.config)
     image = names.index(names[2])
-    inputs, again = client.methods.finetune._loader(there, network, open_stage(network, ALL))(
+    inputs, again, _ = client.methods.finetune._loader(there, network, open_stage(network, ALL))(
         Item(0, 1)
     )
     np.testing.assert_array_equal(again, factors[image, 1])
