@@ -175,6 +175,8 @@ METHODS: dict[str, Method] = {
                 "head": "a network's head is trained with softmax only",
                 "components": "a network's features are not projected",
                 "levels": "only a network's last features are used",
+                "metadata": "its gradients are clipped over the network of the image alone; "
+                "method=finetune takes it",
                 **_no_defence(_VOTE),
             },
             private=True,

@@ -166,6 +166,10 @@ def of_view(
     ----------
     content : key of the image's bytes, in hexadecimal.
     share : of the views that are drawn, in [0, 1).
+
+    Returns
+    -------
+    (width,) the same, or those of nobody known.
     """
     if not columns or not dropped([content], view + 1, share, seed)[0, view]:
         return numbers

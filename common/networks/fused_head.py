@@ -22,7 +22,13 @@ class Late(nn.Module):
         self.added = _zeros(width, n_classes)
 
     def forward(self, head: nn.Module, features: Tensor, factors: Tensor, about: Tensor) -> Tensor:
-        """Map features (n, n_features) and numbers (n, width) to logits (n, n_classes)."""
+        """Map features (n, n_features) to logits (n, n_classes).
+
+        Parameters
+        ----------
+        factors : (n, n_features) of dropout on what the head sees, or () for all.
+        about : (n, width) numbers of the patients.
+        """
         logits: Tensor = head(features * factors) + self.added(GAIN * about)
         return logits
 
@@ -40,7 +46,13 @@ class Gate(nn.Module):
         self.scale, self.shift = _zeros(width, n_features), _zeros(width, n_features)
 
     def forward(self, head: nn.Module, features: Tensor, factors: Tensor, about: Tensor) -> Tensor:
-        """Map features (n, n_features) and numbers (n, width) to logits (n, n_classes)."""
+        """Map features (n, n_features) to logits (n, n_classes).
+
+        Parameters
+        ----------
+        factors : (n, n_features) of dropout on what the head sees, or () for all.
+        about : (n, width) numbers of the patients.
+        """
         scaled = torch.tanh((1 + self.scale(about)) * features)
         logits: Tensor = head(torch.sigmoid(scaled + self.shift(about)) * factors)
         return logits

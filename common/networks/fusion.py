@@ -69,6 +69,10 @@ def heard(
     Parameters
     ----------
     weights : the network's tensors by name, with its metadata's of shape (..., width).
+
+    Returns
+    -------
+    (n, width), each column's still adding to 1.
     """
     seen = np.zeros(numbers.shape[1], dtype=np.bool_)
     for name in (ADDED, SCALE, SHIFT):
@@ -78,11 +82,24 @@ def heard(
 
 
 def added(weights: Mapping[str, Floats32], numbers: Floats32) -> Floats:
-    """Return what late fusion adds to the logits (n_classes,) for ``numbers`` (width,)."""
+    """Return what late fusion adds to the logits (n_classes,).
+
+    Parameters
+    ----------
+    weights : the network's tensors by name, of the shapes of :meth:`Fusion.shapes`.
+    numbers : (width,) of the patient.
+    """
     return np.asarray(GAIN * (weights[ADDED].astype(np.float64) @ numbers))
 
 
 def gated(weights: Mapping[str, Floats32], features: Floats, numbers: Floats32) -> Floats:
-    """Return features (n_features,) behind the gate that ``numbers`` (width,) set."""
+    """Return pooled features behind the gate that the patient's numbers set, (n_features,).
+
+    Parameters
+    ----------
+    weights : the network's tensors by name, of the shapes of :meth:`Fusion.shapes`.
+    features : (n_features,) in front of it.
+    numbers : (width,) of the patient.
+    """
     scale, shift = (weights[name].astype(np.float64) @ numbers for name in (SCALE, SHIFT))
     return np.asarray(1 / (1 + np.exp(-(np.tanh((1 + scale) * features) + shift))))
