@@ -338,7 +338,7 @@ def test_scores_are_the_networks_averaged_over_its_views(make_site) -> None:
     assert (calibrated.count, calibrated.loss) == (len(labels), pytest.approx(found.log_loss[0]))
 
 
-@pytest.mark.parametrize("about", [{}, {"metadata": "age,sex", "fusion": "gate"}])
+@pytest.mark.parametrize("about", [{}, {"metadata": "age,sex"}])
 def test_a_head_of_its_own_learns_from_the_sites_images_alone(make_site, dataset, about) -> None:
     site = make_site(personal=40, lr=0.05, imbalance="none", smoothing=0, **about)
     arrays = {n: a for n, a in _tensors(site, HEAD).items() if "/" not in n} | RULE
