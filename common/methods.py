@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel
 from common.config.features import FeaturesConfig
 from common.config.finetune import FinetuneConfig
 from common.config.imbalance import ImbalanceConfig
-from common.config.metadata import FusedMetadataConfig, ScaledMetadataConfig
+from common.config.metadata import FusedMetadataConfig, MetadataConfig, ScaledMetadataConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
@@ -121,7 +121,10 @@ METHODS: dict[str, Method] = {
             allowlist="client.egress.allowlist.svm",
             title="{kernel} {head}",
             audit="simulations.audit.methods:svm",
-            families=(FeaturesConfig, SvmConfig, ScaledMetadataConfig, ProgressConfig),
+            families=(
+                *(FeaturesConfig, SvmConfig, MetadataConfig),
+                *(ScaledMetadataConfig, ProgressConfig),
+            ),
             defaults={"size": 224, "folds": 3, "head": "svm", **_WEIGHTS},
             choices={"head": ("svm", "ridge", "lda")},
             refused={**_no_noise("svm", "private head=hinge"), **_no_defence(_EXACT_SUM)},
@@ -136,8 +139,8 @@ METHODS: dict[str, Method] = {
             title="fine-tuning",
             audit="simulations.audit.methods:finetune",
             families=(
-                *(ImbalanceConfig, FinetuneConfig, FusedMetadataConfig),
-                *(ProgressConfig, RobustConfig),
+                *(ImbalanceConfig, FinetuneConfig, MetadataConfig),
+                *(FusedMetadataConfig, ProgressConfig, RobustConfig),
             ),
             defaults={"size": 128, "folds": 10, **_WEIGHTS},
             refused=_no_noise("finetune", "private_finetune"),
