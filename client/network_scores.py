@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from client.site import Site
 from common.features.inference_engine import one_thread_per_core
+from common.networks.fusion import heard
 from common.networks.inference import prediction_features
-from common.networks.network import DEVICE, Network, shared_network
+from common.networks.network import Network, run_network, to_device
 
 _LARGEST = 1e30
 """Largest score; a larger one is cut off."""
@@ -32,13 +33,15 @@ def scores(
     views : number of prediction views.
     adapt : changes the network's head before it scores, for these scores alone.
     """
-    network = shared_network(site.config.backbone, site.config.weights, site.config.task.n_classes)
+    network = run_network(site.config)
     network.load(tensors)
     features = image_features(site, network, images, views)
     if adapt is not None:
         adapt(network)
+    about = heard(site.config.metadata, site.metadata[images], tensors)
+    inputs = (to_device(torch.from_numpy(each)) for each in (features, about))
     with torch.inference_mode():
-        logits = network.head(torch.from_numpy(features).to(DEVICE)).cpu()
+        logits = network.classify(*inputs).cpu()
     # Weights that somebody crafted can make a score of some image no number.
     finite = np.nan_to_num(logits.numpy().astype(np.float64), posinf=_LARGEST, neginf=-_LARGEST)
     return np.asarray(finite)

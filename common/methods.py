@@ -132,7 +132,10 @@ METHODS: dict[str, Method] = {
             allowlist="client.egress.allowlist.finetune",
             title="fine-tuning",
             audit="simulations.audit.methods:finetune",
-            families=(ImbalanceConfig, FinetuneConfig, ProgressConfig, RobustConfig),
+            families=(
+                *(ImbalanceConfig, FinetuneConfig, MetadataConfig),
+                *(ProgressConfig, RobustConfig),
+            ),
             defaults={"size": 128, "folds": 10, **_WEIGHTS},
             refused=_no_noise("finetune", "private_finetune"),
             trains_network=True,
@@ -169,6 +172,8 @@ METHODS: dict[str, Method] = {
                 "head": "a network's head is trained with softmax only",
                 "components": "a network's features are not projected",
                 "levels": "only a network's last features are used",
+                "metadata": "its gradients are clipped over the network of the image alone; "
+                "method=finetune takes it",
                 **_no_defence(_VOTE),
             },
             private=True,

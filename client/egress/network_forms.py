@@ -14,8 +14,7 @@ def tensor(shape: tuple[int, ...], low: float = -LARGEST_TENSOR) -> Form:
 
 def whole_network(site: Site, _: Values) -> Forms:
     """Return the forms of a network's weights; those that are as pretrained need not come."""
-    from common.networks.network import shared_network  # it imports PyTorch
+    from common.networks.network import run_network  # it imports PyTorch
 
-    config = site.config
-    network = shared_network(config.backbone, config.weights, config.task.n_classes)
-    return {name: tensor(tuple(p.shape)) for name, p in network.pretrained.items()}
+    pretrained = run_network(site.config).pretrained
+    return {name: tensor(tuple(p.shape)) for name, p in pretrained.items()}

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,15 +19,16 @@ from common.answers.counts import AnswerCounts
 from common.arrays import Floats32, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
+from common.data.metadata import of_view
 from common.errors import Reason, RefusalError
 from common.features.extract import content_keys
 from common.features.inference_engine import one_thread_per_core
 from common.finetune.imbalance import Balance, ClassCounts
-from common.finetune.local_steps import Load, LocalSteps
+from common.finetune.local_steps import Load, Loaded, LocalSteps
 from common.finetune.plan import CONTROL, Item, Round, Stream, Update, plan
 from common.networks.activations import Views, activations
 from common.networks.appearance_rows import appearances
-from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, shared_network
+from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, run_network
 from common.statistics.calibration import calibration_sums, decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
@@ -42,16 +43,13 @@ _RULE = ("calibration", "base_rates")
 
 def describe(site: Site) -> dict[str, Value]:
     """Describe the network that this site would train, and its views."""
-    network = shared_network(site.config.backbone, site.config.weights, site.config.task.n_classes)
+    network = run_network(site.config)
     return {"n_features": network.n_features, "features": site.config.feature_spec.key}
 
 
 def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
     """Compute the activations of images at the cut of each frozen part, and how they look."""
-    network, contents = (
-        shared_network(config.backbone, config.weights, config.task.n_classes),
-        content_keys(dataset),
-    )
+    network, contents = run_network(config), content_keys(dataset)
     if frozen := [stage for stage in config.stages if stage != ALL]:
         activations(network, frozen, dataset, contents, config.feature_spec, cache)
     appearances(dataset, config.feature_spec, cache, contents)
@@ -97,7 +95,7 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
     """Take one round's steps from the coordinator's weights."""
     config, labels = site.config, site.dataset.labels[site.part("train")]
     this = _round(config, values)
-    network = shared_network(config.backbone, config.weights, config.task.n_classes)
+    network = run_network(config)
     stage = open_stage(network, this.stage)
     counts = np.array(values["counts"], dtype=np.int64)
     balance = _balance(config, counts, labels)
@@ -164,22 +162,34 @@ def _loader(site: Site, network: Network, stage: Stage) -> Load:
         site.forget()  # no stage closes what another has opened
     kept = site.once(_activations)[stage.name] if stage.frozen and len(images) else None
 
-    def load(item: Item) -> tuple[Floats32, Floats32]:
+    about = _about(site, images)
+
+    def load(item: Item) -> Loaded:
         number = item.view % spec.views if stage.frozen else item.view
         inputs = views.load(item) if kept is None else kept[item.image, number].astype(np.float32)
         # Named after the image, as its view is: the same wherever the image lies.
         rng = np.random.default_rng([spec.seed, int(contents[item.image], 16), item.view, 1])
         keeps = rng.random(network.n_features, dtype=np.float32) >= site.config.dropout
-        return inputs, keeps.astype(np.float32) / np.float32(1 - site.config.dropout)
+        factors = keeps.astype(np.float32) / np.float32(1 - site.config.dropout)
+        return inputs, factors, about(item)
 
     return load
+
+
+def _about(site: Site, images: Ints) -> Callable[[Item], Floats32]:
+    """Return the function that gives the metadata (width,) of a view of one of ``images``."""
+    config, contents = site.config, [site.contents[i] for i in images]
+    numbers, draw = site.metadata[images], (config.metadata_dropped, config.seed)
+    return lambda item: of_view(
+        config.metadata, numbers[item.image], contents[item.image], item.view, *draw
+    )
 
 
 def _activations(site: Site) -> dict[str, NDArray[np.float16]]:
     """Return the activations (n, views, ...) of the training images at the stages' cuts."""
     config, images = site.config, site.part("train")
     return activations(
-        shared_network(config.backbone, config.weights, config.task.n_classes),
+        run_network(config),
         [name for name in config.stages if name != ALL],
         site.dataset.select(images),
         [site.contents[i] for i in images],
@@ -248,7 +258,7 @@ def _fit_head(site: Site, views: int, network: Network) -> None:
     this = Round(0, HEAD, 0.0, epochs, 0.0, epochs, epochs, config.lr[0])
     balance = Balance.from_counts(config, ClassCounts.measure(labels, config.task.n_classes).images)
     stream = Stream(labels, balance.draws, config.seed, site.name)
-    even = np.ones(network.n_features, dtype=np.float32)
+    even, about = np.ones(network.n_features, dtype=np.float32), _about(site, images)
     with one_thread_per_core() as pool:
         steps = LocalSteps(
             network,
@@ -256,7 +266,7 @@ def _fit_head(site: Site, views: int, network: Network) -> None:
             config,
             balance,
             labels,
-            lambda item: (features[item.image], even),
+            lambda item: (features[item.image], even, about(item)),
             pool,
             {},
         )

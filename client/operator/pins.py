@@ -94,9 +94,9 @@ def code_digest() -> str:
 
 def network_digest(config: RunConfig) -> str:
     """Return a digest of a network's graph, its layers, and its parameters' names and shapes."""
-    from common.networks.network import shared_network  # it imports PyTorch
+    from common.networks.network import run_network  # it imports PyTorch
 
-    network = shared_network(config.backbone, config.weights, config.task.n_classes)
+    network = run_network(config)
     facts = {
         "backbone": config.backbone,
         "graph": str(network.graph),

@@ -19,8 +19,8 @@ from common.networks.network import DEVICE, Network, Stage, autocast, to_device
 CHUNK = 4
 """Most images that one core differentiates at once: more leave its cache."""
 
-Loaded = tuple[Floats32, Floats32]
-"""The activations at a stage's cut, and the factors (n_features,) of dropout."""
+Loaded = tuple[Floats32, Floats32, Floats32]
+"""The activations at a stage's cut, the factors (n_features,) of dropout, and the metadata."""
 
 Load = Callable[[Item], Loaded]
 Reading = dict[Item, Future[Loaded]]
@@ -120,11 +120,11 @@ class LocalSteps:
     ) -> tuple[float, tuple[Tensor, ...]]:
         # All were submitted before this, and wait for nothing themselves.
         loaded = [reading[item].result() for item in items]
-        inputs, factors = (torch.from_numpy(np.stack(each)) for each in zip(*loaded, strict=True))
+        stacked = (torch.from_numpy(np.stack(each)) for each in zip(*loaded, strict=True))
+        inputs, factors, about = map(to_device, stacked)
         labels = torch.from_numpy(self._labels[[item.image for item in items]])
         with autocast():
-            features = self._stage.tail(to_device(inputs))
-            logits = self._network.head(features * factors.to(DEVICE))
+            logits = self._network.classify(self._stage.tail(inputs), about, factors)
         loss = self._balance.loss(logits.float(), labels.to(DEVICE))
         gradients = torch.autograd.grad(loss, list(self._stage.trainable.values()))
         return loss.item(), gradients

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -14,11 +14,12 @@ from common.answers.basis import AnswerBasis
 from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
-from common.data.metadata import UNKNOWN, Described
-from common.errors import DataError
+from common.data.metadata import UNKNOWN, Described, encode
+from common.errors import ConfigError, DataError
 from common.explanations.evidence import PooledHead, network_head
 from common.features.transform import Transform
 from common.models.file import ModelFile, check_answers, check_kinds, network_folders, open_model
+from common.networks.fusion import METADATA, added, fusion_of, gated, heard
 from common.networks.spatial_maps import is_kept, pooled
 from common.task import Task
 from common.verified import Array, Kind
@@ -73,19 +74,54 @@ class NetworkModel:
         weight, bias = (self.weights[name].astype(np.float64) for name in _HEAD)
         features = pooled(maps[-1:]).mean(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
-            logits = weight @ features + bias
+            if self._fusion == "gate":
+                features = gated(self.weights, features, self._numbers([about])[0])
+            logits = weight @ features + bias + self._added(about)
         return check_answers(np.asarray(logits))
 
     def head(self, about: Described = UNKNOWN) -> PooledHead:
-        """Return its last layer, which is linear in the pooled last map."""
-        return network_head(*(self.weights[name] for name in _HEAD))
+        """Return its last layer, which is linear in the pooled last map.
 
-    def scores(self, images: Iterable[tuple[str, bytes]]) -> Floats:
+        Parameters
+        ----------
+        about : what is known of the patient, which the intercepts then hold.
+
+        Raises
+        ------
+        ConfigError
+            If there is a gate between the two.
+        """
+        if self._fusion == "gate":
+            raise ConfigError(
+                "there is no evidence map: the patient's metadata gate the pooled features, so "
+                "that no place has a share of its own in a score; fusion=late has one"
+            )
+        head = network_head(*(self.weights[name] for name in _HEAD))
+        return replace(head, intercepts=head.intercepts + self._added(about))
+
+    @property
+    def _fusion(self) -> str:
+        return self.config.fusion if self.config.metadata else ""
+
+    def _numbers(self, rows: Sequence[Described]) -> Floats32:
+        """Return the metadata of n rows as the network takes them, (n, width)."""
+        columns = self.config.metadata
+        return heard(columns, encode(columns, rows), self.weights)
+
+    def _added(self, about: Described) -> Floats:
+        """Return what late fusion adds to the logits (n_classes,)."""
+        if self._fusion != "late":
+            return np.zeros(self.task.n_classes)
+        return added(self.weights, self._numbers([about])[0])
+
+    def scores(self, images: Iterable[tuple[str, bytes]], rows: Sequence[Described] = ()) -> Floats:
         """Return logits (n, n_classes), averaged over the prediction views, by PyTorch.
 
         Parameters
         ----------
         images : names and bytes of image files, at least one.
+        rows : what is known of the n patients, nothing if empty; a model without metadata ignores
+            it.
 
         Raises
         ------
@@ -96,16 +132,19 @@ class NetworkModel:
 
         from common.features.inference_engine import one_thread_per_core
         from common.networks.inference import BLOCK
-        from common.networks.network import DEVICE, shared_network
+        from common.networks.network import run_network, to_device
 
-        network = shared_network(self.config.backbone, self.config.weights, self.task.n_classes)
+        network = run_network(self.config)
         network.load(self.weights)
-        files, rows = iter(images), []
+        files, features = iter(images), []
         with one_thread_per_core() as pool:
             while block := dict(islice(files, BLOCK)):
-                rows.append(self._features(network, block, pool))
+                features.append(self._features(network, block, pool))
+        pooled_ = np.concatenate(features)
+        about = self._numbers(rows or [UNKNOWN] * len(pooled_))
         with torch.inference_mode():
-            logits = network.head(torch.from_numpy(np.concatenate(rows)).to(DEVICE)).cpu()
+            inputs = (to_device(torch.from_numpy(each)) for each in (pooled_, about))
+            logits = network.classify(*inputs).cpu()
         return check_answers(np.asarray(logits.numpy(), dtype=np.float64))
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
@@ -118,7 +157,8 @@ class NetworkModel:
         """
         names = (image.image_id for image in dataset.images)
         files = ((name, dataset.read(name)) for name in names)
-        return self.scores(tqdm(files, total=len(dataset), unit="image", disable=None))
+        shown = tqdm(files, total=len(dataset), unit="image", disable=None)
+        return self.scores(shown, dataset.images)
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
@@ -133,6 +173,7 @@ class NetworkModel:
             # Tensors of which a network was made before fit it.
             if not is_kept(config.feature_spec, network_folders(path, config), arrays):
                 check_kinds(kinds, _expected(config, arrays))
+            _check_fusion(config, kinds)
         return cls(arrays, basis, config)
 
     def _features(self, network: "Network", files: Mapping[str, bytes], pool: Executor) -> Floats32:
@@ -151,14 +192,22 @@ def _expected(config: RunConfig, arrays: Mapping[str, Array]) -> dict[str, Kind]
 
     Every stage trains the head; tensors that no stage opened are not in the file.
     """
-    from common.networks.network import HEAD, shared_network
+    from common.networks.network import OWN, run_network
 
-    network = shared_network(config.backbone, config.weights, config.task.n_classes)
+    network = run_network(config)
     return {
         name: Kind("F32", tuple(tensor.shape))
         for name, tensor in network.pretrained.items()
-        if name in arrays or name.startswith(f"{HEAD}.")
+        if name in arrays or name.startswith(OWN)
     }
+
+
+def _check_fusion(config: RunConfig, kinds: Mapping[str, Kind]) -> None:
+    """Check the tensors for metadata, which no kept network has."""
+    if fusion := fusion_of(config.fusion, config.metadata):
+        shapes = fusion.shapes(*kinds[_HEAD[0]].shape)
+        own = {name: kind for name, kind in kinds.items() if name.startswith(f"{METADATA}.")}
+        check_kinds(own, {name: Kind("F32", shape) for name, shape in shapes.items()})
 
 
 def _name_unreadable(files: Mapping[str, bytes], transform: Transform) -> None:

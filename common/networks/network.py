@@ -11,14 +11,20 @@ import torch
 from torch import Tensor, fx, nn
 
 from common.arrays import Floats32
+from common.config.run import RunConfig
 from common.errors import ConfigError
 from common.features.backbone import load_backbone
 from common.features.pretrained import weights_digest
+from common.networks.fused_head import fused
+from common.networks.fusion import METADATA, Fusion, fusion_of
 
 from timm.models import group_parameters  # isort: skip  (after common.features.backbone)
 
 HEAD = "head"
 ALL = "all"
+
+OWN = (f"{HEAD}.", f"{METADATA}.")
+"""What the names of parameters begin with that every stage opens."""
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -29,15 +35,16 @@ class Network(nn.Module):
     """A pretrained backbone without normalisation layers, and a linear head that starts at zero.
 
     Weights of the head at zero make its first gradient the same wherever it is computed, and
-    need no random numbers. All parameters are named ``backbone.*`` or ``head.*``.
+    need no random numbers. All parameters are named ``backbone.*``, ``head.*`` or ``metadata.*``.
 
     Attributes
     ----------
     backbone : maps normalised images (n, 3, h, w) to features (n, n_features).
     head : maps features to logits (n, n_classes).
+    metadata : how numbers of the patient enter; None if they do not.
     """
 
-    def __init__(self, backbone: nn.Module, n_classes: int) -> None:
+    def __init__(self, backbone: nn.Module, n_classes: int, fusion: Fusion | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.graph = _trace(backbone)
@@ -45,14 +52,37 @@ class Network(nn.Module):
         self.head = nn.Linear(self.n_features, n_classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.metadata = fused(fusion, n_classes, self.n_features)
         self.pretrained = {
             name: tensor.detach().clone() for name, tensor in self.named_parameters()
         }
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map normalised images (n, 3, h, w) to logits (n, n_classes)."""
-        logits: Tensor = self.head(self.backbone(images))
-        return logits
+    def forward(self, images: Tensor, about: Tensor | None = None) -> Tensor:
+        """Map normalised images (n, 3, h, w) to logits (n, n_classes).
+
+        Parameters
+        ----------
+        about : (n, width) numbers of the patients, which a network without metadata ignores.
+        """
+        return self.classify(self.backbone(images), about)
+
+    def classify(
+        self, features: Tensor, about: Tensor | None, factors: Tensor | None = None
+    ) -> Tensor:
+        """Map pooled features (n, n_features) to logits (n, n_classes).
+
+        Parameters
+        ----------
+        about : (n, width) numbers of the patients, which a network without metadata ignores.
+        factors : (n, n_features) of dropout, on what the head sees; 1 if None.
+        """
+        if factors is None:
+            factors = features.new_ones(())
+        if self.metadata is None:
+            logits: Tensor = self.head(features * factors)
+            return logits
+        fused_logits: Tensor = self.metadata(self.head, features, factors, about)
+        return fused_logits
 
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
@@ -73,7 +103,7 @@ class Stage:
     name : ``head``, ``all``, or the module from which on everything is open.
     tail : maps the activations at the cut to features (n, n_features); where nothing is frozen,
         images. Its parameters are the network's own.
-    trainable : the open parameters by name, the head's last.
+    trainable : the open parameters by name, those that are named ``OWN`` last.
     depth : how many groups of layers each lies before the head, which has 0.
     """
 
@@ -88,10 +118,12 @@ class Stage:
         return self.name != ALL
 
 
-def build(backbone: str, weights: Path | None, n_classes: int) -> Network:
+def build(
+    backbone: str, weights: Path | None, n_classes: int, fusion: Fusion | None = None
+) -> Network:
     """Return the pretrained network in evaluation mode, in the fastest memory layout.
 
-    Its head has ``n_classes`` outputs.
+    Its head has ``n_classes`` outputs; ``fusion`` says how metadata enter, None if they do not.
 
     Raises
     ------
@@ -100,15 +132,30 @@ def build(backbone: str, weights: Path | None, n_classes: int) -> Network:
     DataError
         If its weights cannot be read.
     """
-    network = Network(load_backbone(backbone, weights), n_classes).eval()
+    network = Network(load_backbone(backbone, weights), n_classes, fusion).eval()
     network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
-def shared_network(backbone: str, weights: Path | None, n_classes: int) -> Network:
+def run_network(config: RunConfig) -> Network:
+    """Return a run's network, one for all sites of a process; each user loads its weights first.
+
+    Errors are those of :func:`shared_network`.
+    """
+    fusion = fusion_of(config.fusion, config.metadata)
+    return shared_network(config.backbone, config.weights, config.task.n_classes, fusion)
+
+
+def shared_network(
+    backbone: str, weights: Path | None, n_classes: int, fusion: Fusion | None = None
+) -> Network:
     """Return one network for all sites of a process; each user loads its weights first.
 
     Where the weights file was replaced, or the number of classes is another, it is another network.
+
+    Parameters
+    ----------
+    fusion : how metadata enter; None if they do not.
 
     Raises
     ------
@@ -117,12 +164,14 @@ def shared_network(backbone: str, weights: Path | None, n_classes: int) -> Netwo
     DataError
         If its weights cannot be read.
     """
-    return _shared(backbone, weights, n_classes, weights_digest(backbone, weights))
+    return _shared(backbone, weights, n_classes, fusion, weights_digest(backbone, weights))
 
 
 @lru_cache(maxsize=1)
-def _shared(backbone: str, weights: Path | None, n_classes: int, digest: str) -> Network:
-    return build(backbone, weights, n_classes)
+def _shared(
+    backbone: str, weights: Path | None, n_classes: int, fusion: Fusion | None, digest: str
+) -> Network:
+    return build(backbone, weights, n_classes, fusion)
 
 
 def open_stage(network: Network, name: str) -> Stage:
@@ -137,7 +186,7 @@ def open_stage(network: Network, name: str) -> Stage:
     trainable = {
         full: parameter
         for full, parameter in network.named_parameters()
-        if full.startswith("head.") or full.rpartition(".")[0] in opened
+        if full.startswith(OWN) or full.rpartition(".")[0] in opened
     }
     depth = _depth(network)
     tail = network.backbone if name == ALL else _tail(network, _cut(network, name))
@@ -245,4 +294,4 @@ def _depth(network: Network) -> dict[str, int]:
     groups = group_parameters(model, model.group_matcher(coarse=True), reverse=True)
     deepest = max(groups.values())
     depth = {f"backbone.{name}": deepest + 1 - number for name, number in groups.items()}
-    return depth | {f"head.{name}": 0 for name, _ in network.head.named_parameters()}
+    return depth | {name: 0 for name in network.pretrained if name.startswith(OWN)}

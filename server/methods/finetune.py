@@ -21,7 +21,7 @@ from common.finetune.imbalance import ClassCounts, as_trained
 from common.finetune.plan import CONTROL, SQUARES, Round, Update, plan, shapes
 from common.json_types import JsonObject
 from common.models.network import NetworkModel
-from common.networks.network import ALL, Network, Stage, open_stage, shared_network
+from common.networks.network import ALL, Network, Stage, open_stage, run_network
 from common.statistics import calibration
 from common.statistics.calibration import even, uncalibrated
 from common.statistics.metrics import Evaluation, Metrics
@@ -89,7 +89,7 @@ class _Training:
         self._file = folder.path / CHECKPOINT_FILE
         self._rounds = plan(config)
         # In one process with the sites it is theirs; only shapes and pretrained weights are read.
-        self._network = _network(config)
+        self._network = run_network(config)
         self._stages = _open_stages(self._network, config.stages)
         self._whole = shapes(open_stage(self._network, ALL), config)
         self._defence = Defence(config)
@@ -262,10 +262,6 @@ class _Training:
         return self._federation.answers(question, LossPolicy.CONTINUE)
 
 
-def _network(config: RunConfig) -> Network:
-    return shared_network(config.backbone, config.weights, config.task.n_classes)
-
-
 def _open_stages(network: Network, names: Sequence[str]) -> dict[str, Stage]:
     """Open all stages of a run; none may freeze what an earlier one has trained."""
     stages = {name: open_stage(network, name) for name in names}
@@ -291,7 +287,7 @@ def _bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 def check(config: RunConfig) -> None:
     """Refuse a network that cannot be loaded, or has no such stages."""
-    _open_stages(_network(config), config.stages)
+    _open_stages(run_network(config), config.stages)
 
 
 def model_name(config: RunConfig) -> str:

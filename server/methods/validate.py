@@ -136,6 +136,11 @@ def _model(config: RunConfig) -> Model:
             f"{config.model} is neither a network nor a linear model on frozen features; method "
             f"{config.method} knows no other: use `fedderm evaluate DIR RUN --all` at each site"
         )
+    if model.config.metadata:
+        raise ConfigError(
+            f"{config.model} takes {', '.join(model.config.metadata)} beside the image, which "
+            f"method {config.method} does not ask for; use `fedderm evaluate DIR RUN --all` there"
+        )
     if other := _other_settings(config, model):
         raise ConfigError(f"{config.model} was trained with other settings; set {' '.join(other)}")
     return model

@@ -66,10 +66,10 @@ class AuditedRun:
         from common.features.inference_engine import one_thread_per_core
         from common.models.network import NetworkModel
         from common.networks.inference import prediction_features
-        from common.networks.network import shared_network
+        from common.networks.network import run_network
 
         config, parts = self.config, []
-        network = shared_network(config.backbone, config.weights, config.task.n_classes)
+        network = run_network(config)
         network.load(NetworkModel.load(self.folder / MODEL_FILE, config.weights).weights)
         feature_map = public_map(network.n_features, components, config.seed)
         spec = replace(config.feature_spec, predictions=1)

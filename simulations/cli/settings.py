@@ -90,8 +90,8 @@ def _range(name: str, field: FieldInfo, methods: list[Method]) -> str:
         offered = {value for each in users for value in each.choices.get(name, values)}
         return ", ".join(value for value in values if value in offered)
     if get_origin(field.annotation) is tuple:
-        _, item = get_args(get_args(field.annotation)[0])
-        bounds = _bounds(getattr(item, "metadata", ()))
+        rules = get_args(get_args(field.annotation)[0])[1:]  # of each item; none of plain texts
+        bounds = _bounds(bound for rule in rules for bound in getattr(rule, "metadata", ()))
         return f"each {bounds}" if bounds else ""
     return _bounds(field.metadata)
 

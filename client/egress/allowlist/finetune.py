@@ -37,7 +37,7 @@ _MOST_CLASSES = 10_000
 def _trained(site: Site, values: Values) -> Forms:
     """Return the forms of what a round of fine-tuning starts from."""
     from common.finetune.plan import NONNEGATIVE, plan, shapes
-    from common.networks.network import open_stage, shared_network
+    from common.networks.network import open_stage, run_network
 
     config, rounds = site.config, plan(site.config)
     number = int(str(values["round"]))
@@ -46,8 +46,7 @@ def _trained(site: Site, values: Values) -> Forms:
     n_classes, counts = config.task.n_classes, values["counts"]
     if not isinstance(counts, list) or len(counts) != n_classes:
         raise RefusalError(Reason.FORM, f"'counts' are not of the {n_classes} classes of this run")
-    network = shared_network(config.backbone, config.weights, n_classes)
-    stage = open_stage(network, rounds[number].stage)
+    stage = open_stage(run_network(config), rounds[number].stage)
     return {
         name: tensor(shape, 0 if name.startswith(NONNEGATIVE) else -LARGEST_TENSOR)
         for name, shape in shapes(stage, config).items()

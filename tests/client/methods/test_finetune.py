@@ -23,7 +23,7 @@ from common.features.backbone import input_statistics
 from common.features.transform import Transform
 from common.finetune.imbalance import ClassCounts
 from common.finetune.plan import CONTROL, Item, Update, shapes
-from common.networks.network import ALL, HEAD, open_stage, shared_network
+from common.networks.network import ALL, HEAD, open_stage, run_network, shared_network
 from common.statistics.calibration import uncalibrated
 from common.statistics.sums import Sums
 from common.task import HAM10000
@@ -66,8 +66,7 @@ def make_site(folder, network_file) -> MakeSite:
 
 def _tensors(site: Site, stage: str, scale: float = 0.0) -> Arrays:
     """Return what a coordinator sends: pretrained weights with a little noise, empty moments."""
-    config = site.config
-    network = shared_network(config.backbone, config.weights, HAM10000.n_classes)
+    network, config = run_network(site.config), site.config
     rng = np.random.default_rng(0)
     found = {}
     for name, shape in shapes(open_stage(network, stage), config).items():
@@ -170,7 +169,7 @@ def test_dropout_falls_on_the_image_and_its_view_wherever_it_is(make_site, folde
     spread(few, folder / "other", lambda number, image: "elsewhere")
     there = Site(folder / "other" / "sites" / "elsewhere", site.config)
     image = names.index(names[2])
-    inputs, again = client.methods.finetune._loader(there, network, open_stage(network, ALL))(
+    inputs, again, _ = client.methods.finetune._loader(there, network, open_stage(network, ALL))(
         Item(0, 1)
     )
     np.testing.assert_array_equal(again, factors[image, 1])
@@ -339,15 +338,15 @@ def test_scores_are_the_networks_averaged_over_its_views(make_site) -> None:
     assert (calibrated.count, calibrated.loss) == (len(labels), pytest.approx(found.log_loss[0]))
 
 
-def test_a_head_of_its_own_learns_from_the_sites_images_alone(make_site, dataset) -> None:
-    arrays = {n: a for n, a in _tensors(make_site(), HEAD).items() if "/" not in n}
-    arrays |= RULE
-    site = make_site(personal=40, lr=0.05, imbalance="none", smoothing=0)
+@pytest.mark.parametrize("about", [{}, {"metadata": "age,sex"}])
+def test_a_head_of_its_own_learns_from_the_sites_images_alone(make_site, dataset, about) -> None:
+    site = make_site(personal=40, lr=0.05, imbalance="none", smoothing=0, **about)
+    arrays = {n: a for n, a in _tensors(site, HEAD).items() if "/" not in n} | RULE
     labels = training_labels(site.dataset)
 
-    def ask(digest: str, **about: Any) -> Any:  # of no site that a coordinator asks
-        about = _about(scores=digest * 32, subset="train", **about)
-        return answer(site, Question(1, "1", "evaluate", arrays, about))
+    def ask(digest: str, **values: Any) -> Any:  # of no site that a coordinator asks
+        values = _about(scores=digest * 32, subset="train", **values)
+        return answer(site, Question(1, "1", "evaluate", arrays, values))
 
     shared, own = ask("aa"), ask("bb", personal=True)
     assert shared.log_loss[0] == pytest.approx(len(labels) * np.log(7), rel=1e-4)
@@ -355,7 +354,7 @@ def test_a_head_of_its_own_learns_from_the_sites_images_alone(make_site, dataset
     _assert_equal(ask("cc", personal=True), own)
     # Nothing of it stays for the next question.
     _assert_equal(ask("dd"), shared)
-    empty = make_site("empty", personal=3)
+    empty = make_site("empty", personal=3, **about)
     found = _ask(empty, "evaluate", arrays, _about(personal=True))
     assert found.confusion.sum() == len(empty.dataset)
 

@@ -11,7 +11,7 @@ import torch
 from common.arrays import Floats32
 from common.config.run import RunConfig
 from common.finetune.imbalance import Balance
-from common.finetune.local_steps import LocalSteps
+from common.finetune.local_steps import Load, LocalSteps
 from common.finetune.plan import Item
 from common.networks.network import ALL, HEAD, Network, Stage, build, open_stage, trunk
 from common.task import HAM10000
@@ -55,10 +55,11 @@ BATCHES = [range(0, 5), range(5, 12), range(2, 9), range(0, 12), range(1, 2)]
 RATES = [0.002, 0.003, 0.003, 0.002, 0.001]
 
 
-def _loader(network: Network, inputs: Floats32) -> Callable[[Item], tuple[Floats32, Floats32]]:
+def _loader(network: Network, inputs: Floats32) -> Load:
     """Read images or activations; every feature is multiplied by a factor of the image."""
     ones = np.ones(network.n_features, np.float32)
-    return lambda item: (inputs[item.image], (np.float32(0.5) + SPREAD[item.image]) * ones)
+    about = np.zeros(0, np.float32)
+    return lambda item: (inputs[item.image], (np.float32(0.5) + SPREAD[item.image]) * ones, about)
 
 
 def _at_the_cut(network: Network, stage: str) -> Floats32:

@@ -13,7 +13,9 @@ from torch import nn
 
 from common.answers.basis import AnswerBasis
 from common.config.run import RunConfig
-from common.errors import DataError
+from common.data.metadata import About, width
+from common.errors import ConfigError, DataError
+from common.explanations.evidence import Contrast
 from common.features.augment import normalise, prediction_view
 from common.features.backbone import input_statistics
 from common.models.file import load_model
@@ -21,7 +23,7 @@ from common.models.linear import LinearModel
 from common.models.network import NetworkModel
 from common.models.predictor import Predictor
 from common.networks.inference import BLOCK
-from common.networks.network import Network, shared_network
+from common.networks.network import Network, run_network, shared_network
 from common.statistics.calibration import probabilities
 from common.task import HAM10000
 
@@ -149,3 +151,74 @@ def test_a_file_that_does_not_fit_the_network_is_refused_in_one_line(
     text = str(caught.value)
     assert text.startswith(f"{tmp_path / 'model'} is no FedDerm model ({reason}")
     assert "\n" not in text
+
+
+COLUMNS = ("sex", "age")
+KNOWN = About(age=47.0, sex="female")
+
+
+@pytest.fixture(scope="module", params=["late", "gate"])
+def told(request: pytest.FixtureRequest, model: NetworkModel) -> NetworkModel:
+    """Give the model weights for metadata, but none for the last decade: no training had it."""
+    config = RunConfig.read(
+        {"method": "finetune", "size": 32, "predictions": 2, "fusion": request.param}
+        | {"metadata": COLUMNS}
+    )
+    rng, added = np.random.default_rng(2), {}
+    for name, tensor in run_network(config).pretrained.items():
+        if name.startswith("metadata."):
+            added[name] = rng.normal(0, 0.3, tensor.shape).astype(np.float32)
+            added[name][:, -2] = 0
+    return replace(model, weights={**model.weights, **added}, config=config)
+
+
+def test_numpy_and_pytorch_say_the_same_with_metadata(
+    told: NetworkModel, model: NetworkModel, images: dict[str, bytes]
+) -> None:
+    name, data = next(iter(images.items()))
+    judged = next(Predictor(told).judge([(name, data)], keep_maps=True))
+    assert not isinstance(judged, DataError)
+    assert judged.maps is not None
+    found = {}
+    for about in (KNOWN, About(), About(age=90.0), About(sex="other")):
+        found[about] = told.judge(judged.maps, about)
+        expected = told.scores([(name, data)], [about])[0]
+        np.testing.assert_allclose(found[about], expected, rtol=0, atol=1e-4)
+    assert np.abs(found[KNOWN] - found[About()]).max() > 0.01
+    # Nothing said, a decade that no training had, and a sex that is not listed are all unknown.
+    np.testing.assert_array_equal(told.scores([(name, data)])[0], expected)
+    for about in (About(age=90.0), About(sex="other")):
+        np.testing.assert_array_equal(found[about], found[About()])
+    np.testing.assert_array_equal(model.judge(judged.maps, KNOWN), model.judge(judged.maps))
+
+
+def test_evidence_adds_up_with_metadata_or_is_refused(
+    told: NetworkModel, images: dict[str, bytes]
+) -> None:
+    if told.config.fusion == "gate":
+        with pytest.raises(ConfigError, match=r"no evidence map: .*fusion=late has one"):
+            told.head(KNOWN)
+        return
+    maps = next(Predictor(told).judge(list(images.items())[:1], keep_maps=True)).maps
+    contrast = Contrast(np.eye(N_CLASSES)[2] - np.eye(N_CLASSES)[4], 0.5)
+    score = contrast.direction @ told.judge(maps, KNOWN) + contrast.constant
+    head = told.head(KNOWN)
+    rest = float(contrast.direction @ head.intercepts) + contrast.constant
+    weights = contrast.direction @ head.weights
+    pooled = np.asarray(maps[-1], np.float64).mean(axis=(0, 2, 3))
+    assert rest + weights @ pooled == pytest.approx(score, abs=1e-5)
+
+
+def test_a_file_without_the_weights_for_its_metadata_is_refused(
+    tmp_path: Path, told: NetworkModel
+) -> None:
+    told.save(tmp_path / "a")
+    assert load_model(tmp_path / "a").config == told.config
+    name = next(name for name in told.weights if name.startswith("metadata."))
+    for weights in (
+        {n: a for n, a in told.weights.items() if n != name},
+        {**told.weights, name: np.zeros((3, width(COLUMNS)), np.float32)},
+    ):
+        replace(told, weights=weights).save(tmp_path / "b")
+        with pytest.raises(DataError, match=f"array '{name}'"):
+            load_model(tmp_path / "b")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from common.data.dataset import Dataset
+from common.data.metadata import UNKNOWN, encode, width
 from common.data.splits import TEST
 from common.features.augment import Augmentation, augmented_view, normalise
 from common.features.backbone import input_statistics, load_backbone
@@ -72,23 +73,48 @@ def unvalidated(synthetic_folder: Path) -> Dataset:
     return small_dataset(synthetic_folder, images=30, validation=False)
 
 
-@pytest.fixture(scope="module", params=[0.0, 0.9], ids=["sgd", "momentum"])
+_ABOUT = {"momentum": 0.9, "metadata": ("age", "sex", "localization"), "lr": (0.3, 0.3, 0.3)}
+REFERENCES: dict[str, dict[str, Any]] = {
+    "sgd": {"momentum": 0.0},
+    "momentum": {"momentum": 0.9},
+    # Large numbers and a gate take steps that are smaller.
+    "late": {**_ABOUT, "fusion": "late"},
+    "gate": {**_ABOUT, "fusion": "gate"},
+}
+
+
+@pytest.fixture(scope="module")
 def reference(request, unvalidated, network_file) -> tuple[dict[str, Any], Arrays, Arrays]:
     """Train on all images at once, with nothing but PyTorch's own SGD."""
-    settings = STEPS | {"momentum": request.param, "imbalance": "weights", "weight_decay": 0.02}
+    settings = STEPS | {"imbalance": "weights", "weight_decay": 0.02}
     settings |= {"layer_decay": 0.8, "dropout": 0.3, "smoothing": 0.1, "warmup": 0.5}
-    settings |= {"imbalance_strength": 0.7, "views": 2}
+    settings |= {"imbalance_strength": 0.7, "views": 2} | REFERENCES[request.param]
     start, end = _train_plainly(unvalidated, network_file, settings)
     return settings, start, end
 
 
 class _Plain(nn.Module):
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, metadata: int, fusion: str) -> None:
         super().__init__()
         self.backbone: Any = load_backbone(BACKBONE, file)
         self.head = nn.Linear(self.backbone.num_features, 7)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        sizes = {"late": {"added": 7}, "gate": {"scale": 96, "shift": 96}, "": {}}[fusion]
+        self.metadata = nn.ModuleDict(
+            {name: nn.Linear(metadata, size, bias=False) for name, size in sizes.items()}
+        )
+        for parameter in self.metadata.parameters():
+            nn.init.zeros_(parameter)
+
+    def logits(self, x: torch.Tensor, about: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        by = self.metadata
+        if "added" in by:
+            return self.head(x * kept) + by["added"](4 * about)
+        if "scale" in by:
+            # Pacheco and Krohling 2021, equation 1.
+            x = torch.sigmoid(torch.tanh((by["scale"](about) + 1) * x) + by["shift"](about))
+        return self.head(x * kept)
 
     @torch.no_grad()
     def trunk(self, views: torch.Tensor, stage: str) -> torch.Tensor:
@@ -112,6 +138,8 @@ class _Plain(nn.Module):
 
 def _depth(name: str) -> int:
     """Count the groups of layers before the head."""
+    if name.startswith("metadata."):
+        return 0
     groups = ["head", "layer4", "layer3", "layer2", "layer1", "conv1"]
     return groups.index(name.removeprefix("backbone.").split(".")[0])
 
@@ -136,7 +164,18 @@ def _train_plainly(dataset: Dataset, file: Path, how: Mapping[str, Any]) -> tupl
         drawn = rng.random(96, dtype=np.float32) >= how["dropout"]
         return torch.from_numpy(drawn / np.float32(1 - how["dropout"])).float()
 
-    net = _Plain(file).eval().to(memory_format=torch.channels_last)
+    columns = how.get("metadata", ())
+    numbers = encode(columns, train.images), encode(columns, [UNKNOWN])[0]
+
+    def told(i: int, number: int) -> torch.Tensor:
+        dropped = np.random.default_rng([0, int(keys[i], 16), 2]).random(number + 1)[-1] < 0.5
+        return torch.from_numpy(numbers[1] if dropped else numbers[0][i])
+
+    net = (
+        _Plain(file, width(columns), how.get("fusion", ""))
+        .eval()
+        .to(memory_format=torch.channels_last)
+    )
     twice = [torch.stack([view(i, number) for number in range(how["views"])]) for i in everyone]
     frozen = {stage: [net.trunk(views, stage) for views in twice] for stage in (HEAD, STAGE)}
     start = {n: p.detach().numpy().copy() for n, p in net.named_parameters()}
@@ -152,14 +191,17 @@ def _train_plainly(dataset: Dataset, file: Path, how: Mapping[str, Any]) -> tupl
     epoch, total = 0, sum(how["rounds"])
     for stage, lr, n in zip((HEAD, STAGE, ALL), how["lr"], how["rounds"], strict=True):
         for name, p in net.named_parameters():
-            p.requires_grad_(stage == ALL or name.startswith(("head.", f"backbone.{stage}.")))
+            p.requires_grad_(
+                stage == ALL or name.startswith(("head.", "metadata.", f"backbone.{stage}."))
+            )
         for number in range(n):
             if stage == ALL:
                 inputs = torch.stack([view(i, epoch) for i in everyone])
             else:
                 inputs = torch.stack([frozen[stage][i][epoch % how["views"]] for i in everyone])
             dropout = torch.stack([kept(i, epoch) for i in everyone])
-            logits = net.head(net.features(inputs, stage) * dropout)
+            about = torch.stack([told(i, epoch) for i in everyone])
+            logits = net.logits(net.features(inputs, stage), about, dropout)
             losses = nn.functional.cross_entropy(
                 logits, labels, label_smoothing=how["smoothing"], reduction="none"
             )
@@ -174,7 +216,14 @@ def _train_plainly(dataset: Dataset, file: Path, how: Mapping[str, Any]) -> tupl
     return start, {n: p.detach().numpy() for n, p in net.named_parameters()}
 
 
-@pytest.mark.parametrize("how", PARTITIONS)
+@pytest.mark.parametrize(
+    ("reference", "how"),
+    [
+        *((settings, how) for settings in ("sgd", "momentum") for how in PARTITIONS),
+        *((fusion, "a class a site") for fusion in ("late", "gate")),
+    ],
+    indirect=["reference"],
+)
 def test_one_step_a_round_is_pooled_training(
     reference, unvalidated, network_file, cache, tmp_path, how
 ):
