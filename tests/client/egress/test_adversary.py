@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,8 @@ def test_nothing_but_a_model_of_the_runs_own_kind_is_judged(tuned, tmp_path):
         Asks("evaluate", rule),
         Asks("close", values={"finished": True}),
     ]
+    # Another run than the attacks' above, which may leave scores in the same cache.
+    asks = [replace(each, run=3) for each in asks]
     for secure in (False, True):
         rules = {"questions": len(asks) - 2, "least_sites": 3 * secure}
         both = ask_both(tuned, tmp_path / str(secure), "validate", asks, secure=secure, rules=rules)
