@@ -77,7 +77,6 @@ _ABOUT = {"momentum": 0.9, "metadata": ("age", "sex", "localization"), "lr": (0.
 REFERENCES: dict[str, dict[str, Any]] = {
     "sgd": {"momentum": 0.0},
     "momentum": {"momentum": 0.9},
-    # Large numbers and a gate take steps that are smaller.
     "late": {**_ABOUT, "fusion": "late"},
     "gate": {**_ABOUT, "fusion": "gate"},
 }
