@@ -3,8 +3,9 @@
 PYTHON ?= python3
 DATA ?= data/synthetic
 BIN := .venv/bin
-# Workers beside each other, each of which computes on one core.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+# Workers beside each other, each of which computes on one core; one more than there are cores,
+# because tests of real processes wait for them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(shell expr $$(nproc) + 1)
 
 .PHONY: demo deploy-demo test test-deep flower-defaults bench lock clean
 
