@@ -5,8 +5,12 @@ from collections.abc import Iterable, Iterator
 from common.formats import estimate, markdown_table
 from common.text import printable
 from simulations.study.intervals import Interval
-from simulations.study.judgement import Judgement, OtherDiagnosis, SiteFigures
-from simulations.study.other_data import copies_in_words
+from simulations.study.judgement import (
+    Judgement,
+    OtherDiagnosis,
+    SiteFigures,
+    copies_in_words,
+)
 
 _TITLES = {
     "balanced_accuracy": "Balanced accuracy over the diagnoses that the site has",

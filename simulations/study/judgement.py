@@ -1,9 +1,14 @@
 """How good models are on the same test lesions: plain values that a report reads."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common.text import printable
 from simulations.study.groups.figures import ByGroup
 from simulations.study.intervals import Interval
+
+_SHOWN = 3
+"""Copies that are named, at most."""
 
 
 @dataclass(frozen=True)
@@ -170,3 +175,14 @@ class Judgement:
     classes: tuple[str, ...]
     selection: Selection
     runs: list[Judged]
+
+
+def copies_in_words(copies: Sequence[tuple[str, str]]) -> str:
+    """Say how many images are copies of what was trained on, and name some; "" where none is."""
+    if not copies:
+        return ""
+    shown = ", ".join(f"{printable(own)} of {printable(other)}" for own, other in copies[:_SHOWN])
+    return (
+        f"{len(copies)} encoded again or resized, found by what they show: {shown}"
+        f"{', ...' * (len(copies) > _SHOWN)}"
+    )

@@ -12,11 +12,8 @@ from common.data.dataset import Dataset
 from common.errors import ConfigError, DataError
 from common.models.file import Model
 from common.task import Task
-from common.text import printable
-from simulations.study.judgement import OtherDiagnosis, Selection
+from simulations.study.judgement import OtherDiagnosis, Selection, copies_in_words
 from simulations.study.trained_on import Met, Pictures, met_again, named_sets, training_sets
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -77,17 +74,6 @@ def _refuse_trained(data: Path, dataset: Dataset, name: str, met: Met) -> None:
             f"{data}: {name} was trained on {met.images.sum()} of the {len(dataset)} images, of "
             f"{lesions} lesions{copies}; judge without them by --trained leave-out"
         )
-
-
-def copies_in_words(copies: Sequence[tuple[str, str]]) -> str:
-    """Say how many images are copies of what was trained on, and name some; "" where none is."""
-    if not copies:
-        return ""
-    shown = ", ".join(f"{printable(own)} of {printable(other)}" for own, other in copies[:_SHOWN])
-    return (
-        f"{len(copies)} encoded again or resized, found by what they show: {shown}"
-        f"{', ...' * (len(copies) > _SHOWN)}"
-    )
 
 
 def read_for(data: Path, task: Task) -> tuple[Dataset, list[OtherDiagnosis]]:
