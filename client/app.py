@@ -204,7 +204,7 @@ def _of_images(site: Site) -> Mapping[str, Value]:
     return {
         "smaller_images": bool(site.smaller_images),
         "unknown_lesions": bool(site.dataset.unknown_lesions),
-        "metadata": list(site.known_metadata),
+        "metadata": site.known_metadata,
     }
 
 

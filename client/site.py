@@ -287,8 +287,10 @@ class Site:
     def training_records(self) -> Records:
         """Return every view of every image that is not kept for testing."""
         train = np.flatnonzero(~self.held_out)
-        X = beside(self.features.train[train], self._trained_metadata(train))
+        X = self.features.train[train]
         n_views = X.shape[1]
+        if self.config.metadata:
+            X = beside(X, self._trained_metadata(train, n_views))
         return Records(
             X.reshape(len(train) * n_views, -1),
             np.repeat(self.dataset.labels[train], n_views),
@@ -297,10 +299,9 @@ class Site:
             np.repeat(self.dataset.splits[train].astype(np.int64), n_views),
         )
 
-    def _trained_metadata(self, images: Ints) -> Floats32:
+    def _trained_metadata(self, images: Ints, n_views: int) -> Floats32:
         """Return the metadata (n, n_views, width) of training views, some of them dropped."""
-        config, n_views = self.config, self.features.train.shape[1]
-        contents = [self.contents[i] for i in images] if config.metadata else ["0"] * len(images)
+        config, contents = self.config, [self.contents[i] for i in images]
         drawn = dropped(contents, n_views, config.metadata_dropped, config.seed)
         numbers = np.repeat(self.metadata[images], n_views, axis=0)
         kept = forget(config.metadata, numbers, drawn.ravel())

@@ -18,10 +18,34 @@ from pathlib import Path
 from client.sealed_log import SealedLog
 from common.errors import Reason, RefusalError
 from common.files import append, locked
-from common.verified import Array, read_arrays, write_arrays
+from common.verified import Array, map_array, read_arrays, write_arrays
 
 SECURE_LOG = ".secure.jsonl"
 """End of the names of the logs that secure sums keep of a run."""
+
+
+def kept_array(file: Path, missing: str) -> Array:
+    """Return an array that an earlier question of a run left on disk, mapped into memory.
+
+    Parameters
+    ----------
+    missing : what a site says where the question did not come, and what to do.
+
+    Returns
+    -------
+    An array of the shape (...) and type that it was written with.
+
+    Raises
+    ------
+    RefusalError
+        If the file is not there.
+    DataError
+        If it is not what was written.
+    """
+    try:
+        return map_array(file)
+    except FileNotFoundError as error:
+        raise RefusalError(Reason.ORDER, missing) from error
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,24 @@ def anchors(page: Path) -> set[str]:
 
 def listed_records() -> set[str]:
     """Return the names of all records that docs/privacy.md says how they are paid for."""
+    rows = _record_rows("Everything that leaves a site")
+    assert all(re.match(r" (public|charged|refused)", row[2]) for row in rows)
+    return _named(rows)
+
+
+def records_of(heading: str) -> set[str]:
+    """Return the names of the records in the table under a heading of docs/privacy.md."""
+    return _named(_record_rows(heading))
+
+
+def _record_rows(heading: str) -> list[list[str]]:
     text = (ROOT / "docs" / "privacy.md").read_text()
-    table = text.partition("## Everything that leaves a site")[2].partition("\n## ")[0]
-    rows = [line.split("|")[1:4] for line in table.splitlines() if line.startswith("| `")]
-    assert all(re.match(r" (public|charged|refused)", how) for _, _, how in rows)
-    return {name for names, _, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| `")]
+
+
+def _named(rows: list[list[str]]) -> set[str]:
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
 
 
 def switched_off() -> set[str]:

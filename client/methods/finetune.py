@@ -15,12 +15,12 @@ from client import lesion_appearance
 from client.egress.questions import Question
 from client.network_scores import image_features, scores
 from client.site import Site
+from client.state import kept_array
 from common.answers.counts import AnswerCounts
 from common.arrays import Floats32, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.metadata import of_view
-from common.errors import Reason, RefusalError
 from common.features.extract import content_keys
 from common.features.inference_engine import one_thread_per_core
 from common.finetune.imbalance import Balance, ClassCounts
@@ -32,7 +32,7 @@ from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stag
 from common.statistics.calibration import calibration_sums, decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
-from common.verified import map_array, write_array
+from common.verified import write_array
 from common.wire.messages import Value
 
 Tensors = dict[str, Floats32]
@@ -239,12 +239,8 @@ def _kept_scores(site: Site, tensors: Tensors, question: Question) -> NDArray[np
         images, views = site.part(str(values["subset"])), int(str(values["views"]))
         adapt = partial(_fit_head, site, views) if values["personal"] else None
         write_array(file, scores(site, tensors, images, views, adapt))
-    try:
-        return np.asarray(map_array(file), dtype=np.float64)
-    except FileNotFoundError as error:
-        raise RefusalError(
-            Reason.ORDER, "these weights were not sent in this run; send them first"
-        ) from error
+    missing = "these weights were not sent in this run; send them first"
+    return np.asarray(kept_array(file, missing), dtype=np.float64)
 
 
 def _fit_head(site: Site, views: int, network: Network) -> None:

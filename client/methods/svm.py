@@ -12,6 +12,7 @@ from client.egress.activity_gate import Gate, Gated
 from client.egress.dependent_questions import Lines
 from client.egress.questions import Question
 from client.site import Site
+from client.state import kept_array
 from common.answers.counts import AnswerCounts
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
@@ -27,7 +28,7 @@ from common.statistics.sums import Nothing, Sums
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import HingeSums, hinge_sums, with_intercept
 from common.task import Task
-from common.verified import map_array, write_array
+from common.verified import write_array
 from common.wire.messages import Value
 
 _LEAST_WIDTH = 1e-6
@@ -75,13 +76,9 @@ class Prepared:
         DataError
             If one is not what was written.
         """
-        try:
-            names = (field.name for field in fields(cls))
-            return cls(**{name: map_array(folder / f"{name}.npy") for name in names})
-        except FileNotFoundError as error:
-            raise RefusalError(
-                Reason.ORDER, "this feature map was not sent in this run; send it first"
-            ) from error
+        missing = "this feature map was not sent in this run; send it first"
+        names = (field.name for field in fields(cls))
+        return cls(**{name: kept_array(folder / f"{name}.npy", missing) for name in names})
 
 
 def describe(site: Site) -> dict[str, Value]:

@@ -1,7 +1,6 @@
 """A site's answers while a finished model is judged: counts over its lesions."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from client import frozen_features
 from client.egress.questions import Question
 from client.operator import pins
 from client.site import Site
+from client.state import kept_array
 from common.answers.counts import AnswerCounts
 from common.answers.group_counts import GroupCounts
 from common.arrays import Floats, Ints
@@ -18,7 +18,7 @@ from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Nothing, Sums
 from common.svm.feature_map import FeatureMap
-from common.verified import map_array, write_array
+from common.verified import write_array
 from common.wire.messages import Value
 
 prepare = frozen_features.prepare
@@ -43,7 +43,8 @@ def answer(site: Site, question: Question) -> Sums:
         of_model = _linear_scores if question.name == "linear" else _network_scores
         write_array(file, of_model(site, images, question))
         return Nothing()
-    scores = _kept(file)
+    missing = "no model was sent in this run; send the one to judge first"
+    scores = np.asarray(kept_array(file, missing), dtype=np.float64)
     rule = {name: np.asarray(array, np.float64) for name, array in question.arrays.items()}
     chances = probabilities(scores, rule["calibration"])
     if question.name == "answers":
@@ -93,12 +94,3 @@ def _network_scores(site: Site, images: Ints, question: Question) -> Floats:
     pins.check_network(site)
     tensors = {n: np.asarray(a, dtype=np.float32) for n, a in question.arrays.items()}
     return scores(site, tensors, images, site.config.predictions)
-
-
-def _kept(file: Path) -> Floats:
-    try:
-        return np.asarray(map_array(file), dtype=np.float64)
-    except FileNotFoundError as error:
-        raise RefusalError(
-            Reason.ORDER, "no model was sent in this run; send the one to judge first"
-        ) from error

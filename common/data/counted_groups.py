@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 
 from common.arrays import Ints
-from common.data.dimensions import CROSS, DECADES, Dimension, read_dimensions
-from common.data.groups import SMALL, listed, numbers
+from common.data.dimensions import CROSS, Dimension, read_dimensions
+from common.data.groups import DECADES, SMALL, listed, numbers
 from common.data.image import Image
 from common.errors import ConfigError
 from common.statistics.small_groups import small_lines

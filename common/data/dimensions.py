@@ -12,12 +12,11 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from common.data.groups import DECADES, between
 from common.data.image import Image
 from common.errors import ConfigError
 
 AGE, CROSS = "age", " * "
-DECADES = tuple(range(10, 100, 10))
-"""Ages at which a group begins unless others are set, in years."""
 
 _TEXTS: Mapping[str, Callable[[Image], str]] = MappingProxyType(
     {
@@ -75,9 +74,7 @@ class Dimension:
     @property
     def _ages(self) -> tuple[str, ...]:
         """The names of the groups of ages."""
-        first, last = self.edges[0], self.edges[-1]
-        inside = (f"{low:g} to {high - 1:g}" for low, high in pairwise(self.edges))
-        return (f"under {first:g}", *inside, f"{last:g} or more")
+        return between(self.edges, 1)
 
     def _place(self, group: str) -> tuple[tuple[int, str], ...]:
         ages = self._ages

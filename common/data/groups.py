@@ -21,7 +21,8 @@ SMALL = "small groups together"
 
 _SIDES = (64, 128, 224, 300, 450, 600, 1000, 2000)
 _SHARPNESS = (1, 4, 16, 64, 256, 1024)
-_AGES = tuple(range(10, 100, 10))
+DECADES = tuple(range(10, 100, 10))
+"""Ages in years at which a group begins, after the first."""
 _BRIGHTNESS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 
 SEXES = ("female", "male")
@@ -70,21 +71,21 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
 """The columns of a table that are looked for, and the attribute of an image that holds each."""
 
 
-def _between(edges: Sequence[float], last: str, step: float = 0) -> tuple[str, ...]:
+def between(edges: Sequence[float], step: float = 0) -> tuple[str, ...]:
     """Name what lies between edges; whole numbers end one ``step`` below the next edge."""
     inside = (f"{low:g} to {high - step:g}" for low, high in pairwise(edges))
-    return (f"under {edges[0]:g}", *inside, f"{edges[-1]:g} or more", last)
+    return (f"under {edges[0]:g}", *inside, f"{edges[-1]:g} or more")
 
 
 _LISTS: Mapping[str, tuple[str, ...]] = {
-    "age": ("0 to 9", *(f"{a} to {a + 9}" for a in _AGES[:-1]), "90 or more", MISSING),
+    "age": ("0 to 9", *(f"{a} to {a + 9}" for a in DECADES[:-1]), "90 or more", MISSING),
     "sex": (*SEXES, OTHER, MISSING),
     "localization": (*PLACES, OTHER, MISSING),
     "dx_type": (*CONFIRMATIONS, OTHER, MISSING),
     "skin_tone": (*FITZPATRICK, *MILK10K, MISSING),
-    "short_side": _between(_SIDES, NOT_READ, 1),
-    "brightness": _between(_BRIGHTNESS, NOT_READ),
-    "sharpness": _between(_SHARPNESS, NOT_READ),
+    "short_side": (*between(_SIDES, 1), NOT_READ),
+    "brightness": (*between(_BRIGHTNESS), NOT_READ),
+    "sharpness": (*between(_SHARPNESS), NOT_READ),
     "defect": (SOUND, NO_FILE, UNREADABLE, TOO_SMALL, TWIN),
 }
 
@@ -121,7 +122,7 @@ def groups(histogram: str, task: Task) -> tuple[str, ...]:
 
 
 _EDGES: Mapping[str, tuple[float, ...]] = {
-    "age": _AGES,
+    "age": DECADES,
     "short_side": _SIDES,
     "brightness": _BRIGHTNESS,
     "sharpness": _SHARPNESS,

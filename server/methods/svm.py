@@ -364,8 +364,8 @@ def _feature_maps(config: RunConfig, feature_map: FeatureMap, moments: Moments) 
             continue
         scale, scaled, mapped = each
         norm = np.sqrt(np.trace(mapped.scatter()) / mapped.weight)
-        for width_ in config.widths:
-            fourier = FourierMap(config.fourier, float(width_ * norm), config.seed)
+        for factor in config.widths:
+            fourier = FourierMap(config.fourier, float(factor * norm), config.seed)
             yield Scaled(scale, replace(scaled, fourier=fourier), mapped)
 
 

@@ -1,7 +1,7 @@
 """How a model serves each group of lesions: figures, gaps to the rest, and their intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,13 +82,9 @@ class Grouping:
 
 @dataclass(frozen=True)
 class _Measured:
-    """A group before its intervals are known; gaps that are not judged are missing."""
+    """A group whose gaps have no intervals yet; those that are not judged are missing."""
 
-    dimension: str
-    group: str
-    lesions: float
-    diagnoses: tuple[str, ...]
-    metrics: Mapping[str, Bounded]
+    figures: GroupFigures
     gaps: Mapping[str, Resampled]
     standardised: Mapping[str, Resampled]
 
@@ -114,14 +110,10 @@ def by_group(records: Records, weights: Floats, groupings: Sequence[Grouping]) -
 def _finished(measured: _Measured, intervals: Iterator[Gap]) -> GroupFigures:
     gaps = {name: next(intervals) for name in measured.gaps}
     alike = {name: next(intervals) for name in measured.standardised}
-    return GroupFigures(
-        measured.dimension,
-        measured.group,
-        measured.lesions,
-        measured.diagnoses,
-        measured.metrics,
-        {name: gaps.get(name, NO_GAP) for name in METRICS},
-        {name: alike.get(name, NO_GAP) for name in METRICS},
+    return replace(
+        measured.figures,
+        gaps={name: gaps.get(name, NO_GAP) for name in METRICS},
+        standardised={name: alike.get(name, NO_GAP) for name in METRICS},
     )
 
 
@@ -131,12 +123,10 @@ def _measured(records: Records, weights: Floats, grouping: Grouping) -> Iterator
         rest = ~group & (grouping.group != "")
         present = np.unique(records.labels[group])
         own = _Part.of(records, weights, group, weights[:, group])
+        lesions = round(float(weights[0, group].sum()), 6)
+        diagnoses = tuple(records.task.codes[label] for label in present)
         yield _Measured(
-            grouping.dimension,
-            name,
-            round(float(weights[0, group].sum()), 6),
-            tuple(records.task.codes[label] for label in present),
-            own.bounded(),
+            GroupFigures(grouping.dimension, name, lesions, diagnoses, own.bounded(), {}, {}),
             _gaps(own, _Part.of(records, weights, rest, weights[:, rest])),
             _standardised(records, weights, group, rest),
         )

@@ -3,7 +3,6 @@
 import hmac
 import io
 import logging
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from simulations.data.partition import write_site
 from simulations.runtimes.experiment import simulate
 from simulations.runtimes.in_process import InProcessGrid
 from tests.client.egress.test_guard import Node, everything, secrets_of
-from tests.documents import ROOT
+from tests.documents import records_of
 from tests.sites import hospital_file
 
 ROWS = 1_024
@@ -227,9 +226,6 @@ def test_secure_sums_cannot_show_it(sites):
 
 
 def test_every_record_is_in_the_table_of_the_document(hospital):
-    text = (ROOT / "docs" / "privacy.md").read_text()
-    table = text.partition("## What leaves in a run of duplicates")[2].partition("\n## ")[0]
-    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    listed = {name for names in rows for name in re.findall(r"`(\w+)`", names)}
+    listed = records_of("What leaves in a run of duplicates")
     node = hospital()
     assert listed == {*unpack_values(node.ask("join")), *unpack_arrays(node.ask("tokens"))}

@@ -1,6 +1,5 @@
 """What a hospital tells before any training: counts of large groups, and no word of its table."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from common.task import HAM10000
 from common.wire.messages import unpack_arrays, unpack_values
 from simulations.data.partition import write_site
 from tests.client.egress.test_guard import Node, everything, secrets_of
-from tests.documents import ROOT
+from tests.documents import records_of
 
 SECRET = "mrs miller left knee"
 
@@ -130,10 +129,7 @@ def test_the_guard_lets_nothing_else_out_whatever_the_method_answers(
 
 
 def test_every_record_is_in_the_table_of_the_document(hospital):
-    text = (ROOT / "docs" / "privacy.md").read_text()
-    table = text.partition("## What leaves in a run of statistics")[2].partition("\n## ")[0]
-    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    listed = {name for names in rows for name in re.findall(r"`(\w+)`", names)}
+    listed = records_of("What leaves in a run of statistics")
     node = hospital()
     sent = {*unpack_values(node.ask("join")), *unpack_arrays(node.ask("statistics"))}
     assert listed == sent | allowlist_of("statistics").SUMS["statistics"].keys()

@@ -1,6 +1,5 @@
 """What a hospital tells of groups of lesions while a model is judged: none that is small."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from common.errors import Reason
 from common.svm.feature_map import FeatureMap
 from common.wire.messages import unpack_arrays, unpack_values
 from tests.client.egress.test_guard import Node
-from tests.documents import ROOT
+from tests.documents import records_of
 from tests.sites import N_FEATURES, make_quick_sites, with_changes, write_features
 
 BY = "sex,localization,sex*localization"
@@ -72,10 +71,7 @@ def test_groups_under_the_operators_least_do_not_leave(hospital):
 
 
 def test_every_record_is_in_the_table_of_the_document():
-    text = (ROOT / "docs" / "privacy.md").read_text()
-    table = text.partition("## What leaves in an external validation by groups")[2]
-    rows = [line for line in table.partition("\n## ")[0].splitlines() if line.startswith("| `")]
-    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    listed = records_of("What leaves in an external validation by groups")
     assert listed == allowlist_of("validate").SUMS["groups"].keys()
 
 
