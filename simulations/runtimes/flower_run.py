@@ -7,6 +7,7 @@ run, Ray. Works offline. Linux only: processes are found by their environment in
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -24,10 +25,13 @@ from common.flower_commands import (
 )
 from simulations.runtimes.stop_signals import sigterm_raises
 
-SLOW_START = "Failed to start local SuperLink within"
-"""What Flower says where its SuperLink took longer than 15 s to start, as on a busy machine."""
+FAILED_START = "Failed to start local SuperLink"
+"""What Flower says where its SuperLink took longer than 15 s to start, as on a busy machine, or
+ended at once, as where another process took its port first."""
 
 _STARTS = 3
+_FIRST_PORT = 10_000
+_EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def flwr_run(
@@ -53,13 +57,13 @@ def flwr_run(
     config_file.write_text(run_config_toml(run_config))
     # Ray's sockets lie in its folder, and a socket's path may have 107 characters only.
     with sigterm_raises(), tempfile.TemporaryDirectory(prefix="ray-") as ray_dir:
-        environment = _environment(home, ray_dir)
         federation = f"num-supernodes={sites} client-resources-num-cpus=1"
         options = ["--federation-config", federation, "--run-config", str(config_file)]
         try:
             for _ in range(_STARTS):
+                environment = _environment(home, ray_dir)
                 run = flwr(environment, "run", str(app_dir), "--stream", *options)
-                if SLOW_START not in run.stdout:
+                if FAILED_START not in run.stdout:
                     break
             if run.returncode == 0 and last_status(environment) != COMPLETED:
                 run.returncode = 1
@@ -91,12 +95,23 @@ def local_superlink_ports() -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of this machine that nobody listens at."""
-    with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [server.getsockname()[1] for server in servers]
+    """Return ports of this machine that nobody listens at, and that the system gives to nobody.
+
+    They lie outside the system's ephemeral ports where it leaves any: of those, a connection of
+    another process may take one before the caller does.
+    """
+    first, last = map(int, _EPHEMERAL_PORTS.read_text().split())
+    usual = range(_FIRST_PORT, 2**16)
+    candidates = [port for port in usual if not first <= port <= last] or usual
+    ports: list[int] = []
+    for port in secrets.SystemRandom().sample(candidates, len(candidates)):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise OSError(
+        f"fewer than {count} ports from {_FIRST_PORT} on are free; end what listens there"
+    )
 
 
 def last_status(environment: Mapping[str, str]) -> str:

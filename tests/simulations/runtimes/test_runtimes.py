@@ -29,7 +29,7 @@ from server.survey.documents import HTML_FILE
 from simulations.cli.settings import FLOWER_FOLDERS
 from simulations.runtimes.experiment import rounds, simulate
 from simulations.runtimes.flower_home import SITES, write_flower_home
-from simulations.runtimes.flower_run import SLOW_START, end_processes, flwr_run
+from simulations.runtimes.flower_run import FAILED_START, end_processes, flwr_run
 from tests.finetuning import dealt, quick, small_dataset, spread
 from tests.simulations.runtimes.test_flower_run import processes_of
 from tests.sites import N_FEATURES, make_quick_sites, with_changes
@@ -41,7 +41,7 @@ FLWR_RUN = """
 import json, sys
 from pathlib import Path
 from simulations.runtimes.flower_home import SITES, write_flower_home
-from simulations.runtimes.flower_run import SLOW_START, end_processes, flwr_run
+from simulations.runtimes.flower_run import FAILED_START, end_processes, flwr_run
 app, settings, sites, home = sys.argv[1:]
 run = flwr_run(Path(app), json.loads(settings), int(sites), Path(home))
 sys.exit(run.stdout if run.returncode else 0)
@@ -84,7 +84,7 @@ def in_clone(clone: Path, command: str) -> str:
     options = {"cwd": clone, "env": environment, "capture_output": True, "text": True}
     for _ in range(3):
         run = subprocess.run(shell, **options, check=False)
-        if SLOW_START not in run.stdout + run.stderr:
+        if FAILED_START not in run.stdout + run.stderr:
             break
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
