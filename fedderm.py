@@ -16,8 +16,6 @@ the command line.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import nan
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +33,14 @@ from common.task import TASKS
 from server.run.folder import model_file
 from simulations.data.partition import Scheme
 from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetrics
-from simulations.study.judgement import Gap, Judged, Selection, SiteFigures
+from simulations.study.evaluated import (
+    EvaluatedGroup,
+    EvaluatedRun,
+    EvaluatedSite,
+    Evaluation,
+    evaluated,
+)
+from simulations.study.judgement import Selection
 
 __all__ = [
     "About",
@@ -45,6 +50,7 @@ __all__ = [
     "Classifier",
     "ConfigError",
     "DataError",
+    "EvaluatedGroup",
     "EvaluatedRun",
     "EvaluatedSite",
     "Evaluation",
@@ -67,136 +73,6 @@ __all__ = [
 # Flower takes a second to import, PyTorch more: what needs them is imported where it is used.
 
 PathLike = str | os.PathLike[str]
-
-_NO_GAP = Gap(nan, (nan, nan), nan, (nan, nan))
-
-
-@dataclass(frozen=True)
-class EvaluatedRun:
-    """A run's model on test images that all runs hold out.
-
-    Attributes
-    ----------
-    run, method : str
-        Its folder, and how its sites trained.
-    balanced_accuracy, macro_auc, accuracy : float
-        In [0, 1].
-    calibration_error, calibration_error_before : float
-        Expected calibration error of the probabilities, and of what they would be without
-        calibration, in [0, 1].
-    balanced_accuracy_gap, macro_auc_gap : float
-        The metric minus that of the first run, in [-1, 1]; nan for the first run.
-    coverage, set_size : float
-        Share of the lesions whose 95 % prediction set holds their diagnosis, in [0, 1], and the
-        mean number of diagnoses in a set; nan where the model has too few calibration lesions.
-    augrc, risk_at_90 : float
-        How often sure answers are wrong: the area under the generalised risk over coverage, in
-        [0, 0.5], and the share of wrong ones among the surest 90 %, in [0, 1]; 0 is best.
-    mel_sensitivity, mel_specificity, malignant_sensitivity, malignant_specificity : float
-        Of the screening rules at their thresholds, in [0, 1]; nan where the model has none.
-    balanced_accuracy_low, balanced_accuracy_high, ... : float
-        Bounds of 95 % intervals over lesions, those of gaps paired.
-    """
-
-    run: str
-    method: str
-    balanced_accuracy: float
-    balanced_accuracy_low: float
-    balanced_accuracy_high: float
-    macro_auc: float
-    macro_auc_low: float
-    macro_auc_high: float
-    accuracy: float
-    calibration_error: float
-    calibration_error_before: float
-    balanced_accuracy_gap: float
-    balanced_accuracy_gap_low: float
-    balanced_accuracy_gap_high: float
-    macro_auc_gap: float
-    macro_auc_gap_low: float
-    macro_auc_gap_high: float
-    coverage: float
-    coverage_low: float
-    coverage_high: float
-    set_size: float
-    set_size_low: float
-    set_size_high: float
-    augrc: float
-    augrc_low: float
-    augrc_high: float
-    risk_at_90: float
-    risk_at_90_low: float
-    risk_at_90_high: float
-    mel_sensitivity: float
-    mel_sensitivity_low: float
-    mel_sensitivity_high: float
-    mel_specificity: float
-    mel_specificity_low: float
-    mel_specificity_high: float
-    malignant_sensitivity: float
-    malignant_sensitivity_low: float
-    malignant_sensitivity_high: float
-    malignant_specificity: float
-    malignant_specificity_low: float
-    malignant_specificity_high: float
-
-
-@dataclass(frozen=True)
-class EvaluatedSite:
-    """A run's model on the test images of one site.
-
-    Attributes
-    ----------
-    run, site : str
-        The run's folder, and the source that the table names.
-    images, lesions, diagnoses : int
-        How many there are; means are over the diagnoses that the site has.
-    balanced_accuracy, macro_auc, accuracy : float
-        In [0, 1]; with one diagnosis alone there is no AUC: it is nan.
-    balanced_accuracy_low, balanced_accuracy_high, ... : float
-        Bounds of 95 % intervals over lesions; nan with one diagnosis alone.
-    """
-
-    run: str
-    site: str
-    images: int
-    lesions: int
-    diagnoses: int
-    balanced_accuracy: float
-    balanced_accuracy_low: float
-    balanced_accuracy_high: float
-    macro_auc: float
-    macro_auc_low: float
-    macro_auc_high: float
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Several runs' models on the same test images.
-
-    Attributes
-    ----------
-    synthetic : bool
-        Whether the images were generated: then the figures say nothing about skin lesions.
-    images, lesions : int
-        How many there are.
-    runs : tuple of EvaluatedRun
-        In the order given.
-    sites : tuple of EvaluatedSite
-        Each run on the images of each source; none where the table names no sources.
-    selection : Selection
-        How the images were chosen, and what is not among them.
-    """
-
-    synthetic: bool
-    images: int
-    lesions: int
-    runs: tuple[EvaluatedRun, ...]
-    sites: tuple[EvaluatedSite, ...]
-    selection: Selection
 
 
 def simulate(
@@ -261,6 +137,7 @@ def evaluate(
     trained_on: PathLike | Iterable[PathLike] = (),
     weights: PathLike | Iterable[PathLike] = (),
     cache: PathLike | None = None,
+    by: str | Iterable[str] = (),
     without_metadata: bool = False,
 ) -> Evaluation:
     """Judge the models of runs on the test lesions of a data folder that all of them hold out.
@@ -281,6 +158,9 @@ def evaluate(
         Files of pretrained weights, for models that were trained with ``weights``.
     cache : path, optional
         Folder of frozen features; None for the settings' default.
+    by : str or strings
+        By what groups of lesions runs are judged apart: "sex", "age", "localization", "site",
+        "dx_type", or two of them as "sex*age"; "age:40,60" sets where groups of ages begin.
     without_metadata : bool
         Whether runs that use age, sex or place are judged a second time, without them; the name of
         such a run says so.
@@ -288,10 +168,12 @@ def evaluate(
     Raises
     ------
     ConfigError
-        If there are no runs, they hold out different lesions, or weights are missing.
+        If there are no runs, they hold out different lesions, weights are missing, or nobody
+        knows such groups.
     DataError
         If a run is not finished, or the data cannot be used.
     """
+    from common.data.dimensions import read_dimensions
     from simulations.study import evaluation
     from simulations.study.other_data import EveryLesion
 
@@ -300,17 +182,12 @@ def evaluate(
     settings = {} if cache is None else {"cache": Path(cache)}
     kept = RunConfig.read_settings(settings).cache
     every = EveryLesion(trained, _paths(trained_on)) if every_lesion else None
-    judged = evaluation.evaluate(
-        Path(data), files, kept, _paths(weights), every, without_metadata=without_metadata
+    dimensions = read_dimensions(by if isinstance(by, str) else ",".join(by)) if by else ()
+    weights_files = _paths(weights)
+    judgement = evaluation.evaluate(
+        Path(data), files, kept, weights_files, every, dimensions, without_metadata
     )
-    return Evaluation(
-        judged.synthetic,
-        judged.images,
-        judged.lesions,
-        tuple(map(_evaluated, judged.runs)),
-        tuple(_at_site(run.run, site) for run in judged.runs for site in run.sites),
-        judged.selection,
-    )
+    return evaluated(judgement)
 
 
 def load_model(
@@ -455,58 +332,6 @@ def _plain(settings: Mapping[str, object]) -> dict[str, object]:
 
 def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
     return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(p) for p in paths]
-
-
-def _evaluated(judged: Judged) -> EvaluatedRun:
-    quality, gap = judged.quality, judged.gap or _NO_GAP
-    answers = quality.answers
-    return EvaluatedRun(
-        judged.run,
-        judged.method,
-        quality.balanced_accuracy,
-        *quality.balanced_accuracy_interval,
-        quality.macro_auc,
-        *quality.macro_auc_interval,
-        quality.accuracy,
-        quality.calibration_error,
-        quality.calibration_error_before,
-        gap.balanced_accuracy,
-        *gap.balanced_accuracy_interval,
-        gap.macro_auc,
-        *gap.macro_auc_interval,
-        answers.coverage,
-        *answers.coverage_interval,
-        answers.set_size,
-        *answers.set_size_interval,
-        answers.augrc,
-        *answers.augrc_interval,
-        answers.risk_at_90,
-        *answers.risk_at_90_interval,
-        answers.mel_sensitivity,
-        *answers.mel_sensitivity_interval,
-        answers.mel_specificity,
-        *answers.mel_specificity_interval,
-        answers.malignant_sensitivity,
-        *answers.malignant_sensitivity_interval,
-        answers.malignant_specificity,
-        *answers.malignant_specificity_interval,
-    )
-
-
-def _at_site(run: str, site: SiteFigures) -> EvaluatedSite:
-    return EvaluatedSite(
-        run,
-        site.site,
-        site.images,
-        site.lesions,
-        len(site.diagnoses),
-        site.balanced_accuracy,
-        *site.balanced_accuracy_interval,
-        site.macro_auc,
-        *site.macro_auc_interval,
-        site.accuracy,
-        *site.accuracy_interval,
-    )
 
 
 if __name__ == "__main__":

@@ -136,11 +136,34 @@ def test_results_are_tables(run, synthetic_folder, network):
     assert table["balanced_accuracy_gap_high"][1] == 0
     sites = pandas.DataFrame(evaluation.sites)
     assert sites.groupby("run")["lesions"].sum().tolist() == [evaluation.lesions] * 2
+    assert evaluation.groups == ()
     every = interface.evaluate(
         synthetic_folder, run, every_lesion=True, trained="leave-out", **places
     )
     assert every.runs[0].balanced_accuracy == evaluation.runs[0].balanced_accuracy
     assert every.selection.left_out == 120 - every.images
+
+
+def test_groups_are_those_of_the_command(fedderm, run, synthetic_folder, network, tmp_path):
+    places = {"weights": network["weights"], "cache": network["cache"]}
+    by = ["sex", "age:40,60"]
+    table = pandas.DataFrame(interface.evaluate(synthetic_folder, run, by=by, **places).groups)
+    options = [f"cache={places['cache']}", "--weights", places["weights"], "--by", ",".join(by)]
+    out = tmp_path / "figures.json"
+    arguments = ["evaluate", synthetic_folder, run.folder, *options]
+    assert fedderm(*arguments, "--out", out)[0] == 0
+    told = json.loads(out.read_text())["runs"][0]["by_group"]["groups"]
+    expected = [
+        [*g["metrics"][m], *g["gaps"][m].values(), *g["standardised"][m].values()]
+        for g in told
+        for m in g["metrics"]
+    ]
+    names = [(g["dimension"], g["group"], m) for g in told for m in g["metrics"]]
+    assert list(table[["dimension", "group", "metric"]].itertuples(index=False, name=None)) == names
+    np.testing.assert_array_equal(table.loc[:, "value":], np.array(expected, dtype=float))
+    assert table["value"].notna().any()
+    with pytest.raises(ConfigError, match="no groups by 'hair'"):
+        interface.evaluate(synthetic_folder, run, by="hair", **places)
 
 
 def test_the_same_settings_give_the_model_of_the_command(
