@@ -104,7 +104,7 @@ def test_its_commands_run(typed):
 def test_they_do_what_it_says(typed, clone):
     """The federated SVM is the pooled one, and each run ends with a model."""
     assert "| runs/svm " in typed.stdout
-    row, _ = [line for line in typed.stdout.splitlines() if line.startswith("| runs/svm ")]
+    row = next(line for line in typed.stdout.splitlines() if line.startswith("| runs/svm "))
     assert row.count("+0.000 (+0.000 to +0.000)") == 2, row
     trained = re.findall(r"fedderm (?:simulate|centralized) .*--out (\S+)", "".join(blocks(README)))
     assert len(trained) > 4

@@ -48,7 +48,7 @@ def load_pretrained(name: str, weights: Path | None) -> nn.Module:
     ----------
     name : a name that timm knows, such as "tf_efficientnet_lite0" or "resnet18.a1_in1k".
     weights : a ``.safetensors`` or ``.pth`` file with timm's tensor names; the classifier's are
-        ignored. None takes the weights that a package brings for the default backbone.
+        ignored. None takes those that a package brings for the backbone.
 
     Raises
     ------

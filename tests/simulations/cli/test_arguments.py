@@ -20,6 +20,7 @@ NEVER_GOOD = {"nan", "inf", "-inf", "NUL", "pipe"}
 SECONDS = 30
 
 HEAVY = (
+    "common.features.download._fetch",
     "common.features.extract.extract",
     "common.models.predictor.map_network",
     "simulations.cli.main.serve_answers",
@@ -96,6 +97,8 @@ def good(
         "steps": [3],
         "site": ["north", "--site", "south", "--site", "east"],
         "host": ["127.0.0.1"],
+        "backbone": ["resnet18.a1_in1k"],
+        "sha256": ["0" * 64],
     }
 
 
