@@ -39,8 +39,8 @@ def evaluate(
     weights : files among which the models' pretrained weights are found.
     every : takes all lesions of ``data`` for testing, in place of those held out.
     by : by what groups of lesions are judged apart.
-    without_metadata : judges runs that use metadata a second time, as if no patient was known;
-        such a run's name says so.
+    without_metadata : judges runs that use metadata, or thresholds by group, a second time, as if
+        no patient was known; such a run's name says so.
 
     Raises
     ------
@@ -76,7 +76,8 @@ def _judgement(
     asked = dict(models)
     for name, model in models.items():
         answers[name] = held_out.ask(model)
-        if without_metadata and model.config.metadata:
+        config = model.config
+        if without_metadata and (config.metadata or config.screening_by):
             asked[(blank := f"{name}{WITHOUT}")] = model
             answers[blank] = held_out.ask(model, with_metadata=False)
     first, *others = answers
