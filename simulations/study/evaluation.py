@@ -55,7 +55,7 @@ def evaluate(
     models = {name: load_model(file, *weights) for name, file in files.items()}
     runs = {name: file.parent for name, file in files.items()}
     if every is None:
-        held_out, selection = _common_images(data, models, cache), Selection()
+        held_out, selection = common_images(data, models, cache), Selection()
         for name, model in models.items():
             _refuse_trained_on(held_out.dataset, name, runs[name], model.config)
     else:
@@ -92,7 +92,7 @@ def _judgement(
     return Judgement(dataset.synthetic, len(dataset), lesions, classes, selection, runs)
 
 
-def _common_images(data: Path, models: Mapping[str, Model], cache: Path) -> HeldOut:
+def common_images(data: Path, models: Mapping[str, Model], cache: Path) -> HeldOut:
     """Return the images that all runs hold out, which must be the same."""
     configs = {n: m.config.model_copy(update={"cache": cache}) for n, m in models.items()}
     first, config = next(iter(configs.items()))

@@ -41,20 +41,27 @@ Hospital = Callable[..., Node]
 
 
 @pytest.fixture
-def config(synthetic_folder: Path, tmp_path: Path) -> RunConfig:
-    """Three sites, groups by place on the body: many are small."""
-    base = make_quick_sites(synthetic_folder, tmp_path, 3)
-    changes = {"c": 1e-4, "out": tmp_path / "run", "screening_by": "localization"}
-    return with_changes(base, changes)
+def sites(synthetic_folder: Path, tmp_path: Path) -> Callable[[int], RunConfig]:
+    """Make sites; of the groups by place on the body many are small."""
+
+    def make(number: int) -> RunConfig:
+        base = make_quick_sites(synthetic_folder, tmp_path, number)
+        changes = {"c": 1e-4, "out": tmp_path / "run", "screening_by": "localization"}
+        return with_changes(base, changes)
+
+    return make
 
 
 @pytest.fixture
-def hospital(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hospital:
+def hospital(
+    sites: Callable[[int], RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Hospital:
     """Make a hospital of given rules, which counts its lesions under any scores."""
     monkeypatch.setattr(client.methods.svm, "answer", measured)
+    base = sites(1)
 
     def make(changes: dict[str, str] | None = None, **rules: int) -> Node:
-        run = with_changes(config, {**BINARY, **(changes or {})})
+        run = with_changes(base, {**BINARY, **(changes or {})})
         return Node(run, tmp_path / f"hospital-{rules}", **rules)
 
     return make
@@ -96,7 +103,8 @@ def test_every_record_is_in_the_table_of_the_document(method):
     assert listed == allowlist_of(method).SUMS["screening"].keys()
 
 
-def test_a_federation_adds_each_groups_lesions_under_secure_sums_too(config):
+def test_a_federation_adds_each_groups_lesions_under_secure_sums_too(sites):
+    config = sites(3)
     counted_groups = CountedGroups.read("localization")
     names = counted_groups.names(counted_groups.dimensions[0])
     malignant = np.isin(np.array(HAM10000.codes), HAM10000.malignant)
