@@ -73,10 +73,8 @@ class Compared:
         dataset = self.held_out.dataset
         groups = dimension.groups_of(dataset.images)
         names = dimension.ordered([str(name) for name in np.unique(groups) if name])
-        yield f"By {dimension.name}: diagnoses"
-        yield from _tables(
-            [diagnoses_served(r, self.weights, groups, names) for r in self.remedies]
-        )
+        yield f"By {dimension.name}: diagnoses, whatever the threshold"
+        yield from _tables([diagnoses_served(r, self.weights, groups, names) for r in self.models])
         for column, target in enumerate(targets_of(dataset.task)):
             having = target_members(dataset.task)[dataset.labels, column]
             yield (
@@ -93,6 +91,15 @@ class Compared:
                     for remedy in self.remedies
                 ]
             )
+
+    @property
+    def models(self) -> list[Remedy]:
+        """The remedies whose diagnoses differ."""
+        found: list[Remedy] = []
+        for remedy in self.remedies:
+            if not any(remedy.same_diagnoses(other) for other in found):
+                found.append(remedy)
+        return found
 
     def _numbers(
         self, groups: NDArray[np.str_], names: Sequence[str], having: NDArray[np.bool_]

@@ -49,6 +49,13 @@ class Remedy:
     scores: Floats
     records: Records
 
+    def same_diagnoses(self, other: "Remedy") -> bool:
+        """Tell whether another remedy says the same of all images but for what it flags."""
+        mine, theirs = self.records, other.records
+        return np.array_equal(mine.predicted, theirs.predicted) and np.array_equal(
+            mine.malignant, theirs.malignant
+        )
+
 
 @dataclass(frozen=True)
 class Served:
