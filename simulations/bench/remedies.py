@@ -168,18 +168,19 @@ def _tables(served: Sequence[Served]) -> Iterator[str]:
             for group, v in each.by_group.items()
         ],
     )
-    header = ("model", *(f"{_TITLES[m]}: {what}" for m in metrics for what in ("lowest", "gap")))
-    yield markdown_table(
-        header,
-        [(each.name, *_spread_cells(each, first, metrics)) for each in served],
-    )
+    header = ("model", "figure", "worst group", "its figure", "largest gap of two groups")
+    yield markdown_table(header, [row for each in served for row in _spread(each, first)])
 
 
-def _spread_cells(each: Served, first: Served, metrics: Sequence[str]) -> Iterator[str]:
-    for metric in metrics:
-        same = each is first
-        yield f"{each.worst[metric]} {_cell(each.lowest[metric], first.lowest[metric], same)}"
-        yield _cell(each.gap[metric], first.gap[metric], same)
+def _spread(each: Served, first: Served) -> Iterator[tuple[str, ...]]:
+    """Yield by figure which group is served worst, and how far groups are apart."""
+    for metric, worst in each.worst.items():
+        if metric != "referred":  # neither few nor many are better
+            cells = (
+                _cell(values[metric], reference[metric], each is first)
+                for values, reference in ((each.lowest, first.lowest), (each.gap, first.gap))
+            )
+            yield (each.name, _TITLES[metric], worst or "-", *cells)
 
 
 def _cell(values: Floats, first: Floats, same: bool) -> str:
