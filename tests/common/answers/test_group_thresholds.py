@@ -1,5 +1,6 @@
 """Each group of patients is flagged as often; a small one has the common threshold."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from common.answers.counts import AnswerCounts
 from common.answers.group_counts import ScreeningCounts
 from common.answers.group_thresholds import LEAST_WITH_TARGET, GroupLesions
 from common.answers.operating import target_probabilities
+from common.answers.performance import performance
 from common.config.run import RunConfig
 from common.data.metadata import UNKNOWN, About
 from common.data.patient_groups import NO_GROUP, PatientGroups
@@ -139,6 +141,29 @@ def test_answers_flag_by_the_threshold_that_they_name():
     assert changed > 20
     nobody = answering.answers([""] * 1500, p, np.full(1500, np.nan))
     assert {rule.group for answer in nobody for rule in answer.screening} == {None}
+
+
+def test_a_run_says_what_both_thresholds_give_on_each_groups_calibration_lesions():
+    patients, labels, p = draw(1200, 4)
+    basis = basis_of(patients, labels, p)
+    points = {point.target: point for point in Answering(basis, AnswerOptions()).points}
+    found = performance(basis, basis.lesions, {})["thresholds_by_group"]
+    chances = target_probabilities(p, HAM10000)
+    having = np.stack([labels == HAM10000.codes.index("mel"), MALIGNANT[labels]], axis=1)
+    for name in ("female", "male"):
+        of_it = np.array([patient.sex == name for patient in patients])
+        for column, target in enumerate(("mel", "malignant")):
+            each, has = found[f"sex {name}"][target], having[of_it, column]
+            assert each["lesions"] == has.sum()
+            for rule in (each["common"], each["own"]):
+                flagged = chances[of_it, column] >= rule["threshold"]
+                assert rule["sensitivity"] == pytest.approx(flagged[has].mean())
+                assert rule["specificity"] == pytest.approx(1 - flagged[~has].mean())
+            assert each["common"]["threshold"] == points[target].threshold
+            assert each["own"]["sensitivity"] >= 0.95
+    assert (
+        performance(replace(basis, by_group=None), basis.lesions, {})["thresholds_by_group"] is None
+    )
 
 
 @given(
