@@ -162,8 +162,10 @@ def diagnoses_served(
     wanted = ("balanced_accuracy", "auc")
 
     def measured(rows: Bools) -> dict[str, Floats]:
-        found = remedy.records.select(rows).measure(weights[:, rows])
-        return {name: found[name] for name in wanted}
+        chosen, own = remedy.records.select(rows), weights[:, rows]
+        found, counts = chosen.measure(own), chosen.counts(own[0])
+        few = np.full(len(weights), np.nan)
+        return {name: found[name] if counts[name] >= LEAST else few for name in wanted}
 
     every = {ALL: np.ones(len(groups), dtype=np.bool_), **{n: groups == n for n in names}}
     return _served(remedy.name, {name: measured(rows) for name, rows in every.items()})

@@ -130,6 +130,9 @@ def test_a_group_of_few_lesions_has_no_figure_and_is_not_the_worst():
     found = screening_served(each, "malignant", weights, fold, groups, names, 0.9)
     assert np.isnan(found.by_group["other"]["sensitivity"]).all()
     assert found.worst["sensitivity"] == "female"
+    said = diagnoses_served(each, weights, groups, names)
+    assert np.isnan(said.by_group["other"]["auc"]).all()
+    assert said.worst["auc"] == "female"
     alone = screening_served(each, "malignant", weights, fold, groups, names[:1], 0.9)
     assert alone.worst["sensitivity"] == ""
     assert np.isnan(alone.gap["sensitivity"]).all()
