@@ -1,5 +1,8 @@
 """At one sensitivity models are compared by thresholds of other lesions than those they flag."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
@@ -9,6 +12,7 @@ from sklearn.metrics import roc_curve
 
 from common.answers.answering import Answering, AnswerOptions
 from common.answers.operating import target_probabilities, targets_of
+from common.data.dataset import Dataset
 from common.task import HAM10000
 from simulations.study.answered import Answered
 from simulations.study.groups.measures import Records
@@ -116,6 +120,26 @@ def test_figures_are_those_of_fairlearn_and_all_models_have_the_same_sensitivity
     for metric in ("balanced_accuracy", "auc"):
         a, b = (diagnoses_served(r, weights, groups, names) for r in (plain, own))
         np.testing.assert_array_equal(a.by_group["male"][metric], b.by_group["male"][metric])
+
+
+def test_an_evaluation_flags_by_each_patients_own_threshold(synthetic_folder):
+    dataset = Dataset.open(synthetic_folder)
+    basis = basis_of(*draw(2000, 0))
+    p = np.random.default_rng(0).dirichlet(np.ones(7), len(dataset))
+    chances = target_probabilities(p, HAM10000)
+    points = Answering(basis, AnswerOptions()).points
+    known = np.array([image.sex for image in dataset.images])
+    own = [
+        [basis.by_group.point(HAM10000, ("female", "male").index(sex), point).threshold
+         if sex in ("female", "male") else point.threshold for point in points]
+        for sex in known
+    ]  # fmt: skip
+    common = [point.threshold for point in points]
+    model = SimpleNamespace(basis=basis)
+    for judged, thresholds in ((dataset, own), (dataset.without_metadata(), common)):
+        answered = Answered.of(model, judged, p, Path())
+        np.testing.assert_array_equal(answered.flagged, chances >= np.array(thresholds))
+    assert ((chances >= np.array(own)) != (chances >= np.array(common))).any()
 
 
 def test_a_group_of_few_lesions_has_no_figure_and_is_not_the_worst():
