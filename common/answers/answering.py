@@ -11,13 +11,11 @@ from common.answers import conformal, operating
 from common.answers.answer import Answer, PredictionSet, Screening
 from common.answers.appearance import SHARE
 from common.answers.basis import AnswerBasis
-from common.answers.group_thresholds import LEAST_WITH_TARGET
 from common.answers.prediction_sets import Score, Thresholds, sets
 from common.answers.prevalence import for_frequencies
 from common.answers.referral import Referral, confidences, refer_least_sure
 from common.arrays import Floats, Ints
 from common.data.metadata import UNKNOWN, Described
-from common.data.patient_groups import NO_GROUP
 from common.errors import ConfigError
 
 T = TypeVar("T")
@@ -99,7 +97,7 @@ class Answering:
         counts, n_classes = basis.lesions.confidence, basis.task.n_classes
         self._referral = self._tried(lambda: refer_least_sure(counts, options.refer, n_classes))
         if basis.by_group is not None:
-            self.warnings += [_told(point, self._with_own(point)) for point in self.points]
+            self.warnings += [basis.by_group.told(self._task, point) for point in self.points]
 
     def thresholds(self, site: str = "") -> Thresholds | None:
         """Return the thresholds of prediction sets; None where they cannot be had.
@@ -121,27 +119,7 @@ class Answering:
         by_group = self._basis.by_group
         if by_group is None:
             return [self.points] * len(patients)
-        groups = by_group.groups.of(patients)
-        own = {group: self._points_of(group) for group in set(groups.tolist())}
-        return [own[group] for group in groups.tolist()]
-
-    def _points_of(self, group: int) -> list[operating.OperatingPoint]:
-        by_group = self._basis.by_group
-        if by_group is None or group == NO_GROUP:
-            return self.points
-        return [by_group.point(self._task, group, common) for common in self.points]
-
-    def _with_own(self, common: operating.OperatingPoint) -> list[str]:
-        """Return the names of the groups with a threshold of their own beside a common one."""
-        by_group = self._basis.by_group
-        if by_group is None:
-            return []
-        numbers = range(len(by_group.groups.names))
-        return [
-            by_group.name(group)
-            for group in numbers
-            if by_group.point(self._task, group, common).group
-        ]
+        return by_group.points_for(self._task, patients, self.points)
 
     def answers(
         self,
@@ -284,20 +262,6 @@ class Answering:
             f"lesions that it was least sure of; of the others it got {100 * rule.risk:.0f} % wrong"
         )
         return [(reason,) if each else () for each in unsure]
-
-
-def _told(common: operating.OperatingPoint, groups: Sequence[str]) -> str:
-    """Say which groups of patients have a screening threshold of their own."""
-    target = operating.TARGET_NAMES[common.target]
-    if not groups:
-        return (
-            f"screening for {target}: no group of patients has {LEAST_WITH_TARGET} such "
-            "calibration lesions, so all have the common threshold"
-        )
-    return (
-        f"screening for {target} has a threshold of its own for each of {', '.join(groups)}; all "
-        "others, and patients whose group is not known, have the common one"
-    )
 
 
 def _screened(

@@ -9,12 +9,19 @@ References
 Hardt, Price and Srebro (2016), "Equality of opportunity in supervised learning", NeurIPS 29.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from common.answers.conformal import lesions_needed
-from common.answers.operating import OperatingPoint, operating_point, targets_of
+from common.answers.operating import (
+    TARGET_NAMES,
+    OperatingPoint,
+    operating_point,
+    targets_of,
+)
 from common.arrays import Ints
-from common.data.patient_groups import PatientGroups
+from common.data.metadata import Described
+from common.data.patient_groups import NO_GROUP, PatientGroups
 from common.task import Task
 
 LEAST_WITH_TARGET = 50
@@ -50,6 +57,34 @@ class GroupLesions:
             return common
         own = operating_point(common.target, counts, task.n_classes, common.wanted)
         return replace(own, group=self.name(group))
+
+    def points_for(
+        self, task: Task, patients: Sequence[Described], common: Sequence[OperatingPoint]
+    ) -> list[list[OperatingPoint]]:
+        """Return the screening rules of each patient's group, by target as the ``common`` ones."""
+        groups = self.groups.of(patients).tolist()
+        own = {
+            group: [
+                point if group == NO_GROUP else self.point(task, group, point) for point in common
+            ]
+            for group in set(groups)
+        }
+        return [own[group] for group in groups]
+
+    def told(self, task: Task, common: OperatingPoint) -> str:
+        """Say which groups have a threshold of their own beside the ``common`` one."""
+        points = (self.point(task, group, common) for group in range(len(self.groups.names)))
+        named = [point.group for point in points if point.group]
+        target = TARGET_NAMES[common.target]
+        if not named:
+            return (
+                f"screening for {target}: no group of patients has {LEAST_WITH_TARGET} such "
+                "calibration lesions, so all have the common threshold"
+            )
+        return (
+            f"screening for {target} has a threshold of its own for each of {', '.join(named)}; "
+            "all others, and patients whose group is not known, have the common one"
+        )
 
     def name(self, group: int) -> str:
         """Return what a group is called, such as "sex female"."""
