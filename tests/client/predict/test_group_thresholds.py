@@ -1,5 +1,8 @@
 """A patient's group decides the threshold where it is given; the answer names it in every form."""
 
+import asyncio
+
+import httpx
 import numpy as np
 import pytest
 
@@ -90,10 +93,14 @@ def test_text_page_json_and_csv_name_the_threshold(shown, answerer):
 
 
 def test_the_served_page_asks_for_what_decides_the_threshold(answerer):
-    from starlette.testclient import TestClient
+    app = Answers(answerer).app(["local"], "t")
 
-    app = Answers(answerer).app(["testserver"], "t")
-    page = TestClient(app).get("/t/").text
+    async def get():
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://local/t/") as client:
+            return (await client.get("")).text
+
+    page = asyncio.run(get())
     assert 'name="sex"' in page
     assert 'name="age"' not in page
     assert "Threshold of a group" in page
