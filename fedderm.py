@@ -255,7 +255,8 @@ def predict(
         training sites.
     about : About or several of them
         What is known of the patient of all images, or of each image: age in years, sex, place on
-        the body, which a model trained with ``metadata`` uses.
+        the body, which a model trained with ``metadata`` uses, or one with ``screening_by`` for
+        the threshold of the patient's group.
     weights : path or paths
         As for :func:`load_model`.
 

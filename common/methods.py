@@ -18,6 +18,7 @@ from common.config.metadata import MetadataConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
+from common.config.screening import ScreeningConfig
 from common.config.svm import SvmConfig
 from common.config.validate import ValidateConfig
 from common.text import suggestion
@@ -90,6 +91,9 @@ _LOGITS = {"imbalance": "logits", "imbalance_strength": 1.0}
 _REMEDIES = {"imbalance": ("none", "weights", "logits")}
 
 _VOTE = "a private method's noise is made for the sum; each site's alone would drown a vote"
+_NO_LESIONS = (
+    "a private method counts no calibration lesions, so there is no screening threshold to choose"
+)
 _EXACT_SUM = "an exact SVM is the sum over all sites, of which none can be outvoted"
 
 
@@ -118,7 +122,7 @@ METHODS: dict[str, Method] = {
             allowlist="client.egress.allowlist.svm",
             title="{kernel} {head}",
             audit="simulations.audit.methods:svm",
-            families=(FeaturesConfig, SvmConfig, MetadataConfig, ProgressConfig),
+            families=(FeaturesConfig, SvmConfig, MetadataConfig, ScreeningConfig, ProgressConfig),
             defaults={"size": 224, "folds": 3, "head": "svm", **_WEIGHTS},
             choices={"head": ("svm", "ridge", "lda")},
             refused={**_no_noise("svm", "private head=hinge"), **_no_defence(_EXACT_SUM)},
@@ -134,7 +138,7 @@ METHODS: dict[str, Method] = {
             audit="simulations.audit.methods:finetune",
             families=(
                 *(ImbalanceConfig, FinetuneConfig, MetadataConfig),
-                *(ProgressConfig, RobustConfig),
+                *(ScreeningConfig, ProgressConfig, RobustConfig),
             ),
             defaults={"size": 128, "folds": 10, **_WEIGHTS},
             refused=_no_noise("finetune", "private_finetune"),
@@ -153,7 +157,11 @@ METHODS: dict[str, Method] = {
             families=(FeaturesConfig, ImbalanceConfig, PrivateConfig),
             defaults={"size": 224, "folds": 3, "head": "softmax", **_LOGITS},
             choices={"head": ("softmax", "hinge", "lda"), **_REMEDIES},
-            refused={"opens": "no network is trained by it", **_no_defence(_VOTE)},
+            refused={
+                "opens": "no network is trained by it",
+                "screening_by": _NO_LESIONS,
+                **_no_defence(_VOTE),
+            },
             private=True,
         ),
         Method(
@@ -172,6 +180,7 @@ METHODS: dict[str, Method] = {
                 "head": "a network's head is trained with softmax only",
                 "components": "a network's features are not projected",
                 "levels": "only a network's last features are used",
+                "screening_by": _NO_LESIONS,
                 "metadata": "its gradients are clipped over the network of the image alone; "
                 "method=finetune takes it",
                 **_no_defence(_VOTE),
@@ -191,7 +200,9 @@ METHODS: dict[str, Method] = {
             defaults={"views": 0},
             refused={
                 "views": "augmented views are for training, and nothing is trained",
-                **dict.fromkeys(("components", "head"), "the model to judge has its own"),
+                **dict.fromkeys(
+                    ("components", "head", "screening_by"), "the model to judge has its own"
+                ),
                 **_no_noise("validate", "private for a model with noise"),
             },
             trains=False,

@@ -77,6 +77,11 @@ def _grouped(shape: Shape) -> Shape:
     return lambda site, question: (site.config.counted_groups.size, *shape(site, question))
 
 
+def _patient_groups(site: Site, _: Question) -> tuple[int, ...]:
+    groups = site.config.patient_groups
+    return (groups.counted.size if groups else 0,)
+
+
 _SQUARE = by_class(lambda k: (k, k))
 _HISTOGRAMS = by_class(lambda k: (k, 2, SCORE_BINS))
 
@@ -110,6 +115,15 @@ GROUPS: Arrays = {
         _grouped(lambda *_: (2, CALIBRATION_BINS)), "<i8", counts=True, by_group=True
     ),
     "confidence": Array(_grouped(lambda *_: (CALIBRATION_BINS,)), by_group=True),
+}
+SCREENING: Arrays = {
+    "lesions": Array(_patient_groups, "<i8", counts=True, groups=True, by_group=True),
+    "screening": Array(
+        lambda site, question: (*_patient_groups(site, question), *_screening(site, question)),
+        "<i8",
+        counts=True,
+        by_group=True,
+    ),
 }
 APPEARANCE: Mapping[str, Arrays] = {
     "appearance": {

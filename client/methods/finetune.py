@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from client import lesion_appearance
 from client.egress.questions import Question
+from client.group_screening import screening_by_group
 from client.network_scores import image_features, scores
 from client.site import Site
 from client.state import kept_array
@@ -88,6 +89,8 @@ def _judge(site: Site, logits: NDArray[np.float64], question: Question) -> Sums:
     if question.name == "answers":
         chosen = site.one_a_lesion[images]
         return AnswerCounts.measure(site.config.task, labels[chosen], chances[chosen])
+    if question.name == "screening":
+        return screening_by_group(site, images, chances)
     return Evaluation.measure(labels, decisions(logits, calibration, base_rates), chances)
 
 

@@ -11,6 +11,7 @@ from client import lesion_appearance
 from client.egress.activity_gate import Gate, Gated
 from client.egress.dependent_questions import Lines
 from client.egress.questions import Question
+from client.group_screening import screening_by_group
 from client.site import Site
 from client.state import kept_array
 from common.answers.counts import AnswerCounts
@@ -27,7 +28,6 @@ from common.statistics.moments import Moments
 from common.statistics.sums import Nothing, Sums
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import HingeSums, hinge_sums, with_intercept
-from common.task import Task
 from common.verified import write_array
 from common.wire.messages import Value
 
@@ -122,10 +122,10 @@ def answer(site: Site, question: Question) -> Sums | Gated:
         if site.config.secure:  # where counts are added before they are compared
             return gated_hinge(prepared, weights, site.config.min_active, site.config.folds)
         return hinge(prepared, weights, site.config.min_active)
-    return _judge(site.config.task, prepared, weights, question)
+    return _judge(site, prepared, weights, question)
 
 
-def _judge(task: Task, prepared: Prepared, weights: Floats, question: Question) -> Sums:
+def _judge(site: Site, prepared: Prepared, weights: Floats, question: Question) -> Sums:
     """Judge scores of images that their fit has not seen.
 
     The calibration of a classifier that is solved once, without folds, has its training images.
@@ -145,7 +145,9 @@ def _judge(task: Task, prepared: Prepared, weights: Floats, question: Question) 
     chances = probabilities(scores, calibration)
     if question.name == "answers":
         chosen = prepared.one_a_lesion[images]
-        return AnswerCounts.measure(task, y[chosen], chances[chosen])
+        return AnswerCounts.measure(site.config.task, y[chosen], chances[chosen])
+    if question.name == "screening":
+        return screening_by_group(site, images, chances)
     return Evaluation.measure(y, decisions(scores, calibration, base_rates), chances)
 
 

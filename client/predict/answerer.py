@@ -49,6 +49,7 @@ class ModelAnswerer:
             prevalence_source=prevalence_source,
             notes=tuple(self._answering.warnings),
             metadata=model.config.metadata,
+            threshold_by=model.config.screening_column,
         )
 
     def answer(self, files: Sequence[ImageFile], *, evidence: bool) -> Sequence[Shown]:

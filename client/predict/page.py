@@ -177,6 +177,7 @@ def _environment() -> "Environment":
     said = (
         *(words.percent, words.named, words.malignancy, words.malignant_share),
         *(words.stands_out, words.following, words.target, words.flag, words.operating_point),
+        words.common_threshold,
         *(
             words.promise,
             words.diagnoses,

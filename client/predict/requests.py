@@ -199,6 +199,6 @@ def _served_page(answerer: Answerer, largest: int) -> str:
         endings=",".join(ENDINGS),
         largest=largest,
         at_once=AT_ONCE,
-        fields=_fields(answerer.about.metadata),
+        fields=_fields(answerer.about.asked),
         titles=_TITLES,
     )

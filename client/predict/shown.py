@@ -68,6 +68,8 @@ class About:
         without labels"; "" without it.
     notes : what must be said of all answers, in sentences.
     metadata : columns of what the model uses beside an image: ``age``, ``sex``, ``localization``.
+    threshold_by : the column by which patients have a screening threshold of their own; "" for
+        one threshold.
     """
 
     model: str
@@ -77,6 +79,13 @@ class About:
     prevalence_source: str = ""
     notes: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
+    threshold_by: str = ""
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The columns of what changes an answer."""
+        asked = (*self.metadata, self.threshold_by) if self.threshold_by else self.metadata
+        return tuple(dict.fromkeys(asked))
 
 
 class Answerer(Protocol):

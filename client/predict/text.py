@@ -40,6 +40,8 @@ def _parts(answer: Answer) -> Iterator[tuple[str, str]]:
         yield "stands out", f"for how rare it is: {rare} (rule balanced)"
     for rule in answer.screening:
         yield "screening", f"{words.flag(rule)} ({words.operating_point(rule)})"
+        if common := words.common_threshold(rule):
+            yield "", common
     yield "not excluded", _not_excluded(answer)
     for text in words.following(answer):
         yield "next", text

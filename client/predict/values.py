@@ -15,6 +15,7 @@ _OF_TARGET = (
     *("flagged", "probability", "threshold"),
     *("sensitivity", "sensitivity_low", "sensitivity_high"),
     *("specificity", "specificity_low", "specificity_high"),
+    *("group", "common_threshold"),
 )
 _OF_SET = ("prediction_set", "coverage", "set_threshold", "set_lesions", "without_guarantee")
 
@@ -90,6 +91,7 @@ def _screening_cells(rule: Screening) -> dict[str, Cell]:
         *(rule.flagged, rule.probability, rule.threshold),
         *(rule.sensitivity, *rule.sensitivity_interval),
         *(rule.specificity, *rule.specificity_interval),
+        *(rule.group, rule.common_threshold),
     )
     names = (f"screening_{rule.target}_{name}" for name in _OF_TARGET)
     return dict(zip(names, found, strict=True))

@@ -97,9 +97,21 @@ def flag(rule: Screening) -> str:
     """Say whether a screening rule flags an image, and by which threshold."""
     is_flagged = "flagged" if rule.flagged else "not flagged"
     side = "is at least" if rule.flagged else "is under"
-    return (
+    said = (
         f"{target(rule)} {is_flagged}: {percent(rule.probability)} {side} the threshold of "
         f"{percent(rule.threshold)}"
+    )
+    return said if rule.group is None else f"{said} for patients of {rule.group}"
+
+
+def common_threshold(rule: Screening) -> str | None:
+    """Say what the common threshold would do, where that of a group of patients was used."""
+    if rule.common_threshold is None:
+        return None
+    flagged = rule.probability >= rule.common_threshold
+    return (
+        f"by the common threshold of {percent(rule.common_threshold)} it would "
+        f"{'' if flagged else 'not '}be flagged"
     )
 
 
@@ -108,6 +120,7 @@ def operating_point(rule: Screening) -> str:
     return (
         f"sensitivity {_share(rule.sensitivity, rule.sensitivity_interval, '95 % interval ')}, "
         f"specificity {_share(rule.specificity, rule.specificity_interval)}, on calibration lesions"
+        f"{'' if rule.group is None else f' of {rule.group}'}"
     )
 
 

@@ -49,6 +49,9 @@ class Screening:
     probability, threshold : of the target, in [0, 1].
     sensitivity, specificity : of the rule on the calibration lesions, in [0, 1].
     sensitivity_interval, specificity_interval : their 95 % intervals.
+    group : the patients that the threshold and these figures are for, such as "sex female"; None
+        for the common threshold, of all patients.
+    common_threshold : the threshold of all patients, where the one used is a group's; else None.
     """
 
     target: Target
@@ -59,6 +62,8 @@ class Screening:
     sensitivity_interval: tuple[float, float]
     specificity: float
     specificity_interval: tuple[float, float]
+    group: str | None = None
+    common_threshold: float | None = None
 
 
 @dataclass(frozen=True)

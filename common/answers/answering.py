@@ -15,6 +15,7 @@ from common.answers.prediction_sets import Score, Thresholds, sets
 from common.answers.prevalence import for_frequencies
 from common.answers.referral import Referral, confidences, refer_least_sure
 from common.arrays import Floats, Ints
+from common.data.metadata import UNKNOWN, Described
 from common.errors import ConfigError
 
 T = TypeVar("T")
@@ -74,7 +75,7 @@ class Answering:
 
     Attributes
     ----------
-    points : the screening rules.
+    points : the screening rules of all patients.
     warnings : what the answers lack, and why, in sentences.
     """
 
@@ -95,6 +96,8 @@ class Answering:
         self.points = [point for point in points if point is not None]
         counts, n_classes = basis.lesions.confidence, basis.task.n_classes
         self._referral = self._tried(lambda: refer_least_sure(counts, options.refer, n_classes))
+        if basis.by_group is not None:
+            self.warnings += [basis.by_group.told(self._task, point) for point in self.points]
 
     def thresholds(self, site: str = "") -> Thresholds | None:
         """Return the thresholds of prediction sets; None where they cannot be had.
@@ -108,8 +111,22 @@ class Answering:
             return self._thresholds
         return self._choose_thresholds(site)
 
+    def points_for(self, patients: Sequence[Described]) -> list[list[operating.OperatingPoint]]:
+        """Return the screening rules that hold for each patient, by target as ``points``.
+
+        They are those of the patient's group, where the model has them.
+        """
+        by_group = self._basis.by_group
+        if by_group is None:
+            return [self.points] * len(patients)
+        return by_group.points_for(self._task, patients, self.points)
+
     def answers(
-        self, images: Sequence[str], probabilities: Floats, distances: Floats
+        self,
+        images: Sequence[str],
+        probabilities: Floats,
+        distances: Floats,
+        patients: Sequence[Described] = (),
     ) -> list[Answer]:
         """Answer about images.
 
@@ -118,6 +135,8 @@ class Answering:
         images : n names.
         probabilities : (n, n_classes), calibrated; rows sum to 1.
         distances : (n,) from the training images; nan where not known.
+        patients : what is known of the n patients, for the thresholds of their groups; nothing if
+            empty.
         """
         prevalence, base = self._options.prevalence, self._basis.base_rates
         adapted = probabilities
@@ -126,6 +145,7 @@ class Answering:
         times = operating.times_base_rate(adapted, base)
         shown = self._prediction_sets(probabilities)
         targets = operating.target_probabilities(probabilities, self._task)
+        points = self.points_for(patients or [UNKNOWN] * len(images))
         task, codes = self._task, self._task.codes
         referred = [
             (*self._unlike(distance), *unsure)
@@ -146,8 +166,8 @@ class Answering:
                 stands_out=codes[int(times[i].argmax())],
                 times_base_rate=float(times[i].max()),
                 screening=tuple(
-                    _screened(point, float(targets[i, self._targets.index(point.target)]))
-                    for point in self.points
+                    _screened(point, common, float(targets[i, self._targets.index(point.target)]))
+                    for point, common in zip(points[i], self.points, strict=True)
                 ),
                 prediction_set=None if shown is None else shown[i],
                 refer=referred[i],
@@ -244,7 +264,9 @@ class Answering:
         return [(reason,) if each else () for each in unsure]
 
 
-def _screened(point: operating.OperatingPoint, probability: float) -> Screening:
+def _screened(
+    point: operating.OperatingPoint, common: operating.OperatingPoint, probability: float
+) -> Screening:
     return Screening(
         target=point.target,
         flagged=probability >= point.threshold,
@@ -254,4 +276,6 @@ def _screened(point: operating.OperatingPoint, probability: float) -> Screening:
         sensitivity_interval=point.sensitivity_interval,
         specificity=point.specificity,
         specificity_interval=point.specificity_interval,
+        group=point.group or None,
+        common_threshold=common.threshold if point.group else None,
     )

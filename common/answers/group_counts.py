@@ -92,6 +92,52 @@ class GroupCounts(Sums):
         )
 
 
+@dataclass(frozen=True)
+class ScreeningCounts(Sums):
+    """Histograms of each group's lesions, one image of each, for thresholds by group.
+
+    Attributes
+    ----------
+    lesions : (groups,) number of lesions.
+    screening : (groups, targets, 2, SCORE_BINS) as of `GroupCounts`.
+    """
+
+    nonnegative: ClassVar[tuple[str, ...]] = ("lesions", "screening")
+    counted: ClassVar[str | None] = "lesions"
+
+    lesions: Ints
+    screening: Ints
+
+    @classmethod
+    def zero(cls, task: Task, groups: int) -> Self:
+        """Return the counts of no lesions, in so many groups."""
+        none = np.zeros(0, dtype=np.int64)
+        return cls.measure(task, none, groups, none, np.zeros((0, task.n_classes)))
+
+    @classmethod
+    def measure(
+        cls,
+        task: Task,
+        places: Ints,
+        groups: int,
+        labels: NDArray[np.integer],
+        probabilities: Floats,
+    ) -> Self:
+        """Count n lesions by one image each.
+
+        Parameters
+        ----------
+        places : (n,) the group of each, in [0, groups); -1 where it is in none.
+        groups : number of groups.
+        labels : (n,) true classes.
+        probabilities : (n, n_classes) in [0, 1]; rows sum to 1.
+        """
+        inside = places >= 0
+        group, own = places[inside], labels[inside].astype(np.int64)
+        counted = _screening(task, groups, group, own, probabilities[inside])
+        return cls(count((groups,), group), counted)
+
+
 def _screening(task: Task, groups: int, group: Ints, labels: Ints, probabilities: Floats) -> Ints:
     """Return histograms (groups, targets, 2, SCORE_BINS) of the probabilities of targets."""
     targets = len(targets_of(task))

@@ -22,7 +22,8 @@ SENSITIVITY = 0.95
 """Sensitivity that a screening rule is to have, unless another one is set."""
 
 _MELANOMA = "mel"
-_TARGET_NAMES: dict[Target, str] = {"mel": "melanoma", "malignant": "malignant lesions"}
+TARGET_NAMES: dict[Target, str] = {"mel": "melanoma", "malignant": "malignant lesions"}
+"""What a screening rule looks for, in words."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class OperatingPoint:
         where all of them have the target.
     sensitivity_interval, specificity_interval : their 95 % intervals.
     positives, negatives : numbers of calibration lesions with the target and without.
+    group : the patients that it is for, whose calibration lesions these are; "" for all.
     """
 
     target: Target
@@ -49,6 +51,7 @@ class OperatingPoint:
     specificity_interval: tuple[float, float]
     positives: int
     negatives: int
+    group: str = ""
 
 
 def times_base_rate(probabilities: Floats, base: Floats) -> Floats:
@@ -161,7 +164,7 @@ def _refuse_impossible(target: Target, positives: int, sensitivity: float) -> No
         raise ConfigError(f"the sensitivity is {sensitivity:g}; choose one above 0 and below 1")
     if positives < (needed := lesions_needed(sensitivity)):
         raise ConfigError(
-            f"screening for {_TARGET_NAMES[target]} at a sensitivity of {100 * sensitivity:g} % "
+            f"screening for {TARGET_NAMES[target]} at a sensitivity of {100 * sensitivity:g} % "
             f"needs {needed} such calibration lesions and there are {positives}; "
             + ("set a smaller one" if positives else "add some")
         )

@@ -3,7 +3,7 @@
 Everything follows from added counts of test lesions and the thresholds of calibration lesions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -84,7 +84,8 @@ def performance(
     -------
     "lesions"; "referral": the risks where the least sure lesions are referred, and the area under
     them (AUGRC); "sets", over all lesions, by class and by site, each site by its own threshold;
-    "screening" by target; and "warnings", what the model lacks.
+    "screening" by target, by the common threshold; "thresholds_by_group", None without; and
+    "warnings", what the model lacks.
     """
     answering = Answering(basis, AnswerOptions())
     sites = {
@@ -100,6 +101,7 @@ def performance(
         "screening": {
             point.target: _screening(basis.task, point, total) for point in answering.points
         },
+        "thresholds_by_group": _by_group(basis, answering.points),
         "warnings": list(answering.warnings),
     }
 
@@ -126,13 +128,37 @@ def _sets(
 
 def _screening(task: Task, point: OperatingPoint, total: AnswerCounts) -> dict[str, Json]:
     """Return what the threshold chosen on calibration lesions gives on test lesions."""
-    without, having = total.screening[targets_of(task).index(point.target)]
-    first = int(np.searchsorted(score_edges(task.n_classes), point.threshold, side="right"))
+    lesions = total.screening[targets_of(task).index(point.target)]
+    return {"wanted": point.wanted, **_flagged(lesions, point.threshold, task)}
+
+
+def _by_group(basis: AnswerBasis, points: Sequence[OperatingPoint]) -> dict[str, Json] | None:
+    """Return what thresholds give on each group's calibration lesions, on which they are chosen."""
+    if (found := basis.by_group) is None:
+        return None
+    task, each = basis.task, dict[str, Json]()
+    for group in range(len(found.groups.names)):
+        of_targets: dict[str, Json] = {}
+        for common in points:
+            lesions = found.screening[group, targets_of(task).index(common.target)]
+            own = found.point(task, group, common)
+            of_targets[common.target] = {
+                "lesions": int(lesions[1].sum()),
+                "common": _flagged(lesions, common.threshold, task),
+                "own": _flagged(lesions, own.threshold, task) if own.group else None,
+            }
+        each[found.name(group)] = of_targets
+    return each
+
+
+def _flagged(lesions: Ints, threshold: float, task: Task) -> dict[str, Json]:
+    """Return what a threshold gives on histograms (2, SCORE_BINS) without the target and with."""
+    without, having = lesions
+    first = int(np.searchsorted(score_edges(task.n_classes), threshold, side="right"))
     found, passed = int(having[first:].sum()), int(without[:first].sum())
     positives, negatives = int(having.sum()), int(without.sum())
     return {
-        "wanted": point.wanted,
-        "threshold": point.threshold,
+        "threshold": threshold,
         "sensitivity": float(ratio(np.array(found), np.array(positives))),
         "sensitivity_interval": list(wilson(found, positives)),
         "specificity": float(ratio(np.array(passed), np.array(negatives))),

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from common.answers.operating import targets_of
 from common.config.base import CommonConfig
 from common.config.duplicates import DuplicatesConfig
 from common.config.fields import fill_in
@@ -15,6 +16,7 @@ from common.config.metadata import MetadataConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
+from common.config.screening import ScreeningConfig
 from common.config.svm import SvmConfig
 from common.config.task_settings import task_of
 from common.config.validate import ValidateConfig
@@ -32,6 +34,7 @@ class RunConfig(
     FinetuneConfig,
     SvmConfig,
     MetadataConfig,
+    ScreeningConfig,
     ValidateConfig,
     DuplicatesConfig,
     ProgressConfig,
@@ -110,6 +113,21 @@ class RunConfig(
                 f"'patience' is {self.patience}, but what sites say of their validation lesions "
                 "may be false, too: with 'robust' the last round is kept; set patience=0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _screening_possible(self) -> Self:
+        if not self.screening_by or "screening_by" not in METHODS[self.method].settings:
+            return self
+        why = ""
+        if "head" in METHODS[self.method].settings and self.head != "svm":
+            why = f"head {self.head} has no calibration lesions; set head=svm"
+        elif self.hostile:
+            why = "with 'hostile' sites nothing is calibrated on lesions; set hostile=0"
+        elif not targets_of(self.task):
+            why = "no screening rule is for these diagnoses; set 'malignant' to some of them"
+        if why:
+            raise ValueError(f"'screening_by' is {self.screening_by}, but {why}")
         return self
 
     @classmethod

@@ -178,7 +178,7 @@ class OpenModel:
 
     @property
     def _basis_kinds(self) -> dict[str, Kind]:
-        return expected_kinds(self.config.task, len(self.sites))
+        return expected_kinds(self.config.task, len(self.sites), self.config.patient_groups)
 
     def read(self, own: Mapping[str, Kind]) -> tuple[dict[str, Array], AnswerBasis]:
         """Return the arrays, of the ``own`` shapes, and the basis.
@@ -192,7 +192,8 @@ class OpenModel:
         check_kinds(self.kinds, expected)
         arrays = self._stored.read()
         _check_finite(arrays)
-        basis = AnswerBasis.take(self.config.task, arrays, self.sites)
+        config = self.config
+        basis = AnswerBasis.take(config.task, arrays, self.sites, config.patient_groups)
         return arrays, basis
 
 

@@ -179,8 +179,8 @@ class Predictor:
         judged = list(self.judge(images, keep_maps, about))
         pairs = zip(images, judged, strict=True)
         good = {i: each for i, each in enumerate(judged) if isinstance(each, Judged)}
-        known_of = [self._known(about.get(name)) for name, _ in images]
-        answers = self._answers(images, good, known_of, answering)
+        patients = [about.get(name) or UNKNOWN for name, _ in images]
+        answers = self._answers(images, good, patients, answering)
         return [
             Answered(_unreadable(name, each), None)
             if isinstance(each, DataError)
@@ -204,31 +204,38 @@ class Predictor:
     def _unused(self, about: Described | None) -> Iterator[str]:
         """Say which of what is known the model does not use."""
         given = known(tuple(BLOCKS), about or UNKNOWN)
-        if unused := [column for column in given if column not in self._known(about)]:
+        used = {*self._known(about), self.model.config.screening_column}
+        if unused := [column for column in given if column not in used]:
             yield f"The model does not use {' and '.join(unused)}: it answers without."
 
     def _answers(
         self,
         images: Sequence[tuple[str, bytes]],
         good: Mapping[int, Judged],
-        known_of: Sequence[Mapping[str, float | str]],
+        patients: Sequence[Described],
         answering: Answering,
     ) -> dict[int, Answer]:
         """Return the answers about the images that were judged, by their places."""
 
-        def answered(rows: Mapping[int, Floats]) -> dict[int, Answer]:
+        def answered(
+            rows: Mapping[int, Floats], patients: Sequence[Described] = ()
+        ) -> dict[int, Answer]:
             if not rows:
                 return {}
             names = [images[i][0] for i in rows]
             chances = self.model.basis.probabilities(np.stack([*rows.values()]))
             distances = np.array([good[i].distance for i in rows])
-            return dict(zip(rows, answering.answers(names, chances, distances), strict=True))
+            found = answering.answers(names, chances, distances, patients)
+            return dict(zip(rows, found, strict=True))
 
-        answers = answered({i: each.scores for i, each in good.items()})
+        answers = answered(
+            {i: each.scores for i, each in good.items()}, [patients[i] for i in good]
+        )
         alone = {i: w for i, each in good.items() if (w := each.scores_without) is not None}
         for i, other in answered(alone).items():
             flagged = tuple(rule.target for rule in other.screening if rule.flagged)
-            metadata = Metadata(known_of[i], other.diagnosis, other.probabilities, flagged)
+            used = self._known(patients[i])
+            metadata = Metadata(used, other.diagnosis, other.probabilities, flagged)
             answers[i] = replace(answers[i], metadata=metadata)
         return answers
 

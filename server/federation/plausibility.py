@@ -5,7 +5,7 @@ A false sum that some images could give passes, and an exact sum cannot outvote 
 
 import numpy as np
 
-from common.answers.group_counts import GroupCounts
+from common.answers.group_counts import GroupCounts, ScreeningCounts
 from common.arrays import Floats
 from common.data.counted_groups import CountedGroups
 from common.errors import ReplyError
@@ -78,6 +78,22 @@ def check_groups(groups: CountedGroups, counts: GroupCounts, images: int) -> Non
         or (screened != of_group[:, None]).any()
     ):
         raise ReplyError("counts of a group are not all of the same images")
+
+
+def check_screening(counts: ScreeningCounts, images: int) -> None:
+    """Refuse counts for thresholds by group that are not all of the same lesions.
+
+    That they are of no more than ``images`` is checked before.
+
+    Raises
+    ------
+    ReplyError
+        If they are not.
+    """
+    if (counts.screening.sum(axis=(2, 3)) != counts.lesions[:, None]).any():
+        raise ReplyError(
+            f"of its {images} images, counts of a group of patients are not all of the same ones"
+        )
 
 
 class HingeLimits:

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from common.answers.basis import AnswerBasis
 from common.answers.counts import AnswerCounts
+from common.answers.group_counts import ScreeningCounts
+from common.answers.group_thresholds import GroupLesions
 from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
@@ -28,6 +30,7 @@ from common.statistics.metrics import Evaluation, Metrics
 from common.statistics.sums import S
 from common.wire.messages import Value
 from server.federation.federation import Federation
+from server.federation.plausibility import check_screening
 from server.federation.question import Answers, LossPolicy, Question
 from server.lesion_appearance import learn_appearance
 from server.run.checkpoint import Checkpoint, Tensors
@@ -224,8 +227,23 @@ class _Training:
         counts = self._count_answers(validation, parameters)
         appearance = learn_appearance(self._federation, LossPolicy.CONTINUE)
         return AnswerBasis.of(
-            self._task, parameters, base_rates, counts.total, counts.by_site, appearance
+            self._task,
+            parameters,
+            base_rates,
+            counts.total,
+            counts.by_site,
+            appearance,
+            self._by_group(validation, parameters),
         )
+
+    def _by_group(self, scores: _Scores, parameters: Floats) -> GroupLesions | None:
+        """Count lesions of groups of patients, where these have thresholds of their own."""
+        if (groups := self._config.patient_groups) is None:
+            return None
+        zero, rates = ScreeningCounts.zero(self._task, groups.counted.size), even(self._n_classes)
+        question = ("screening", zero, parameters, rates, check_screening)
+        total = self._ask_about(scores, *question).total
+        return GroupLesions(groups, groups.joined(total.screening))
 
     def _count_answers(self, scores: _Scores, parameters: Floats) -> Answers[AnswerCounts]:
         zero = AnswerCounts.zero(self._task)
@@ -243,7 +261,13 @@ class _Training:
         return self._ask_about(scores, "evaluate", zero, parameters, base_rates)
 
     def _ask_about(
-        self, scores: _Scores, question: str, zero: S, parameters: Floats, base_rates: Floats
+        self,
+        scores: _Scores,
+        question: str,
+        zero: S,
+        parameters: Floats,
+        base_rates: Floats,
+        check: Callable[[S, int], None] | None = None,
     ) -> Answers[S]:
         """Ask about scores; their weights are sent once, because the sites keep the scores."""
         arrays: dict[str, NDArray[Any]] = {"calibration": parameters, "base_rates": base_rates}
@@ -256,7 +280,7 @@ class _Training:
             "views": scores.views,
             "personal": scores.personal,
         }
-        return self._answers(Question(question, zero, arrays, values))
+        return self._answers(Question(question, zero, arrays, values, check))
 
     def _answers(self, question: Question[S]) -> Answers[S]:
         return self._federation.answers(question, LossPolicy.CONTINUE)

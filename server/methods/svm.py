@@ -1,7 +1,7 @@
 """Training an SVM over a federation: the statistics once, then rounds of sums."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -11,9 +11,12 @@ import numpy as np
 from common.answers.appearance import Appearance
 from common.answers.basis import AnswerBasis
 from common.answers.counts import AnswerCounts
+from common.answers.group_counts import ScreeningCounts
+from common.answers.group_thresholds import GroupLesions
 from common.arrays import Floats
 from common.config.run import RunConfig
 from common.data.metadata import GIVES_AWAY, information, width
+from common.data.patient_groups import PatientGroups
 from common.features.extract import check_network
 from common.json_types import Json, JsonObject
 from common.models.linear import LinearModel
@@ -27,7 +30,7 @@ from common.svm import objective as svm
 from common.svm.feature_map import FeatureMap, FourierMap
 from common.task import Task
 from server.federation.federation import Federation, SitesLostError
-from server.federation.plausibility import HingeLimits, check_moments
+from server.federation.plausibility import HingeLimits, check_moments, check_screening
 from server.federation.question import Answers, LossPolicy, Question
 from server.lesion_appearance import learn_appearance
 from server.run.fit_rounds import FitRounds
@@ -166,11 +169,31 @@ class MappedSites:
         zero, rates = AnswerCounts.zero(self._task), even(self._n_classes)
         return self._judge("answers", zero, weights, parameters, rates)
 
+    def count_groups(
+        self, groups: PatientGroups, weights: Floats, parameters: Floats
+    ) -> GroupLesions:
+        """Return the lesions of groups of patients that no fit has seen, one image each.
+
+        Parameters
+        ----------
+        weights : (n_fits, n_classes, n_outputs + 1).
+        parameters : (2, n_classes) calibration.
+        """
+        zero, rates = ScreeningCounts.zero(self._task, groups.counted.size), even(self._n_classes)
+        found = self._judge("screening", zero, weights, parameters, rates, check_screening)
+        return GroupLesions(groups, groups.joined(found.total.screening))
+
     def _judge(
-        self, question: str, zero: S, weights: Floats, parameters: Floats, base_rates: Floats
+        self,
+        question: str,
+        zero: S,
+        weights: Floats,
+        parameters: Floats,
+        base_rates: Floats,
+        check: Callable[[S, int], None] | None = None,
     ) -> Answers[S]:
         arrays = {"weights": weights, "calibration": parameters, "base_rates": base_rates}
-        asked = Question(question, zero, arrays, self._values)
+        asked = Question(question, zero, arrays, self._values, check)
         return self._federation.answers(asked, LossPolicy.RESTART)
 
 
@@ -277,7 +300,7 @@ def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> Trai
     weights = _without_absent(fitted.weights, class_weights)
     base_rates = moments.class_weight / moments.weight
     appearance = learn_appearance(federation, LossPolicy.RESTART)
-    basis = _basis(task, fitted, base_rates, appearance)
+    basis = _basis(config, fitted, base_rates, appearance)
     sites = fitted.sites
     return TrainingResult(
         LinearModel(sites.feature_map, weights[0], basis, config),
@@ -289,14 +312,17 @@ def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> Trai
 
 
 def _basis(
-    task: Task, fitted: Fitted, base_rates: Floats, appearance: Appearance | None
+    config: RunConfig, fitted: Fitted, base_rates: Floats, appearance: Appearance | None
 ) -> AnswerBasis:
     """Return what the answers rest on; without unseen lesions no counts of them."""
+    task, groups = config.task, config.patient_groups
     if fitted.unseen is None:
         return AnswerBasis.of(task, fitted.calibration, base_rates, appearance=appearance)
-    counts = fitted.sites.count_answers(fitted.unseen, fitted.calibration)
+    unseen = fitted.unseen, fitted.calibration
+    counts = fitted.sites.count_answers(*unseen)
+    by_group = fitted.sites.count_groups(groups, *unseen) if groups else None
     return AnswerBasis.of(
-        task, fitted.calibration, base_rates, counts.total, counts.by_site, appearance
+        task, fitted.calibration, base_rates, counts.total, counts.by_site, appearance, by_group
     )
 
 

@@ -22,7 +22,14 @@ def card_answers(found: JsonObject | None) -> list[str]:
             "No counts of answers were released: there are no prediction sets, no screening flags "
             "and no referral by confidence.",
         ]
-    return [_RULES, *found["warnings"], *_sets(found["sets"]), *_screening(found), _referral(found)]
+    return [
+        _RULES,
+        *found["warnings"],
+        *_sets(found["sets"]),
+        *_screening(found),
+        *_by_group(found.get("thresholds_by_group")),
+        _referral(found),
+    ]
 
 
 def _sets(sets: JsonObject | None) -> list[str]:
@@ -61,6 +68,33 @@ def _screening(found: JsonObject) -> list[str]:
     names = ("screening for", "threshold", "sensitivity wanted", "sensitivity", "specificity")
     text = "Screening rules, whose thresholds are from calibration lesions, on test lesions:"
     return [text, markdown_table(names, rows)]
+
+
+def _by_group(found: JsonObject | None) -> list[str]:
+    if found is None:
+        return []
+    rows = [
+        (group, target, each["lesions"], *_at(each["common"]), *_at(each["own"]))
+        for group, targets in found.items()
+        for target, each in targets.items()
+    ]
+    names = ("threshold", "sensitivity", "specificity")
+    header = ("group", "screening for", "such lesions", *names, *(f"own {n}" for n in names))
+    text = (
+        "Thresholds by group, on the calibration lesions from which they are chosen: the common "
+        "one, then the group's own, where it has lesions enough. The tables above are by the "
+        "common one:"
+    )
+    return [text, markdown_table(header, rows)]
+
+
+def _at(found: JsonObject | None) -> tuple[str, str, str]:
+    if found is None:
+        return "", "", ""
+    sensitivity, specificity = (
+        estimate(found[name], found[f"{name}_interval"]) for name in ("sensitivity", "specificity")
+    )
+    return f"{found['threshold']:.4f}", sensitivity, specificity
 
 
 def _referral(found: JsonObject) -> str:

@@ -48,7 +48,7 @@ class Answered:
         return cls(
             _members(model.basis, probabilities, AnswerOptions.threshold),
             _members(model.basis, probabilities, "pooled"),
-            _flags(model.basis, probabilities),
+            _flags(model.basis, dataset, probabilities),
             _distances(model, dataset, cache.expanduser()),
         )
 
@@ -67,11 +67,12 @@ def _distances(model: Model, dataset: Dataset, cache: Path) -> Floats:
     return looks.distance(appearances(dataset, spec, cache, content_keys(dataset)))
 
 
-def _flags(basis: AnswerBasis, probabilities: Floats) -> Floats:
+def _flags(basis: AnswerBasis, dataset: Dataset, probabilities: Floats) -> Floats:
     looked_for = targets_of(basis.task)
     flagged = np.full((len(probabilities), len(looked_for)), np.nan)
     targets = target_probabilities(probabilities, basis.task)
-    for point in Answering(basis, AnswerOptions()).points:
-        column = looked_for.index(point.target)
-        flagged[:, column] = targets[:, column] >= point.threshold
+    for row, points in enumerate(Answering(basis, AnswerOptions()).points_for(dataset.images)):
+        for point in points:
+            column = looked_for.index(point.target)
+            flagged[row, column] = targets[row, column] >= point.threshold
     return flagged

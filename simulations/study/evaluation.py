@@ -39,8 +39,8 @@ def evaluate(
     weights : files among which the models' pretrained weights are found.
     every : takes all lesions of ``data`` for testing, in place of those held out.
     by : by what groups of lesions are judged apart.
-    without_metadata : judges runs that use metadata a second time, as if no patient was known;
-        such a run's name says so.
+    without_metadata : judges runs that use metadata, or thresholds by group, a second time, as if
+        no patient was known; such a run's name says so.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def evaluate(
     models = {name: load_model(file, *weights) for name, file in files.items()}
     runs = {name: file.parent for name, file in files.items()}
     if every is None:
-        held_out, selection = _common_images(data, models, cache), Selection()
+        held_out, selection = common_images(data, models, cache), Selection()
         for name, model in models.items():
             _refuse_trained_on(held_out.dataset, name, runs[name], model.config)
     else:
@@ -76,7 +76,8 @@ def _judgement(
     asked = dict(models)
     for name, model in models.items():
         answers[name] = held_out.ask(model)
-        if without_metadata and model.config.metadata:
+        config = model.config
+        if without_metadata and (config.metadata or config.screening_by):
             asked[(blank := f"{name}{WITHOUT}")] = model
             answers[blank] = held_out.ask(model, with_metadata=False)
     first, *others = answers
@@ -91,7 +92,7 @@ def _judgement(
     return Judgement(dataset.synthetic, len(dataset), lesions, classes, selection, runs)
 
 
-def _common_images(data: Path, models: Mapping[str, Model], cache: Path) -> HeldOut:
+def common_images(data: Path, models: Mapping[str, Model], cache: Path) -> HeldOut:
     """Return the images that all runs hold out, which must be the same."""
     configs = {n: m.config.model_copy(update={"cache": cache}) for n, m in models.items()}
     first, config = next(iter(configs.items()))

@@ -24,6 +24,7 @@ from client.egress.records import (
     CALIBRATION,
     COUNTS,
     EVALUATION,
+    SCREENING,
     Array,
     Arrays,
 )
@@ -74,6 +75,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
     "calibrate": QuestionForm(_SCORES, _scored_network, optional=True),
     "evaluate": QuestionForm(_SCORES, _scored_network, optional=True),
     "answers": QuestionForm(_SCORES, _scored_network, optional=True),
+    "screening": QuestionForm(_SCORES, _scored_network, optional=True),
 }
 
 SUMS: Mapping[str, Arrays] = {
@@ -83,4 +85,5 @@ SUMS: Mapping[str, Arrays] = {
     "calibrate": CALIBRATION,
     "evaluate": EVALUATION,
     "answers": ANSWERS,
+    "screening": SCREENING,
 }

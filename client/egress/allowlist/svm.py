@@ -20,6 +20,7 @@ from client.egress.records import (
     APPEARANCE,
     CALIBRATION,
     EVALUATION,
+    SCREENING,
     Array,
     Arrays,
     Shape,
@@ -84,6 +85,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
     "calibrate": QuestionForm(_MAPPED, _scored),
     "evaluate": QuestionForm(_MAPPED, _scored),
     "answers": QuestionForm(_MAPPED, _scored),
+    "screening": QuestionForm(_MAPPED, _scored),
 }
 
 SUMS: Mapping[str, Arrays] = {
@@ -95,4 +97,5 @@ SUMS: Mapping[str, Arrays] = {
     "calibrate": CALIBRATION,
     "evaluate": EVALUATION,
     "answers": ANSWERS,
+    "screening": SCREENING,
 }

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import client.app
 import server.app
+from common.answers.group_counts import ScreeningCounts
 from common.config.run import RunConfig
 from common.errors import ReplyError
 from common.statistics.moments import Moments
@@ -20,7 +21,8 @@ from common.svm.feature_map import clip_rows
 from common.svm.objective import balanced_weights, hinge_sums, with_intercept
 from common.task import HAM10000
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
-from server.federation.plausibility import HingeLimits, check_moments
+from server.federation.plausibility import HingeLimits, check_moments, check_screening
+from server.federation.question import check_size
 from simulations.runtimes.experiment import rounds
 from simulations.runtimes.in_process import RUN_ID, SERVER_NODE_ID, InProcessGrid
 from tests.sites import make_quick_sites
@@ -131,3 +133,16 @@ def test_a_lying_site_is_named_and_the_model_is_that_of_the_others(
     faults = [fault for entry in rounds(run.out) for fault in entry["faults"].items()]
     assert [site for site, _ in faults] == ["site_01"]
     assert reason in faults[0][1]
+
+
+def test_thresholds_by_group_take_counts_of_the_same_lesions_alone():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(7), 40)
+    counts = ScreeningCounts.measure(HAM10000, rng.integers(-1, 3, 40), 3, p.argmax(axis=1), p)
+    check_screening(counts, 40)
+    check_size(counts, 40)
+    one_more = counts.lesions + np.array([0, 1, 0])
+    with pytest.raises(ReplyError, match="are not all of the same ones"):
+        check_screening(replace(counts, lesions=one_more), 40)
+    with pytest.raises(ReplyError, match="'lesions' adds up to"):
+        check_size(replace(counts, lesions=one_more + 40), 40)

@@ -12,7 +12,7 @@ import common.files
 import common.finetune.plan
 import server.app
 import server.methods.finetune
-from common.answers.operating import balanced
+from common.answers.operating import balanced, targets_of
 from common.data.splits import TEST
 from common.errors import ConfigError, DataError
 from common.models.predictor import Predictor
@@ -243,3 +243,23 @@ def test_without_training_images_there_is_no_run(dataset, network_file, cache, t
     spread(dataset.select(dataset.splits == TEST), tmp_path, dealt(2))
     with pytest.raises(DataError, match="no site has training images; lower test_fraction"):
         simulate(quick(tmp_path, network_file, cache=cache))
+
+
+def test_thresholds_by_group_rest_on_the_validation_lesions_of_each(base, dataset, tmp_path):
+    changes = {"screening_by": "sex", "stages": HEAD, "rounds": 1}
+    run = changed(base, tmp_path / "run", **changes)
+    simulate(run)
+    found = model_of(run).basis.by_group
+    assert found.groups.names == ("female", "male")
+    lesions = {
+        (image.lesion_id, image.sex, image.dx in HAM10000.malignant)
+        for image, split in zip(dataset.images, dataset.splits, strict=True)
+        if split == "0"
+    }
+    expected = [
+        [sum(each[1:] == (sex, malignant) for each in lesions) for malignant in (False, True)]
+        for sex in found.groups.names
+    ]
+    malignant = targets_of(HAM10000).index("malignant")
+    assert found.screening[:, malignant].sum(axis=2).tolist() == expected
+    assert np.sum(expected) > 0
