@@ -11,6 +11,7 @@ from common.config.base import CommonConfig
 from common.config.duplicates import DuplicatesConfig
 from common.config.fields import fill_in
 from common.config.finetune import FinetuneConfig
+from common.config.imbalance import BalanceConfig
 from common.config.metadata import MetadataConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
@@ -31,6 +32,7 @@ class RunConfig(
     PrivateConfig,
     FinetuneConfig,
     SvmConfig,
+    BalanceConfig,
     MetadataConfig,
     ValidateConfig,
     DuplicatesConfig,
@@ -85,6 +87,16 @@ class RunConfig(
             raise ValueError(
                 f"'fraction' is {self.fraction:g}, but secure sums are over all sites: those over "
                 "some could be subtracted; set fraction=1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weighed_in_rounds(self) -> Self:
+        used = METHODS[self.method].settings
+        if self.balance_groups and {"balance_groups", "head"} <= used and self.head != "svm":
+            raise ValueError(
+                f"'balance_groups' is {self.balance_groups}, but head {self.head} is solved from "
+                "moments in which all images weigh alike; set head=svm"
             )
         return self
 

@@ -8,11 +8,13 @@ from client.egress.questions import (
     APPEARANCE_QUESTIONS,
     DIGEST,
     FLAG,
+    GROUP_QUESTIONS,
     NUMBER,
     RUN,
     Forms,
     QuestionForm,
     Values,
+    group_forms,
     rule_forms,
     sequence,
     whole,
@@ -24,10 +26,12 @@ from client.egress.records import (
     CALIBRATION,
     COUNTS,
     EVALUATION,
+    GROUP_IMAGES,
     Array,
     Arrays,
 )
 from client.site import Site
+from common.data.balance import GROUP_COUNTS
 from common.errors import Reason, RefusalError
 from common.features.augment import PREDICTION_VIEWS
 
@@ -47,10 +51,11 @@ def _trained(site: Site, values: Values) -> Forms:
     if not isinstance(counts, list) or len(counts) != n_classes:
         raise RefusalError(Reason.FORM, f"'counts' are not of the {n_classes} classes of this run")
     stage = open_stage(run_network(config), rounds[number].stage)
-    return {
+    tensors = {
         name: tensor(shape, 0 if name.startswith(NONNEGATIVE) else -LARGEST_TENSOR)
         for name, shape in shapes(stage, config).items()
     }
+    return {**tensors, **group_forms(site)}
 
 
 def _scored_network(site: Site, values: Values) -> Forms:
@@ -66,6 +71,7 @@ _SCORES = {
 
 QUESTIONS: Mapping[str, QuestionForm] = {
     "counts": QuestionForm(),
+    **GROUP_QUESTIONS,
     **APPEARANCE_QUESTIONS,
     "train": QuestionForm(
         {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), 2, _MOST_CLASSES)},
@@ -78,6 +84,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
 
 SUMS: Mapping[str, Arrays] = {
     "counts": COUNTS,
+    GROUP_COUNTS: GROUP_IMAGES,
     **APPEARANCE,
     "train": {"weight": Array((), counts=True), "loss": Array(()), AS_ASKED: Array((), "<f4")},
     "calibrate": CALIBRATION,
