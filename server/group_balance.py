@@ -65,7 +65,8 @@ class Weighting(NamedTuple):
         """The largest weight of a record of each class, (n_classes,)."""
         if self.groups is None or self.counts is None:
             return self.classes
-        return self.classes * self.groups.weights(self.counts).max(axis=1)
+        largest: Floats = self.groups.weights(self.counts).max(axis=1)
+        return self.classes * largest
 
     def to_record(self) -> dict[str, Floats]:
         """Return what goes to the sites: (n_classes,) and (n_classes, n_groups)."""

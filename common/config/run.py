@@ -111,6 +111,12 @@ class RunConfig(
                 "site's change; a site would have to prove the norm of its own, which is not "
                 f"implemented: set secure=false or {key}={type(self).model_fields[key].default}"
             )
+        if self.strategy == "qfedavg":
+            raise ValueError(
+                f"'{key}' is {getattr(self, key)}, but with strategy qfedavg a site that claims a "
+                "large loss pulls the most, which no rule can check: set strategy=fedavg or "
+                f"{key}={type(self).model_fields[key].default}"
+            )
         if self.optimizer != "sgd":
             raise ValueError(
                 f"'{key}' is {getattr(self, key)}, but adamw divides steps by averaged mean "
