@@ -38,7 +38,8 @@ class BalanceConfig(BaseModel):
     balance_groups: Annotated[str, AfterValidator(_balanced)] = Field(
         default="",
         description="groups whose lesions weigh the same in total within each diagnosis: sex, age,"
-        " localization, or two as sex*age; ages by decades, or as age:40,60; none if empty",
+        " localization, skin_tone, or two as sex*age; ages by decades, or as age:40,60; none if"
+        " empty",
     )
 
     @property

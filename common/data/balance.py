@@ -26,7 +26,7 @@ GROUP_COUNTS = "group_counts"
 MOST_WEIGHT = 5.0
 """Of an image, in averages of its diagnosis: what a handful of lesions show is mostly chance."""
 
-COLUMNS = ("sex", AGE, "localization")
+COLUMNS = ("sex", AGE, "localization", "skin_tone")
 """What groups that are balanced may be of."""
 
 

@@ -1,6 +1,7 @@
 """Groups count alike within each diagnosis, by weights that do not depend on where lesions lie."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,12 +68,21 @@ def test_a_small_group_is_capped_and_an_unknown_one_weighs_no_more_than_an_avera
     np.testing.assert_array_equal(ages.together(decades), [[3, 3, 0, 4]])
 
 
+def test_each_listed_word_is_a_group_and_the_others_are_unknown() -> None:
+    tones = BalancedGroups.read("skin_tone")
+    image = Image("i", "l", "nv", "", None, "", "")
+    words = ("fitzpatrick 1", "milk10k 5", "", "pale")
+    found = tones.of([replace(image, skin_tone=word) for word in words], HAM10000)
+    assert found.tolist() == [0, 11, 12, 12]
+    assert BalancedGroups.read("sex*localization").size == 2 * 26 + 1
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"balance_groups": "sex,age"}, "write one, or cross two as sex*age"),
         ({"balance_groups": "site"}, "'strategy=qfedavg' is for sites"),
-        ({"balance_groups": "dx_type"}, "take from sex, age, localization"),
+        ({"balance_groups": "dx_type"}, "take from sex, age, localization, skin_tone"),
         ({"balance_groups": "age:45"}, "an edge of ages at 45, but ages are counted by decades"),
         ({"balance_groups": "sex", "head": "lda"}, "all images weigh alike; set head=svm"),
         ({"balance_groups": "sex", "method": "private"}, "would take their share of epsilon"),
