@@ -97,3 +97,11 @@ def test_what_cannot_be_balanced_is_refused_in_one_line(values, message) -> None
         RunConfig.read(values)
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@given(st.lists(st.integers(0, 10**7), min_size=21, max_size=21))
+def test_no_counts_single_out_a_group(counts: list[int]) -> None:
+    """A coordinator that gives false ones moves weights by no more than a known factor."""
+    weights = BalancedGroups.read("sex*age:40,60").weights(np.array([counts]))
+    assert weights.max() <= MOST_WEIGHT
+    assert weights.max() <= weights.min() * MOST_WEIGHT * 7 * (1 + 1e-9)
