@@ -159,11 +159,12 @@ def _obey(config: RunConfig, operator: Operator, question: str) -> None:
             Reason.SECURE,
             f"this site answers in secure sums only, over {rules.least_sites} sites or more",
         )
-    if config.metadata and not config.secure and (rules.least_count or rules.least_lesions):
+    of_groups = config.metadata or config.balance_groups
+    if of_groups and not config.secure and (rules.least_count or rules.least_lesions):
         raise RefusalError(
             Reason.SECURE,
-            "sums with metadata hold counts of small groups, as of a place and a diagnosis; this "
-            "site gives them in secure sums only",
+            "sums with metadata or by 'balance_groups' hold counts of small groups, as of a place "
+            "and a diagnosis; this site gives them in secure sums only",
         )
     in_rounds = "min_active" in METHODS[config.method].settings and config.head == "svm"
     if in_rounds and config.min_active < rules.min_active:

@@ -284,9 +284,14 @@ class Site:
             )
         return np.flatnonzero(masks[name])
 
+    @property
+    def training_images(self) -> Ints:
+        """The numbers (n,) of the images that are not kept for testing, ascending."""
+        return np.flatnonzero(~self.held_out)
+
     def training_records(self) -> Records:
         """Return every view of every image that is not kept for testing."""
-        train = np.flatnonzero(~self.held_out)
+        train = self.training_images
         X = self.features.train[train]
         n_views = X.shape[1]
         if self.config.metadata:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel
 from common.config.duplicates import DuplicatesConfig
 from common.config.features import FeaturesConfig
 from common.config.finetune import FinetuneConfig
-from common.config.imbalance import ImbalanceConfig
+from common.config.imbalance import BalanceConfig, ImbalanceConfig
 from common.config.metadata import MetadataConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
@@ -101,6 +101,12 @@ def _no_defence(why: str) -> dict[str, str]:
     return dict.fromkeys(("robust", "norm_bound"), f"{why}; it is for method=finetune")
 
 
+_NO_BALANCE = {
+    "balance_groups": "counts by diagnosis and group would take their share of epsilon, and noise "
+    "would drown the small groups that they are for; it is for method=svm and method=finetune"
+}
+
+
 def _images_as_they_are(why: str) -> dict[str, str]:
     of_views = ("backbone", "weights", "size", "resolution", "colour", "views", "predictions")
     return dict.fromkeys((*of_views, "folds", "test_fraction"), f"{why} all images as they are")
@@ -122,7 +128,10 @@ METHODS: dict[str, Method] = {
             allowlist="client.egress.allowlist.svm",
             title="{kernel} {head}",
             audit="simulations.audit.methods:svm",
-            families=(FeaturesConfig, SvmConfig, MetadataConfig, ScreeningConfig, ProgressConfig),
+            families=(
+                *(FeaturesConfig, SvmConfig, BalanceConfig, MetadataConfig),
+                *(ScreeningConfig, ProgressConfig),
+            ),
             defaults={"size": 224, "folds": 3, "head": "svm", **_WEIGHTS},
             choices={"head": ("svm", "ridge", "lda")},
             refused={**_no_noise("svm", "private head=hinge"), **_no_defence(_EXACT_SUM)},
@@ -137,7 +146,7 @@ METHODS: dict[str, Method] = {
             title="fine-tuning",
             audit="simulations.audit.methods:finetune",
             families=(
-                *(ImbalanceConfig, FinetuneConfig, MetadataConfig),
+                *(ImbalanceConfig, FinetuneConfig, BalanceConfig, MetadataConfig),
                 *(ScreeningConfig, ProgressConfig, RobustConfig),
             ),
             defaults={"size": 128, "folds": 10, **_WEIGHTS},
@@ -160,6 +169,7 @@ METHODS: dict[str, Method] = {
             refused={
                 "opens": "no network is trained by it",
                 "screening_by": _NO_LESIONS,
+                **_NO_BALANCE,
                 **_no_defence(_VOTE),
             },
             private=True,
@@ -183,6 +193,7 @@ METHODS: dict[str, Method] = {
                 "screening_by": _NO_LESIONS,
                 "metadata": "its gradients are clipped over the network of the image alone; "
                 "method=finetune takes it",
+                **_NO_BALANCE,
                 **_no_defence(_VOTE),
             },
             private=True,

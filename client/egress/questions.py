@@ -15,8 +15,10 @@ from flwr.app import RecordDict
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
+from client.group_weights import balanced_groups
 from client.site import Site
 from common.answers.appearance import SIZE
+from common.data.balance import GROUP_COUNTS
 from common.errors import Reason, RefusalError, ReplyError
 from common.wire.messages import Arrays, Value, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, RECORD, UNMASK
@@ -121,6 +123,24 @@ APPEARANCE_QUESTIONS: Mapping[str, QuestionForm] = {
     ),
 }
 """Questions about how lesions look, of every method that may answer exactly."""
+
+
+def group_forms(site: Site) -> Forms:
+    """Return the form of the counts over all sites that groups are balanced by; none without."""
+    if site.config.balanced_groups is None:
+        return {}
+    shape = (site.config.task.n_classes, balanced_groups(site).size)
+    return {GROUP_COUNTS: Form(shape, 0)}
+
+
+def _nothing_but_groups(site: Site, _: Values) -> Forms:
+    """Return no forms; where a run balances no groups, the question is refused."""
+    assert balanced_groups(site)
+    return {}
+
+
+GROUP_QUESTIONS: Mapping[str, QuestionForm] = {GROUP_COUNTS: QuestionForm({}, _nothing_but_groups)}
+"""The question of methods that balance groups."""
 
 FLAG = Annotated[bool, Field(strict=True)]
 DIGEST = text("^[0-9a-f]{64}$")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from client.egress.questions import Question
+from client.group_weights import balanced_groups
 from client.site import Site
 from common.answers.appearance import SIZE, DistanceCounts
 from common.answers.operating import targets_of
@@ -86,6 +87,14 @@ _SQUARE = by_class(lambda k: (k, k))
 _HISTOGRAMS = by_class(lambda k: (k, 2, SCORE_BINS))
 
 COUNTS: Arrays = {"images": Array(by_class(lambda k: (k,)), "<i8", counts=True)}
+GROUP_IMAGES: Arrays = {
+    "images": Array(
+        lambda site, _: (site.config.task.n_classes, balanced_groups(site).size),
+        "<i8",
+        counts=True,
+        groups=True,
+    )
+}
 CALIBRATION: Arrays = {
     "count": Array((), "<i8", counts=True),
     "loss": Array(()),

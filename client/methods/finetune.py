@@ -1,11 +1,9 @@
 """A site's part in fine-tuning: it trains the open stage on its images, and counts."""
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +12,16 @@ from numpy.typing import NDArray
 from client import lesion_appearance
 from client.egress.questions import Question
 from client.group_screening import screening_by_group
+from client.group_weights import count_groups, group_weights
+from client.local_round import batches_of, loss_before, pull_of, walk
 from client.network_scores import image_features, scores
 from client.site import Site
 from client.state import kept_array
 from common.answers.counts import AnswerCounts
-from common.arrays import Floats32, Ints
+from common.arrays import Floats, Floats32, Ints
+from common.config.finetune import FAIRLY, TRAIN
 from common.config.run import RunConfig
+from common.data.balance import GROUP_COUNTS
 from common.data.dataset import Dataset
 from common.data.metadata import of_view
 from common.features.extract import content_keys
@@ -27,6 +29,7 @@ from common.features.inference_engine import one_thread_per_core
 from common.finetune.imbalance import Balance, ClassCounts
 from common.finetune.local_steps import Load, Loaded, LocalSteps
 from common.finetune.plan import CONTROL, Item, Round, Stream, Update, plan
+from common.finetune.qfedavg import FairUpdate
 from common.networks.activations import Views, activations
 from common.networks.appearance_rows import appearances
 from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, run_network
@@ -40,6 +43,8 @@ Tensors = dict[str, Floats32]
 
 _RULE = ("calibration", "base_rates")
 """Arrays that make probabilities and decisions of scores."""
+
+_NO_TENSORS = (*_RULE, GROUP_COUNTS)
 
 
 def describe(site: Site) -> dict[str, Value]:
@@ -70,9 +75,13 @@ def answer(site: Site, question: Question) -> Sums:
         )
     if question.name in lesion_appearance.QUESTIONS:
         return lesion_appearance.answer_appearance(site, question)
-    tensors = {n: np.asarray(a, np.float32) for n, a in question.arrays.items() if n not in _RULE}
-    if question.name == "train":
-        return _train(site, tensors, question.values)
+    if question.name == GROUP_COUNTS:
+        return count_groups(site, site.part("train"))
+    tensors = {
+        n: np.asarray(a, np.float32) for n, a in question.arrays.items() if n not in _NO_TENSORS
+    }
+    if question.name in (TRAIN, FAIRLY):
+        return _train(site, tensors, question)
     return _judge(site, _kept_scores(site, tensors, question), question)
 
 
@@ -94,9 +103,14 @@ def _judge(site: Site, logits: NDArray[np.float64], question: Question) -> Sums:
     return Evaluation.measure(labels, decisions(logits, calibration, base_rates), chances)
 
 
-def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
+def _train(site: Site, tensors: Tensors, question: Question) -> Update:
     """Take one round's steps from the coordinator's weights."""
-    config, labels = site.config, site.dataset.labels[site.part("train")]
+    config, values, images = site.config, question.values, site.part("train")
+    labels = site.dataset.labels[images]
+    if config.priors == "local":
+        weights = _own_weights(site, images)
+    else:
+        weights = group_weights(site, images, question.arrays)
     this = _round(config, values)
     network = run_network(config)
     stage = open_stage(network, this.stage)
@@ -109,8 +123,12 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
     network.load(tensors)
     with one_thread_per_core() as pool:
         correction = _correction(stage, tensors, control)
-        steps = LocalSteps(network, stage, config, balance, labels, load, pool, tensors, correction)
-        course = _walk(steps, stream, this, int(counts.sum()), config)
+        steps = LocalSteps(
+            network, stage, config, balance, labels, load, pool, tensors, correction, weights
+        )
+        batches = batches_of(stream, this, int(counts.sum()), config)
+        before = loss_before(steps, batches) if question.name == FAIRLY else 0.0
+        course = walk(steps, this, batches, config)
     change = steps.change()
     moved = _control_change(stage, config, tensors, change, course.travelled)
     if moved:
@@ -120,30 +138,11 @@ def _train(site: Site, tensors: Tensors, values: Mapping[str, Value]) -> Update:
     # frequencies a site draws as many as it has.
     most = balance.draws.max() if config.priors == "global" and balance.draws.any() else 1.0
     weight = course.seen / most / math.ceil(this.end - this.begin)
-    return Update.of(weight, course.loss / max(course.seen, 1), change | moved)
-
-
-class _Course(NamedTuple):
-    """A round's steps: images seen, their summed loss, and the sum of the learning rates."""
-
-    seen: int
-    loss: float
-    travelled: float
-
-
-def _walk(
-    steps: LocalSteps, stream: Stream, this: Round, images: int, config: RunConfig
-) -> _Course:
-    """Take a round's steps, as many as ``images`` over all sites make."""
-    spans = list(itertools.pairwise(this.times(images, config.batch)))
-    batches = [stream.between(begin, end) for begin, end in spans]
-    seen, loss, travelled = 0, 0.0, 0.0
-    for (begin, end), items, upcoming in zip(spans, batches, [*batches[1:], []], strict=True):
-        if items:
-            lr = this.learning_rate((begin + end) / 2, config.warmup)
-            loss += steps.step(items, lr, upcoming)
-            seen, travelled = seen + len(items), travelled + lr
-    return _Course(seen, loss, travelled)
+    loss = course.loss / max(course.seen, 1)
+    if question.name == FAIRLY:
+        pull = pull_of(steps, course, before, config)
+        return FairUpdate.pulled(weight, loss, change | moved, pull)
+    return Update.of(weight, loss, change | moved)
 
 
 def _round(config: RunConfig, values: Mapping[str, Value]) -> Round:
@@ -268,5 +267,14 @@ def _fit_head(site: Site, views: int, network: Network) -> None:
             lambda item: (features[item.image], even, about(item)),
             pool,
             {},
+            weights=_own_weights(site, images),
         )
-        _walk(steps, stream, this, len(labels), config)
+        walk(steps, this, batches_of(stream, this, len(labels), config), config)
+
+
+def _own_weights(site: Site, images: Ints) -> Floats | None:
+    """Return what ``images`` (n,) weigh by their groups' counts at this site, (n,)."""
+    if site.config.balanced_groups is None:
+        return None
+    own = count_groups(site, images).images
+    return group_weights(site, images, {GROUP_COUNTS: own})

@@ -12,11 +12,13 @@ from client.egress.activity_gate import Gate, Gated
 from client.egress.dependent_questions import Lines
 from client.egress.questions import Question
 from client.group_screening import screening_by_group
+from client.group_weights import count_groups, group_weights
 from client.site import Site
 from client.state import kept_array
 from common.answers.counts import AnswerCounts
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
+from common.data.balance import GROUP_COUNTS
 from common.data.dataset import Dataset
 from common.errors import Reason, RefusalError
 from common.features.extract import content_keys, extract
@@ -43,7 +45,7 @@ class Prepared:
     X1 : (n, n_outputs + 1) mapped training views with a column of ones.
     y, fold, lesion : (n,) of the training views.
     view_weight : (n,) one over the number of views.
-    sample_weight : (n,) class weight times view weight.
+    sample_weight : (n,) class weight times view weight, and times the weight of its group.
     Z : (m, n_outputs) mapped prediction views of all images, averaged over the views.
     image_y, image_fold : (m,) of the images; fold -1 is the test set.
     one_a_lesion : (m,) whether an image is its lesion's in the counts of answers.
@@ -103,6 +105,8 @@ def answer(site: Site, question: Question) -> Sums | Gated:
     """
     if question.name == "moments":
         return _moments(site)
+    if question.name == GROUP_COUNTS:
+        return count_groups(site, site.training_images)
     if question.name in lesion_appearance.QUESTIONS:
         return lesion_appearance.answer_appearance(site, question)
     folder = site.state.scratch(question.run) / str(question.values["map"])
@@ -256,12 +260,18 @@ def _prepare(site: Site, question: Question) -> Prepared:
         fold=records.fold,
         lesion=records.lesion,
         view_weight=records.weight,
-        sample_weight=class_weights[records.y] * records.weight,
+        sample_weight=class_weights[records.y] * records.weight * _group_weights(site, question),
         Z=average_views(feature_map, site.prediction_views),
         image_y=site.dataset.labels,
         image_fold=np.where(site.held_out, "-1", site.dataset.splits).astype(np.int64),
         one_a_lesion=site.one_a_lesion,
     )
+
+
+def _group_weights(site: Site, question: Question) -> Floats | float:
+    """Return what the groups of the training records weigh, (n,); 1 without groups."""
+    weights = group_weights(site, site.training_images, question.arrays)
+    return 1.0 if weights is None else np.repeat(weights, site.features.train.shape[1])
 
 
 def _unseen_scores(prepared: Prepared, weights: Floats) -> tuple[Ints, Floats]:

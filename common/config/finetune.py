@@ -7,7 +7,10 @@ from pydantic import Field, model_validator
 from common.config.fields import Counts, Names, Positives, fill_in, split
 from common.config.imbalance import ImbalanceConfig
 
-Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "scaffold"]
+Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "scaffold", "qfedavg"]
+
+TRAIN, FAIRLY = "train", "train_fairly"
+"""Question for the training of a round, and the same for the sums of q-FedAvg."""
 
 _STAGES = ("head", "blocks.5", "all")
 _PACE = {"head": (20, 3e-3), "all": (100, 5e-4)}
@@ -65,6 +68,13 @@ class FinetuneConfig(ImbalanceConfig):
         default=0.9, ge=0, lt=1, description="momentum of fedavgm, fedadam and fedyogi"
     )
     proximal: float = Field(default=0.01, gt=0, description="pull of fedprox to the round's start")
+    q: float = Field(
+        default=1.0,
+        ge=0,
+        le=10,
+        description="of qfedavg: the larger, the more do sites with a large loss count; 0: all"
+        " sites alike, however many images they have",
+    )
     fraction: float = Field(default=1.0, gt=0, le=1, description="share of the sites in a round")
     personal: int = Field(
         default=0, ge=0, description="epochs of a head for each site alone, evaluated too; 0: none"

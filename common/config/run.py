@@ -12,6 +12,7 @@ from common.config.base import CommonConfig
 from common.config.duplicates import DuplicatesConfig
 from common.config.fields import fill_in
 from common.config.finetune import FinetuneConfig
+from common.config.imbalance import BalanceConfig
 from common.config.metadata import MetadataConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
@@ -33,6 +34,7 @@ class RunConfig(
     PrivateConfig,
     FinetuneConfig,
     SvmConfig,
+    BalanceConfig,
     MetadataConfig,
     ScreeningConfig,
     ValidateConfig,
@@ -92,6 +94,16 @@ class RunConfig(
         return self
 
     @model_validator(mode="after")
+    def _weighed_in_rounds(self) -> Self:
+        used = METHODS[self.method].settings
+        if self.balance_groups and {"balance_groups", "head"} <= used and self.head != "svm":
+            raise ValueError(
+                f"'balance_groups' is {self.balance_groups}, but head {self.head} is solved from "
+                "moments in which all images weigh alike; set head=svm"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _defence_possible(self) -> Self:
         if not self.defended or "robust" not in METHODS[self.method].settings:
             return self
@@ -101,6 +113,12 @@ class RunConfig(
                 f"'{key}' is {getattr(self, key)}, but under secure sums the coordinator sees no "
                 "site's change; a site would have to prove the norm of its own, which is not "
                 f"implemented: set secure=false or {key}={type(self).model_fields[key].default}"
+            )
+        if self.strategy == "qfedavg":
+            raise ValueError(
+                f"'{key}' is {getattr(self, key)}, but with strategy qfedavg a site that claims a "
+                "large loss pulls the most, which no rule can check: set strategy=fedavg or "
+                f"{key}={type(self).model_fields[key].default}"
             )
         if self.optimizer != "sgd":
             raise ValueError(

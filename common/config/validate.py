@@ -28,8 +28,8 @@ class ValidateConfig(BaseModel):
     )
     by: Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_counted)] = Field(
         default=(),
-        description="groups that are counted apart: sex, age, localization, dx_type, site, or two"
-        " as sex*age; none if empty",
+        description="groups that are counted apart: sex, age, localization, dx_type, skin_tone,"
+        " site, or two as sex*age; none if empty",
     )
 
     @property

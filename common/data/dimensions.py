@@ -24,6 +24,7 @@ _TEXTS: Mapping[str, Callable[[Image], str]] = MappingProxyType(
         "localization": lambda image: image.localization,
         "site": lambda image: image.source,
         "dx_type": lambda image: image.dx_type,
+        "skin_tone": lambda image: image.skin_tone,
     }
 )
 KNOWN = (AGE, *_TEXTS)

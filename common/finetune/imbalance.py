@@ -113,8 +113,15 @@ class Balance:
             config.smoothing,
         )
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss (), summed over images: ``logits`` (n, n_classes), ``labels`` (n,)."""
+    def loss(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the loss (), summed over images.
+
+        Parameters
+        ----------
+        logits : (n, n_classes).
+        labels : (n,).
+        weights : (n,) factors of the images' losses, beside those of their classes; None for ones.
+        """
         adjusted = logits + self.offset.to(logits.device)
         losses = functional.cross_entropy(
             adjusted, labels, label_smoothing=self.smoothing, reduction="none"
@@ -123,4 +130,5 @@ class Balance:
             own = adjusted.log_softmax(dim=1).gather(1, labels[:, None])[:, 0].exp()
             # At 0 an exponent below 1 has no finite slope.
             losses = losses * (1 - own).clamp_min(_LEAST) ** self.gamma
-        return (losses * self.weight.to(logits.device)[labels]).sum()
+        losses = losses * self.weight.to(logits.device)[labels]
+        return (losses if weights is None else losses * weights.to(logits.device)).sum()

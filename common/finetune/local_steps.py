@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.arrays import Floats32, Ints
+from common.arrays import Floats, Floats32, Ints
 from common.config.finetune import FinetuneConfig
 from common.finetune.imbalance import Balance
-from common.finetune.plan import STEP, Item, moment_kinds
+from common.finetune.plan import SQUARES, STEP, Item, moment_kinds
 from common.networks.network import DEVICE, Network, Stage, autocast, to_device
 
 CHUNK = 4
@@ -40,6 +40,7 @@ class LocalSteps:
     moments : the optimiser's, by kind and parameter such as ``exp_avg/head.weight``, of the shapes
         that :func:`common.finetune.plan.shapes` returns; those that are not given start at zero.
     correction : by parameter and of its shape, added to every gradient (SCAFFOLD's c - c_i).
+    weights : (n,) factors of the images' losses, beside those of their classes; None for ones.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class LocalSteps:
         pool: Executor,
         moments: Mapping[str, Floats32],
         correction: Mapping[str, Tensor] | None = None,
+        weights: Floats | None = None,
     ) -> None:
         self._network, self._stage, self._config = network, stage, config
         self._balance, self._labels, self._load, self._pool = balance, labels, load, pool
         self._correction = correction or {}
+        self._weights = None if weights is None else np.asarray(weights, dtype=np.float32)
         self._moments = moments
         self._start = {name: p.detach().clone() for name, p in stage.trainable.items()}
         self._halves = [
@@ -84,6 +87,32 @@ class LocalSteps:
         norm = torch.linalg.vector_norm(torch.stack(list(norms)))
         self._on_halves(self._update, norm, lr)
         return loss
+
+    def loss(self, items: Sequence[Item]) -> float:
+        """Return the summed loss of a batch under the weights as they are, without a step."""
+
+        def measure(chunk: Sequence[Item]) -> float:
+            with torch.no_grad():
+                return self._loss(chunk, reading).item()
+
+        reading = self._read(items)
+        if DEVICE == "cuda":
+            return measure(items)
+        return sum(self._pool.map(measure, _even_chunks(items)))
+
+    def squared_length(self) -> float:
+        """Return the squared norm of the weights' change, where steps follow the gradient.
+
+        A step is the learning rate times P times the gradient, with P that of the layer's
+        depth, over the root of the mean squares for AdamW. In coordinates scaled by the root of P
+        it is a step of gradient descent, and the norm there is that of P's inverse.
+        """
+        return sum(
+            _squared(parameter.detach() - self._start[name], optimizer, parameter)
+            / self._config.layer_decay ** self._stage.depth[name]
+            for part, optimizer in self._halves
+            for name, parameter in part.items()
+        )
 
     def change(self) -> dict[str, Floats32]:
         """Return how far weights and moments have moved, by name, in their own shapes."""
@@ -118,16 +147,22 @@ class LocalSteps:
     def _differentiate(
         self, items: Sequence[Item], reading: Reading
     ) -> tuple[float, tuple[Tensor, ...]]:
+        loss = self._loss(items, reading)
+        gradients = torch.autograd.grad(loss, list(self._stage.trainable.values()))
+        return loss.item(), gradients
+
+    def _loss(self, items: Sequence[Item], reading: Reading) -> Tensor:
+        """Return the loss (), summed over a batch that is being read."""
         # All were submitted before this, and wait for nothing themselves.
         loaded = [reading[item].result() for item in items]
         stacked = (torch.from_numpy(np.stack(each)) for each in zip(*loaded, strict=True))
         inputs, factors, about = map(to_device, stacked)
-        labels = torch.from_numpy(self._labels[[item.image for item in items]])
+        images = [item.image for item in items]
+        labels = torch.from_numpy(self._labels[images])
+        weights = None if self._weights is None else torch.from_numpy(self._weights[images])
         with autocast():
             logits = self._network.classify(self._stage.tail(inputs), about, factors)
-        loss = self._balance.loss(logits.float(), labels.to(DEVICE))
-        gradients = torch.autograd.grad(loss, list(self._stage.trainable.values()))
-        return loss.item(), gradients
+        return self._balance.loss(logits.float(), labels.to(DEVICE), weights)
 
     def _adjust(self, part: Parameters, _: torch.optim.Optimizer, images: int) -> Sequence[Tensor]:
         """Average, correct and pull the gradients, in this order; return their norms."""
@@ -175,6 +210,22 @@ def _halves(stage: Stage) -> list[Parameters]:
     sizes = np.cumsum([parameter.numel() for _, parameter in items])
     cut = int(np.searchsorted(sizes, sizes[-1] / 2)) + 1  # the last, a bias, is never half
     return [dict(items[:cut]), dict(items[cut:])]
+
+
+def _squared(change: Tensor, optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> float:
+    """Return the squared norm of a parameter's change, by the inverse of what scales its steps.
+
+    Parameters
+    ----------
+    change : of the parameter's shape.
+    """
+    squares = change.double() ** 2
+    if SQUARES not in (state := optimizer.state[parameter]):
+        return float(squares.sum())
+    options = optimizer.param_groups[0]
+    steps = max(float(state[STEP]), 1.0)
+    mean = state[SQUARES].double() / (1 - options["betas"][1] ** steps)
+    return float((squares * (mean.sqrt() + options["eps"])).sum())
 
 
 def _optimizer(

@@ -10,7 +10,7 @@ AISTATS 2017, algorithm 1 and section 2).
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -191,13 +191,20 @@ class Update(Sums):
         """Return the update of no sites."""
         return cls.of(0.0, 0.0, {n: np.zeros(s, dtype=np.float32) for n, s in shapes.items()})
 
+    @property
+    def share(self) -> Floats:
+        """What the changes are times, ()."""
+        return self.weight
+
     def __add__(self, other: Self) -> Self:
         tensors = {name: a + other.tensors[name] for name, a in self.tensors.items()}
-        return type(self)(self.weight + other.weight, self.loss + other.loss, tensors)
+        theirs = other._numbers()
+        numbers = {name: a + theirs[name] for name, a in self._numbers().items()}
+        return type(self)(tensors=tensors, **numbers)
 
     def to_record(self) -> dict[str, NDArray[np.generic]]:
-        """Return the arrays by name: weight (), loss (), and tensors of their own shapes."""
-        return {"weight": self.weight, "loss": self.loss, **self.tensors}
+        """Return the arrays by name: those of one number (), and tensors of their own shapes."""
+        return {**self._numbers(), **self.tensors}
 
     def from_record(self, record: Mapping[str, NDArray[np.generic]]) -> Self:
         """Read a ``record`` with this one's names and shapes; without weight it changes nothing.
@@ -208,18 +215,18 @@ class Update(Sums):
             If it does not, or a change is not finite once the weight is divided out.
         """
         answer = super().from_record(record)
-        most = float(np.finfo(np.float32).max) * float(answer.weight)
+        most = float(np.finfo(np.float32).max) * float(answer.share)
         for name, tensor in answer.tensors.items():
             if (largest := float(np.abs(tensor).max(initial=0.0))) > most:
                 raise ReplyError(
                     f"array '{name}' is up to {largest:g}, which is no change times the weight of "
-                    f"{answer.weight:g}"
+                    f"{answer.share:g}"
                 )
         return answer
 
     def change(self, name: str) -> Floats32:
         """Return a tensor's change in its own shape, not times the weight, which must not be 0."""
-        return np.asarray(self.tensors[name] / self.weight, np.float32)
+        return np.asarray(self.tensors[name] / self.share, np.float32)
 
     def extra_bits(self, name: str) -> int:
         """Return 16 for mean squares, since steps divide by their roots, else 0."""
@@ -228,10 +235,14 @@ class Update(Sums):
     @classmethod
     def _from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
         tensors: dict[str, Any] = dict(arrays)
-        weight, loss = tensors.pop("weight"), tensors.pop("loss")
-        return cls(weight, loss, tensors)
+        numbers = {f.name: tensors.pop(f.name) for f in fields(cls) if f.name != "tensors"}
+        return cls(tensors=tensors, **numbers)
+
+    def _numbers(self) -> dict[str, Floats]:
+        """Return what is one number, (), by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tensors"}
 
     def mean(self) -> dict[str, Floats32]:
         """Return the weighted mean of the changes, in their own shapes; zeros without images."""
-        scale = np.float32(1 / self.weight if self.weight else 0.0)
+        scale = np.float32(1 / self.share if self.share else 0.0)
         return {name: np.asarray(a * scale) for name, a in self.tensors.items()}

@@ -17,10 +17,13 @@ from common.answers.counts import AnswerCounts
 from common.answers.group_counts import ScreeningCounts
 from common.answers.group_thresholds import GroupLesions
 from common.arrays import Floats, Floats32
+from common.config.finetune import FAIRLY, TRAIN
 from common.config.run import RunConfig
+from common.data.balance import GROUP_COUNTS
 from common.errors import ConfigError, DataError
 from common.finetune.imbalance import ClassCounts, as_trained
 from common.finetune.plan import CONTROL, SQUARES, Round, Update, plan, shapes
+from common.finetune.qfedavg import FairUpdate
 from common.json_types import JsonObject
 from common.models.network import NetworkModel
 from common.networks.network import ALL, Network, Stage, open_stage, run_network
@@ -28,10 +31,11 @@ from common.statistics import calibration
 from common.statistics.calibration import even, uncalibrated
 from common.statistics.metrics import Evaluation, Metrics
 from common.statistics.sums import S
-from common.wire.messages import Value
+from common.wire.messages import Arrays, Value
 from server.federation.federation import Federation
 from server.federation.plausibility import check_screening
 from server.federation.question import Answers, LossPolicy, Question
+from server.group_balance import balance_facts, group_question, warn_of_groups
 from server.lesion_appearance import learn_appearance
 from server.run.checkpoint import Checkpoint, Tensors
 from server.run.folder import CHECKPOINT_FILE, RunFolder
@@ -125,9 +129,21 @@ class _Training:
         )
         if not counts.sum():
             raise DataError("no site has training images; lower test_fraction or add sites")
-        state = Checkpoint(secrets.token_hex(8), self._settings, counts=counts.tolist())
+        state = Checkpoint(
+            secrets.token_hex(8), self._settings, counts=counts.tolist(), groups=self._groups()
+        )
         state.save(self._file)
         return state
+
+    def _groups(self) -> list[list[int]]:
+        """Count the training images of each class and group, where groups are balanced."""
+        if (groups := self._config.balanced_groups) is None:
+            return []
+        answers = self._answers(group_question(groups, self._n_classes))
+        counts = self._defence.counts(answers)
+        warn_of_groups(groups, counts)
+        found: list[list[int]] = counts.tolist()
+        return found
 
     def _train(self, state: Checkpoint, this: Round) -> float | None:
         """Average one round of the sites' training; return its loss."""
@@ -139,8 +155,10 @@ class _Training:
         needed = shapes(stage, config)
         arrays = {n: known.get(n, np.zeros(s, dtype=np.float32)) for n, s in needed.items()}
         values: dict[str, Value] = {"round": this.number, "run": state.run, "counts": state.counts}
-        zero, sites = Update.zero(needed), self._sample(this)
-        updates = self._answers(Question("train", zero, arrays, values, sites=sites))
+        sent: Arrays = arrays
+        if state.groups:
+            sent = {**arrays, GROUP_COUNTS: np.array(state.groups, dtype=np.float64)}
+        updates = self._ask_to_train(needed, sent, values, self._sample(this))
         total, n_sites = updates.total, len(updates.sites)
         mean = self._defence.mean(updates)
         weights = {name: arrays[name] for name in stage.trainable}
@@ -155,6 +173,17 @@ class _Training:
         state.bytes_sent += n_sites * _bytes(needed)
         state.bytes_whole += n_sites * _bytes(self._whole)
         return float(total.loss / total.weight) if total.weight else None
+
+    def _ask_to_train(
+        self,
+        needed: Mapping[str, tuple[int, ...]],
+        arrays: Arrays,
+        values: Mapping[str, Value],
+        sites: Sequence[str],
+    ) -> Answers[Update]:
+        fair = _fair(self._config)
+        name, zero = (FAIRLY, FairUpdate.zero(needed)) if fair else (TRAIN, Update.zero(needed))
+        return self._answers(Question(name, zero, arrays, values, sites=sites))
 
     def _sample(self, this: Round) -> list[str]:
         """Return the sites of a round: a share of all, drawn by seed and round alone."""
@@ -309,6 +338,10 @@ def _bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
     return 2 * 4 * sum(math.prod(shape) for shape in shapes.values())
 
 
+def _fair(config: RunConfig) -> bool:
+    return config.strategy == "qfedavg"
+
+
 def check(config: RunConfig) -> None:
     """Refuse a network that cannot be loaded, or has no such stages."""
     _open_stages(run_network(config), config.stages)
@@ -325,8 +358,9 @@ def training_facts(config: RunConfig, training: JsonObject) -> dict[str, object]
     sent, whole = (f"{training[key] / 1e6:.0f} MB" for key in keys)
     return {
         "stages": ", ".join(config.stages),
-        "aggregation": config.strategy,
+        "aggregation": f"qfedavg, q={config.q:g}" if _fair(config) else config.strategy,
         "rare classes": f"{config.imbalance}, by {config.priors} class frequencies",
+        **balance_facts(config),
         "rounds": training["rounds"],
         "best round on the validation lesions": training["best_round"] + 1,
         "sent to the sites and back": f"{sent}; whole networks would be {whole}",

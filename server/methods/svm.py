@@ -32,6 +32,7 @@ from common.task import Task
 from server.federation.federation import Federation, SitesLostError
 from server.federation.plausibility import HingeLimits, check_moments, check_screening
 from server.federation.question import Answers, LossPolicy, Question
+from server.group_balance import Weighting, balance_facts, weigh
 from server.lesion_appearance import learn_appearance
 from server.run.fit_rounds import FitRounds
 from server.run.folder import RunFolder
@@ -64,7 +65,7 @@ class MappedSites:
     Parameters
     ----------
     task : the diagnoses.
-    class_weights : (n_classes,) weight of a record of each class.
+    weighting : what records weigh.
     moments : the moments of the features after the map's matrix, before its clip and its Fourier
         map.
 
@@ -78,7 +79,7 @@ class MappedSites:
         task: Task,
         federation: Federation,
         feature_map: FeatureMap,
-        class_weights: Floats,
+        weighting: Weighting,
         moments: Moments,
         rounds: FitRounds,
     ):
@@ -87,7 +88,7 @@ class MappedSites:
         self._federation = federation
         self._rounds = rounds
         self._values = {"map": feature_map.digest}
-        arrays = {**feature_map.to_record(), "class_weights": class_weights}
+        arrays = {**feature_map.to_record(), **weighting.to_record()}
         prepare = Question("prepare", Nothing(), arrays, self._values)
         federation.total(prepare, LossPolicy.RESTART)
         self.moments = moments
@@ -96,7 +97,7 @@ class MappedSites:
             check = partial(check_moments, task)
             mapped = Question("mapped_moments", zero, values=self._values, check_answer=check)
             self.moments = federation.total(mapped, LossPolicy.RESTART)
-        self._limits = HingeLimits(task, self.moments, class_weights, feature_map.longest)
+        self._limits = HingeLimits(task, self.moments, weighting.largest, feature_map.longest)
 
     def hinge(self, weights: Floats) -> svm.HingeSums:
         """Return losses and gradients at ``weights`` (n_fits, n_classes, n_outputs + 1)."""
@@ -286,18 +287,18 @@ def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> Trai
     zero = Moments.zero(n_classes, n_features)
     question = Question("moments", zero, check_answer=partial(check_moments, task))
     moments = federation.total(question, LossPolicy.RESTART)
-    class_weights = svm.balanced_weights(moments.class_weight)
+    weighting = weigh(federation, config, svm.balanced_weights(moments.class_weight))
     feature_map = FeatureMap.principal(moments, config.components, width(config.metadata))
     # A standardised view's norm is the root of the number of features, on average.
     feature_map = replace(feature_map, clip=config.clip_features * float(np.sqrt(n_features)))
     _warn_of_given_away(config.metadata, moments)
     if config.head == "svm":
-        fitted = _svm(federation, config, feature_map, moments, class_weights, rounds)
+        fitted = _svm(federation, config, feature_map, moments, weighting, rounds)
     else:
         _, scaled, mapped = next(_scaled(config, feature_map, moments))
-        sites = MappedSites(task, federation, scaled, class_weights, mapped, rounds)
+        sites = MappedSites(task, federation, scaled, weighting, mapped, rounds)
         fitted = _one_shot(config, sites)
-    weights = _without_absent(fitted.weights, class_weights)
+    weights = _without_absent(fitted.weights, weighting.classes)
     base_rates = moments.class_weight / moments.weight
     appearance = learn_appearance(federation, LossPolicy.RESTART)
     basis = _basis(config, fitted, base_rates, appearance)
@@ -350,14 +351,14 @@ def _svm(
     config: RunConfig,
     feature_map: FeatureMap,
     moments: Moments,
-    class_weights: Floats,
+    weighting: Weighting,
     rounds: FitRounds,
 ) -> Fitted:
     """Choose C (and other settings) by cross-validation, then solve to the tolerance."""
     candidates: list[Candidate] = []
     for scale, each, mapped in _feature_maps(config, feature_map, moments):
-        sites = MappedSites(config.task, federation, each, class_weights, mapped, rounds)
-        preconditioner = svm.Preconditioner(sites.moments, class_weights)
+        sites = MappedSites(config.task, federation, each, weighting, mapped, rounds)
+        preconditioner = svm.Preconditioner(sites.moments, weighting.classes)
         candidates += _path(sites, config, preconditioner, scale)
     # max keeps the first of equals, the smoothest: C ascends.
     best = max(candidates, key=lambda candidate: candidate.balanced_accuracy)
@@ -374,7 +375,7 @@ def _svm(
         "rounds": solution.rounds,
         "gradient_norm": reached,
     }
-    unseen = _without_absent(best.weights, class_weights)
+    unseen = _without_absent(best.weights, weighting.classes)
     calibrated = best.sites.calibrate(unseen)
     return Fitted(best.sites, solution.x[None], calibrated, unseen, details)
 
@@ -450,7 +451,7 @@ def model_name(config: RunConfig) -> str:
 
 def training_facts(config: RunConfig, training: JsonObject) -> dict[str, object]:
     """Return what the model card says of the training."""
-    facts: dict[str, object] = {"class weights": "balanced"}
+    facts: dict[str, object] = {"class weights": "balanced", **balance_facts(config)}
     if config.head == "svm":
         chosen = training["chosen"]
         facts |= {

@@ -25,6 +25,8 @@ class Checkpoint:
     next_round : number of the round that comes next.
     trained : rounds so far; patience skips some.
     counts : training images of each class over all sites.
+    groups : training images of each class and group, (n_classes, n_groups); empty where no groups
+        are balanced.
     weights : the tensors trained so far, by name, of the network's shapes.
     best : those of the best round, of the same shapes.
     moments : the averaged moments of the sites' optimiser, and SCAFFOLD's control variate, of the
@@ -41,6 +43,7 @@ class Checkpoint:
     next_round: int = 0
     trained: int = 0
     counts: list[int] = field(default_factory=list)
+    groups: list[list[int]] = field(default_factory=list)
     weights: Tensors = field(default_factory=dict)
     best: Tensors = field(default_factory=dict)
     moments: Tensors = field(default_factory=dict)

@@ -28,12 +28,12 @@ _flower_log = logging.getLogger("flwr")
 class Aggregation:
     """The coordinator's side of a federated optimiser.
 
-    The strategies are Flower's. "fedprox" and "scaffold" differ from "fedavg" only at the
-    sites and in what else is averaged, so that here all three add the mean as it is.
+    The strategies are Flower's. "fedprox", "scaffold" and "qfedavg" differ from "fedavg" only at
+    the sites and in what is averaged, so that here all four add the mean as it is.
 
     Parameters
     ----------
-    strategy : "fedavg", "fedprox", "scaffold", "fedavgm" (Hsu et al. 2019), "fedadam" or
+    strategy : "fedavg", "fedprox", "scaffold", "qfedavg", "fedavgm" (Hsu et al. 2019), "fedadam" or
         "fedyogi" (both Reddi et al. 2021, Algorithm 2).
     learning_rate : FedAvgM's server learning rate, the others' eta; > 0.
     momentum : FedAvgM's server momentum, the others' beta_1; in [0, 1).
@@ -114,7 +114,7 @@ class Aggregation:
 
 def _flower_strategy(strategy: str, learning_rate: float, momentum: float) -> FedAvg:
     match strategy:
-        case "fedavg" | "fedprox" | "scaffold":
+        case "fedavg" | "fedprox" | "scaffold" | "qfedavg":
             # Flower's FedProx is its FedAvg that also tells the sites the weight of their term.
             return FedAvg()
         case "fedavgm":
@@ -126,7 +126,7 @@ def _flower_strategy(strategy: str, learning_rate: float, momentum: float) -> Fe
         case _:
             raise ConfigError(
                 f"configuration key 'strategy' is '{strategy}'; known are "
-                "fedavg, fedprox, scaffold, fedavgm, fedadam, fedyogi"
+                "fedavg, fedprox, scaffold, fedavgm, fedadam, fedyogi, qfedavg"
             )
 
 

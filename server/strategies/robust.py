@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, MultiKrum
 
 from common.arrays import Floats, Floats32, Ints
 from common.config.robust import RobustConfig
+from common.data.balance import GroupImages
 from common.errors import QuorumError
 from common.finetune.imbalance import ClassCounts
 from common.finetune.plan import Update
@@ -67,11 +68,16 @@ class Defence:
             averaged |= self._aggregate(changes, weights)
         return averaged
 
-    def counts(self, answers: Answers[ClassCounts]) -> Ints:
-        """Return the images of each class (n_classes,) over all sites: pace, and class weights.
+    def counts(self, answers: Answers[ClassCounts] | Answers[GroupImages]) -> Ints:
+        """Return the images of each class over all sites: pace, and class weights.
 
         With f hostile sites, no site counts for more of a class, nor for more in all, than the site
-        with the (f+1)-th most; some honest site then has as many, whichever sites lie.
+        with the (f+1)-th most; some honest site then has as many, whichever sites lie. The same
+        holds for groups of each class.
+
+        Returns
+        -------
+        (n_classes,) or (n_classes, n_groups).
 
         Raises
         ------
@@ -82,9 +88,9 @@ class Defence:
             return answers.total.images
         self.check(len(answers.by_site))
         each = np.stack([answer.images for answer in answers.by_site.values()])
-        classes = self._truncated(each).sum(axis=0)
-        images = self._truncated(each.sum(axis=1)).sum()
-        return np.asarray(np.rint(classes * (images / max(classes.sum(), 1))), np.int64)
+        parts = self._truncated(each).sum(axis=0)
+        images = self._truncated(each.reshape(len(each), -1).sum(axis=1)).sum()
+        return np.asarray(np.rint(parts * (images / max(parts.sum(), 1))), np.int64)
 
     def _truncated(self, counts: Ints) -> Ints:
         """Lower counts (n, ...) that are above those of the site with the (f+1)-th most."""

@@ -8,11 +8,13 @@ from client.egress.questions import (
     APPEARANCE_QUESTIONS,
     DIGEST,
     FLAG,
+    GROUP_QUESTIONS,
     NUMBER,
     RUN,
     Forms,
     QuestionForm,
     Values,
+    group_forms,
     rule_forms,
     sequence,
     whole,
@@ -24,15 +26,19 @@ from client.egress.records import (
     CALIBRATION,
     COUNTS,
     EVALUATION,
+    GROUP_IMAGES,
     SCREENING,
     Array,
     Arrays,
 )
 from client.site import Site
+from common.config.finetune import FAIRLY
+from common.data.balance import GROUP_COUNTS
 from common.errors import Reason, RefusalError
 from common.features.augment import PREDICTION_VIEWS
 
 _MOST_CLASSES = 10_000
+_ROUND = {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), 2, _MOST_CLASSES)}
 
 
 def _trained(site: Site, values: Values) -> Forms:
@@ -48,10 +54,17 @@ def _trained(site: Site, values: Values) -> Forms:
     if not isinstance(counts, list) or len(counts) != n_classes:
         raise RefusalError(Reason.FORM, f"'counts' are not of the {n_classes} classes of this run")
     stage = open_stage(run_network(config), rounds[number].stage)
-    return {
+    tensors = {
         name: tensor(shape, 0 if name.startswith(NONNEGATIVE) else -LARGEST_TENSOR)
         for name, shape in shapes(stage, config).items()
     }
+    return {**tensors, **group_forms(site)}
+
+
+def _fairly_trained(site: Site, values: Values) -> Forms:
+    if site.config.strategy != "qfedavg":
+        raise RefusalError(Reason.FORM, f"this run's strategy is {site.config.strategy}")
+    return _trained(site, values)
 
 
 def _scored_network(site: Site, values: Values) -> Forms:
@@ -67,21 +80,27 @@ _SCORES = {
 
 QUESTIONS: Mapping[str, QuestionForm] = {
     "counts": QuestionForm(),
+    **GROUP_QUESTIONS,
     **APPEARANCE_QUESTIONS,
-    "train": QuestionForm(
-        {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), 2, _MOST_CLASSES)},
-        _trained,
-    ),
+    "train": QuestionForm(_ROUND, _trained),
+    FAIRLY: QuestionForm(_ROUND, _fairly_trained),
     "calibrate": QuestionForm(_SCORES, _scored_network, optional=True),
     "evaluate": QuestionForm(_SCORES, _scored_network, optional=True),
     "answers": QuestionForm(_SCORES, _scored_network, optional=True),
     "screening": QuestionForm(_SCORES, _scored_network, optional=True),
 }
 
+_CHANGE: Arrays = {
+    "weight": Array((), counts=True),
+    "loss": Array(()),
+    AS_ASKED: Array((), "<f4"),
+}
 SUMS: Mapping[str, Arrays] = {
     "counts": COUNTS,
+    GROUP_COUNTS: GROUP_IMAGES,
     **APPEARANCE,
-    "train": {"weight": Array((), counts=True), "loss": Array(()), AS_ASKED: Array((), "<f4")},
+    "train": _CHANGE,
+    FAIRLY: {**_CHANGE, "pull": Array(()), "damping": Array(())},
     "calibrate": CALIBRATION,
     "evaluate": EVALUATION,
     "answers": ANSWERS,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from client.egress.questions import (
     APPEARANCE_QUESTIONS,
     DIGEST,
+    GROUP_QUESTIONS,
     LARGEST,
     LARGEST_MAP,
     ROUND,
@@ -13,6 +14,7 @@ from client.egress.questions import (
     Question,
     QuestionForm,
     Values,
+    group_forms,
     rule_forms,
 )
 from client.egress.records import (
@@ -20,6 +22,7 @@ from client.egress.records import (
     APPEARANCE,
     CALIBRATION,
     EVALUATION,
+    GROUP_IMAGES,
     SCREENING,
     Array,
     Arrays,
@@ -28,6 +31,7 @@ from client.egress.records import (
     like_weights,
 )
 from client.site import Site
+from common.data.balance import GROUP_COUNTS
 
 
 def _feature_map(site: Site, _: Values) -> Forms:
@@ -39,6 +43,7 @@ def _feature_map(site: Site, _: Values) -> Forms:
         "unit": Form((), 0, 0),
         "clip": Form((), 0, LARGEST if config.clip_features else 0),
         "class_weights": Form((config.task.n_classes,), 0),
+        **group_forms(site),
     }
 
 
@@ -78,6 +83,7 @@ _MAPPED = {"map": DIGEST}
 
 QUESTIONS: Mapping[str, QuestionForm] = {
     "moments": QuestionForm(),
+    **GROUP_QUESTIONS,
     **APPEARANCE_QUESTIONS,
     "prepare": QuestionForm(_MAPPED, _feature_map),
     "mapped_moments": QuestionForm(_MAPPED),
@@ -90,6 +96,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
 
 SUMS: Mapping[str, Arrays] = {
     "moments": _moments(_features),
+    GROUP_COUNTS: GROUP_IMAGES,
     **APPEARANCE,
     "prepare": {},
     "mapped_moments": _moments(_outputs),

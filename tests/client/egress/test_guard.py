@@ -17,10 +17,12 @@ from client.app import app
 from client.egress.allowlist import allowlist_of
 from client.egress.answer import Answer
 from client.egress.guard import FILE, lines_of, log_of
-from client.egress.records import MASKED, VALUES
+from client.egress.records import AS_ASKED, MASKED, VALUES
 from client.operator.site_rules import Operator
 from client.site import SITE
+from common.config.finetune import FAIRLY
 from common.config.run import RunConfig
+from common.data.balance import GROUP_COUNTS
 from common.data.dataset import Dataset
 from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import DataError, Reason
@@ -30,7 +32,7 @@ from common.task import HAM10000
 from common.wire.messages import BOUND, pack, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, UNMASK
 from simulations.runtimes.in_process import InProcessGrid
-from tests.documents import listed_records
+from tests.documents import listed_records, records_of
 from tests.sites import N_FEATURES, hospital_file, make_quick_sites, with_changes
 
 Hospital = Callable[..., "Node"]
@@ -219,6 +221,28 @@ def test_the_operators_rules_hold_for_every_question(hospital, rules, reason):
     for question in ("join", "moments", "hinge", KEY, PEERS, "magic"):
         assert node.refusal(question) is reason
     assert not unpack_values(node.ask("close", finished=True))
+
+
+@pytest.mark.parametrize("settings", [{"metadata": "sex"}, {"balance_groups": "sex"}])
+@pytest.mark.parametrize("rules", [{"least_count": 5}, {"least_lesions": 1}])
+def test_sums_by_groups_are_secure_where_an_operator_has_a_least_count(hospital, settings, rules):
+    for question in ("join", "moments", GROUP_COUNTS):
+        assert hospital(settings, **rules).refusal(question) is Reason.SECURE
+    secure = hospital({**settings, "secure": True}, **rules)
+    assert "refused" not in unpack_values(secure.ask("join"))
+
+
+def test_groups_are_counted_only_where_a_run_balances_them(hospital):
+    counts = unpack_arrays(hospital({"balance_groups": "sex"}).ask(GROUP_COUNTS))["images"]
+    assert counts.shape == (7, 3)
+    assert counts[:, :2].sum() > 0
+    assert hospital().refusal(GROUP_COUNTS) is Reason.FORM
+
+
+def test_what_leaves_for_groups_and_for_sites_is_in_the_table_of_the_document():
+    listed = records_of("What leaves where groups or sites are to count alike")
+    sums = allowlist_of("finetune").SUMS
+    assert listed == {*sums[GROUP_COUNTS], *sums[FAIRLY]} - {AS_ASKED}
 
 
 def test_an_answer_obeys_one_reading_of_the_operators_file(hospital, monkeypatch):

@@ -8,7 +8,9 @@ from common.data.dimensions import DECADES, read_dimensions
 from common.data.image import Image
 from common.errors import ConfigError
 
-IMAGE = Image("i", "l", "nv", "histo", 40.0, "female", "back", source="rosendahl")
+IMAGE = Image(
+    "i", "l", "nv", "histo", 40.0, "female", "back", source="rosendahl", skin_tone="milk10k 3"
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,7 @@ IMAGE = Image("i", "l", "nv", "histo", 40.0, "female", "back", source="rosendahl
         ("age:40,60", "age", "40 to 59"),
         ("source", "site", "rosendahl"),
         ("dx_type", "dx_type", "histo"),
+        ("skin_tone", "skin_tone", "milk10k 3"),
         ("age:41,sex*age", "sex*age", "female * under 41"),
     ],
 )

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
+from common.data.balance import MOST_WEIGHT
 from common.data.dataset import Dataset
 from common.data.metadata import UNKNOWN, encode, width
 from common.data.splits import TEST
@@ -79,6 +81,7 @@ REFERENCES: dict[str, dict[str, Any]] = {
     "momentum": {"momentum": 0.9},
     "late": {**_ABOUT, "fusion": "late"},
     "gate": {**_ABOUT, "fusion": "gate"},
+    "groups": {"momentum": 0.0, "balance_groups": "sex"},
 }
 
 
@@ -149,6 +152,15 @@ def _train_plainly(dataset: Dataset, file: Path, how: Mapping[str, Any]) -> tupl
     counts = np.bincount(train.labels, minlength=7)
     weight = np.where(counts > 0, np.maximum(counts, 1.0) ** -how["imbalance_strength"], 0)
     weight = torch.from_numpy(weight * len(train) / (weight @ counts)).float()
+    if how.get("balance_groups") == "sex":
+        rows = pd.DataFrame({"dx": train.labels, "sex": [image.sex for image in train.images]})
+        sexes = rows.groupby(["dx", "sex"])["sex"].transform("size")
+        rows = rows.groupby("dx")["sex"]
+        share = rows.transform("size") / rows.transform("nunique") / sexes
+        assert 1.2 < share.max() < MOST_WEIGHT
+        of_group = torch.tensor(share.to_numpy(), dtype=torch.float32)
+    else:
+        of_group = torch.ones(len(train))
     mean, std = input_statistics(BACKBONE)
     everyone = range(len(train))
     files = [train.read(image.image_id) for image in train.images]
@@ -205,7 +217,7 @@ def _train_plainly(dataset: Dataset, file: Path, how: Mapping[str, Any]) -> tupl
                 logits, labels, label_smoothing=how["smoothing"], reduction="none"
             )
             sgd.zero_grad(set_to_none=True)
-            (losses * weight[labels]).mean().backward()
+            (losses * weight[labels] * of_group).mean().backward()
             rise = min(1.0, (number + 0.5) / n / how["warmup"])
             rate = lr * rise * (1 + math.cos(math.pi * (epoch + 0.5) / total)) / 2
             for group in sgd.param_groups:
@@ -219,7 +231,7 @@ def _train_plainly(dataset: Dataset, file: Path, how: Mapping[str, Any]) -> tupl
     ("reference", "how"),
     [
         *((settings, how) for settings in ("sgd", "momentum") for how in PARTITIONS),
-        *((fusion, "a class a site") for fusion in ("late", "gate")),
+        *((other, "a class a site") for other in ("late", "gate", "groups")),
     ],
     indirect=["reference"],
 )

@@ -20,11 +20,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from client.site import Records, Site, site_folders
 from common.config.run import RunConfig
+from common.data.balance import MOST_WEIGHT
 from common.data.metadata import UNKNOWN, About, encode
+from common.data.splits import TEST
 from common.errors import ConfigError
 from common.models.linear import LinearModel
 from common.svm.feature_map import FourierMap
-from server.run.folder import MODEL_FILE
+from server.run.folder import CARD_FILE, MODEL_FILE
 from server.run.progress import TENSORBOARD_FOLDER, TRAINING_FILE
 from simulations.runtimes.experiment import rounds, simulate
 from tests.sites import N_FEATURES, make_quick_sites
@@ -142,6 +144,30 @@ def test_metadata_is_in_the_same_exact_solution(
         found = model.scores(VIEWS, [about] * len(VIEWS))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(model.scores(VIEWS), model.scores(VIEWS, [UNKNOWN] * len(VIEWS)))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_balanced_groups_are_sample_weights_of_the_pooled_records(
+    config: RunConfig, pooled: Records, tmp_path: Path, secure: bool
+) -> None:
+    """In each diagnosis both sexes weigh the same in total, where a lesion is not above the cap."""
+    datasets = [Site(folder, config).dataset for folder in site_folders(config.sites)]
+    kept = [image for d in datasets for image in d.images if image.split != TEST]
+    rows = pd.DataFrame({"dx": pooled.y, "sex": np.repeat([image.sex for image in kept], 2)})
+    images = rows.groupby(["dx", "sex"])["sex"].transform("size")
+    groups = rows.groupby("dx")["sex"].transform("nunique")
+    share = rows.groupby("dx")["dx"].transform("size") / groups / images
+    assert set(rows["sex"]) == {"female", "male"}
+    assert 1.2 < share.max() < MOST_WEIGHT
+    model, metrics = train(config, tmp_path / "run", balance_groups="sex", secure=secure)
+    weight = pooled.weight * compute_sample_weight("balanced", pooled.y) * share
+    Z = components(pooled)
+    svc = LinearSVC(C=metrics["training"]["chosen"]["c"], dual=False, tol=1e-10, max_iter=100_000)
+    svc.fit(Z.transform(pooled.X), pooled.y, sample_weight=weight)
+    expected = svc.decision_function(Z.transform(VIEWS[:, 0]))
+    np.testing.assert_allclose(model.scores(VIEWS), expected, rtol=0, atol=1e-6)
+    card = (tmp_path / "run" / CARD_FILE).read_text()
+    assert "sex, within each diagnosis" in card
 
 
 def test_a_column_that_gives_the_diagnosis_away_is_told_of(

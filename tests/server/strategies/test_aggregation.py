@@ -23,7 +23,7 @@ Step = Callable[[Array, int], Array]
 STAGES = (["head.scale", "head.weight"], ["blocks.weight", "head.scale", "head.weight", "stem"])
 SHAPES = {"blocks.weight": (3, 2), "head.scale": (), "head.weight": (3, 2), "stem": (4,)}
 ROUNDS = 8
-MEANS = ("fedavg", "fedprox", "scaffold")
+MEANS = ("fedavg", "fedprox", "scaffold", "qfedavg")
 REMEMBERING = ("fedavgm", "fedadam", "fedyogi")
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from common.config.robust import RobustConfig
+from common.data.balance import GroupImages
 from common.errors import QuorumError, ReplyError
 from common.finetune.imbalance import ClassCounts
 from common.finetune.plan import CONTROL, Update
@@ -219,11 +220,13 @@ def test_a_site_that_claims_a_million_rare_images_hardly_changes_how_rare_they_a
     assert shares[1] == pytest.approx(shares[0], rel=0.01)
 
 
-def test_an_honest_count_of_even_sites_is_whole():
-    each = {f"site_{i}": ClassCounts(np.arange(1, 8)) for i in range(SITES)}
+@pytest.mark.parametrize("kind", [ClassCounts, GroupImages])
+def test_an_honest_count_of_even_sites_is_whole(kind):
+    images = np.arange(1, 8) if kind is ClassCounts else np.arange(1, 15).reshape(7, 2)
+    each = {f"site_{i}": kind(images) for i in range(SITES)}
     config = RobustConfig(robust="median", hostile=HOSTILE)
-    total = Defence(config).counts(Answers(ClassCounts.zero(HAM10000.n_classes), list(each), each))
-    np.testing.assert_array_equal(total, SITES * np.arange(1, 8))
+    total = Defence(config).counts(Answers(kind(0 * images), list(each), each))
+    np.testing.assert_array_equal(total, SITES * images)
 
 
 @pytest.mark.parametrize(("weight", "size"), [(0.0, 1.0), (1e-300, 1.0), (1e-30, 1e10)])

@@ -164,4 +164,4 @@ def test_runs_are_shown_by_the_groups_that_are_named(
     assert "female \\* 40 to 59 |" in shown
     wrong = fedderm("evaluate", synthetic_folder, finished / "run", cache, "--by", "race")
     assert is_one_error(*wrong)
-    assert "known are age, sex, localization, site, dx_type" in wrong[2]
+    assert "known are age, sex, localization, site, dx_type, skin_tone" in wrong[2]
