@@ -159,7 +159,8 @@ def _obey(config: RunConfig, operator: Operator, question: str) -> None:
             Reason.SECURE,
             f"this site answers in secure sums only, over {rules.least_sites} sites or more",
         )
-    if config.metadata and not config.secure and (rules.least_count or rules.least_lesions):
+    exact = config.metadata and not (config.without_metadata or METHODS[config.method].private)
+    if exact and not config.secure and (rules.least_count or rules.least_lesions):
         raise RefusalError(
             Reason.SECURE,
             "sums with metadata hold counts of small groups, as of a place and a diagnosis; this "
@@ -204,7 +205,7 @@ def _of_images(site: Site) -> Mapping[str, Value]:
     return {
         "smaller_images": bool(site.smaller_images),
         "unknown_lesions": bool(site.dataset.unknown_lesions),
-        "metadata": site.known_metadata,
+        "metadata": site.known_metadata(),
     }
 
 

@@ -78,12 +78,14 @@ def test_a_run_with_noise_of_the_wrong_scale_is_caught(config, monkeypatch):
 def test_the_attacker_differentiates_for_himself(config):
     part = open_part(config.backbone, config.weights, "layer4", HAM10000.n_classes)
     rng = np.random.default_rng(0)
-    canaries = Activations.draw(3, (192, 2, 2), 2, 7, rng)
+    canaries = Activations.draw(3, (192, 2, 2), 0, 2, 7, rng)
     weights = part.pretrained + 0.05 * rng.standard_normal(part.pretrained.shape)
     offset = rng.standard_normal(7)
     rows = gradients(part, weights, canaries, offset)
     for row, x, label in zip(rows, canaries.X, canaries.y, strict=True):
-        logits = part(torch.from_numpy(x[None])) + torch.from_numpy(offset).float()
+        logits = (
+            part(torch.from_numpy(x[None]), torch.zeros(1, 0)) + torch.from_numpy(offset).float()
+        )
         loss = functional.cross_entropy(logits, torch.tensor([label]))
         each = torch.autograd.grad(loss, part.opened)
         expected = torch.cat([g.flatten() for g in each]).numpy()
