@@ -87,7 +87,7 @@ class Method:
 
 _WEIGHTS = {"imbalance": "weights", "imbalance_strength": 0.7}
 _LOGITS = {"imbalance": "logits", "imbalance_strength": 1.0}
-_SCALE = {"metadata_scale": (0.3,)}
+_SCALE = {"metadata_scale": (0.1,)}
 
 _REMEDIES = {"imbalance": ("none", "weights", "logits")}
 

@@ -169,6 +169,8 @@ class Units(NamedTuple):
 
     def of(self, drawn: Bools) -> "Units":
         """Return the units whose number is ``drawn``, (total,)."""
+        if drawn.all():
+            return self
         kept = drawn[self.unit]
         numbers = np.unique(self.unit[kept], return_inverse=True)[1]
         return Units(self.X[kept], self.y[kept], numbers, self.part[kept])
