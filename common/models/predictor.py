@@ -24,8 +24,8 @@ from common.networks.spatial_maps import BLOCK, MapNetwork, Maps, map_network
 
 _NOTHING: Mapping[str, Described] = MappingProxyType({})
 
-_NAMES = {"localization": "place"}
-"""What a person calls columns that have other names."""
+_NAMES = {"age": ("Age", "ages"), "sex": ("Sex", "sexes"), "localization": ("Place", "places")}
+"""What a person calls a column's value, and several."""
 
 
 @dataclass(frozen=True)
@@ -220,9 +220,9 @@ class Predictor:
         given = known(columns, row)
         unseen = {c: given[c] for c in given.keys() - self._known(row).keys()}
         for column, value in sorted({**unlisted(columns, row), **unseen}.items()):
-            name = _NAMES.get(column, column).capitalize()
+            one, several = _NAMES[column]
             shown = f"'{value}'" if isinstance(value, str) else f"{value:g}"
-            yield f"{name} {shown} is none of the model's and counts as not known."
+            yield f"{one} {shown} is none of the model's {several} and counts as not known."
 
     def _answers(
         self,

@@ -2,9 +2,9 @@
 
 Records are lesions: of each, the mean of all views of all its images, with the numbers of metadata
 beside it. A unit adds the mean over its records, each of which is clipped, so the norm of what it
-adds is bounded. Sites send one noisy sum
-of the records themselves, which counts the classes and centres the records, and then noisy sums of
-clipped gradients (Abadi et al., "Deep learning with differential privacy", CCS 2016, algorithm 1).
+adds is bounded. Sites send one noisy sum of the records themselves, which counts the classes and
+centres the records, and then noisy sums of clipped gradients (Abadi et al., "Deep learning with
+differential privacy", CCS 2016, algorithm 1).
 """
 
 import math

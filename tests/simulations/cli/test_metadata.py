@@ -128,10 +128,10 @@ def test_a_place_that_the_model_does_not_know_is_said(fedderm, synthetic_folder,
     lines = [f"{image.name},{place},{sex}" for image, place, sex in rows]
     table.write_text("\n".join(["image_id,localization,sex", *lines]))
     said = {
-        0: ["Place 'elbow' is none of the model's and counts as not known."],
+        0: ["Place 'elbow' is none of the model's places and counts as not known."],
         1: [
-            "Place 'acral' is none of the model's and counts as not known.",
-            "Sex 'divers' is none of the model's and counts as not known.",
+            "Place 'acral' is none of the model's places and counts as not known.",
+            "Sex 'divers' is none of the model's sexes and counts as not known.",
         ],
         2: [],
     }
