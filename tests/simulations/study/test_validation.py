@@ -16,7 +16,7 @@ from common.features.extract import content_keys
 from common.features.store import read_rows, write_shard
 from common.models.file import load_model
 from common.task import HAM10000
-from server.run.folder import CARD_FILE, MODEL_FILE
+from server.run.folder import CARD_FILE, MODEL_FILE, ROUNDS_FILE
 from simulations.runtimes.finished_run import Run
 from tests.commands import IID, is_one_error, metrics_of
 from tests.simulations.conftest import METADATA, simulated
@@ -150,8 +150,8 @@ def test_a_site_without_a_column_counts_its_patients_as_unknown_and_says_so(
     assert found == counts.tolist() != metrics_of(out / "run")["overall"]["confusion"]
     n = len(Dataset.open(first).for_task(HAM10000))
     assert f"metadata 'age' is unknown in {n} of {n} images" in caplog.text
-    # The federation's own log goes to the terminal.
-    assert f"metadata 'age' is unknown in most images of {first.name}, which are" in err
+    [note] = json.loads((again / "run" / ROUNDS_FILE).read_text().splitlines()[0])["notes"]
+    assert f"metadata 'age' is unknown in most images of {first.name}, which are" in note
 
 
 def _check_groups(found, judged, data, cached, sites):
