@@ -159,7 +159,8 @@ def _obey(config: RunConfig, operator: Operator, question: str) -> None:
             Reason.SECURE,
             f"this site answers in secure sums only, over {rules.least_sites} sites or more",
         )
-    of_groups = config.metadata or config.balance_groups
+    exact = config.metadata and not (config.without_metadata or METHODS[config.method].private)
+    of_groups = exact or config.balance_groups
     if of_groups and not config.secure and (rules.least_count or rules.least_lesions):
         raise RefusalError(
             Reason.SECURE,
@@ -205,7 +206,7 @@ def _of_images(site: Site) -> Mapping[str, Value]:
     return {
         "smaller_images": bool(site.smaller_images),
         "unknown_lesions": bool(site.dataset.unknown_lesions),
-        "metadata": site.known_metadata,
+        "metadata": site.known_metadata(),
     }
 
 

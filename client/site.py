@@ -19,11 +19,12 @@ from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.duplicates import open_joined
 from common.data.image import Scan
-from common.data.metadata import as_unknown, beside, dropped, encode, forget, width
+from common.data.metadata import UNKNOWN, as_unknown, beside, dropped, encode, forget, width
 from common.data.splits import TEST, lasting_splits, one_image_a_lesion, site_splits
 from common.data.tables.scan import scan
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.features.extract import Features, content_keys, extract
+from common.methods import METHODS
 from common.text import NAME_RULE, is_site_name
 
 T = TypeVar("T")
@@ -88,8 +89,13 @@ class Site:
 
     @property
     def least_group(self) -> int:
-        """Fewest lesions of a group that is counted apart; 0 in secure sums and simulations."""
-        if self.operator is None or self.config.secure:
+        """Fewest lesions of a group that is counted apart; 0 in secure sums and simulations.
+
+        0 in private methods too: noise hides each lesion there, and what depends on how many others
+        are alike would move with one of them.
+        """
+        private = METHODS[self.config.method].private
+        if self.operator is None or self.config.secure or private:
             return 0
         return max(self.rules.least_lesions, self.rules.least_count)
 
@@ -165,21 +171,25 @@ class Site:
     def metadata(self) -> Floats32:
         """The metadata of the images as the run uses them, (n, width).
 
-        A category of fewer lesions than a group may have counts as unknown.
+        A category of fewer lesions than a group may have counts as unknown, and all where a model
+        is judged without.
         """
         columns, table = self.config.metadata, self._table
+        if self.config.without_metadata:
+            return encode(columns, [UNKNOWN] * len(table))
         numbers = encode(columns, table.images)
         lesions = np.zeros((len(table.by_lesion.sizes), width(columns)), dtype=np.bool_)
         np.logical_or.at(lesions, table.by_lesion.index, numbers > 0)
         return as_unknown(columns, numbers, lesions.sum(axis=0) >= self.least_group)
 
-    @property
     def known_metadata(self) -> list[bool]:
-        """Tell for each column of the run's metadata whether most images have a value; log it.
+        """Log how much of the run's metadata is unknown; tell for each column if most is known.
 
         Where a site's counts are hidden in secure sums, it says yes.
         """
         columns, images = self.config.metadata, self._table.images
+        if self.config.without_metadata:
+            return [True] * len(columns)
         known = []
         for column in columns:
             unknown = int(encode([column], images)[:, -1].sum())

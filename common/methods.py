@@ -14,7 +14,7 @@ from common.config.duplicates import DuplicatesConfig
 from common.config.features import FeaturesConfig
 from common.config.finetune import FinetuneConfig
 from common.config.imbalance import BalanceConfig, ImbalanceConfig
-from common.config.metadata import MetadataConfig
+from common.config.metadata import FusionConfig, MetadataConfig, MetadataScaleConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
@@ -87,6 +87,7 @@ class Method:
 
 _WEIGHTS = {"imbalance": "weights", "imbalance_strength": 0.7}
 _LOGITS = {"imbalance": "logits", "imbalance_strength": 1.0}
+_SCALE = {"metadata_scale": (0.1,)}
 
 _REMEDIES = {"imbalance": ("none", "weights", "logits")}
 
@@ -129,8 +130,8 @@ METHODS: dict[str, Method] = {
             title="{kernel} {head}",
             audit="simulations.audit.methods:svm",
             families=(
-                *(FeaturesConfig, SvmConfig, BalanceConfig, MetadataConfig),
-                *(ScreeningConfig, ProgressConfig),
+                *(FeaturesConfig, SvmConfig, BalanceConfig),
+                *(MetadataConfig, MetadataScaleConfig, ScreeningConfig, ProgressConfig),
             ),
             defaults={"size": 224, "folds": 3, "head": "svm", **_WEIGHTS},
             choices={"head": ("svm", "ridge", "lda")},
@@ -146,7 +147,7 @@ METHODS: dict[str, Method] = {
             title="fine-tuning",
             audit="simulations.audit.methods:finetune",
             families=(
-                *(ImbalanceConfig, FinetuneConfig, BalanceConfig, MetadataConfig),
+                *(ImbalanceConfig, FinetuneConfig, BalanceConfig, MetadataConfig, FusionConfig),
                 *(ScreeningConfig, ProgressConfig, RobustConfig),
             ),
             defaults={"size": 128, "folds": 10, **_WEIGHTS},
@@ -163,8 +164,11 @@ METHODS: dict[str, Method] = {
             allowlist="client.egress.allowlist.private",
             title="private linear",
             audit="simulations.audit.methods:private",
-            families=(FeaturesConfig, ImbalanceConfig, PrivateConfig),
-            defaults={"size": 224, "folds": 3, "head": "softmax", **_LOGITS},
+            families=(
+                *(FeaturesConfig, ImbalanceConfig, PrivateConfig),
+                *(MetadataConfig, MetadataScaleConfig),
+            ),
+            defaults={"size": 224, "folds": 3, "head": "softmax", **_SCALE, **_LOGITS},
             choices={"head": ("softmax", "hinge", "lda"), **_REMEDIES},
             refused={
                 "opens": "no network is trained by it",
@@ -183,16 +187,17 @@ METHODS: dict[str, Method] = {
             allowlist="client.egress.allowlist.private_finetune",
             title="private fine-tuning",
             audit="simulations.audit.methods:private_finetune",
-            families=(ImbalanceConfig, PrivateConfig),
-            defaults={"size": 128, "folds": 3, **_LOGITS},
+            families=(
+                *(ImbalanceConfig, PrivateConfig),
+                *(MetadataConfig, MetadataScaleConfig, FusionConfig),
+            ),
+            defaults={"size": 128, "folds": 3, **_SCALE, **_LOGITS},
             choices=_REMEDIES,
             refused={
                 "head": "a network's head is trained with softmax only",
                 "components": "a network's features are not projected",
                 "levels": "only a network's last features are used",
                 "screening_by": _NO_LESIONS,
-                "metadata": "its gradients are clipped over the network of the image alone; "
-                "method=finetune takes it",
                 **_NO_BALANCE,
                 **_no_defence(_VOTE),
             },
@@ -207,10 +212,13 @@ METHODS: dict[str, Method] = {
             server="server.methods.validate",
             model="common.models.linear:LinearModel",
             allowlist="client.egress.allowlist.validate",
-            families=(FeaturesConfig, ValidateConfig),
+            families=(FeaturesConfig, ValidateConfig, MetadataConfig, FusionConfig),
             defaults={"views": 0},
             refused={
-                "views": "augmented views are for training, and nothing is trained",
+                **dict.fromkeys(
+                    ("views", "metadata_dropped"),
+                    "augmented views are for training, and nothing is trained",
+                ),
                 **dict.fromkeys(
                     ("components", "head", "screening_by"), "the model to judge has its own"
                 ),

@@ -20,6 +20,7 @@ from client.egress.guard import REFUSED
 from client.site import SITE
 from common.answers.appearance import SIZE
 from common.config.run import RunConfig, flat, settings_of
+from common.data.metadata import width
 from common.errors import Reason
 from common.methods import METHODS
 from common.svm.feature_map import FeatureMap, FourierMap
@@ -222,6 +223,7 @@ def sent_config(settings: Mapping[str, Any]) -> Values:
         "imbalance_strength": "",
         "head": "",
         "views": "",
+        "metadata_scale": "",
         **chosen,
     }
 
@@ -327,7 +329,8 @@ def of_appearance(draw: Any) -> list[Asks]:
 @st.composite
 def of_private(draw: Any, settings: Values) -> list[Asks]:
     """Ask a private site for noisy sums at points of the attacker's."""
-    dimensions = min(int(settings["components"]), N_FEATURES)
+    columns = [column for column in settings["metadata"].split(",") if column]
+    dimensions = min(int(settings["components"]), N_FEATURES) + width(columns)
     asks = [Asks("join"), Asks("overview", {}, {"run": RUN, "step": 0})]
     for step in range(1, draw(st.integers(2, 5))):
         arrays = {
@@ -382,12 +385,9 @@ def of_finetune(draw: Any, settings: Values) -> list[Asks]:
 @st.composite
 def of_private_finetune(draw: Any, settings: Values) -> list[Asks]:
     """Ask a private site for noisy gradients of a network at weights of the attacker's."""
-    from common.privacy.network import open_part
+    from common.privacy.network import run_part
 
-    config = RunConfig.read(settings)
-    size = open_part(
-        config.backbone, config.weights, config.opens, HAM10000.n_classes
-    ).pretrained.size
+    size = run_part(RunConfig.read(settings)).pretrained.size
     asks = [Asks("join"), Asks("overview", {}, {"run": RUN, "step": 0})]
     for step in range(1, draw(st.integers(2, 4))):
         scale = draw(st.sampled_from([0.0, 1.0, 1e3, 1e6]))
@@ -453,6 +453,9 @@ _SETTINGS: Mapping[str, Mapping[str, st.SearchStrategy[Any]]] = {
         **_PRIVACY,
         "components": st.integers(1, 130),
         "head": st.sampled_from(["softmax", "hinge", "lda"]),
+        "metadata": st.sampled_from(["age,sex,localization", "localization"]),
+        "metadata_scale": st.sampled_from([0.3, 1e3, 1e300]),
+        "metadata_dropped": st.sampled_from([0.0, 0.9]),
     },
     # What is drawn below is opened by these settings, and has to fit them.
     "finetune": {
@@ -470,7 +473,7 @@ _DEFAULTS: Mapping[str, Values] = {
     "svm": {"components": 40, "min_active": 20, "folds": 2},
     "private": {"components": 12, "epsilon": 2.0, "steps": 3, "folds": 2},
     "finetune": {},
-    "private_finetune": {"epsilon": 2.0, "steps": 3, "opens": "layer4"},
+    "private_finetune": {"epsilon": 2.0, "steps": 3, "opens": "layer4", "metadata": "age,sex"},
     "validate": {"folds": 2, "by": "sex,sex*age"},
 }
 _RULES = {

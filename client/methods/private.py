@@ -13,8 +13,9 @@ from client.privacy.draws import sample
 from client.privacy.paid_step import PaidStep
 from client.privacy.units import training_units
 from client.site import Site
-from common.arrays import Floats
+from common.arrays import Bools, Floats
 from common.config.run import RunConfig
+from common.data.metadata import beside
 from common.models.linear import average_views, decision_values
 from common.privacy.lda import moments
 from common.privacy.linear import (
@@ -23,7 +24,8 @@ from common.privacy.linear import (
     Objective,
     Units,
     clipped_gradients,
-    public_map,
+    hidden_numbers,
+    run_map,
 )
 from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import Evaluation
@@ -35,7 +37,7 @@ prepare = frozen_features.prepare
 
 def describe(site: Site) -> dict[str, Value]:
     """Describe this site's features, and nothing of its lesions."""
-    return rules.describe(site, site.features.views.shape[2])
+    return rules.describe(site, site.n_features)
 
 
 def answer(site: Site, question: Question) -> Sums:
@@ -79,30 +81,51 @@ def clipped(config: RunConfig, units: Units, question: str, sent: Mapping[str, F
 
 
 def units_of(site: Site) -> Units:
-    """Return the privacy units of the training images, in the public map's coordinates.
+    """Return the privacy units that are trained on, in the public map's coordinates.
+
+    With metadata each lesion is seen with and without: no draw says which lesion is.
+
+    Raises
+    ------
+    DataError
+        As of :func:`lesions_of`.
+    """
+    return site.once(_units)
+
+
+def lesions_of(site: Site) -> Units:
+    """Return the privacy units of the training images, with one record of each lesion.
 
     Raises
     ------
     DataError
         If the table does not name them, or features are no numbers.
     """
-    return site.once(_units)
-
-
-def _units(site: Site) -> Units:
     train, names = training_units(site)
-    X = _mapped(site, site.features.train[~site.held_out])
+    X = _mapped(site, site.features.train, ~site.held_out)
     return Units.group(X, train.labels, train.lesions, names)
 
 
-def _mapped(site: Site, views: NDArray[np.float32]) -> Floats:
-    """Return images (n, d), each the mean of its mapped views, of norm 1 at most."""
-    feature_map = public_map(views.shape[2], site.config.components, site.config.seed)
-    return average_views(feature_map, views)
+def _units(site: Site) -> Units:
+    config, images = site.config, site.features.views.shape[2]
+    hidden = hidden_numbers(run_map(images, config), config.metadata)
+    return lesions_of(site).seen_without(hidden, config.metadata_dropped)
+
+
+def _mapped(site: Site, views: NDArray[np.float32], chosen: Bools) -> Floats:
+    """Return images (n, d), each the mean of its mapped views, of norm 1 at most.
+
+    Parameters
+    ----------
+    views : (m, P, n_features) of all images of the site.
+    chosen : (m,) which images are taken.
+    """
+    known = beside(views[chosen], site.metadata[chosen])
+    return average_views(run_map(views.shape[2], site.config), known)
 
 
 def _test_images(site: Site) -> Floats:
-    return _mapped(site, site.features.predict[site.held_out])
+    return _mapped(site, site.features.predict, site.held_out)
 
 
 def _evaluate(site: Site, sent: Mapping[str, Floats]) -> Evaluation:

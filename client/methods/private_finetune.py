@@ -15,13 +15,14 @@ from client.privacy.draws import sample, uniform
 from client.privacy.paid_step import PaidStep
 from client.privacy.units import training_units
 from client.site import Site
-from common.arrays import Floats, Ints
+from common.arrays import Floats, Floats32, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
+from common.data.metadata import forget
 from common.networks.activations import activations
-from common.networks.network import shared_network
+from common.networks.network import run_network
 from common.privacy.linear import Units
-from common.privacy.network import CHUNK, Batch, clipped_sum, open_part
+from common.privacy.network import CHUNK, Batch, clipped_sum, run_part
 from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
@@ -30,8 +31,7 @@ from common.wire.messages import Value
 
 def describe(site: Site) -> dict[str, Value]:
     """Describe the network that this site would train, and nothing of its lesions."""
-    network = shared_network(site.config.backbone, site.config.weights, site.config.task.n_classes)
-    return rules.describe(site, network.n_features)
+    return rules.describe(site, run_network(site.config).n_features)
 
 
 def prepare(dataset: Dataset, config: RunConfig, cache: Path) -> None:
@@ -76,9 +76,8 @@ def clipped(
     """
     if question == "overview":
         return clipped_overview(config, units)
-    part = open_part(config.backbone, config.weights, config.opens, config.task.n_classes)
     sums = clipped_sum(
-        part,
+        run_part(config),
         sent["weights"],
         draw(),
         sent["offset"],
@@ -115,20 +114,29 @@ def _unit_of_image(site: Site) -> Ints:
 
 
 def _batches(site: Site, images: Ints) -> Iterator[Batch]:
-    """Yield activations of a random view of each image, and labels."""
+    """Yield a random view of each image; each may be seen without its metadata, by chance too."""
     labels, kept = site.dataset.labels[~site.held_out], site.once(_activations)
     views = (uniform(len(images)) * kept.shape[1]).astype(np.int64)
+    about = _about(site, images)
     for begin in range(0, len(images), CHUNK):
         chosen = slice(begin, begin + CHUNK)
         inputs = kept[images[chosen], views[chosen]].astype(np.float32)
-        yield inputs, labels[images[chosen]]
+        yield Batch(inputs, about[chosen], labels[images[chosen]])
+
+
+def _about(site: Site, images: Ints) -> Floats32:
+    """Return the metadata (n, width) of training images, some of them dropped."""
+    config, numbers = site.config, site.metadata[~site.held_out][images]
+    if not config.metadata:
+        return numbers
+    return forget(config.metadata, numbers, uniform(len(images)) < config.metadata_dropped)
 
 
 def _activations(site: Site) -> NDArray[np.float16]:
     """Return the activations (n, views, ...) of the training images at the cut."""
     config = site.config
     return activations(
-        shared_network(config.backbone, config.weights, config.task.n_classes),
+        run_network(config),
         [config.opens],
         site.dataset.select(~site.held_out),
         [site.contents[i] for i in np.flatnonzero(~site.held_out)],
@@ -148,10 +156,9 @@ class _LastScores:
     def at(self, weights: Floats) -> Floats:
         """Return the scores (n, n_classes) at open weights (size,)."""
         if self._weights is None or not np.array_equal(self._weights, weights):
-            config = self._site.config
-            part = open_part(config.backbone, config.weights, config.opens, config.task.n_classes)
+            tensors = run_part(self._site.config).tensors(weights)
             self._scores = scores(
-                self._site, part.tensors(weights), self._site.part("test"), config.predictions
+                self._site, tensors, self._site.part("test"), self._site.config.predictions
             )
             self._weights = weights
         return self._scores

@@ -12,8 +12,9 @@ from client.state import kept_array
 from common.answers.counts import AnswerCounts
 from common.answers.group_counts import GroupCounts
 from common.arrays import Floats, Ints
+from common.data.metadata import beside, width
 from common.errors import Reason, RefusalError
-from common.models.linear import average_views, check_map, decision_values
+from common.models.linear import average_views, check_map, decision_values, seen_numbers
 from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Nothing, Sums
@@ -77,14 +78,15 @@ def _judged(site: Site) -> tuple[Ints, Ints]:
 def _linear_scores(site: Site, images: Ints, question: Question) -> Floats:
     """Return decision values (n, n_classes) of the images by a linear model's arrays."""
     arrays = {n: np.asarray(a, dtype=np.float64) for n, a in question.arrays.items()}
+    columns = site.config.metadata
     try:
-        check_map(arrays)
+        check_map(arrays, width(columns))
     except ValueError as error:
         raise RefusalError(Reason.FORM, f"what came is no linear model: {error}") from error
-    feature_map = FeatureMap.from_record(arrays)
-    return decision_values(
-        average_views(feature_map, site.features.predict[images]), arrays["weights"]
-    )
+    feature_map = FeatureMap.from_record(arrays, width(columns))
+    numbers = seen_numbers(feature_map, columns, site.metadata[images])
+    views = beside(site.features.predict[images], numbers)
+    return decision_values(average_views(feature_map, views), arrays["weights"])
 
 
 def _network_scores(site: Site, images: Ints, question: Question) -> Floats:

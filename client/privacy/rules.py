@@ -14,6 +14,7 @@ def describe(site: Site, n_features: int) -> dict[str, Value]:
         If the run is one that only a simulation may do.
     """
     refuse_what_only_simulations_may(site, "join")
+    site.known_metadata()  # for the site's own log: nothing of it leaves
     return {
         "n_features": n_features,
         "features": site.config.feature_spec.key,

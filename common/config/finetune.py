@@ -29,11 +29,6 @@ class FinetuneConfig(ImbalanceConfig):
     local_epochs: Positives = Field(
         default=(0.05,), description="share of its images that a site sees in a round"
     )
-    fusion: Literal["late", "gate"] = Field(
-        default="late",
-        description="how the network takes metadata: late: beside its pooled features; gate: it"
-        " scales and shifts each of them",
-    )
     batch: int = Field(
         default=64,
         ge=1,

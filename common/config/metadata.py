@@ -1,10 +1,10 @@
 """The settings of what is known of a patient, as inputs beside the image."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from common.config.fields import listed
+from common.config.fields import Some, listed, split
 from common.data.metadata import check_columns
 
 
@@ -15,6 +15,10 @@ def _checked(columns: tuple[str, ...]) -> tuple[str, ...]:
 
 _Column = Annotated[str, Field(max_length=40)]
 Columns = Annotated[tuple[_Column, ...], BeforeValidator(listed), AfterValidator(_checked)]
+
+
+_Scale = Annotated[float, Field(gt=0, le=1e3)]
+Scales = Annotated[tuple[_Scale, ...], BeforeValidator(split), Some]
 
 
 class MetadataConfig(BaseModel):
@@ -30,4 +34,24 @@ class MetadataConfig(BaseModel):
         ge=0,
         lt=1,
         description="share of the training views that are seen without these columns",
+    )
+
+
+class MetadataScaleConfig(BaseModel):
+    """How large the numbers of metadata are beside features that are not trained."""
+
+    metadata_scale: Scales = Field(
+        default=(0.1, 0.3),
+        description="sizes of the metadata beside the features, to choose from, in feature norms;"
+        " a private run takes one and does not choose",
+    )
+
+
+class FusionConfig(BaseModel):
+    """How a network that is trained takes metadata."""
+
+    fusion: Literal["late", "gate"] = Field(
+        default="late",
+        description="how the network takes metadata: late: beside its pooled features; gate: it"
+        " scales and shifts each of them",
     )

@@ -13,7 +13,7 @@ from common.config.duplicates import DuplicatesConfig
 from common.config.fields import fill_in
 from common.config.finetune import FinetuneConfig
 from common.config.imbalance import BalanceConfig
-from common.config.metadata import MetadataConfig
+from common.config.metadata import FusionConfig, MetadataConfig, MetadataScaleConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
@@ -36,6 +36,8 @@ class RunConfig(
     SvmConfig,
     BalanceConfig,
     MetadataConfig,
+    MetadataScaleConfig,
+    FusionConfig,
     ScreeningConfig,
     ValidateConfig,
     DuplicatesConfig,
@@ -74,6 +76,16 @@ class RunConfig(
                     f"'{key}' is {value}, which method {self.method} does not offer; "
                     f"set {', '.join(values)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        private = METHODS[self.method].private
+        if private and self.metadata and len(self.metadata_scale) != 1:
+            raise ValueError(
+                f"'metadata_scale' is {flat(self.metadata_scale)}, but a private run chooses "
+                "nothing by its lesions, which would have to be paid for; give one value"
+            )
         return self
 
     @model_validator(mode="after")

@@ -21,10 +21,6 @@ class SvmConfig(FeaturesConfig):
     c: Positives = Field(
         default=(1e-5, 3e-5, 1e-4, 3e-4), description="regularisation strengths C to choose from"
     )
-    metadata_scale: Positives = Field(
-        default=(0.1, 0.3),
-        description="sizes of the metadata beside the features, to choose from, in feature norms",
-    )
     penalty: float = Field(default=1e3, gt=0, description="ridge penalty")
     tolerance: float = Field(default=1e-8, gt=0, description="gradient norm that ends the solver")
     max_rounds: int = Field(default=200, ge=1, description="most rounds of one fit")

@@ -26,6 +26,10 @@ class ValidateConfig(BaseModel):
     lesions: Literal["all", "test"] = Field(
         default="all", description="lesions of the sites that are judged: all, or those held out"
     )
+    without_metadata: bool = Field(
+        default=False,
+        description="judge a model with metadata as if nothing was known of the patients",
+    )
     by: Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_counted)] = Field(
         default=(),
         description="groups that are counted apart: sex, age, localization, dx_type, skin_tone,"

@@ -120,6 +120,12 @@ def _block(column: str, rows: Sequence[Described]) -> Floats32:
     return block
 
 
+def even(columns: Sequence[str]) -> Floats:
+    """Return numbers (width,) whose shares of each column are the same, in (0, 1]."""
+    sizes = [len(BLOCKS[column]) for column in columns]
+    return np.repeat(1 / np.array(sizes, dtype=np.float64), sizes)
+
+
 def forget(columns: Sequence[str], numbers: Floats32, forgotten: Bools) -> Floats32:
     """Return ``numbers`` (n, width) with the rows of ``forgotten`` (n,) as if nothing was known."""
     return np.where(forgotten[:, None], encode(columns, [UNKNOWN]), numbers)
@@ -141,6 +147,12 @@ def as_unknown(columns: Sequence[str], numbers: Floats32, seen: Bools) -> Floats
         numbers[:, block] -= unseen
         numbers[:, start - 1] += unseen.sum(axis=1)
     return numbers
+
+
+def as_used(columns: Sequence[str], numbers: Floats32) -> dict[str, bool]:
+    """Tell for each column whether ``numbers`` (width,) say more than that it is unknown."""
+    ends = np.cumsum([len(BLOCKS[column]) for column in columns], dtype=np.int64)
+    return {c: bool(numbers[end - 1] < 1) for c, end in zip(columns, ends, strict=True)}
 
 
 def dropped(contents: Sequence[str], n_views: int, share: float, seed: int) -> Bools:

@@ -57,6 +57,12 @@ def known(columns: Sequence[str], row: Described) -> dict[str, float | str]:
     return {c: getattr(row, c) for c in columns if not encode([c], [row])[0, -1]}
 
 
+def unlisted(columns: Sequence[str], row: Described) -> dict[str, str]:
+    """Return the sexes and places of a patient that are in no list, by column."""
+    texts = {c: present(word(str(getattr(row, c)))) for c in columns if c != "age"}
+    return {c: text for c, text in texts.items() if text and text not in BLOCKS[c][:-1]}
+
+
 def checked(about: Described) -> About:
     """Return what is said of a patient, as the lists write it; "", None and nan are unknown.
 
@@ -146,7 +152,10 @@ def _rows(path: Path, findings: Findings) -> Iterator[_Row]:
 
 
 def _about(record: Record, findings: Findings) -> About:
-    """Return what a row says; what is in no list goes to the findings and counts as unknown."""
+    """Return what a row says; what is in no list goes to the findings and counts as unknown.
+
+    A sex and a place stay as they are, so that an answer can name them.
+    """
     about = UNKNOWN
     for column in BLOCKS:
         text = getattr(record, column)
@@ -154,6 +163,8 @@ def _about(record: Record, findings: Findings) -> About:
             about = about._replace(**{column: getattr(stated(**{column: text}), column)})
         except ConfigError:
             findings.add(_ODD[column], f"{text} ({record.place})")
+            if column != "age":
+                about = about._replace(**{column: text})
     return about
 
 

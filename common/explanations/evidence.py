@@ -152,13 +152,17 @@ def linear_head(
         )
     absorbed, mean = weights[:, :-1] @ feature_map.matrix.T, feature_map.mean
     n = len(mean) - len(beside)
+    added = absorbed[:, n:] @ (beside - mean[n:])
+    if feature_map.unit and feature_map.beside:  # a view's norm is of the image alone
+        own, intercepts = feature_map.of_images, weights[:, -1] + added
+        return PooledHead(absorbed[:, :n], mean[:n], intercepts, own)
     return PooledHead(
         absorbed[:, :n],
         mean[:n],
         weights[:, -1],
         feature_map,
         beside,
-        absorbed[:, n:] @ (beside - mean[n:]),
+        added,
     )
 
 

@@ -91,6 +91,12 @@ class Model(Protocol):
             If the model gives no numbers.
         """
 
+    def numbers(self, rows: Sequence[Described]) -> Floats32:
+        """Return what the model takes of n patients, (n, width); nothing without metadata.
+
+        A value that no training site had counts as unknown.
+        """
+
     def head(self, about: Described = UNKNOWN) -> "PooledHead":
         """Return the classifier as one that is linear in pooled maps, to find its evidence.
 

@@ -70,15 +70,14 @@ class LinearModel:
                 "does not fit its own settings, train it again"
             )
         with np.errstate(over="ignore", invalid="ignore"):
-            full = beside(views, self._numbers(rows or [UNKNOWN] * len(views)))
+            full = beside(views, self.numbers(rows or [UNKNOWN] * len(views)))
             values = decision_values(average_views(self.feature_map, full), self.weights)
         return check_answers(values)
 
-    def _numbers(self, rows: Sequence[Described]) -> Floats32:
+    def numbers(self, rows: Sequence[Described]) -> Floats32:
         """Return the metadata of n rows as the model takes them, (n, width)."""
         columns = self.config.metadata
-        seen = self.feature_map.mean[len(self.feature_map.mean) - width(columns) :] > 0
-        return as_unknown(columns, encode(columns, rows), seen)
+        return seen_numbers(self.feature_map, columns, encode(columns, rows))
 
     def dataset_scores(self, dataset: Dataset, cache: Path) -> Floats:
         """Return decision values (n, n_classes) of a dataset's images.
@@ -125,7 +124,7 @@ class LinearModel:
         ConfigError
             If its feature map is not linear.
         """
-        return linear_head(self.feature_map, self.weights, self._numbers([about])[0])
+        return linear_head(self.feature_map, self.weights, self.numbers([about])[0])
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
@@ -140,8 +139,9 @@ class LinearModel:
         """Read a model; parameters and errors are those of ``load_model``."""
         with open_model(path, cls, weights) as stored:
             arrays, basis = stored.read(_expected(stored.kinds, stored.config.task.n_classes))
-            check_map(arrays)
-        feature_map = FeatureMap.from_record(arrays)
+            beside = width(stored.config.metadata)
+            check_map(arrays, beside)
+        feature_map = FeatureMap.from_record(arrays, beside)
         return cls(feature_map, arrays["weights"], basis, stored.config)
 
 
@@ -164,13 +164,26 @@ def _expected(kinds: Mapping[str, Kind], n_classes: int) -> dict[str, Kind]:
     return {name: Kind("F64", shape) for name, shape in shapes.items()}
 
 
-def check_map(arrays: Mapping[str, Floats]) -> None:
+def seen_numbers(feature_map: FeatureMap, columns: Sequence[str], numbers: Floats32) -> Floats32:
+    """Return the metadata (n, width) with what the training never saw counted as unknown.
+
+    Parameters
+    ----------
+    feature_map : has the training's mean of the numbers after that of the features.
+    numbers : (n, width), each column's adding to 1.
+    """
+    mean = feature_map.mean[len(feature_map.mean) - width(columns) :]
+    return as_unknown(columns, numbers, mean > 0)
+
+
+def check_map(arrays: Mapping[str, Floats], beside: int = 0) -> None:
     """Refuse arrays that make no linear model together.
 
     Parameters
     ----------
     arrays : by name, those of a feature map, with ``matrix`` (n_features, n_components), and
         ``weights`` (n_classes, n_outputs + 1).
+    beside : how many of the last features, and of the components, are not the image's.
 
     Raises
     ------
@@ -184,7 +197,9 @@ def check_map(arrays: Mapping[str, Floats]) -> None:
         raise ValueError(f"it maps to {n_components} components and weighs {columns - 1}")
     if len(arrays["fourier"]) and n_components * columns > _LARGEST_MAP:
         raise ValueError(f"its Fourier map of {n_components} by {columns - 1} is too large")
-    if arrays["unit"] not in (0, 1) or arrays["clip"] < 0:
+    if beside >= min(arrays["matrix"].shape):
+        raise ValueError(f"it has no features beside the {beside} numbers of metadata")
+    if not 0 <= arrays["unit"] <= 1 or arrays["clip"] < 0:
         raise ValueError("its features have no norm that 'unit' and 'clip' can mean")
     if len(arrays["fourier"]):
         size, width, seed = arrays["fourier"].tolist()

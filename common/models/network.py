@@ -75,7 +75,7 @@ class NetworkModel:
         features = pooled(maps[-1:]).mean(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
             if self._fusion == "gate":
-                features = gated(self.weights, features, self._numbers([about])[0])
+                features = gated(self.weights, features, self.numbers([about])[0])
             logits = weight @ features + bias + self._added(about)
         return check_answers(np.asarray(logits))
 
@@ -103,7 +103,7 @@ class NetworkModel:
     def _fusion(self) -> str:
         return self.config.fusion if self.config.metadata else ""
 
-    def _numbers(self, rows: Sequence[Described]) -> Floats32:
+    def numbers(self, rows: Sequence[Described]) -> Floats32:
         """Return the metadata of n rows as the network takes them, (n, width)."""
         columns = self.config.metadata
         return heard(columns, encode(columns, rows), self.weights)
@@ -112,7 +112,7 @@ class NetworkModel:
         """Return what late fusion adds to the logits (n_classes,)."""
         if self._fusion != "late":
             return np.zeros(self.task.n_classes)
-        return added(self.weights, self._numbers([about])[0])
+        return added(self.weights, self.numbers([about])[0])
 
     def scores(self, images: Iterable[tuple[str, bytes]], rows: Sequence[Described] = ()) -> Floats:
         """Return logits (n, n_classes), averaged over the prediction views, by PyTorch.
@@ -141,7 +141,7 @@ class NetworkModel:
             while block := dict(islice(files, BLOCK)):
                 features.append(self._features(network, block, pool))
         pooled_ = np.concatenate(features)
-        about = self._numbers(rows or [UNKNOWN] * len(pooled_))
+        about = self.numbers(rows or [UNKNOWN] * len(pooled_))
         with torch.inference_mode():
             inputs = (to_device(torch.from_numpy(each)) for each in (pooled_, about))
             logits = network.classify(*inputs).cpu()

@@ -14,8 +14,8 @@ import numpy as np
 from common.answers.answer import Answer, Metadata, Unreadable
 from common.answers.answering import Answering
 from common.arrays import Floats
-from common.data.metadata import BLOCKS, UNKNOWN, Described
-from common.data.patients import known
+from common.data.metadata import BLOCKS, UNKNOWN, Described, as_used
+from common.data.patients import known, unlisted
 from common.data.pictures import short_side
 from common.errors import DataError
 from common.models.file import Model, Prediction, load_model, network_folders
@@ -23,6 +23,9 @@ from common.networks.appearance_rows import LEVELS, appearance_of, stem_spec
 from common.networks.spatial_maps import BLOCK, MapNetwork, Maps, map_network
 
 _NOTHING: Mapping[str, Described] = MappingProxyType({})
+
+_NAMES = {"age": ("Age", "ages"), "sex": ("Sex", "sexes"), "localization": ("Place", "places")}
+"""What a person calls a column's value, and several."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,9 @@ class Predictor:
 
     def _known(self, about: Described | None) -> dict[str, float | str]:
         """Return what is known of a patient and the model uses, by column."""
-        return known(self.model.config.metadata, about or UNKNOWN)
+        columns, row = self.model.config.metadata, about or UNKNOWN
+        used = as_used(columns, self.model.numbers([row])[0])
+        return {column: value for column, value in known(columns, row).items() if used[column]}
 
     def _with_metadata(
         self, judged: Judged | DataError, name: str, about: Described | None, keep_maps: bool
@@ -190,7 +195,8 @@ class Predictor:
 
     def _noted(self, answer: Answer, data: bytes, about: Described | None) -> Answer:
         """Add what must be said of an image and of what is known of its patient."""
-        return replace(answer, notes=(*answer.notes, *self._small(data), *self._unused(about)))
+        notes = (*self._small(data), *self._unused(about), *self._unheard(about))
+        return replace(answer, notes=(*answer.notes, *notes))
 
     def _small(self, data: bytes) -> Iterator[str]:
         """Say that an image has fewer pixels than the model works at, if it has."""
@@ -204,9 +210,19 @@ class Predictor:
     def _unused(self, about: Described | None) -> Iterator[str]:
         """Say which of what is known the model does not use."""
         given = known(tuple(BLOCKS), about or UNKNOWN)
-        used = {*self._known(about), self.model.config.screening_column}
+        used = {*self.model.config.metadata, self.model.config.screening_column}
         if unused := [column for column in given if column not in used]:
             yield f"The model does not use {' and '.join(unused)}: it answers without."
+
+    def _unheard(self, about: Described | None) -> Iterator[str]:
+        """Say which of what the model would use counts as not known, because it never saw it."""
+        columns, row = self.model.config.metadata, about or UNKNOWN
+        given = known(columns, row)
+        unseen = {c: given[c] for c in given.keys() - self._known(row).keys()}
+        for column, value in sorted({**unlisted(columns, row), **unseen}.items()):
+            one, several = _NAMES[column]
+            shown = f"'{value}'" if isinstance(value, str) else f"{value:g}"
+            yield f"{one} {shown} is none of the model's {several} and counts as not known."
 
     def _answers(
         self,

@@ -1,9 +1,10 @@
 """A linear classifier under differential privacy: the sums of sites, and the noise of a run.
 
-Records are lesions: of each, the mean of all views of all its images. A unit adds the mean over its
-records, each of which is clipped, so the norm of what it adds is bounded. Sites send one noisy sum
-of the records themselves, which counts the classes and centres the records, and then noisy sums of
-clipped gradients (Abadi et al., "Deep learning with differential privacy", CCS 2016, algorithm 1).
+Records are lesions: of each, the mean of all views of all its images, with the numbers of metadata
+beside it. A unit adds the mean over its records, each of which is clipped, so the norm of what it
+adds is bounded. Sites send one noisy sum of the records themselves, which counts the classes and
+centres the records, and then noisy sums of clipped gradients (Abadi et al., "Deep learning with
+differential privacy", CCS 2016, algorithm 1).
 """
 
 import math
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from common.arrays import Bools, Floats, Ints
 from common.config.private import PrivateConfig
+from common.config.run import RunConfig
+from common.data.metadata import UNKNOWN, encode, even, width
 from common.privacy.accounting import SampledGaussian, noise_for
 from common.privacy.noise import STEP, check_noise
 from common.statistics.sums import Sums
@@ -104,16 +107,18 @@ class Units(NamedTuple):
     X : (n, d) records of norm 1 at most.
     y : (n,) their labels.
     unit : (n,) number of the unit that each belongs to, from 0.
+    part : (n,) of a lesion that each stands for, in (0, 1].
     """
 
     X: Floats
     y: Ints
     unit: Ints
+    part: Floats
 
     @classmethod
     def apart(cls, X: Floats, y: Ints) -> Self:
         """Return records ``X`` (n, d) with labels ``y`` (n,), each a unit of its own."""
-        return cls(X, y, np.arange(len(y)))
+        return cls(X, y, np.arange(len(y)), np.ones(len(y)))
 
     @classmethod
     def group(cls, X: Floats, y: Ints, lesions: Labels, units: Labels) -> Self:
@@ -128,7 +133,29 @@ class Units(NamedTuple):
         pairs = np.stack([units, lesions], axis=1)
         _, first, index = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
         numbers = np.unique(np.asarray(units)[first], return_inverse=True)[1]
-        return cls(group_means(X, index), y[first], numbers)
+        return cls(group_means(X, index), y[first], numbers, np.ones(len(first)))
+
+    def seen_without(self, hidden: Floats, share: float) -> "Units":
+        """Return the units with a second record of each lesion, as if nothing was known of it.
+
+        A classifier that is trained on both answers without metadata too. Both are the lesion's
+        own, so that its unit adds no more than before and no draw depends on another lesion.
+
+        Parameters
+        ----------
+        hidden : (width,) the last numbers of a record of which nothing is known.
+        share : part of a lesion that the second records stand for, in [0, 1).
+        """
+        if not (share and len(hidden)):
+            return self
+        without = self.X.copy()
+        without[:, -len(hidden) :] = hidden
+        return Units(
+            np.concatenate([self.X, without]),
+            np.tile(self.y, 2),
+            np.tile(self.unit, 2),
+            np.concatenate([(1 - share) * self.part, share * self.part]),
+        )
 
     @property
     def total(self) -> int:
@@ -138,12 +165,15 @@ class Units(NamedTuple):
     @property
     def share(self) -> Floats:
         """The weight of each record, (n,); the weights of a unit's records sum to 1."""
-        return np.asarray(1.0 / np.bincount(self.unit)[self.unit])
+        return np.asarray(self.part / np.bincount(self.unit, self.part)[self.unit])
 
     def of(self, drawn: Bools) -> "Units":
         """Return the units whose number is ``drawn``, (total,)."""
+        if drawn.all():
+            return self
         kept = drawn[self.unit]
-        return Units(self.X[kept], self.y[kept], np.unique(self.unit[kept], return_inverse=True)[1])
+        numbers = np.unique(self.unit[kept], return_inverse=True)[1]
+        return Units(self.X[kept], self.y[kept], numbers, self.part[kept])
 
 
 def group_means(X: NDArray[np.floating], index: Ints) -> Floats:
@@ -155,15 +185,52 @@ def group_means(X: NDArray[np.floating], index: Ints) -> Floats:
 
 
 @lru_cache(maxsize=4)
-def public_map(n_features: int, dimensions: int, seed: int) -> FeatureMap:
-    """Return a random projection to vectors of norm 1, drawn from a public seed.
+def public_map(
+    n_features: int,
+    dimensions: int,
+    seed: int,
+    columns: tuple[str, ...] = (),
+    scale: float = 0.0,
+) -> FeatureMap:
+    """Return a random projection to vectors of norm 1 at most, drawn from a public seed.
 
-    Where there are fewer features than ``dimensions``, it has as many outputs as features.
+    Where there are fewer features than ``dimensions``, it has as many outputs as features. Then
+    follow the numbers of metadata, from which each column's even shares are subtracted, for the
+    data may not choose.
+
+    Parameters
+    ----------
+    columns : of metadata, whose numbers follow the features.
+    scale : size of a column beside the projected features.
     """
     rng = np.random.default_rng([seed, n_features, dimensions])
     matrix = rng.standard_normal((n_features, min(dimensions, n_features)))
-    columns: Floats = np.linalg.qr(matrix)[0].astype(np.float64)
-    return FeatureMap(np.zeros(n_features), columns, unit=True)
+    projection: Floats = np.linalg.qr(matrix)[0].astype(np.float64)
+    if not columns:
+        return FeatureMap(np.zeros(n_features), projection, unit=1.0)
+    # A column's numbers add to 1, so that their norm is 1 at most.
+    unit = 1 / math.sqrt(1 + scale**2 * len(columns))
+    beside = width(columns)
+    whole = np.zeros(np.add(projection.shape, beside))
+    whole[:n_features, : projection.shape[1]] = projection
+    whole[n_features:, projection.shape[1] :] = scale * unit * np.eye(beside)
+    mean = np.concatenate([np.zeros(n_features), even(columns)])
+    return FeatureMap(mean, whole, unit=unit, beside=beside)
+
+
+def run_map(n_features: int, config: RunConfig) -> FeatureMap:
+    """Return a run's public map of images' ``n_features`` features and the metadata after them."""
+    return public_map(
+        n_features, config.components, config.seed, config.metadata, config.metadata_scale[0]
+    )
+
+
+def hidden_numbers(feature_map: FeatureMap, columns: tuple[str, ...]) -> Floats:
+    """Return the outputs (width,) for ``columns`` of a patient of whom nothing is known."""
+    n = feature_map.beside
+    last = slice(len(feature_map.mean) - n, None), slice(feature_map.n_outputs - n, None)
+    unknown = encode(columns, [UNKNOWN])[0] - feature_map.mean[last[0]]
+    return np.asarray(unknown @ feature_map.matrix[last])
 
 
 class Centre(NamedTuple):

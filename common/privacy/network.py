@@ -1,8 +1,8 @@
 """Clipped gradients of the open part of a network, unit by unit, by Opacus.
 
-A unit is drawn, then one of its images, then one of that image's views; the gradients of all open
-weights together are clipped (Abadi et al., "Deep learning with differential privacy", CCS 2016,
-algorithm 1).
+A unit is drawn, then one of its images, then one of that image's views, and whether its metadata
+are seen; the gradients of all open weights together are clipped (Abadi et al., "Deep learning with
+differential privacy", CCS 2016, algorithm 1).
 """
 
 import copy
@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +18,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.arrays import Floats, Floats32, Ints
+from common.config.run import RunConfig
 from common.errors import ConfigError
+from common.networks.fused_head import Late
+from common.networks.fusion import GAIN, METADATA, Fusion, fusion_of
 from common.networks.network import DEVICE, Network, Stage, open_stage, shared_network
 
-Batch = tuple[Floats32, Ints]
-"""Activations (n, ...) at the cut, and labels (n,)."""
+
+class Batch(NamedTuple):
+    """Images that are differentiated at once, one of each unit.
+
+    Attributes
+    ----------
+    inputs : (n, ...) activations at the cut.
+    about : (n, width) numbers of the patients; of no width without metadata.
+    labels : (n,).
+    """
+
+    inputs: Floats32
+    about: Floats32
+    labels: Ints
+
 
 CHUNK = 32
 """Images differentiated at once: each has gradients of its own for all open weights."""
@@ -31,6 +48,10 @@ class OpenPart(nn.Module):
     """The open part of a network on its own, with a head for features of a norm of about 1.
 
     Its weights are a copy, for Opacus leaves hooks on what it differentiates.
+
+    Parameters
+    ----------
+    metadata_scale : size of the numbers of metadata beside such features.
 
     Attributes
     ----------
@@ -43,12 +64,15 @@ class OpenPart(nn.Module):
         If a layer mixes the images of a batch, or changes its input in place.
     """
 
-    def __init__(self, network: Network, stage: Stage) -> None:
+    def __init__(self, network: Network, stage: Stage, metadata_scale: float = 0.0) -> None:
         super().__init__()
         # What the names of the stage are below in here.
         self.backbone = copy.deepcopy(stage.tail)
         self.head = copy.deepcopy(network.head)
+        self.metadata = copy.deepcopy(network.metadata)
         self.scale = network.n_features**-0.5
+        gain = GAIN if isinstance(self.metadata, Late) else 1.0
+        self.about_scale = metadata_scale / gain
         self.names = list(stage.trainable)
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name in stage.trainable)
@@ -56,10 +80,20 @@ class OpenPart(nn.Module):
         _refuse_unfit(self)
         self.pretrained = _vector(self.opened)
 
-    def forward(self, activations: Tensor) -> Tensor:
-        """Map ``activations`` (n, ...) at the cut to logits (n, n_classes)."""
-        logits: Tensor = self.head(self.backbone(activations) * self.scale)
-        return logits
+    def forward(self, activations: Tensor, about: Tensor) -> Tensor:
+        """Map activations (n, ...) at the cut to logits (n, n_classes).
+
+        Parameters
+        ----------
+        about : (n, width) numbers of the patients, which a part without metadata ignores.
+        """
+        features = self.backbone(activations)
+        scale = features.new_tensor(self.scale)
+        if self.metadata is None:
+            logits: Tensor = self.head(features * scale)
+            return logits
+        fused: Tensor = self.metadata(self.head, features, scale, about * self.about_scale)
+        return fused
 
     @property
     def opened(self) -> list[nn.Parameter]:
@@ -80,15 +114,48 @@ class OpenPart(nn.Module):
             name: np.asarray(p.detach().cpu().contiguous().numpy(), np.float32)
             for name, p in zip(self.names, self.opened, strict=True)
         }
-        return tensors | {"head.weight": tensors["head.weight"] * np.float32(self.scale)}
+        factors = {name: self.about_scale for name in tensors if name.startswith(f"{METADATA}.")}
+        factors["head.weight"] = self.scale
+        return tensors | {n: tensors[n] * np.float32(factor) for n, factor in factors.items()}
+
+
+def run_part(config: RunConfig) -> OpenPart:
+    """Return the open part of a run's network, one for all sites of a process."""
+    return open_part(
+        config.backbone,
+        config.weights,
+        config.opens,
+        config.task.n_classes,
+        fusion_of(config.fusion, config.metadata),
+        config.metadata_scale[0],
+    )
 
 
 @lru_cache(maxsize=1)
-def open_part(backbone: str, weights: Path | None, stage: str, n_classes: int) -> OpenPart:
-    """Return the open part of a pretrained network, one for all sites of a process."""
-    network = shared_network(backbone, weights, n_classes)
+def open_part(
+    backbone: str,
+    weights: Path | None,
+    stage: str,
+    n_classes: int,
+    fusion: Fusion | None = None,
+    metadata_scale: float = 0.0,
+) -> OpenPart:
+    """Return the open part of a pretrained network, one for all sites of a process.
+
+    Parameters
+    ----------
+    stage : first module that is open.
+    fusion : how metadata enter; None if they do not.
+    metadata_scale : size of the numbers of metadata beside features of a norm of about 1.
+
+    Raises
+    ------
+    ConfigError
+        If the network cannot be loaded or trained privately, or has no such module.
+    """
+    network = shared_network(backbone, weights, n_classes, fusion)
     network.load({})
-    return OpenPart(network, open_stage(network, stage))
+    return OpenPart(network, open_stage(network, stage), metadata_scale)
 
 
 def clipped_sum(
@@ -104,7 +171,7 @@ def clipped_sum(
     Parameters
     ----------
     weights : (size,) of the open part.
-    batches : activations (n, ...) and labels (n,), one image of each unit that was drawn.
+    batches : one image of each unit that was drawn.
     offset : (n_classes,) added to the logits.
     class_weight : (n_classes,) in [0, 1], factors of the clipped gradients.
     """
@@ -119,8 +186,8 @@ def clipped_sum(
         with warnings.catch_warnings():
             # Activations are given, and need no gradient.
             warnings.filterwarnings("ignore", "Full backward hook is firing")
-            for activations, labels in batches:
-                logits = module(torch.tensor(activations, device=DEVICE))
+            for inputs, about, labels in batches:
+                logits = module(*(torch.tensor(each, device=DEVICE) for each in (inputs, about)))
                 shifted = logits + torch.tensor(offset).to(logits)
                 targets = torch.tensor(labels, device=DEVICE)
                 torch.autograd.backward(functional.cross_entropy(shifted, targets, reduction="sum"))

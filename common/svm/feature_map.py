@@ -42,15 +42,17 @@ class FeatureMap:
     ----------
     mean : (n_features,).
     matrix : (n_features, n_components).
-    unit : whether the result is scaled to a norm of 1, before the Fourier map.
+    unit : norm that the result is scaled to, before the Fourier map; 0: it is not scaled.
     clip : largest norm of what is not scaled so; longer ones are shortened to it. 0 for any.
+    beside : how many of the last features, and of the outputs, `unit` leaves as they are.
     """
 
     mean: Floats
     matrix: Floats
     fourier: FourierMap | None = None
-    unit: bool = False
+    unit: float = 0.0
     clip: float = 0.0
+    beside: int = 0
 
     @classmethod
     def principal(cls, moments: Moments, components: int, beside: int = 0) -> Self:
@@ -106,7 +108,17 @@ class FeatureMap:
     def project(self, X: NDArray[np.floating]) -> Floats:
         """Return ``X`` (n, n_features) in the map's directions, (n, n_components)."""
         Z: Floats = (X.astype(np.float64) - self.mean) @ self.matrix
-        return unit_rows(Z) if self.unit else Z
+        if self.unit:
+            images = slice(Z.shape[1] - self.beside)
+            Z[:, images] = self.unit * unit_rows(Z[:, images])
+        return Z
+
+    @property
+    def of_images(self) -> Self:
+        """The map of the features that have none beside them, to their own outputs."""
+        features, outputs = (size - self.beside for size in self.matrix.shape)
+        matrix = self.matrix[:features, :outputs]
+        return replace(self, mean=self.mean[:features], matrix=matrix, beside=0)
 
     def to_record(self) -> dict[str, Floats]:
         """Return the map as arrays.
@@ -121,20 +133,26 @@ class FeatureMap:
             "mean": self.mean,
             "matrix": self.matrix,
             "fourier": np.array([fourier.size, fourier.width, fourier.seed] if fourier else []),
-            "unit": np.array(float(self.unit)),
+            "unit": np.array(self.unit),
             "clip": np.array(self.clip),
         }
 
     @classmethod
-    def from_record(cls, record: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return the map of a ``record`` with names and shapes as in `to_record`; ignore others."""
+    def from_record(cls, record: Mapping[str, NDArray[np.generic]], beside: int = 0) -> Self:
+        """Return the map of a ``record`` with names and shapes as in `to_record`; ignore others.
+
+        Parameters
+        ----------
+        beside : how many of the last features are not the image's.
+        """
         fourier = record["fourier"].tolist()
         return cls(
             np.asarray(record["mean"], dtype=np.float64),
             np.asarray(record["matrix"], dtype=np.float64),
             FourierMap(int(fourier[0]), fourier[1], int(fourier[2])) if fourier else None,
-            bool(record["unit"]),
+            float(np.asarray(record["unit"], dtype=np.float64)),
             float(np.asarray(record["clip"], dtype=np.float64)),
+            beside,
         )
 
 

@@ -148,7 +148,7 @@ def lacking_metadata(infos: Mapping[str, SiteInfo], columns: Sequence[str]) -> l
         if lacking:
             lines.append(
                 f"metadata '{column}' is unknown in most images of {', '.join(lacking)}, which are "
-                "trained on without it; the site's log says how many, `fedderm data check` there "
+                "seen without it; the site's log says how many, `fedderm data check` there "
                 "says why"
             )
     return lines

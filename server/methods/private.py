@@ -6,10 +6,11 @@ import numpy as np
 
 from common.answers.basis import AnswerBasis
 from common.config.run import RunConfig
+from common.data.metadata import width
 from common.features.extract import check_network
 from common.models.linear import LinearModel
 from common.privacy.lda import discriminant, moments_size
-from common.privacy.linear import Centre, public_map
+from common.privacy.linear import Centre, run_map
 from common.statistics.calibration import even, uncalibrated
 from server.federation.federation import Federation
 from server.privacy.card_facts import privacy_facts
@@ -32,7 +33,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     """
     sites = NoisySites(federation, config, folder)
     n_features = next(iter(federation.sites.values())).n_features
-    feature_map = public_map(n_features, config.components, config.seed)
+    feature_map = run_map(n_features - width(config.metadata), config)
     learned = learn(sites.sum, feature_map.n_outputs, config)
     # Scores are for classes that are equally frequent, probabilities for these as they are.
     n_classes = config.task.n_classes

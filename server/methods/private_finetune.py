@@ -7,7 +7,8 @@ import numpy as np
 from common.answers.basis import AnswerBasis
 from common.config.run import RunConfig
 from common.models.network import NetworkModel
-from common.privacy.network import OpenPart, open_part
+from common.networks.fusion import ADDED
+from common.privacy.network import OpenPart, run_part
 from common.statistics.calibration import even, uncalibrated
 from server.federation.federation import Federation
 from server.privacy.card_facts import privacy_facts
@@ -18,7 +19,10 @@ from server.run.training_result import TrainingResult
 
 _HEAD_RATE: Final = 5.0
 _BACKBONE_RATE: Final = 0.1
-"""Learning rates of clipped gradients; of those tried on HAM10000's first fold the best."""
+"""Learning rates of clipped gradients; of those tried on HAM10000's first fold the best. Those of
+the head hold for all that is linear in the logits."""
+
+_HEAD: Final = ("head.weight", "head.bias", ADDED)
 
 
 def train(federation: Federation, config: RunConfig, folder: RunFolder) -> TrainingResult:
@@ -30,7 +34,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
         If too few sites are left, or too few that add noise.
     """
     sites = NoisySites(federation, config, folder)
-    part = open_part(config.backbone, config.weights, config.opens, config.task.n_classes)
+    part = run_part(config)
     learned = learn(sites.sum, part, config)
     weights, base_rates = learned.weights, learned.counts / learned.counts.sum()
     n_classes = config.task.n_classes
@@ -55,7 +59,7 @@ def learn(total: Total, part: OpenPart, config: RunConfig) -> Learned:
     """
     rates = np.concatenate(
         [
-            np.full(p.numel(), _HEAD_RATE if name.startswith("head.") else _BACKBONE_RATE)
+            np.full(p.numel(), _HEAD_RATE if name in _HEAD else _BACKBONE_RATE)
             for name, p in zip(part.names, part.opened, strict=True)
         ]
     )
@@ -67,7 +71,7 @@ def learn(total: Total, part: OpenPart, config: RunConfig) -> Learned:
 
 def check(config: RunConfig) -> None:
     """Refuse a network that cannot be loaded, or has no such part."""
-    open_part(config.backbone, config.weights, config.opens, config.task.n_classes)
+    run_part(config)
 
 
 def model_name(config: RunConfig) -> str:

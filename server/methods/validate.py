@@ -75,8 +75,17 @@ def training_facts(config: RunConfig, training: JsonObject) -> dict[str, object]
         "training": f"none; the model is that of method {training['trained_by']}",
         "SHA-256 of the model": training["sha256"],
         "judged on": lesions,
+        **_metadata_facts(config),
         "not checked": "whether the model was trained on lesions of these sites",
     }
+
+
+def _metadata_facts(config: RunConfig) -> dict[str, str]:
+    """Return what the model card says of metadata; nothing where the model takes none."""
+    columns = ", ".join(config.metadata)
+    if config.without_metadata:
+        columns = f"as if {columns} were not known"
+    return {"metadata": columns} if columns else {}
 
 
 def _validate(federation: Federation, config: RunConfig, model: Model) -> TrainingResult:
@@ -136,10 +145,9 @@ def _model(config: RunConfig) -> Model:
             f"{config.model} is neither a network nor a linear model on frozen features; method "
             f"{config.method} knows no other: use `fedderm evaluate DIR RUN --all` at each site"
         )
-    if model.config.metadata:
+    if config.without_metadata and not model.config.metadata:
         raise ConfigError(
-            f"{config.model} takes {', '.join(model.config.metadata)} beside the image, which "
-            f"method {config.method} does not ask for; use `fedderm evaluate DIR RUN --all` there"
+            f"'without_metadata' is true, but {config.model} takes no metadata; leave it out"
         )
     if other := _other_settings(config, model):
         raise ConfigError(f"{config.model} was trained with other settings; set {' '.join(other)}")
@@ -147,10 +155,11 @@ def _model(config: RunConfig) -> Model:
 
 
 def _other_settings(config: RunConfig, model: Model) -> list[str]:
-    """Return the settings by which sites would not see images, or diagnoses, as the model does."""
+    """Return the settings by which sites would not see images, patients or diagnoses as it does."""
     trained = model.config
     # A network that was trained itself pools its last map only.
     names = [name for name in _SEEN if model.trained is None or name != "levels"]
+    names += ["metadata", *(["fusion"] if model.trained and trained.metadata else [])]
     its = {name: getattr(trained, name) for name in names}
     other = [f"{n}={flat(value)}" for n, value in its.items() if value != getattr(config, n)]
     ours, theirs = (weights_digest(trained.backbone, c.weights) for c in (config, trained))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from client.methods.private import units_of
+from client.methods.private import lesions_of
 from client.site import Records, Site, site_folders
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
@@ -49,9 +49,10 @@ class AuditedRun:
     def private_units(self) -> AllSites:
         """Return the records as sites of method private make them, (n, d) of norm 1 at most.
 
-        Each of a patient's lesions is attacked by itself, as if it were the only one.
+        Each of a patient's lesions is attacked by itself, as if it were the only one, and with all
+        that is known of it.
         """
-        by_site = [units_of(site) for site in self.opened()]
+        by_site = [lesions_of(site) for site in self.opened()]
         return self.units([(each.X, each.y) for each in by_site])
 
     def network_lesions(self, components: int) -> AllSites:

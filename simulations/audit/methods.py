@@ -59,7 +59,7 @@ def finetune(run: AuditedRun) -> AttackResults:
 
 def stand_in(config: RunConfig) -> RunConfig:
     """Return the settings of classifiers on a network's features, in the network's place."""
-    changes = {"imbalance": "logits", "imbalance_strength": 1.0}
+    changes = {"imbalance": "logits", "imbalance_strength": 1.0, "metadata": ()}
     return config.model_copy(update={"method": "private", "head": "softmax", **changes})
 
 

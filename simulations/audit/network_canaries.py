@@ -18,9 +18,10 @@ from client.methods.private_finetune import clipped
 from client.privacy.draws import sample
 from common.arrays import Bools, Floats, Floats32, Ints
 from common.config.run import RunConfig
-from common.networks.network import DEVICE, shared_network, trunk
+from common.data.metadata import width
+from common.networks.network import DEVICE, run_network, trunk
 from common.privacy.linear import Units
-from common.privacy.network import CHUNK, Batch, OpenPart, open_part
+from common.privacy.network import CHUNK, Batch, OpenPart, run_part
 from server.methods.private_finetune import learn
 from server.privacy.descent import Arrays
 from simulations.audit.canaries import CANARIES, Evidence, deviation
@@ -40,35 +41,45 @@ class Activations:
     Attributes
     ----------
     X : (m, ...) activations.
+    about : (m, width) numbers of their patients, which the attacker chose too.
     y : (m,) labels.
     site : (m,) numbers of their sites.
     """
 
     X: Floats32
+    about: Floats32
     y: Ints
     site: Ints
 
     @classmethod
     def draw(
-        cls, m: int, shape: Sequence[int], sites: int, n_classes: int, rng: np.random.Generator
+        cls,
+        m: int,
+        shape: Sequence[int],
+        width: int,
+        sites: int,
+        n_classes: int,
+        rng: np.random.Generator,
     ) -> Self:
-        """Draw canaries of a shape at random sites, of random classes."""
+        """Draw canaries of a shape at random sites, of random classes and numbers of patients."""
         X = (_LOUD * rng.standard_normal((m, *shape))).astype(np.float32)
-        return cls(X, rng.integers(0, n_classes, m), rng.integers(0, sites, m))
+        y, site = rng.integers(0, n_classes, m), rng.integers(0, sites, m)
+        return cls(X, rng.random((m, width), dtype=np.float32), y, site)
 
     def __len__(self) -> int:
         return len(self.y)
 
     def select(self, chosen: Bools) -> "Activations":
         """Return the canaries that are ``chosen``, (m,)."""
-        return Activations(self.X[chosen], self.y[chosen], self.site[chosen])
+        X, about = self.X[chosen], self.about[chosen]
+        return Activations(X, about, self.y[chosen], self.site[chosen])
 
     def batches(self, rate: float) -> Iterator[Batch]:
-        """Draw each canary by itself; yield activations (n, ...) and labels (n,) of those drawn."""
+        """Draw each canary by itself; yield those that are drawn."""
         drawn = np.flatnonzero(sample(len(self), rate))
         for begin in range(0, len(drawn), CHUNK):
             rows = drawn[begin : begin + CHUNK]
-            yield self.X[rows], self.y[rows]
+            yield Batch(self.X[rows], self.about[rows], self.y[rows])
 
 
 def audit_network(config: RunConfig, sites: int, m: int | None = None) -> OneRun:
@@ -79,10 +90,12 @@ def audit_network(config: RunConfig, sites: int, m: int | None = None) -> OneRun
     m : number of canaries; None for as many as memory allows for.
     """
     n_classes = config.task.n_classes
-    part = open_part(config.backbone, config.weights, config.opens, n_classes)
+    part = run_part(config)
     m = min(CANARIES, _LARGEST // len(part.pretrained)) if m is None else m
     rng = np.random.default_rng([config.seed, 1])
-    canaries = Activations.draw(m, _shape_at_cut(config), sites, n_classes, rng)
+    canaries = Activations.draw(
+        m, _shape_at_cut(config), width(config.metadata), sites, n_classes, rng
+    )
     included = rng.random(m) < 0.5
     channels = _channels(config, canaries, sites)
     evidence = [Evidence.none(int(channel.sum())) for channel in channels]
@@ -124,19 +137,20 @@ def gradients(part: OpenPart, weights: Floats, canaries: Activations, offset: Fl
     added = torch.tensor(offset, dtype=torch.float32, device=DEVICE)
 
     def loss(
-        opened: tuple[torch.Tensor, ...], x: torch.Tensor, label: torch.Tensor
+        opened: tuple[torch.Tensor, ...], x: torch.Tensor, about: torch.Tensor, label: torch.Tensor
     ) -> torch.Tensor:
         parameters = dict(zip(part.names, opened, strict=True))
-        logits: torch.Tensor = functional_call(part, parameters, x[None])
+        logits: torch.Tensor = functional_call(part, parameters, (x[None], about[None]))
         return functional.cross_entropy(logits + added, label[None])
 
     opened = tuple(parameter.detach() for parameter in part.opened)
-    each = vmap(grad(loss), in_dims=(None, 0, 0))
+    each = vmap(grad(loss), in_dims=(None, 0, 0, 0))
     rows = []
     for begin in range(0, len(canaries), CHUNK):
         chosen = slice(begin, begin + CHUNK)
-        x, label = (torch.tensor(a[chosen], device=DEVICE) for a in (canaries.X, canaries.y))
-        rows.append(torch.cat([g.flatten(1) for g in each(opened, x, label)], dim=1).cpu())
+        own = (canaries.X, canaries.about, canaries.y)
+        inputs = (torch.tensor(array[chosen], device=DEVICE) for array in own)
+        rows.append(torch.cat([g.flatten(1) for g in each(opened, *inputs)], dim=1).cpu())
     return np.asarray(torch.cat(rows).numpy())
 
 
@@ -171,7 +185,7 @@ def _channels(config: RunConfig, canaries: Activations, sites: int) -> list[Bool
 
 
 def _shape_at_cut(config: RunConfig) -> tuple[int, ...]:
-    network = shared_network(config.backbone, config.weights, config.task.n_classes)
+    network = run_network(config)
     image = torch.zeros((1, 3, config.size, config.size), device=DEVICE)
     with torch.inference_mode():
         return tuple(trunk(network, [config.opens])(image)[0].shape[1:])

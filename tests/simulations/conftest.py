@@ -102,6 +102,18 @@ def other(cached: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+METADATA = "metadata=age,sex,localization"
+
+
+@pytest.fixture(scope="session")
+def informed(
+    synthetic_folder: Path, settings: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Train an SVM with metadata over two sites; return the folder given to ``--out``."""
+    own = [*settings, METADATA, "metadata_scale=0.3"]
+    return simulated(synthetic_folder, tmp_path_factory.mktemp("informed") / "out", own)
+
+
 @pytest.fixture(scope="session")
 def tuned(
     synthetic_folder: Path, tune: list[str], tmp_path_factory: pytest.TempPathFactory

@@ -9,12 +9,9 @@ from client.site import Site
 
 
 def _weights(site: Site) -> tuple[int, ...]:
-    from common.privacy.network import open_part  # imports PyTorch
+    from common.privacy.network import run_part  # imports PyTorch
 
-    config = site.config
-    return open_part(
-        config.backbone, config.weights, config.opens, config.task.n_classes
-    ).pretrained.shape
+    return run_part(site.config).pretrained.shape
 
 
 QUESTIONS: Mapping[str, QuestionForm] = {

@@ -391,6 +391,19 @@ def everything(reply: RecordDict) -> bytes:
     return repr(unpack_values(reply)).encode() + arrays
 
 
+def test_exact_sums_with_metadata_are_secure_or_of_a_hospital_that_counts_anybody(hospital):
+    """Where an operator hides small groups; a private sum hides each lesion by its noise."""
+    exact = [{"metadata": "age"}, {"method": "validate", "metadata": "age"}]
+    for settings in exact:
+        assert hospital(settings, least_lesions=5).refusal("join") is Reason.SECURE
+        assert hospital(settings, least_count=5).refusal("join") is Reason.SECURE
+    private = {"method": "private", "epsilon": 2.0, "components": 12, "metadata": "age"}
+    for settings in (private, {**exact[1], "without_metadata": True}):
+        told = hospital(settings, least_lesions=1, least_count=5, epsilon=2.0).ask("join")
+        assert "refused" not in unpack_values(told)
+    assert "metadata" not in unpack_values(hospital(private, epsilon=2.0).ask("join"))
+
+
 def spoil_image(node: Node) -> None:
     image = next(node.data.rglob("*.jpg"))
     image.unlink()

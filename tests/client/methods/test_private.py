@@ -12,6 +12,7 @@ import pytest
 from flwr.app import Message
 from scipy import stats
 
+import client.app
 import client.methods.private
 from client.app import app
 from client.egress.allowlist import allowlist_of
@@ -22,6 +23,8 @@ from client.privacy.ledger import Ledger
 from client.privacy.paid_step import ledger_of
 from client.sealed_log import SealedLog
 from client.site import Site
+from common.config.run import RunConfig
+from common.data.metadata import UNKNOWN, encode, width
 from common.data.tables.ham10000 import write_metadata
 from common.errors import ConfigError, DataError, RefusalError
 from common.privacy.accounting import SampledGaussian
@@ -45,6 +48,7 @@ from tests.sites import hospital_file, make_quick_sites, with_changes, write_fea
 
 RUN = "0a" * 8
 CLASSES, DIMENSIONS = 7, 12
+COLUMNS = ("age", "sex", "localization")
 Ask = Callable[..., np.ndarray]
 
 
@@ -53,7 +57,9 @@ def make_site(synthetic_folder: Path, tmp_path: Path) -> Callable[..., Site]:
     """Open the only site of a federation, with a ledger of its own."""
     base = make_quick_sites(synthetic_folder, tmp_path, 1, views=2)
 
-    def make(hospital: bool = False, limit: float = 2.0, **changes: Any) -> Site:
+    def make(
+        hospital: bool = False, limit: float = 2.0, least_lesions: int = 0, **changes: Any
+    ) -> Site:
         settings = {"method": "private", "components": DIMENSIONS, "steps": 3, **changes}
         config = with_changes(base, {"out": tmp_path / "run", **settings})
         assert config.sites is not None
@@ -62,7 +68,8 @@ def make_site(synthetic_folder: Path, tmp_path: Path) -> Callable[..., Site]:
         folder = next(config.sites.iterdir())
         if not hospital:
             return Site(folder, config)
-        file = hospital_file(folder, tmp_path / "hospital", epsilon=limit)
+        rules = {"epsilon": limit, "least_lesions": least_lesions}
+        file = hospital_file(folder, tmp_path / "hospital", **rules)
         return Site(folder, config, Operator.read(file))
 
     return make
@@ -70,12 +77,13 @@ def make_site(synthetic_folder: Path, tmp_path: Path) -> Callable[..., Site]:
 
 def _ask(site: Site, step: int, run: str = RUN, **changed: Any) -> np.ndarray:
     question = "gradient" if step else "overview"
+    size = DIMENSIONS + width(site.config.metadata)
     known = {
-        "mean": np.zeros(DIMENSIONS),
+        "mean": np.zeros(size),
         "scale": np.array(1.0),
         "offset": np.zeros(CLASSES),
         "class_weight": np.ones(CLASSES),
-        "weights": np.zeros((CLASSES, DIMENSIONS + 1)),
+        "weights": np.zeros((CLASSES, size + 1)),
     }
     arrays = {**known, **changed} if step else {}
     return _answer(site, question, arrays, {"run": run, "step": step}).to_record()["values"] * STEP
@@ -110,6 +118,86 @@ def test_without_noise_the_sums_are_those_of_lesions(make_site):
     objective = Objective("softmax", np.zeros(CLASSES), np.ones(CLASSES))
     expected = clipped_gradients(lesions, centre, weights, objective, 1.0)
     np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_with_metadata_each_lesion_is_seen_with_and_without(make_site):
+    site = make_site(epsilon=0, metadata=COLUMNS, metadata_scale=0.4, metadata_dropped=0.3)
+    lesions, table = _lesions(site), site.dataset
+    names = sorted(set(table.lesions[~site.held_out]))
+    rows = [table.images[int(np.flatnonzero(table.lesions == name)[0])] for name in names]
+    shrink = 1 / np.sqrt(1 + 3 * 0.4**2)
+
+    def beside(known: list) -> np.ndarray:
+        numbers = encode(COLUMNS, known) - np.repeat([1 / 11, 1 / 3, 1 / 27], [11, 3, 27])
+        return np.hstack([lesions.X, 0.4 * numbers]) * shrink
+
+    seen, hidden = (Units.apart(beside(k), lesions.y) for k in (rows, [UNKNOWN] * len(rows)))
+    expected = 0.7 * overview(seen, CLASSES) + 0.3 * overview(hidden, CLASSES)
+    np.testing.assert_allclose(_ask(site, 0), expected, atol=1e-6)
+    rng, size = np.random.default_rng(0), DIMENSIONS + width(COLUMNS)
+    mean, weights = rng.random(size) / size, rng.standard_normal((CLASSES, size + 1))
+    got = _ask(site, 1, mean=mean, weights=weights)
+    how = (Centre(mean, np.array(1.0)), weights, _even(), 1.0)
+    expected = 0.7 * clipped_gradients(seen, *how) + 0.3 * clipped_gradients(hidden, *how)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def _even() -> Objective:
+    return Objective("softmax", np.zeros(CLASSES), np.ones(CLASSES))
+
+
+@pytest.mark.parametrize("hospital", [False, True])
+def test_one_lesion_more_moves_no_other_whatever_is_known_of_it(make_site, hospital):
+    """Also where an operator's least number of lesions makes exact sums hide rare places."""
+    changes = {"metadata": COLUMNS, "hospital": hospital, "least_lesions": 5 * hospital}
+    site = make_site(epsilon=2, **changes)
+    images = site.dataset.images
+    lone = images[int(np.flatnonzero(~site.held_out)[0])].lesion_id
+    write_metadata(
+        site.folder,
+        [replace(i, localization="scalp" if i.lesion_id == lone else "back") for i in images],
+    )
+    site = make_site(epsilon=2, **changes)
+    more, told = client.methods.private.units_of(site), client.app._describe(site)
+    more_told = {**told, **client.methods.private.describe(site)}
+    write_metadata(site.folder, [i for i in site.dataset.images if i.lesion_id != lone])
+    fewer_site = make_site(epsilon=2, **changes)
+    fewer = client.methods.private.units_of(fewer_site)
+    assert more.total == fewer.total + 1
+    same = more.of(more.unit != _alone(more, fewer))
+    np.testing.assert_array_equal(_rows(same), _rows(fewer))
+    fewer_told = {**client.app._describe(fewer_site), **client.methods.private.describe(fewer_site)}
+    assert more_told.pop("fingerprint") != fewer_told.pop("fingerprint")
+    assert more_told == fewer_told
+    assert "metadata" not in more_told
+    _check_price(site.config, more, fewer)
+
+
+def _alone(more: Units, fewer: Units) -> int:
+    """Return the number of the unit that only ``more`` has."""
+    known = {row.tobytes() for row in fewer.X}
+    [alone] = {
+        int(u) for u, row in zip(more.unit, more.X, strict=True) if row.tobytes() not in known
+    }
+    return alone
+
+
+def _rows(units: Units) -> np.ndarray:
+    rows = np.column_stack([units.X, units.y, units.part])
+    return rows[np.lexsort(rows.T)]
+
+
+def _check_price(config: RunConfig, more: Units, fewer: Units) -> None:
+    """Compare what the lesion moves of a sum with the norm of the plan, which is that without."""
+    size = DIMENSIONS + width(COLUMNS)
+    weights = np.random.default_rng(1).standard_normal((CLASSES, size + 1))
+    sent = {"mean": np.zeros(size), "scale": np.array(30.0), "weights": weights}
+    sent |= {"offset": np.zeros(CLASSES), "class_weight": np.ones(CLASSES)}
+    for question in ("overview", "gradient", "moments"):
+        a, b = (client.methods.private.clipped(config, u, question, sent) for u in (more, fewer))
+        assert np.linalg.norm(a.sums - b.sums) <= a.norm * (1 + 1e-9)
+        assert (a.norm, a.noise) == (b.norm, b.noise)
+    assert plan(config) == plan(config.model_copy(update={"metadata": ()}))
 
 
 def test_a_patient_with_many_lesions_counts_once(make_site):

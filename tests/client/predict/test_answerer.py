@@ -19,6 +19,7 @@ from common.models.linear import LinearModel
 from common.models.network import NetworkModel
 from common.models.predictor import Predictor
 from common.networks.network import build
+from common.privacy.linear import public_map
 from common.svm.feature_map import FeatureMap
 from common.task import HAM10000
 from tests.exif import ORIENTATION, STORED
@@ -107,18 +108,20 @@ class DrawnMaps(NamedTuple):
         return [of_maps(self.maps) for _ in images]
 
 
-@pytest.mark.parametrize("clip", [0.0, 2.0])
-def test_a_map_adds_up_to_the_answer_that_age_and_place_changed(clip):
+@pytest.mark.parametrize("how", ["as it is", "clipped", "private"])
+def test_a_map_adds_up_to_the_answer_that_age_and_place_changed(how):
     """With a clipped norm too, which makes each view's share depend on the metadata."""
     rng, columns = np.random.default_rng(0), ("age", "localization")
     n, levels = 6, 2
     feature_map = FeatureMap(
-        rng.uniform(0.1, 1, n + width(columns)), rng.normal(size=(n + width(columns), 5)), None,
-        False, clip,
+        rng.uniform(0.1, 1, n + width(columns)), rng.normal(size=(n + width(columns), 5)),
+        clip=2.0 * (how == "clipped"),
     )  # fmt: skip
+    if how == "private":
+        feature_map = public_map(n, 5, 0, columns, 0.5)
     basis = AnswerBasis.of(HAM10000, np.array([np.ones(7), np.zeros(7)]), np.full(7, 1 / 7))
     config = RunConfig(metadata=columns, levels=levels, resolution=64)
-    model = LinearModel(feature_map, rng.normal(size=(7, 6)), basis, config)
+    model = LinearModel(feature_map, rng.normal(size=(7, feature_map.n_outputs + 1)), basis, config)
     predictor = Predictor(model)
     maps = [rng.uniform(size=(4, c, 3, 3)).astype(np.float32) for c in (2, 4)]
     vars(predictor)["_network"] = DrawnMaps(maps)

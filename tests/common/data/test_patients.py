@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.data.metadata import UNKNOWN, About
+from common.data.metadata import BLOCKS, UNKNOWN, About, encode
 from common.data.patients import checked, read_patients, stated
 from common.errors import ConfigError, DataError
 
@@ -41,7 +41,10 @@ def test_the_row_that_names_the_folder_goes_before_one_that_does_not(tmp_path):
 
 def test_what_cannot_be_used_is_named_with_its_row(tmp_path, caplog):
     text = "image_id,age,sex,localization\np1/a,540,divers,leg\nzebra,1,male\n,3,male\nApe\n"
-    assert read_patients(table(tmp_path, text), [A, C]) == {A: UNKNOWN}
+    # An answer can name a word that is in no list; the model takes none of it.
+    odd = About(None, "divers", "leg")
+    assert read_patients(table(tmp_path, text), [A, C]) == {A: odd}
+    assert (encode(tuple(BLOCKS), [odd]) == encode(tuple(BLOCKS), [UNKNOWN])).all()
     for said in (
         "540 (t.csv row 2); give years from 0 to 120",
         "divers (t.csv row 2); write female or male",

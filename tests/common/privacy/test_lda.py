@@ -23,7 +23,7 @@ AS_THEY_ARE = Centre(np.zeros(D), np.array(1.0))
     people=st.integers(1, 10),
 )
 def test_a_unit_adds_no_more_than_the_norm_whatever_is_asked(one, shift, scale, people):
-    units = Units(X[:10], Y[:10], np.arange(10) % people)
+    units = Units.apart(X[:10], Y[:10])._replace(unit=np.arange(10) % people)
     others = units.of(np.arange(people) != one % people)
     centre = Centre(np.full(D, shift), np.array(scale))
     change = moments(units, centre, CLASSES) - moments(others, centre, CLASSES)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from common.config.run import RunConfig
+from common.data.metadata import UNKNOWN, About, beside, encode
 from common.privacy.accounting import epsilon
 from common.privacy.linear import (
     OVERVIEW_NORM,
@@ -18,6 +19,7 @@ from common.privacy.linear import (
     Objective,
     Units,
     clipped_gradients,
+    hidden_numbers,
     overview,
     plan,
     public_map,
@@ -42,6 +44,11 @@ def _loss(scores: torch.Tensor, y: torch.Tensor, loss: str) -> torch.Tensor:
         return functional.cross_entropy(scores, y, reduction="none")
     targets = 2.0 * functional.one_hot(y, CLASSES) - 1
     return (functional.relu(1 - targets * scores) ** 2).sum(dim=1)
+
+
+def _of(people: int, X: np.ndarray, y: np.ndarray) -> Units:
+    """Deal records to people in turn."""
+    return Units.apart(X, y)._replace(unit=np.arange(len(y)) % people)
 
 
 @pytest.mark.parametrize("loss", ["softmax", "hinge"])
@@ -70,9 +77,14 @@ def test_gradients_are_those_that_opacus_clips(loss, clip_norm):
     one=st.integers(0, N - 1),
     scale=st.sampled_from([0.0, 1.0, 1e150]),
     people=st.integers(1, N),
+    share=st.sampled_from([0.0, 0.5, 0.99]),
 )
-def test_a_unit_adds_no_more_than_the_clip_whatever_is_asked(loss, clip_norm, one, scale, people):
-    units = Units(X / np.linalg.norm(X, axis=1, keepdims=True), Y, np.arange(N) % people)
+def test_a_unit_adds_no_more_than_the_clip_whatever_is_asked(
+    loss, clip_norm, one, scale, people, share
+):
+    short = X / np.linalg.norm(X, axis=1, keepdims=True)
+    # Shorter than what stands there, so that no record is longer than 1.
+    units = _of(people, short, Y).seen_without(np.zeros(1), share)
     others = units.of(np.arange(units.total) != one % people)
     assert others.total == people - 1
 
@@ -126,6 +138,50 @@ def test_a_map_is_the_same_everywhere_and_its_records_have_a_norm_of_1():
     np.testing.assert_array_equal(mapped, public_map(40, 16, seed=3).apply(views))
     assert public_map(8, 16, seed=3).n_outputs == 8
     assert (public_map(40, 16, seed=3).apply(np.zeros((1, 40), np.float32)) == 0).all()
+
+
+COLUMNS = ("age", "sex", "localization")
+
+
+@given(
+    scale=st.floats(1e-3, 1e3),
+    age=st.none() | st.floats(0, 120),
+    place=st.sampled_from(["back", "scalp", "", "elbow"]),
+)
+def test_metadata_stands_beside_an_image_within_a_norm_of_1(scale, age, place):
+    """So an overview and a clipped gradient of it cost what those of the image alone do."""
+    views = RNG.standard_normal((1, 1, 40)).astype(np.float32)
+    whole, alone = public_map(40, 16, 3, COLUMNS, scale), public_map(40, 16, 3)
+    rows = encode(COLUMNS, [About(age, "male", place)])
+    mapped = whole.apply(beside(views, rows)[0])
+    assert np.linalg.norm(mapped) <= 1 + 1e-12
+    # Of the image no other direction, whatever is known of the patient.
+    images = mapped[:, :16] / np.linalg.norm(mapped[:, :16])
+    np.testing.assert_allclose(images, alone.apply(views[0]), atol=1e-12)
+    numbers = (rows - whole.mean[40:]) * scale * whole.unit
+    np.testing.assert_allclose(mapped[:, 16:], numbers, atol=1e-12)
+    unknown = whole.apply(beside(views, encode(COLUMNS, [UNKNOWN]))[0])
+    np.testing.assert_allclose(unknown[0, 16:], hidden_numbers(whole, COLUMNS), atol=1e-12)
+
+
+def test_a_lesion_seen_with_and_without_metadata_adds_the_mean_of_both_gradients():
+    hidden = RNG.standard_normal(2)
+    without = X.copy()
+    without[:, -2:] = hidden
+    units = _of(4, X, Y)
+    pairs, once = units.seen_without(hidden, 0.3), units._replace(X=without)
+
+    def gradient(of: Units) -> np.ndarray:
+        return clipped_gradients(of, AS_THEY_ARE, WEIGHTS, SOFTMAX, 0.7)
+
+    expected = 0.7 * gradient(units) + 0.3 * gradient(once)
+    np.testing.assert_allclose(gradient(pairs), expected, atol=1e-12)
+    drawn = np.array([True, False, True, True])
+    part = 0.7 * gradient(units.of(drawn)) + 0.3 * gradient(once.of(drawn))
+    np.testing.assert_allclose(gradient(pairs.of(drawn)), part, atol=1e-12)
+    np.testing.assert_allclose(overview(pairs, CLASSES)[:CLASSES], overview(units, CLASSES)[:7])
+    assert units.seen_without(hidden, 0.0) is units
+    assert units.seen_without(np.zeros(0), 0.3) is units
 
 
 def test_folded_weights_score_records_as_they_are():

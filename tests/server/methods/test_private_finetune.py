@@ -13,6 +13,7 @@ from simulations.runtimes.experiment import simulate
 from tests.finetuning import SITES, STAGE, changed, dealt, model_of, quick, spread
 
 SETTINGS: dict[str, Any] = {"method": "private_finetune", "opens": STAGE, "steps": 4}
+COLUMNS = "age,sex,localization"
 MakeRun = Callable[..., RunConfig]
 
 
@@ -28,17 +29,22 @@ def make_run(dataset, network_file, cache, tmp_path) -> MakeRun:
     return make
 
 
-def test_without_noise_three_sites_have_the_model_of_one(make_run, monkeypatch):
+@pytest.mark.parametrize("fusion", ["", "late", "gate"])
+def test_without_noise_three_sites_have_the_model_of_one(make_run, monkeypatch, fusion):
     # The first image and view of each lesion, always.
     monkeypatch.setattr("client.privacy.draws.randomness", bytes)
-    one, three = (make_run(f"{n}", sites=n) for n in (1, SITES))
+    own = {"metadata": COLUMNS, "metadata_dropped": 0, "fusion": fusion} if fusion else {}
+    one, three = (make_run(f"{n}", sites=n, **own) for n in (1, SITES))
     losses = [simulate(run)["overall"]["log_loss"] for run in (one, three)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     ours, theirs = model_of(three).weights, model_of(one).weights
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         np.testing.assert_allclose(tensor, theirs[name], atol=1e-4)
-    assert np.abs(ours["head.weight"]).max() > 0.01
+    assert np.abs(ours["head.weight"]).max() > 0.005
+    of_patients = [tensor for name, tensor in ours.items() if name.startswith("metadata.")]
+    assert all(tensor.any() for tensor in of_patients)
+    assert len(of_patients) == {"": 0, "late": 1, "gate": 2}[fusion]
 
 
 def test_a_private_run_ends_with_a_network_and_says_what_it_promises(make_run):
@@ -52,7 +58,8 @@ def test_a_private_run_ends_with_a_network_and_says_what_it_promises(make_run):
 
 
 def test_secure_sums_carry_it(make_run):
-    run = make_run("run", epsilon=4, trust="distributed", honest=SITES, secure=True)
+    shared = {"trust": "distributed", "honest": SITES, "secure": True}
+    run = make_run("run", epsilon=4, metadata=COLUMNS, **shared)
     assert simulate(run)["overall"]["n"] > 0
 
 

@@ -15,7 +15,8 @@ from simulations.audit.audited_run import open_run
 from simulations.audit.methods import HEAD_STAND_IN, STAND_IN
 from tests.commands import IID, Type, is_one_error
 
-PRIVATE = ("method=private", "epsilon=2", "steps=6", "components=64")
+METADATA = "metadata=age,sex,localization"
+PRIVATE = ("method=private", "epsilon=2", "steps=6", "components=64", METADATA)
 DISTRIBUTED = ("trust=distributed", "honest=2")
 
 
@@ -47,6 +48,7 @@ def test_a_private_run_keeps_its_promise(fedderm, private, tmp_path):
     assert "epsilon 2 at delta 1e-05 is promised for each lesion_id, trust=distributed" in shown
     assert "not measurable" in shown  # a thousandth of so few lesions
     attacks = found["found"]
+    assert open_run(private).private_units().X.shape[1] == 64 + 11 + 3 + 27
     assert attacks["sites"] == 2
     assert attacks["one_run"]["bound"] < 2
     noisy, _, plain = attacks["reconstruction"]
@@ -97,7 +99,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_a_network_trained_privately_keeps_its_promise(fedderm, synthetic_folder, tune, tmp_path):
-    private = ("method=private_finetune", "opens=head", "epsilon=2", "steps=4")
+    private = ("method=private_finetune", "opens=head", "epsilon=2", "steps=4", METADATA)
     run, rest = tmp_path / "run", _used_by("private_finetune", tune)
     command = ("simulate", synthetic_folder, "--out", run, *IID, *rest, *private, *DISTRIBUTED)
     assert fedderm(*command)[0] == 0

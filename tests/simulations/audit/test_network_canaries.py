@@ -7,8 +7,8 @@ from torch.nn import functional
 
 import client.privacy.clipped
 from common.config.run import RunConfig
-from common.privacy.network import clipped_sum, open_part
-from common.task import HAM10000
+from common.data.metadata import width
+from common.privacy.network import clipped_sum, run_part
 from simulations.audit.epsilon_bound import OneRun
 from simulations.audit.network_canaries import Activations, audit_network, gradients
 from tests.finetuning import changed, quick
@@ -16,6 +16,7 @@ from tests.finetuning import changed, quick
 EPSILON = 2.0
 CANARIES = 300
 OWN, SHARED = {"trust": "site"}, {"trust": "distributed", "honest": 2}
+COLUMNS = ("age", "sex", "localization")
 SETTINGS = {"method": "private_finetune", "epsilon": EPSILON, "steps": 4, "imbalance": "logits"}
 
 
@@ -34,7 +35,11 @@ def _play(config: RunConfig, canaries: int = CANARIES, **changes: object) -> One
     return audit_network(config.model_copy(update=changes), 2, canaries)
 
 
-@pytest.mark.parametrize("trust", [OWN, SHARED], ids=["site", "distributed"])
+@pytest.mark.parametrize(
+    "trust",
+    [OWN, SHARED, {**SHARED, "metadata": COLUMNS}],
+    ids=["site", "distributed", "with metadata"],
+)
 def test_the_bound_stays_under_the_claim(config, trust):
     assert _play(config, **trust).bound < EPSILON
 
@@ -75,15 +80,18 @@ def test_a_run_with_noise_of_the_wrong_scale_is_caught(config, monkeypatch):
     assert _play(config).bound > EPSILON
 
 
-def test_the_attacker_differentiates_for_himself(config):
-    part = open_part(config.backbone, config.weights, "layer4", HAM10000.n_classes)
+@pytest.mark.parametrize("fusion", ["late", "gate"])
+def test_the_attacker_differentiates_for_himself(config, fusion):
+    changes = {"opens": "layer4", "metadata": COLUMNS, "fusion": fusion}
+    part = run_part(config.model_copy(update=changes))
     rng = np.random.default_rng(0)
-    canaries = Activations.draw(3, (192, 2, 2), 2, 7, rng)
+    canaries = Activations.draw(3, (192, 2, 2), width(COLUMNS), 2, 7, rng)
     weights = part.pretrained + 0.05 * rng.standard_normal(part.pretrained.shape)
     offset = rng.standard_normal(7)
     rows = gradients(part, weights, canaries, offset)
-    for row, x, label in zip(rows, canaries.X, canaries.y, strict=True):
-        logits = part(torch.from_numpy(x[None])) + torch.from_numpy(offset).float()
+    for row, x, about, label in zip(rows, canaries.X, canaries.about, canaries.y, strict=True):
+        scores = part(*(torch.from_numpy(each[None]) for each in (x, about)))
+        logits = scores + torch.from_numpy(offset).float()
         loss = functional.cross_entropy(logits, torch.tensor([label]))
         each = torch.autograd.grad(loss, part.opened)
         expected = torch.cat([g.flatten() for g in each]).numpy()

@@ -1,6 +1,7 @@
 """Prediction and evaluation with age, sex and place, by a model that was trained with them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,14 @@ from common.data.splits import TEST
 from common.models.file import load_model
 from server.run.folder import MODEL_FILE
 from simulations.runtimes.experiment import with_splits
-from tests.commands import is_one_error
-from tests.simulations.conftest import simulated
+from tests.commands import IID, is_one_error
+from tests.simulations.conftest import METADATA
 
 
-@pytest.fixture(scope="module")
-def trained(synthetic_folder, settings, tmp_path_factory) -> Path:
-    """Train with metadata; return the folder given to ``--out``."""
-    own = [*settings, "metadata=age,sex,localization", "metadata_scale=0.3"]
-    return simulated(synthetic_folder, tmp_path_factory.mktemp("known") / "out", own)
+@pytest.fixture
+def trained(informed) -> Path:
+    """Return the run that was trained with metadata."""
+    return informed
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +117,59 @@ def test_an_evaluation_judges_runs_without_metadata_too(
         quality = found[name]["quality"]
         expected = balanced_accuracy_score(tested.labels, labels)
         assert quality["balanced_accuracy"] == pytest.approx(expected)
+
+
+@pytest.mark.usefixtures("features_at_hand")
+def test_a_place_that_the_model_does_not_know_is_said(fedderm, synthetic_folder, trained, tmp_path):
+    """One of a table that is in no list, and a listed one that no training site had."""
+    images = sorted(synthetic_folder.glob("*/*.jpg"))[:3]
+    places, table = ("Elbow", "acral", "back"), tmp_path / "t.csv"
+    rows = zip(images, places, ("female", "divers", "male"), strict=True)
+    lines = [f"{image.name},{place},{sex}" for image, place, sex in rows]
+    table.write_text("\n".join(["image_id,localization,sex", *lines]))
+    said = {
+        0: ["Place 'elbow' is none of the model's places and counts as not known."],
+        1: [
+            "Place 'acral' is none of the model's places and counts as not known.",
+            "Sex 'divers' is none of the model's sexes and counts as not known.",
+        ],
+        2: [],
+    }
+    asked = ("predict", trained, *images, "--metadata", table)
+    found = json.loads(fedderm(*asked, "--json")[1])
+    for number, answer in enumerate(found):
+        assert answer["notes"][-len(said[number]) or len(answer["notes"]) :] == said[number]
+    used = [answer["metadata"] and answer["metadata"]["used"] for answer in found]
+    assert used == [{"sex": "female"}, None, {"sex": "male", "localization": "back"}]
+    page = tmp_path / "page.html"
+    assert fedderm(*asked, "--html", page)[0] == 0
+    for text in (fedderm(*asked)[1], fedderm(*asked, "--csv")[1], page.read_text()):
+        words = " ".join(text.replace("&#39;", "'").split())
+        for note in (*said[0], *said[1]):
+            assert note in words
+
+
+@pytest.mark.usefixtures("features_at_hand")
+def test_a_private_model_answers_with_and_without(
+    fedderm, synthetic_folder, settings, cached, tested, tmp_path
+):
+    used = {"seed", "test_fraction", "views", "predictions", "folds", "cache"}
+    own = [each for each in settings if each.partition("=")[0] in used]
+    private = ("method=private", "epsilon=8", "steps=5", "components=16", METADATA)
+    code, _, err = fedderm(
+        "simulate", synthetic_folder, "--out", tmp_path / "run", *IID, *own, *private
+    )
+    assert code == 0, err
+    run, image = tmp_path / "run", tested.images[0]
+    path, patient = Path(*tested.files[image.image_id]), ("--age", 45, "--place", "back")
+    [answer] = json.loads(fedderm("predict", run, path, *patient, "--json")[1])
+    assert answer["metadata"]["used"] == {"age": 45, "localization": "back"}
+    for named, shown in (
+        (replace(image, age=45.0, sex="", localization="back"), answer["probabilities"]),
+        (
+            replace(image, age=None, sex="", localization=""),
+            answer["metadata"]["probabilities_without"],
+        ),
+    ):
+        _, expected, task = scores(run, replace(tested.select([0]), images=(named,)), cached)
+        assert [shown[code] for code in task.codes] == pytest.approx(expected[0], abs=1e-6)

@@ -2,21 +2,24 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fairlearn.metrics import MetricFrame
-from sklearn.metrics import recall_score, roc_auc_score
+from sklearn.metrics import confusion_matrix, recall_score, roc_auc_score
 
 from common.data.dataset import Dataset
 from common.data.splits import TEST
+from common.data.tables.ham10000 import write_metadata
 from common.features.extract import content_keys
 from common.features.store import read_rows, write_shard
 from common.models.file import load_model
 from common.task import HAM10000
-from server.run.folder import CARD_FILE, MODEL_FILE
+from server.run.folder import CARD_FILE, MODEL_FILE, ROUNDS_FILE
 from simulations.runtimes.finished_run import Run
-from tests.commands import is_one_error, metrics_of
+from tests.commands import IID, is_one_error, metrics_of
+from tests.simulations.conftest import METADATA, simulated
 
 SITES = ("--scheme", "iid", "--sites", 4)
 
@@ -84,6 +87,71 @@ def test_added_counts_are_those_of_the_pooled_evaluation(
     assert Run.read(out).method == "validate"
     first, copy = ((place / "run" / MODEL_FILE).read_bytes() for place in (judged, out))
     assert first == copy
+
+
+@pytest.fixture(scope="session")
+def gated(synthetic_folder, tune, tmp_path_factory) -> Path:
+    """Fine-tune with metadata in a gate; return the folder given to ``--out``."""
+    own = [*tune, METADATA, "fusion=gate"]
+    return simulated(synthetic_folder, tmp_path_factory.mktemp("gated") / "out", own)
+
+
+@pytest.mark.parametrize(
+    ("judged", "changes"),
+    [
+        ("informed", ()),
+        ("informed", ("secure=true",)),
+        ("informed", ("without_metadata=true",)),
+        ("gated", ()),
+        ("gated", ("without_metadata=true",)),
+    ],
+)
+def test_a_model_with_metadata_is_judged_with_what_sites_know(
+    fedderm, request, other, seen, cached, tmp_path, judged, changes
+):
+    run, out = request.getfixturevalue(judged), tmp_path / "validated"
+    shown, file = ("evaluate", other, run, f"cache={cached.cache}", "--all"), tmp_path / "p.json"
+    assert fedderm(*shown, "--without-metadata", "--out", file)[0] == 0
+    runs = json.loads(file.read_text())["runs"]
+    expected = runs["without_metadata=true" in changes]
+    assert runs[0]["confusion"] != runs[1]["confusion"]
+    trained = load_model(run / "run" / MODEL_FILE).config
+    fusion = (f"fusion={trained.fusion}",) if judged == "gated" else ()
+    own = ("method=validate", f"model={run}", *seen, f"size={trained.size}", METADATA, *fusion)
+    code, _, err = fedderm("simulate", other, "--out", out, *SITES, *own, *changes)
+    assert code == 0, err
+    found = metrics_of(out / "run")["overall"]
+    assert found["confusion"] == expected["confusion"]
+    assert found["balanced_accuracy"] == pytest.approx(expected["quality"]["balanced_accuracy"])
+    card = (out / "run" / CARD_FILE).read_text()
+    left_out = "as if age, sex, localization were not known"
+    assert (left_out in card) == ("without_metadata=true" in changes)
+
+
+def test_a_site_without_a_column_counts_its_patients_as_unknown_and_says_so(
+    fedderm, informed, other, seen, cached, tmp_path, caplog
+):
+    out, again = tmp_path / "first", tmp_path / "again"
+    own = ("method=validate", f"model={informed}", *seen, METADATA)
+    assert fedderm("simulate", other, "--out", out, *IID, *own)[0] == 0
+    first, *_ = sites = _folders(out / "sites")
+    write_metadata(first, (replace(row, age=None) for row in Dataset.open(first).images))
+    caplog.clear()
+    places = (out / "sites", "--out", again, "--scheme", "folders")
+    code, _, err = fedderm("simulate", *places, *own)
+    assert code == 0, err
+    model = load_model(informed / "run" / MODEL_FILE)
+    counts = 0
+    for site in sites:
+        dataset = Dataset.open(site).for_task(HAM10000)
+        called = model.basis.decide(model.dataset_scores(dataset, cached.cache))
+        counts = counts + confusion_matrix(dataset.labels, called, labels=range(7))
+    found = metrics_of(again / "run")["overall"]["confusion"]
+    assert found == counts.tolist() != metrics_of(out / "run")["overall"]["confusion"]
+    n = len(Dataset.open(first).for_task(HAM10000))
+    assert f"metadata 'age' is unknown in {n} of {n} images" in caplog.text
+    [note] = json.loads((again / "run" / ROUNDS_FILE).read_text().splitlines()[0])["notes"]
+    assert f"metadata 'age' is unknown in most images of {first.name}, which are" in note
 
 
 def _check_groups(found, judged, data, cached, sites):
@@ -160,12 +228,13 @@ def test_held_out_lesions_alone_are_judged_where_asked(
 
 
 def test_a_model_that_cannot_be_judged_is_refused_before_a_site_is_asked(
-    fedderm, other, usual, finished, tuned, tmp_path
+    fedderm, other, usual, finished, tuned, informed, tmp_path
 ):
     method, model, *seen = usual
     codes = ",".join(HAM10000.codes)
     for settings, reason in (
         ([method, *seen], "no model to judge; set model=RUN"),
+        ([method, f"model={informed}", *seen], "; set metadata=age,sex,localization"),
         ([method, "model=none", *seen], "none holds no finished run"),
         ([method, f"model={tuned}", *seen], f"{tuned} was trained with other settings; set size="),
         ([*usual, "resolution=100"], "; set resolution="),
@@ -173,6 +242,9 @@ def test_a_model_that_cannot_be_judged_is_refused_before_a_site_is_asked(
         ([*usual, "size=64"], f"{finished} was trained with other settings; set size=224"),
         ([*usual, "predictions=2", "levels=0"], "; set levels=3 predictions=1"),
         ([*usual[:-1], "diagnoses=binary"], f"; set diagnoses={codes} "),
+        ([*usual, METADATA], "; set metadata="),
+        ([*usual, "without_metadata=true"], f"but {finished} takes no metadata"),
+        ([*usual, "metadata_dropped=0"], "augmented views are for training"),
         ([*usual, "head=lda"], "'head' is lda, but the model to judge has its own"),
         (["method=svm", model], "'model' is "),
         (["method=svm", "by=sex"], "'by' is sex, but "),
