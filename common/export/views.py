@@ -1,9 +1,9 @@
 """From a picture's pixels to normalised prediction views, as an ONNX graph.
 
 The graph does what :mod:`common.features.transform` and :mod:`common.features.augment` do with
-Pillow. Pillow resizes by a weighted mean over columns, rounded to 8 bits, then one over rows; here
-each is a product with a matrix of weights. ONNX's own Resize rounds elsewhere, and not all runtimes
-have it antialiased.
+Pillow. Pillow resizes by a weighted mean over columns, rounded to 8 bits, then one over rows, by
+weights of 22 binary places; here each is a product with a matrix of these weights, exact in 64-bit
+floats. ONNX's own Resize rounds elsewhere, and not all runtimes have it antialiased.
 """
 
 from collections.abc import Iterator
@@ -63,14 +63,21 @@ weights (before, after) => (result)
   raw = Add(near, far)
   total = ReduceSum<keepdims = 1>(raw, last)
   shares = Div(raw, total)
-  result = Cast<to = 1>(shares)
+  fine = Constant<value = double {{4194304.0}}>()
+  large = Mul(shares, fine)
+  size = Abs(large)
+  more = Add(size, half)
+  whole = Floor(more)
+  sign = Sign(large)
+  signed_whole = Mul(whole, sign)
+  result = Div(signed_whole, fine)
 }}
 <domain: "fedderm", opset_import: ["" : {opset}]>
 eight_bits (values) => (result)
 {{
-  half = Constant<value = float {{0.5}}>()
-  least = Constant<value = float {{0.0}}>()
-  most = Constant<value = float {{255.0}}>()
+  half = Constant<value = double {{0.5}}>()
+  least = Constant<value = double {{0.0}}>()
+  most = Constant<value = double {{255.0}}>()
   more = Add(values, half)
   whole = Floor(more)
   result = Clip(whole, least, most)
@@ -85,11 +92,13 @@ resized (planes, height, width) => (result)
   old_width = Squeeze(w, none)
   columns = fedderm.weights(old_width, width)
   turned = Transpose<perm = [1, 0]>(columns)
-  exact_across = MatMul(planes, turned)
+  fine_planes = Cast<to = 11>(planes)
+  exact_across = MatMul(fine_planes, turned)
   across = fedderm.eight_bits(exact_across)
   rows = fedderm.weights(old_height, height)
   exact = MatMul(rows, across)
-  result = fedderm.eight_bits(exact)
+  whole = fedderm.eight_bits(exact)
+  result = Cast<to = 1>(whole)
 }}
 <domain: "fedderm", opset_import: ["" : {opset}]>
 corner (room) => (result)
@@ -131,14 +140,15 @@ _REDUCED = """
 """
 
 _BALANCED = """
-  most = Constant<value = float {{255.0}}>()
-  least = Constant<value = float {{0.0}}>()
-  unit = Constant<value = float {{1.0}}>()
-  power = Constant<value = float {{{power}.0}}>()
-  root = Constant<value = float {{{root}}}>()
-  square = Constant<value = float {{2.0}}>()
+  most = Constant<value = double {{255.0}}>()
+  least = Constant<value = double {{0.0}}>()
+  unit = Constant<value = double {{1.0}}>()
+  power = Constant<value = double {{{power}.0}}>()
+  root = Constant<value = double {{{root}}}>()
+  square = Constant<value = double {{2.0}}>()
   over_places = Constant<value_ints = [1, 2]>()
-  levels = Div(reduced, most)
+  fine = Cast<to = 11>(reduced)
+  levels = Div(fine, most)
   raised = Pow(levels, power)
   mean_raised = ReduceMean<keepdims = 1>(raised, over_places)
   light = Pow(mean_raised, root)
@@ -149,9 +159,10 @@ _BALANCED = """
   safe = Where(is_lit, light, unit)
   quotient = Div(strength, safe)
   gains = Where(is_lit, quotient, unit)
-  lighter = Mul(reduced, gains)
+  lighter = Mul(fine, gains)
   whole_lighter = Round(lighter)
-  working = Clip(whole_lighter, least, most)
+  in_range = Clip(whole_lighter, least, most)
+  working = Cast<to = 1>(in_range)
 """
 
 _PLAIN = """
