@@ -96,7 +96,7 @@ class Lesions:
         return first, ~first
 
     def drawn(self, rows: Bools) -> Ints:
-        """Return one image by chance of each lesion that ``rows`` (n,) show."""
+        """Return one image by chance, (lesions,), of each lesion that ``rows`` (n,) show."""
         order = np.random.default_rng([self.seed, 7]).permutation(len(rows))
         order = order[rows[order]]
         return np.asarray(order[np.unique(self.index[order], return_index=True)[1]])

@@ -1,13 +1,13 @@
-"""How large the values of a network's tensors are: histograms that add over pictures and sites.
+"""How large the values of a network's tensors are: counts that add over pictures and sites.
 
-An 8-bit network needs the range of each tensor. Sites count the values of their own pictures in
-fixed bins, the counts add, and ranges follow from the sum: it is what the pooled pictures give, to
-the last bit, and no picture leaves its site.
+An 8-bit network needs the range of each tensor, and the mean of each of its channels. Sites count
+the values of their own pictures in fixed bins, the counts add, and the ranges of the sum are those
+of the pooled pictures, to the last bit. No picture leaves its site.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
@@ -19,8 +19,8 @@ from common.export.session import Exported, pixels_of
 from common.features.inference_engine import one_thread_per_core
 from common.statistics.sums import Sums
 
-Choice = Literal["widest", "percentile", "least-error"]
-"""How a range is chosen: all values; all but one in ten thousand; least squared error."""
+Tensors = Mapping[str, int]
+"""The tensors that a network computes with, in order: numbers of channels by name."""
 
 Ranges = Mapping[str, tuple[float, float]]
 """Least and largest value of tensors by name; zero is always inside."""
@@ -33,45 +33,50 @@ BINS = 2 * _SIZES
 
 _SHIFT = 23 - _STEPS
 _FIRST = (127 + _LEAST) << _STEPS
-_LEFT_OUT = 1e-4
 _SHRUNK = np.linspace(0.2, 1.0, 81)
 _LEVELS = 255
+_MAP = 4  # dimensions: views, channels, height, width
 
 
 @dataclass(frozen=True)
 class TensorCounts(Sums):
-    """What pictures add to the histograms of a network's tensors.
+    """What pictures add to what is known of a network's tensors.
 
     Attributes
     ----------
     values : (tensors, BINS) numbers of values, by the tensors' order and by size.
+    channels : (channels of all tensors,) sums over pictures of each channel's mean.
     pictures : () number of pictures.
     """
 
     nonnegative: ClassVar[tuple[str, ...]] = ("values", "pictures")
 
     values: Ints
+    channels: Floats
     pictures: Ints
 
     @classmethod
-    def zero(cls, tensors: int) -> Self:
+    def zero(cls, tensors: Tensors) -> Self:
         """Return the counts of no pictures."""
-        return cls(np.zeros((tensors, BINS), dtype=np.int64), np.array(0))
+        values = np.zeros((len(tensors), BINS), dtype=np.int64)
+        return cls(values, np.zeros(sum(tensors.values())), np.array(0))
 
     @classmethod
-    def measure(cls, tensors: Sequence[Floats32]) -> Self:
-        """Count the values of one picture's tensors, each of any shape."""
-        values = [np.bincount(bins_of(tensor), minlength=BINS) for tensor in tensors]
-        return cls(np.array(values, dtype=np.int64).reshape(-1, BINS), np.array(1))
+    def measure(cls, maps: Sequence[Floats32]) -> Self:
+        """Count the values of one picture's tensors, each of shape (P, channels, h, w)."""
+        values = [np.bincount(bins_of(each), minlength=BINS) for each in maps]
+        means = [each.mean(axis=(0, 2, 3), dtype=np.float64) for each in maps]
+        return cls(np.array(values, dtype=np.int64), np.concatenate(means), np.array(1))
 
-    def ranges(self, names: Sequence[str], choice: Choice) -> Ranges:
-        """Return the range of each tensor.
+    def ranges(self, tensors: Tensors) -> Ranges:
+        """Return the range of each tensor whose 256 steps make the least squared error."""
+        return {name: _range(row) for name, row in zip(tensors, self.values, strict=True)}
 
-        Parameters
-        ----------
-        names : of the tensors, in their order.
-        """
-        return {name: _range(row, choice) for name, row in zip(names, self.values, strict=True)}
+    def means(self, tensors: Tensors) -> dict[str, Floats]:
+        """Return the mean (channels,) of each channel of each tensor."""
+        ends = np.cumsum([*tensors.values()])[:-1]
+        parts = np.split(self.channels / max(int(self.pictures), 1), ends)
+        return dict(zip(tensors, parts, strict=True))
 
 
 def bins_of(values: Floats32) -> Ints:
@@ -94,37 +99,31 @@ def edges() -> Floats:
     return np.concatenate([-sizes[:0:-1], sizes])
 
 
-def _range(counts: Ints, choice: Choice) -> tuple[float, float]:
-    """Return the range of a tensor with counts (BINS,)."""
-    left_out = _LEFT_OUT if choice == "percentile" else 0.0
-    low, high = _holding(counts, left_out)
-    if choice == "least-error":
-        low, high = _least_error(counts, low, high)
-    return min(low, 0.0), max(high, 0.0)
-
-
-def _holding(counts: Ints, left_out: float) -> tuple[float, float]:
-    """Return the range that all but a share of the values lie in, half of the share at each end."""
-    below, allowed = np.cumsum(counts), left_out / 2 * counts.sum()
-    first = int(np.searchsorted(below, allowed, side="right"))
-    last = int(np.searchsorted(below, below[-1] - allowed, side="left"))
-    return float(edges()[min(first, BINS - 1)]), float(edges()[min(last, BINS - 1) + 1])
-
-
-def _least_error(counts: Ints, low: float, high: float) -> tuple[float, float]:
-    """Return the part of a range whose 256 steps make the least squared error."""
+def _range(counts: Ints) -> tuple[float, float]:
+    """Return the part of all values' range, of counts (BINS,), that makes the least error."""
+    held = np.flatnonzero(counts)
+    if not len(held):
+        return 0.0, 0.0
+    low, high = min(edges()[held[0]], 0.0), max(edges()[held[-1] + 1], 0.0)
     middles = (edges()[1:] + edges()[:-1]) / 2
     lows, highs = low * _SHRUNK[:, None], high * _SHRUNK[:, None]
     cut = np.maximum(lows - middles, 0) + np.maximum(middles - highs, 0)
     step = (highs - lows) / _LEVELS
     error = np.where(cut > 0, cut**2, step**2 / 12) @ counts
     best = _SHRUNK[int(error.argmin())]
-    return low * float(best), high * float(best)
+    return float(low * best), float(high * best)
 
 
-def tensors_of(network: ModelProto) -> list[str]:
-    """Return the names of the tensors that a network computes with: its input, and what follows."""
-    return [network.graph.input[0].name, *(name for n in network.graph.node for name in n.output)]
+def tensors_of(network: ModelProto) -> Tensors:
+    """Return the maps that a network computes with: its input, and what its nodes give."""
+    graph = network.graph
+    shapes = {
+        each.name: [side.dim_value for side in each.type.tensor_type.shape.dim]
+        for each in (*graph.input, *graph.value_info, *graph.output)
+    }
+    made = (name for node in graph.node for name in node.output)
+    names = [name for name in (graph.input[0].name, *made) if len(shapes[name]) == _MAP]
+    return {name: shapes[name][1] for name in names}
 
 
 def count_tensors(parts: Parts, dataset: Dataset, resolution: int) -> TensorCounts:
@@ -140,17 +139,17 @@ def count_tensors(parts: Parts, dataset: Dataset, resolution: int) -> TensorCoun
     DataError
         If a picture cannot be read or decoded, with its name.
     """
-    names, seen = tensors_of(parts.network), parts.joined()
+    tensors, seen = tensors_of(parts.network), parts.joined()
     del seen.graph.output[:]
     seen.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors
     )
     exported = Exported(seen.SerializeToString())
 
     def of_image(name: str) -> TensorCounts:
         return TensorCounts.measure(exported.outputs(pixels_of(dataset, name, resolution)))
 
-    total = TensorCounts.zero(len(names))
+    total = TensorCounts.zero(tensors)
     with one_thread_per_core() as pool:
         for counted in pool.map(of_image, [image.image_id for image in dataset.images]):
             total += counted

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from onnx import ModelProto
 
 from common.arrays import Floats
 from common.data.dataset import Dataset
@@ -17,8 +18,9 @@ from common.export.facts import add_facts, facts_of
 from common.export.gate import Lesions, Row, compare
 from common.export.graph import Parts, parts_of
 from common.export.int8 import in_int8
-from common.export.ranges import count_tensors, tensors_of
+from common.export.ranges import count_tensors
 from common.export.session import Exported, dataset_probabilities
+from common.json_types import Json
 from common.models.file import Model, load_model, network_folders
 from common.networks.spatial_maps import map_network
 from simulations.runtimes.experiment import with_splits
@@ -76,19 +78,33 @@ def export(
         )
     model = load_model(file, *weights)
     held_out = None if data is None else held_out_of(data, file, model, cache)
-    parts = parts_of(model)
-    if data is not None and form == "onnx-int8":
-        parts = _in_int8(parts, model, data)
-    graph, facts = parts.joined(), facts_of(model, form, _digest(file))
+    graph, facts = _graph(model, form, data), facts_of(model, form, _digest(file))
     if held_out is None:
         add_facts(graph, facts)
         return Export(graph.SerializeToString())
     rows = _compared(model, file, held_out, graph.SerializeToString())
-    lesions = len(held_out.dataset.by_lesion.sizes)
-    add_facts(
-        graph, {**facts, "gate": {"lesions": lesions, "rows": [row.to_json() for row in rows]}}
-    )
+    gate: Json = {
+        "lesions": len(held_out.dataset.by_lesion.sizes),
+        "rows": [row.to_json() for row in rows],
+    }
+    add_facts(graph, {**facts, "gate": gate})
     return Export(graph.SerializeToString(), rows)
+
+
+def content_of(model: Model, form: Form, data: Path) -> bytes:
+    """Return the file of a model without what it says of itself, not compared with the model.
+
+    Parameters and errors are those of :func:`export`.
+    """
+    content: bytes = _graph(model, form, data).SerializeToString()
+    return content
+
+
+def _graph(model: Model, form: Form, data: Path | None) -> ModelProto:
+    parts = parts_of(model)
+    if data is not None and form == "onnx-int8":
+        parts = _in_int8(parts, model, data)
+    return parts.joined()
 
 
 def _in_int8(parts: Parts, model: Model, data: Path) -> Parts:
@@ -96,8 +112,7 @@ def _in_int8(parts: Parts, model: Model, data: Path) -> Parts:
     pictures = _some(with_splits(data, model.config), model.config.seed)
     _log.info("counting ranges over %d pictures of training lesions", len(pictures))
     counts = count_tensors(parts, pictures, model.config.resolution)
-    ranges = counts.ranges(tensors_of(parts.network), "least-error")
-    return parts._replace(network=in_int8(parts.network, ranges))
+    return parts._replace(network=in_int8(parts.network, counts))
 
 
 def _some(dataset: Dataset, seed: int) -> Dataset:
