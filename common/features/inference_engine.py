@@ -113,7 +113,7 @@ def onnx_runner(
     _log.info("exporting the network for ONNX Runtime, which takes some seconds, once")
     built = build()
     try:
-        exported = _export(built, shape)
+        exported = export(built, shape)
         runner = _session(exported)
     except Exception as error:  # nor do the exporter's failures have a common type
         _log.warning("ONNX Runtime cannot run this network, PyTorch does, slower: %s", error)
@@ -150,7 +150,13 @@ def _one_view(run: Run) -> Engine:
     return engine
 
 
-def _export(built: Built, shape: tuple[int, int, int, int]) -> bytes:
+def export(built: Built, shape: tuple[int, int, int, int]) -> bytes:
+    """Return a network as an ONNX file, with its facts.
+
+    Parameters
+    ----------
+    shape : (n, 3, size, size), the shape of the views in every run.
+    """
     import torch
 
     network = built.network.eval()

@@ -24,6 +24,11 @@ _EXPONENTS: dict[Colour, int] = {"grey-world": 1, "shades-of-gray": 6}
 _LEVELS = np.arange(256)
 
 
+def exponent(colour: Colour) -> int:
+    """Return the exponent of the mean by which a method estimates the light; 0 for none."""
+    return _EXPONENTS.get(colour, 0)
+
+
 @dataclass(frozen=True)
 class Transform:
     """What is done to an image before any view is cut from it.

@@ -23,6 +23,7 @@ from common.features.extract import FeatureSpec
 from common.features.inference_engine import (
     Built,
     Run,
+    export,
     one_thread_per_core,
     onnx_runner,
     torch_runner,
@@ -140,6 +141,15 @@ def map_network(
     build = partial(_built, spec, trained)
     run, facts = onnx_runner(build, shape, files) if files else torch_runner(build())
     return MapNetwork(spec, run, tuple(facts["mean"]), tuple(facts["std"]))
+
+
+def exported_maps(spec: FeatureSpec, trained: Mapping[str, Floats32] | None = None) -> bytes:
+    """Return the network of :func:`map_network` as an ONNX file.
+
+    It maps views (P, 3, size, size) to their maps. Parameters, with their shapes, and errors are
+    those of :func:`map_network`.
+    """
+    return export(_built(spec, trained), (spec.predictions, 3, spec.size, spec.size))
 
 
 def is_kept(

@@ -28,10 +28,14 @@ class FourierMap:
 
     def apply(self, Z: Floats) -> Floats:
         """Map ``Z`` (n, n_components) to (n, size), values in [-sqrt(2), sqrt(2)]."""
-        rng = np.random.default_rng([self.seed, self.size])
-        frequencies = rng.standard_normal((Z.shape[1], self.size)) / self.width
-        phases = rng.uniform(0.0, 2.0 * np.pi, self.size)
+        frequencies, phases = self.drawn(Z.shape[1])
         return np.asarray(np.sqrt(2.0) * np.cos(Z @ frequencies + phases))
+
+    def drawn(self, n_components: int) -> tuple[Floats, Floats]:
+        """Return the frequencies (n_components, size) and the phases (size,)."""
+        rng = np.random.default_rng([self.seed, self.size])
+        frequencies = rng.standard_normal((n_components, self.size)) / self.width
+        return frequencies, rng.uniform(0.0, 2.0 * np.pi, self.size)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from server.deployment import cli as deploy_cli
 from server.run.folder import model_file
 from simulations.cli import data as data_cli
 from simulations.cli import privacy as privacy_cli
+from simulations.cli.export import export
 from simulations.cli.json_output import refuse_taken, write_figures
 from simulations.cli.settings import settings_text
 
@@ -61,6 +62,7 @@ PROGRESS_LOGGERS = (
     "server.run.progress",
     "simulations.attacks.trials",
     "simulations.study.comparison",
+    "simulations.study.exported",
     "simulations.study.schedule",
 )
 """Loggers, named as the modules are, that say how far a long command is."""
@@ -326,6 +328,9 @@ def predict(
     forms = {"as_json": as_json, "as_csv": as_csv}
     if not show_answers(answerer, found, **forms, html=html, patients=patients):
         raise typer.Exit(1)
+
+
+app.command()(export)
 
 
 @app.command()

@@ -65,6 +65,25 @@ def evaluate(
     return _judgement(held_out, models, selection, by, without_metadata)
 
 
+def held_out_of(data: Path, file: Path, model: Model, cache: Path) -> HeldOut:
+    """Return the test images of ``data`` that a run holds out.
+
+    Parameters
+    ----------
+    file : of the run's model, in its folder.
+    cache : folder of the hashes of pictures.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be used, there are too few such lesions, or the run trained on one.
+    """
+    name = str(file.parent)
+    held_out = _common_images(data, {name: model}, cache)
+    _refuse_trained_on(held_out.dataset, name, file.parent, model.config)
+    return held_out
+
+
 def _judgement(
     held_out: HeldOut,
     models: Mapping[str, Model],

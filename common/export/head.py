@@ -1,0 +1,166 @@
+"""From a network's maps to calibrated probabilities, as an ONNX graph.
+
+A model that uses what is known of a patient answers here as if nothing was known: the file takes
+pixels alone.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, numpy_helper, parser
+
+from common.arrays import Floats
+from common.data.metadata import UNKNOWN, as_unknown, encode, width
+from common.errors import ConfigError
+from common.models.file import Model
+from common.models.linear import LinearModel
+from common.models.network import NetworkModel
+from common.networks.fusion import SCALE, SHIFT, added, heard
+from common.svm.feature_map import FeatureMap
+
+PROBABILITIES = "probabilities"
+"""Name of what comes out, float32 (n_classes,)."""
+
+Constants = dict[str, NDArray[np.floating]]
+Head = tuple[Sequence[str], Constants]
+"""Steps from ``features`` (P, D), the pools of all views, to ``scores``; and their constants."""
+
+_LAST_LAYER = ("weighed = MatMul(averaged, weights)", "scores = Add(weighed, intercepts)")
+_CALIBRATED = (
+    "scaled = Mul(scores, scale)",
+    "logits = Add(scaled, bias)",
+    "logit_row = Unsqueeze(logits, axis0)",
+    "row = Softmax<axis = 1>(logit_row)",
+    f"{PROBABILITIES} = Squeeze(row, axis0)",
+)
+
+
+def head_graph(
+    model: Model, maps: Sequence[tuple[int, ...]], opset: int, ir_version: int
+) -> ModelProto:
+    """Return the graph from the maps of all views to the probabilities.
+
+    Parameters
+    ----------
+    maps : shapes (P, channels, height, width) of the maps, by level.
+    opset, ir_version : of the network that the graph stands behind.
+
+    Returns
+    -------
+    A model from ``map_0``, ``map_1``, ... to :data:`PROBABILITIES`.
+
+    Raises
+    ------
+    ConfigError
+        If the model is of a kind that has no graph.
+    """
+    steps, constants = _head_of(model)
+    constants["scale"], constants["bias"] = model.basis.calibration
+    body = "\n  ".join((*_pooled(len(maps)), *steps, *_CALIBRATED))
+    inputs = (f"float[{', '.join(map(str, shape))}] map_{k}" for k, shape in enumerate(maps))
+    graph = parser.parse_model(f"""
+<ir_version: {ir_version}, opset_import: ["" : {opset}]>
+head ({", ".join(inputs)}) => (float[{model.task.n_classes}] {PROBABILITIES})
+{{
+  {body}
+}}""")
+    graph.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value, dtype=np.float32), name)
+        for name, value in constants.items()
+    )
+    return graph
+
+
+def _pooled(levels: int) -> Iterator[str]:
+    yield "axis0 = Constant<value_ints = [0]>()"
+    yield "places = Constant<value_ints = [2, 3]>()"
+    for k in range(levels):
+        yield f"pool_{k} = ReduceMean<keepdims = 0>(map_{k}, places)"
+    yield f"features = Concat<axis = 1>({', '.join(f'pool_{k}' for k in range(levels))})"
+
+
+def _head_of(model: Model) -> Head:
+    if isinstance(model, LinearModel):
+        return _linear(model)
+    if isinstance(model, NetworkModel):
+        return _network(model)
+    raise ConfigError(f"models of method {model.config.method} have no ONNX graph; use another one")
+
+
+def _linear(model: LinearModel) -> Head:
+    features, offset = _of_images(model)
+    weights, matrix = model.weights[:, :-1].T, features.matrix
+    if not (features.unit or features.clip or features.fourier):
+        # Linear from one end to the other: a small matrix does, and makes a smaller file.
+        matrix, offset, weights = matrix @ weights, offset @ weights, np.eye(weights.shape[1])
+    constants: Constants = {"mean": features.mean, "matrix": matrix, "offset": offset}
+    steps = [
+        "centred = Sub(features, mean)",
+        "turned = MatMul(centred, matrix)",
+        "mapped_0 = Add(turned, offset)",
+        *_mapped(features, constants),
+        "averaged = ReduceMean<keepdims = 0>(mapped, axis0)",
+        *_LAST_LAYER,
+    ]
+    return steps, constants | {"weights": weights, "intercepts": model.weights[:, -1]}
+
+
+def _of_images(model: LinearModel) -> tuple[FeatureMap, Floats]:
+    """Return the map of an image's features, and what an unknown patient adds behind its matrix.
+
+    Returns
+    -------
+    The map, and (n_components,).
+    """
+    columns, whole = model.config.metadata, model.feature_map
+    end = len(whole.mean) - width(columns)
+    unknown = as_unknown(columns, encode(columns, [UNKNOWN]), whole.mean[end:] > 0)[0]
+    offset = (unknown - whole.mean[end:]) @ whole.matrix[end:]
+    own = FeatureMap(whole.mean[:end], whole.matrix[:end], whole.fourier, whole.unit, whole.clip)
+    return own, np.asarray(offset)
+
+
+def _mapped(features: FeatureMap, constants: Constants) -> Iterator[str]:
+    """Yield the steps from ``mapped_0`` (P, n_components) to ``mapped``; add their constants."""
+    if features.unit or features.clip:
+        yield "axis1 = Constant<value_ints = [1]>()"
+    if features.unit:
+        constants["tiny"] = np.array(np.finfo(np.float32).tiny)
+        yield "length_0 = ReduceL2<keepdims = 1>(mapped_0, axis1)"
+        yield "divisor = Max(length_0, tiny)"
+        yield "mapped_1 = Div(mapped_0, divisor)"
+    else:
+        yield "mapped_1 = Identity(mapped_0)"
+    if features.clip:
+        constants["longest"] = np.array(features.clip)
+        yield "length_1 = ReduceL2<keepdims = 1>(mapped_1, axis1)"
+        yield "at_least = Max(length_1, longest)"
+        yield "factor = Div(longest, at_least)"
+        yield "mapped_2 = Mul(mapped_1, factor)"
+    else:
+        yield "mapped_2 = Identity(mapped_1)"
+    if fourier := features.fourier:
+        constants["frequencies"], constants["phases"] = fourier.drawn(features.matrix.shape[1])
+        constants["height"] = np.array(np.sqrt(2.0))
+        yield "turns = MatMul(mapped_2, frequencies)"
+        yield "angles = Add(turns, phases)"
+        yield "waves = Cos(angles)"
+        yield "mapped = Mul(waves, height)"
+    else:
+        yield "mapped = Identity(mapped_2)"
+
+
+def _network(model: NetworkModel) -> Head:
+    columns, tensors = model.config.metadata, model.weights
+    constants: Constants = {"weights": tensors["head.weight"].T, "intercepts": tensors["head.bias"]}
+    average = "ReduceMean<keepdims = 0>(features, axis0)"
+    if not columns:
+        return [f"averaged = {average}", *_LAST_LAYER], constants
+    numbers = heard(columns, encode(columns, [UNKNOWN]), tensors)[0]
+    if model.config.fusion == "late":
+        constants["intercepts"] = tensors["head.bias"] + added(tensors, numbers)
+        return [f"averaged = {average}", *_LAST_LAYER], constants
+    constants |= {"gain": 1 + tensors[SCALE] @ numbers, "shift": tensors[SHIFT] @ numbers}
+    gate = ("stronger = Mul(mean, gain)", "bent = Tanh(stronger)", "shifted = Add(bent, shift)")
+    return [f"mean = {average}", *gate, "averaged = Sigmoid(shifted)", *_LAST_LAYER], constants

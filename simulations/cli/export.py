@@ -1,0 +1,59 @@
+"""``fedderm export``: a model as one file for other programs and devices."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.config.run import RunConfig
+from common.errors import DataError
+from common.export import Form
+from common.files import refuse_taken_file, write_atomically
+from common.text import printable
+from server.run.folder import model_file
+
+_CACHE = RunConfig().cache
+
+
+def export(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a run, or its model file.")
+    ],
+    out: Annotated[Path, typer.Option(help="New file, such as lesions.onnx.")],
+    form: Annotated[
+        Form, typer.Option("--format", help="32-bit floats, or a network in 8 bits.")
+    ] = "onnx",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Images with the lesions that the run held out: the file is compared with the "
+            "model there, and refused if it is worse. 8 bits need it.",
+        ),
+    ] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of the pretrained weights, of a model trained with weights=FILE."),
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Folder for hashes of pictures.")] = _CACHE,
+) -> None:
+    """Write a model as one ONNX file: pixels in, calibrated probabilities out.
+
+    Transform, prediction views, network, calibration, thresholds and names are in the file. With
+    --data a table compares it with the model on held-out lesions; a file that is worse than allowed
+    is not written, and the exit code is then 1.
+    """
+    from common.export.gate import table
+    from simulations.study import exported
+
+    refuse_taken_file(out)
+    made = exported.export(model_file(run), form, data, cache, weights or ())
+    if made.rows:
+        typer.echo(table(made.rows))
+    if made.refused:
+        raise DataError(
+            f"not exported: worse than allowed in {', '.join(made.refused)}; "
+            "use --format onnx, or train a model that bears 8 bits"
+        )
+    write_atomically(out, made.content)
+    typer.echo(printable(f"{out}: {len(made.content) / 1e6:.1f} MB"))

@@ -1,0 +1,150 @@
+"""A run's model as one file, which answers about held-out lesions as the model does."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto
+
+from common.arrays import Floats
+from common.data.dataset import Dataset
+from common.data.splits import TEST
+from common.errors import ConfigError, DataError
+from common.export import Form
+from common.export.facts import add_facts, facts_of
+from common.export.gate import Lesions, Row, compare
+from common.export.graph import Parts, parts_of
+from common.export.int8 import in_int8
+from common.export.ranges import count_tensors
+from common.export.session import Exported, dataset_probabilities
+from common.json_types import Json
+from common.models.file import Model, load_model, network_folders
+from common.networks.spatial_maps import map_network
+from simulations.runtimes.experiment import with_splits
+from simulations.study.evaluation import held_out_of
+from simulations.study.held_out import HeldOut
+
+PICTURES = 256
+"""Pictures of training lesions, at most, that the ranges of an 8-bit network are counted over."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported file, and how it compares with its model.
+
+    Attributes
+    ----------
+    content : of the file.
+    rows : figures on held-out lesions; none where no data were given.
+    """
+
+    content: bytes
+    rows: Sequence[Row] = ()
+
+    @property
+    def refused(self) -> list[str]:
+        """What the file is worse in than allowed."""
+        return [row.what for row in self.rows if row.verdict == "refused"]
+
+
+def export(
+    file: Path, form: Form, data: Path | None, cache: Path, weights: Sequence[Path] = ()
+) -> Export:
+    """Export a run's model; compare it with the model where there are data.
+
+    Parameters
+    ----------
+    file : of the model, in its run's folder.
+    data : images with the lesions that the run held out, on which the file is compared, and with
+        others, over which the ranges of an 8-bit network are counted.
+    cache : folder of hashes of pictures.
+    weights : files among which the model's pretrained weights are found.
+
+    Raises
+    ------
+    ConfigError
+        If the format needs data, or the model's network or its weights cannot be had.
+    DataError
+        If a file cannot be read, or the run trained on its test lesions.
+    """
+    if data is None and form == "onnx-int8":
+        raise ConfigError(
+            "8 bits need pictures to count ranges over, and held-out lesions; add --data DIR"
+        )
+    model = load_model(file, *weights)
+    held_out = None if data is None else held_out_of(data, file, model, cache)
+    graph, facts = _graph(model, form, data), facts_of(model, form, _digest(file))
+    if held_out is None:
+        add_facts(graph, facts)
+        return Export(graph.SerializeToString())
+    rows = _compared(model, file, held_out, graph.SerializeToString())
+    gate: Json = {
+        "lesions": len(held_out.dataset.by_lesion.sizes),
+        "rows": [row.to_json() for row in rows],
+    }
+    add_facts(graph, {**facts, "gate": gate})
+    return Export(graph.SerializeToString(), rows)
+
+
+def content_of(model: Model, form: Form, data: Path) -> bytes:
+    """Return the file of a model without what it says of itself, not compared with the model.
+
+    Parameters and errors are those of :func:`export`.
+    """
+    content: bytes = _graph(model, form, data).SerializeToString()
+    return content
+
+
+def _graph(model: Model, form: Form, data: Path | None) -> ModelProto:
+    parts = parts_of(model)
+    if data is not None and form == "onnx-int8":
+        parts = _in_int8(parts, model, data)
+    return parts.joined()
+
+
+def _in_int8(parts: Parts, model: Model, data: Path) -> Parts:
+    """Return the parts with the network in 8 bits, by ranges over lesions not held out."""
+    pictures = _some(with_splits(data, model.config), model.config.seed)
+    _log.info("counting ranges over %d pictures of training lesions", len(pictures))
+    counts = count_tensors(parts, pictures, model.config.resolution)
+    return parts._replace(network=in_int8(parts.network, counts))
+
+
+def _some(dataset: Dataset, seed: int) -> Dataset:
+    """Return some images of the lesions that are not for testing, by chance."""
+    rows = np.flatnonzero(dataset.splits != TEST)
+    if not len(rows):
+        raise DataError(f"{dataset.folder} has test lesions alone; 8 bits need others, too")
+    chosen = np.random.default_rng([seed, 8]).permutation(rows)[:PICTURES]
+    return dataset.select(np.sort(chosen))
+
+
+def _compared(model: Model, file: Path, held_out: HeldOut, content: bytes) -> list[Row]:
+    dataset, resolution = held_out.dataset, model.config.resolution
+    _log.info("comparing file and model on %d held-out images", len(dataset))
+    before = _probabilities(model, file, dataset)
+    after = dataset_probabilities(Exported(content), dataset, resolution)
+    lesions = Lesions(dataset.labels, dataset.by_lesion.index, model.config.seed)
+    return compare(model.basis, lesions, before, after)
+
+
+def _probabilities(model: Model, file: Path, dataset: Dataset) -> Floats:
+    """Return the probabilities (n, n_classes) that `fedderm predict` gives for the images alone."""
+    spec = model.config.feature_spec
+    network = map_network(spec, network_folders(file, model.config), model.trained)
+    files = ((each.image_id, dataset.read(each.image_id)) for each in dataset.images)
+    scores = []
+    for found in network.each(files, model.judge):
+        if isinstance(found, DataError):
+            raise found
+        scores.append(found)
+    return model.basis.probabilities(np.array(scores))
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
