@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.arrays import Floats, Floats32
 from common.data.metadata import beside as put_beside
@@ -166,7 +167,7 @@ def linear_head(
     )
 
 
-def network_head(weights: Floats32, bias: Floats32) -> PooledHead:
+def network_head(weights: NDArray[np.floating], bias: NDArray[np.floating]) -> PooledHead:
     """Return a fine-tuned network's last layer, of weights (n_classes, n_features), as a head.
 
     Its baseline is zero: a place without activations adds nothing.

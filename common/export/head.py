@@ -16,7 +16,6 @@ from common.errors import ConfigError
 from common.models.file import Model
 from common.models.linear import LinearModel
 from common.models.network import NetworkModel
-from common.networks.fusion import SCALE, SHIFT, added, heard
 from common.svm.feature_map import FeatureMap
 
 PROBABILITIES = "probabilities"
@@ -98,7 +97,6 @@ def _linear(model: LinearModel) -> Head:
     steps = [
         "centred = Sub(features, mean)",
         "turned = MatMul(centred, matrix)",
-        "mapped_0 = Add(turned, offset)",
         *_mapped(features, constants),
         "averaged = ReduceMean<keepdims = 0>(mapped, axis0)",
         *_LAST_LAYER,
@@ -122,16 +120,20 @@ def _of_images(model: LinearModel) -> tuple[FeatureMap, Floats]:
 
 
 def _mapped(features: FeatureMap, constants: Constants) -> Iterator[str]:
-    """Yield the steps from ``mapped_0`` (P, n_components) to ``mapped``; add their constants."""
+    """Yield the steps from ``turned`` (P, n_components) to ``mapped``; add their constants."""
     if features.unit or features.clip:
         yield "axis1 = Constant<value_ints = [1]>()"
     if features.unit:
+        # Of the image's outputs alone: in ``turned`` those of the patient are 0.
         constants["tiny"] = np.array(np.finfo(np.float32).tiny)
-        yield "length_0 = ReduceL2<keepdims = 1>(mapped_0, axis1)"
+        constants["unit"] = np.array(features.unit)
+        yield "length_0 = ReduceL2<keepdims = 1>(turned, axis1)"
         yield "divisor = Max(length_0, tiny)"
-        yield "mapped_1 = Div(mapped_0, divisor)"
+        yield "direction = Div(turned, divisor)"
+        yield "mapped_0 = Mul(direction, unit)"
     else:
-        yield "mapped_1 = Identity(mapped_0)"
+        yield "mapped_0 = Identity(turned)"
+    yield "mapped_1 = Add(mapped_0, offset)"
     if features.clip:
         constants["longest"] = np.array(features.clip)
         yield "length_1 = ReduceL2<keepdims = 1>(mapped_1, axis1)"
@@ -152,15 +154,6 @@ def _mapped(features: FeatureMap, constants: Constants) -> Iterator[str]:
 
 
 def _network(model: NetworkModel) -> Head:
-    columns, tensors = model.config.metadata, model.weights
-    constants: Constants = {"weights": tensors["head.weight"].T, "intercepts": tensors["head.bias"]}
-    average = "ReduceMean<keepdims = 0>(features, axis0)"
-    if not columns:
-        return [f"averaged = {average}", *_LAST_LAYER], constants
-    numbers = heard(columns, encode(columns, [UNKNOWN]), tensors)[0]
-    if model.config.fusion == "late":
-        constants["intercepts"] = tensors["head.bias"] + added(tensors, numbers)
-        return [f"averaged = {average}", *_LAST_LAYER], constants
-    constants |= {"gain": 1 + tensors[SCALE] @ numbers, "shift": tensors[SHIFT] @ numbers}
-    gate = ("stronger = Mul(mean, gain)", "bent = Tanh(stronger)", "shifted = Add(bent, shift)")
-    return [f"mean = {average}", *gate, "averaged = Sigmoid(shifted)", *_LAST_LAYER], constants
+    weights, intercepts = model.last_layer(UNKNOWN)
+    average = "averaged = ReduceMean<keepdims = 0>(features, axis0)"
+    return [average, *_LAST_LAYER], {"weights": weights.T, "intercepts": intercepts}

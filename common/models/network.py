@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -15,11 +15,11 @@ from common.arrays import Floats, Floats32
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.metadata import UNKNOWN, Described, encode
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from common.explanations.evidence import PooledHead, network_head
 from common.features.transform import Transform
 from common.models.file import ModelFile, check_answers, check_kinds, network_folders, open_model
-from common.networks.fusion import METADATA, added, fusion_of, gated, heard
+from common.networks.fusion import METADATA, fusion_of, heard, told
 from common.networks.spatial_maps import is_kept, pooled
 from common.task import Task
 from common.verified import Array, Kind
@@ -71,12 +71,10 @@ class NetworkModel:
         DataError
             If the model gives no numbers.
         """
-        weight, bias = (self.weights[name].astype(np.float64) for name in _HEAD)
         features = pooled(maps[-1:]).mean(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
-            if self._fusion == "gate":
-                features = gated(self.weights, features, self.numbers([about])[0])
-            logits = weight @ features + bias + self._added(about)
+            weight, bias = self.last_layer(about)
+            logits = weight @ features + bias
         return check_answers(np.asarray(logits))
 
     def head(self, about: Described = UNKNOWN) -> PooledHead:
@@ -84,35 +82,30 @@ class NetworkModel:
 
         Parameters
         ----------
-        about : what is known of the patient, which the intercepts then hold.
-
-        Raises
-        ------
-        ConfigError
-            If there is a gate between the two.
+        about : what is known of the patient, which its weights and intercepts then hold.
         """
-        if self._fusion == "gate":
-            raise ConfigError(
-                "there is no evidence map: the patient's metadata gate the pooled features, so "
-                "that no place has a share of its own in a score; fusion=late has one"
-            )
-        head = network_head(*(self.weights[name] for name in _HEAD))
-        return replace(head, intercepts=head.intercepts + self._added(about))
+        return network_head(*self.last_layer(about))
 
-    @property
-    def _fusion(self) -> str:
-        return self.config.fusion if self.config.metadata else ""
+    def last_layer(self, about: Described) -> tuple[Floats, Floats]:
+        """Return the last layer as it is for a patient, behind the pooled features.
+
+        Parameters
+        ----------
+        about : what is known of the patient.
+
+        Returns
+        -------
+        Weights (n_classes, n_features) and intercepts (n_classes,).
+        """
+        weight, bias = (self.weights[name].astype(np.float64) for name in _HEAD)
+        if not self.config.metadata:
+            return weight, bias
+        return told(self.config.fusion, self.weights, (weight, bias), self.numbers([about])[0])
 
     def numbers(self, rows: Sequence[Described]) -> Floats32:
         """Return the metadata of n rows as the network takes them, (n, width)."""
         columns = self.config.metadata
         return heard(columns, encode(columns, rows), self.weights)
-
-    def _added(self, about: Described) -> Floats:
-        """Return what late fusion adds to the logits (n_classes,)."""
-        if self._fusion != "late":
-            return np.zeros(self.task.n_classes)
-        return added(self.weights, self.numbers([about])[0])
 
     def scores(self, images: Iterable[tuple[str, bytes]], rows: Sequence[Described] = ()) -> Floats:
         """Return logits (n, n_classes), averaged over the prediction views, by PyTorch.

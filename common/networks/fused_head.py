@@ -29,7 +29,7 @@ class Late(nn.Module):
         factors : (n, n_features) of dropout on what the head sees, or () for all.
         about : (n, width) numbers of the patients.
         """
-        logits: Tensor = head(features * factors) + self.added(GAIN * about)
+        logits: Tensor = head(features * factors) + self.added(GAIN["late"] * about)
         return logits
 
 
@@ -38,7 +38,7 @@ class Gate(nn.Module):
 
     Attributes
     ----------
-    scale, shift : map them to what is multiplied with and added to each feature.
+    scale, shift : map them to what is multiplied with, behind a sigmoid, and added to each feature.
     """
 
     def __init__(self, width: int, n_features: int) -> None:
@@ -53,8 +53,9 @@ class Gate(nn.Module):
         factors : (n, n_features) of dropout on what the head sees, or () for all.
         about : (n, width) numbers of the patients.
         """
-        scaled = torch.tanh((1 + self.scale(about)) * features)
-        logits: Tensor = head(torch.sigmoid(scaled + self.shift(about)) * factors)
+        about = GAIN["gate"] * about
+        gated = 2 * torch.sigmoid(self.scale(about)) * features + self.shift(about)
+        logits: Tensor = head(gated * factors)
         return logits
 
 

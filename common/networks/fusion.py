@@ -1,22 +1,29 @@
 """How a fine-tuned network takes what is known of a patient, in NumPy as in PyTorch.
 
-``late``: the numbers stand beside the pooled features before the last layer, so that a score stays
-linear in pooled maps. ``gate``: they scale and shift each pooled feature, as MetaBlock does [1]_:
-``sigmoid(tanh(T1(m) * f) + T2(m))``. Other than there, T1 and T2 have no batch normalisation,
-whose statistics differ between sites, and start at one and zero, which needs no random numbers;
-and the gate is on pooled features, not on groups of maps.
+``late``: the numbers stand beside the pooled features before the last layer, so that they add to
+each score. ``gate``: they scale and shift each pooled feature f, ``2 sigmoid(T1(m)) f + T2(m)``, as
+MetaBlock [1]_ and FiLM [2]_ do. Either way a score stays linear in the pooled features of an image.
 
-All weights of the numbers start at zero. So those of a number that no training had stay zero in
-every optimiser here, and prediction counts it as unknown.
+MetaBlock itself is ``sigmoid(tanh(T1(m) f) + T2(m))`` on groups of pooled features, with batch
+normalisation in T1 and T2. Two things differ here. There is no batch normalisation: its statistics
+differ between sites. And features are not squashed: a sigmoid of a tanh leaves of 0 to 6 only 0.50
+to 0.73, and much of what a pretrained network knows is lost with that. This gate lets features
+through as they are until it has learnt. `docs/metadata.md` has both forms' figures.
+
+All weights of the numbers start at zero, which is the network without them. Those of a number that
+no training had stay zero in every optimiser here, and prediction counts it as unknown.
 
 References
 ----------
 .. [1] Pacheco and Krohling, "An attention-based mechanism to combine images and metadata in deep
    learning models applied to skin cancer classification", IEEE Journal of Biomedical and Health
    Informatics 25 (9), 2021, equation 1.
+.. [2] Perez et al., "FiLM: visual reasoning with a general conditioning layer", AAAI 2018,
+   equation 2.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -33,7 +40,7 @@ METADATA = "metadata"
 
 ADDED, SCALE, SHIFT = (f"{METADATA}.{name}.weight" for name in ("added", "scale", "shift"))
 
-GAIN = 4.0
+GAIN: Mapping[Kind, float] = MappingProxyType({"late": 16.0, "gate": 4.0})
 """Size of the numbers beside pooled features: optimisers move every weight about as far, and there
 are many more features."""
 
@@ -81,25 +88,24 @@ def heard(
     return as_unknown(columns, numbers, seen)
 
 
-def added(weights: Mapping[str, Floats32], numbers: Floats32) -> Floats:
-    """Return what late fusion adds to the logits (n_classes,).
+def told(
+    kind: Kind, weights: Mapping[str, Floats32], head: tuple[Floats, Floats], numbers: Floats32
+) -> tuple[Floats, Floats]:
+    """Return the last layer that a patient's numbers make of a network's own.
 
     Parameters
     ----------
     weights : the network's tensors by name, of the shapes of :meth:`Fusion.shapes`.
+    head : weights (n_classes, n_features) and intercepts (n_classes,) of the last layer.
     numbers : (width,) of the patient.
+
+    Returns
+    -------
+    Weights and intercepts, of the same shapes, for the pooled features in front of the fusion.
     """
-    return np.asarray(GAIN * (weights[ADDED].astype(np.float64) @ numbers))
-
-
-def gated(weights: Mapping[str, Floats32], features: Floats, numbers: Floats32) -> Floats:
-    """Return pooled features behind the gate that the patient's numbers set, (n_features,).
-
-    Parameters
-    ----------
-    weights : the network's tensors by name, of the shapes of :meth:`Fusion.shapes`.
-    features : (n_features,) in front of it.
-    numbers : (width,) of the patient.
-    """
-    scale, shift = (weights[name].astype(np.float64) @ numbers for name in (SCALE, SHIFT))
-    return np.asarray(1 / (1 + np.exp(-(np.tanh((1 + scale) * features) + shift))))
+    weight, bias = head
+    about = GAIN[kind] * numbers.astype(np.float64)
+    if kind == "late":
+        return weight, np.asarray(bias + weights[ADDED].astype(np.float64) @ about)
+    scale, shift = (weights[name].astype(np.float64) @ about for name in (SCALE, SHIFT))
+    return np.asarray(weight * (2 / (1 + np.exp(-scale)))), np.asarray(bias + weight @ shift)

@@ -71,8 +71,10 @@ class OpenPart(nn.Module):
         self.head = copy.deepcopy(network.head)
         self.metadata = copy.deepcopy(network.metadata)
         self.scale = network.n_features**-0.5
-        gain = GAIN if isinstance(self.metadata, Late) else 1.0
-        self.about_scale = metadata_scale / gain
+        # The fusion multiplies by its gain itself.
+        self.about_scale = (
+            metadata_scale / GAIN["late" if isinstance(self.metadata, Late) else "gate"]
+        )
         self.names = list(stage.trainable)
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name in stage.trainable)

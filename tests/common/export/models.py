@@ -35,7 +35,7 @@ def basis() -> AnswerBasis:
 def linear(
     n_features: int,
     fourier: FourierMap | None = None,
-    unit: bool = False,
+    unit: float = 0.0,
     clip: float = 0.0,
     **settings: Any,
 ) -> LinearModel:
@@ -44,8 +44,10 @@ def linear(
     rng, beside = np.random.default_rng(0), width(config.metadata)
     mean = np.concatenate([rng.normal(0, 0.1, n_features), rng.uniform(0.1, 0.9, beside)])
     matrix = rng.normal(0, 1, (n_features + beside, COMPONENTS))
-    matrix[n_features:] *= 0.1
-    feature_map = FeatureMap(mean, matrix, fourier, unit, clip)
+    if beside:  # numbers of patients have outputs of their own
+        matrix = np.pad(matrix, ((0, 0), (0, beside)))
+        matrix[n_features:] = 0.1 * np.eye(beside, matrix.shape[1], COMPONENTS)
+    feature_map = FeatureMap(mean, matrix, fourier, unit, clip, beside)
     last = rng.normal(0, 0.5, (N_CLASSES, feature_map.n_outputs + 1))
     return LinearModel(feature_map, last, basis(), config)
 

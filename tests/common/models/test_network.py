@@ -14,7 +14,7 @@ from torch import nn
 from common.answers.basis import AnswerBasis
 from common.config.run import RunConfig
 from common.data.metadata import About, width
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from common.explanations.evidence import Contrast
 from common.features.augment import normalise, prediction_view
 from common.features.backbone import input_statistics
@@ -192,13 +192,7 @@ def test_numpy_and_pytorch_say_the_same_with_metadata(
     np.testing.assert_array_equal(model.judge(judged.maps, KNOWN), model.judge(judged.maps))
 
 
-def test_evidence_adds_up_with_metadata_or_is_refused(
-    told: NetworkModel, images: dict[str, bytes]
-) -> None:
-    if told.config.fusion == "gate":
-        with pytest.raises(ConfigError, match=r"no evidence map: .*fusion=late has one"):
-            told.head(KNOWN)
-        return
+def test_evidence_adds_up_with_metadata(told: NetworkModel, images: dict[str, bytes]) -> None:
     maps = next(Predictor(told).judge(list(images.items())[:1], keep_maps=True)).maps
     contrast = Contrast(np.eye(N_CLASSES)[2] - np.eye(N_CLASSES)[4], 0.5)
     score = contrast.direction @ told.judge(maps, KNOWN) + contrast.constant

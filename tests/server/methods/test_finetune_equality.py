@@ -75,7 +75,7 @@ def unvalidated(synthetic_folder: Path) -> Dataset:
     return small_dataset(synthetic_folder, images=30, validation=False)
 
 
-_ABOUT = {"momentum": 0.9, "metadata": ("age", "sex", "localization"), "lr": (0.3, 0.3, 0.3)}
+_ABOUT = {"momentum": 0.9, "metadata": ("age", "sex", "localization")}
 REFERENCES: dict[str, dict[str, Any]] = {
     "sgd": {"momentum": 0.0},
     "momentum": {"momentum": 0.9},
@@ -112,10 +112,9 @@ class _Plain(nn.Module):
     def logits(self, x: torch.Tensor, about: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
         by = self.metadata
         if "added" in by:
-            return self.head(x * kept) + by["added"](4 * about)
+            return self.head(x * kept) + by["added"](16 * about)
         if "scale" in by:
-            # Pacheco and Krohling 2021, equation 1.
-            x = torch.sigmoid(torch.tanh((by["scale"](about) + 1) * x) + by["shift"](about))
+            x = 2 * torch.sigmoid(by["scale"](4 * about)) * x + by["shift"](4 * about)
         return self.head(x * kept)
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """Prediction and evaluation with age, sex and place, by a model that was trained with them."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from common.data.dataset import Dataset
 from common.data.splits import TEST
 from common.models.file import load_model
 from server.run.folder import MODEL_FILE
+from simulations.bench.metadata import main
 from simulations.runtimes.experiment import with_splits
+from simulations.study.cells import cut, plan
+from simulations.study.definition import Study
+from simulations.study.predictions import Predictions
 from tests.commands import IID, is_one_error
 from tests.simulations.conftest import METADATA
 
@@ -173,3 +179,31 @@ def test_a_private_model_answers_with_and_without(
     ):
         _, expected, task = scores(run, replace(tested.select([0]), images=(named,)), cached)
         assert [shown[code] for code in task.codes] == pytest.approx(expected[0], abs=1e-6)
+
+
+def test_a_studys_cells_are_judged_without_metadata_too(
+    synthetic_folder, cached, trained, tmp_path, capsys
+):
+    routes = {"known": {"method": "svm", "metadata": ["age", "sex", "localization"]}}
+    study = Study.model_validate(
+        {"routes": routes, "spreads": {"pooled": {"scheme": "pooled"}}, "folds": 2}
+        | {"views": cached.views, "arms": [{"route": "known", "spreads": ["pooled"]}]}
+    )
+    dataset, model = Dataset.open(synthetic_folder), load_model(trained / "run" / MODEL_FILE)
+    expected: dict[bool, list[float]] = {False: [], True: []}
+    for cell in plan(study, dataset):
+        folder = tmp_path / "cells" / f"known_pooled_fold_{cell.fold}"
+        shutil.copytree(trained / "run", folder / "run")
+        job = {"data": str(synthetic_folder), "cache": str(cached.cache), "fold": cell.fold}
+        job |= {"study": study.model_dump(mode="json"), "arm": list(cell.arm)}
+        (folder / "job.json").write_text(json.dumps(job))
+        test = cut(study, dataset, cell).test
+        Predictions.of(model, test, cached.cache).save(folder / "predictions.npz")
+        for blank, images in ((False, test), (True, test.without_metadata())):
+            named, _, _ = scores(trained, images, cached)
+            expected[blank].append(balanced_accuracy_score(test.labels, named))
+    main(tmp_path, ["known pooled"])
+    with_, without = (line.split("|")[2] for line in capsys.readouterr().out.splitlines()[2:])
+    for line, blank in ((with_, False), (without, True)):
+        assert float(line.split("(")[0]) == pytest.approx(np.mean(expected[blank]), abs=6e-4)
+    assert expected[False] != expected[True]
