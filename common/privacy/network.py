@@ -21,7 +21,7 @@ from common.arrays import Floats, Floats32, Ints
 from common.config.run import RunConfig
 from common.errors import ConfigError
 from common.networks.fused_head import Late
-from common.networks.fusion import GAIN, METADATA, Fusion, fusion_of
+from common.networks.fusion import GAIN, METADATA, Fusion, Kind, fusion_of
 from common.networks.network import DEVICE, Network, Stage, open_stage, shared_network
 
 
@@ -71,10 +71,8 @@ class OpenPart(nn.Module):
         self.head = copy.deepcopy(network.head)
         self.metadata = copy.deepcopy(network.metadata)
         self.scale = network.n_features**-0.5
-        # The fusion multiplies by its gain itself.
-        self.about_scale = (
-            metadata_scale / GAIN["late" if isinstance(self.metadata, Late) else "gate"]
-        )
+        kind: Kind = "late" if isinstance(self.metadata, Late) else "gate"
+        self.about_scale = metadata_scale / GAIN[kind]  # by which the fusion multiplies itself
         self.names = list(stage.trainable)
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name in stage.trainable)

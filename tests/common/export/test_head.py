@@ -15,7 +15,8 @@ LINEAR = {
     "linear": {},
     "linear, metadata": {"metadata": COLUMNS},
     "rbf": {"fourier": RBF, "metadata": COLUMNS},
-    "unit": {"unit": True},
+    "unit": {"unit": 1.0},
+    "unit, metadata": {"unit": 0.8, "metadata": COLUMNS},
     "clipped": {"clip": 1.5},
     "clipped rbf": {"fourier": RBF, "clip": 1.5},
 }
