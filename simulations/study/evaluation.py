@@ -79,7 +79,7 @@ def held_out_of(data: Path, file: Path, model: Model, cache: Path) -> HeldOut:
         If the data cannot be used, there are too few such lesions, or the run trained on one.
     """
     name = str(file.parent)
-    held_out = _common_images(data, {name: model}, cache)
+    held_out = common_images(data, {name: model}, cache)
     _refuse_trained_on(held_out.dataset, name, file.parent, model.config)
     return held_out
 
