@@ -45,7 +45,7 @@ class TensorCounts(Sums):
     Attributes
     ----------
     values : (tensors, BINS) numbers of values, by the tensors' order and by size.
-    channels : (channels of all tensors,) sums over pictures of each channel's mean.
+    channels : (n_channels,) sums over pictures of the mean of each channel, of all tensors.
     pictures : () number of pictures.
     """
 
@@ -63,7 +63,7 @@ class TensorCounts(Sums):
 
     @classmethod
     def measure(cls, maps: Sequence[Floats32]) -> Self:
-        """Count the values of one picture's tensors, each of shape (P, channels, h, w)."""
+        """Count the values of one picture's tensors, of shapes (P, channels, h, w)."""
         values = [np.bincount(bins_of(each), minlength=BINS) for each in maps]
         means = [each.mean(axis=(0, 2, 3), dtype=np.float64) for each in maps]
         return cls(np.array(values, dtype=np.int64), np.concatenate(means), np.array(1))

@@ -49,19 +49,23 @@ def _round(node: NodeProto, stored: Mapping[str, TensorProto], mean: Floats) -> 
 
 
 def on_steps(weights: Floats) -> Floats:
-    """Return weights (out, in, height, width) rounded to 127 steps a side for each output."""
+    """Return ``weights`` (out, inputs, h, w), same shape, on 127 steps a side for each output."""
     largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
     step = np.where(largest > 0, largest, 1.0) / LARGEST
     return np.asarray(np.round(weights / step) * step)
 
 
 def shift(moved: Floats, mean: Floats) -> Floats:
-    """Return by how much moved weights move the mean of each output, (out,); edges do not count.
+    """Return by how much moved weights move the mean of each output; edges do not count.
 
     Parameters
     ----------
-    moved : (out, in of a group, height, width) what was added to the weights.
+    moved : (out, inputs, h, w) what was added to the weights; inputs are those of a group.
     mean : (channels,) of the input, those of all groups.
+
+    Returns
+    -------
+    An array of shape (out,).
     """
     outputs, inputs = moved.shape[:2]
     groups = len(mean) // inputs

@@ -146,8 +146,11 @@ def map_network(
 def exported_maps(spec: FeatureSpec, trained: Mapping[str, Floats32] | None = None) -> bytes:
     """Return the network of :func:`map_network` as an ONNX file.
 
-    It maps views (P, 3, size, size) to their maps. Parameters, with their shapes, and errors are
-    those of :func:`map_network`.
+    It maps views (P, 3, size, size) to their maps. Errors are those of :func:`map_network`.
+
+    Parameters
+    ----------
+    trained : for a fine-tuned network its tensors by name, of the network's shapes.
     """
     return export(_built(spec, trained), (spec.predictions, 3, spec.size, spec.size))
 
