@@ -63,7 +63,12 @@ class TensorCounts(Sums):
 
     @classmethod
     def measure(cls, maps: Sequence[Floats32]) -> Self:
-        """Count the values of one picture's tensors, of shapes (P, channels, h, w)."""
+        """Count the values of one picture's tensors.
+
+        Parameters
+        ----------
+        maps : of shapes (P, channels, h, w), in the tensors' order.
+        """
         values = [np.bincount(bins_of(each), minlength=BINS) for each in maps]
         means = [each.mean(axis=(0, 2, 3), dtype=np.float64) for each in maps]
         return cls(np.array(values, dtype=np.int64), np.concatenate(means), np.array(1))
