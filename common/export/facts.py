@@ -5,6 +5,7 @@ from. docs/export.md lists the keys.
 """
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -29,7 +30,7 @@ _USE = (
     "authority, not to be used for a diagnosis or to put one off."
 )
 _LEFT_OUT = (
-    "what is known of the patient",
+    "what is known of the patient, and screening thresholds by it",
     "distance from the training lesions: images of other things are not recognised",
     "evidence maps",
 )
@@ -82,7 +83,7 @@ def facts_of(model: Model, form: str, digest: str) -> dict[str, Json]:
 def _thresholds(model: Model) -> dict[str, Json]:
     """Return the rules that follow from calibration lesions; None for what cannot be had."""
     basis, task = model.basis, model.task
-    answering = Answering(basis, AnswerOptions())
+    answering = Answering(replace(basis, by_group=None), AnswerOptions())
     members = target_members(task)
     screening: dict[str, Json] = {
         point.target: {
