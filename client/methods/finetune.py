@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from client import lesion_appearance
 from client.egress.questions import Question
-from client.group_screening import screening_by_group
 from client.group_weights import count_groups, group_weights
+from client.judged_scores import RULE, judge
 from client.local_round import batches_of, loss_before, pull_of, walk
 from client.network_scores import image_features, scores
 from client.site import Site
 from client.state import kept_array
-from common.answers.counts import AnswerCounts
 from common.arrays import Floats, Floats32, Ints
 from common.config.finetune import FAIRLY, TRAIN
 from common.config.run import RunConfig
@@ -33,18 +32,13 @@ from common.finetune.qfedavg import FairUpdate
 from common.networks.activations import Views, activations
 from common.networks.appearance_rows import appearances
 from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, run_network
-from common.statistics.calibration import calibration_sums, decisions, probabilities
-from common.statistics.metrics import Evaluation
 from common.statistics.sums import Sums
 from common.verified import write_array
 from common.wire.messages import Value
 
 Tensors = dict[str, Floats32]
 
-_RULE = ("calibration", "base_rates")
-"""Arrays that make probabilities and decisions of scores."""
-
-_NO_TENSORS = (*_RULE, GROUP_COUNTS)
+_NO_TENSORS = (*RULE, GROUP_COUNTS)
 
 
 def describe(site: Site) -> dict[str, Value]:
@@ -82,25 +76,8 @@ def answer(site: Site, question: Question) -> Sums:
     }
     if question.name in (TRAIN, FAIRLY):
         return _train(site, tensors, question)
-    return _judge(site, _kept_scores(site, tensors, question), question)
-
-
-def _judge(site: Site, logits: NDArray[np.float64], question: Question) -> Sums:
-    """Judge scores of a part of the images."""
     images = site.part(str(question.values["subset"]))
-    labels = site.dataset.labels[images]
-    calibration, base_rates = (
-        np.asarray(question.arrays[name], dtype=np.float64) for name in _RULE
-    )
-    if question.name == "calibrate":
-        return calibration_sums(logits, labels, calibration)
-    chances = probabilities(logits, calibration)
-    if question.name == "answers":
-        chosen = site.one_a_lesion[images]
-        return AnswerCounts.measure(site.config.task, labels[chosen], chances[chosen])
-    if question.name == "screening":
-        return screening_by_group(site, images, chances)
-    return Evaluation.measure(labels, decisions(logits, calibration, base_rates), chances)
+    return judge(site, question, images, _kept_scores(site, tensors, question))
 
 
 def _train(site: Site, tensors: Tensors, question: Question) -> Update:

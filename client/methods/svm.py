@@ -11,11 +11,10 @@ from client import lesion_appearance
 from client.egress.activity_gate import Gate, Gated
 from client.egress.dependent_questions import Lines
 from client.egress.questions import Question
-from client.group_screening import screening_by_group
 from client.group_weights import count_groups, group_weights
+from client.judged_scores import judge
 from client.site import Site
 from client.state import kept_array
-from common.answers.counts import AnswerCounts
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
@@ -24,8 +23,6 @@ from common.errors import Reason, RefusalError
 from common.features.extract import content_keys, extract
 from common.models.linear import average_views, decision_values
 from common.networks.appearance_rows import appearances
-from common.statistics.calibration import calibration_sums, decisions, probabilities
-from common.statistics.metrics import Evaluation
 from common.statistics.moments import Moments
 from common.statistics.sums import Nothing, Sums
 from common.svm.feature_map import FeatureMap
@@ -47,8 +44,7 @@ class Prepared:
     view_weight : (n,) one over the number of views.
     sample_weight : (n,) class weight times view weight, and times the weight of its group.
     Z : (m, n_outputs) mapped prediction views of all images, averaged over the views.
-    image_y, image_fold : (m,) of the images; fold -1 is the test set.
-    one_a_lesion : (m,) whether an image is its lesion's in the counts of answers.
+    image_fold : (m,) of the images; fold -1 is the test set.
     """
 
     X1: Floats
@@ -58,9 +54,7 @@ class Prepared:
     view_weight: Floats
     sample_weight: Floats
     Z: Floats
-    image_y: Ints
     image_fold: Ints
-    one_a_lesion: NDArray[np.bool_]
 
     def save(self, folder: Path) -> None:
         """Write one file for each array."""
@@ -139,20 +133,7 @@ def _judge(site: Site, prepared: Prepared, weights: Floats, question: Question) 
         scores = decision_values(prepared.Z[images], weights[0])
     else:
         images, scores = _unseen_scores(prepared, weights)
-    y = prepared.image_y[images]
-    calibration, base_rates = (
-        np.asarray(question.arrays[name], dtype=np.float64)
-        for name in ("calibration", "base_rates")
-    )
-    if question.name == "calibrate":
-        return calibration_sums(scores, y, calibration)
-    chances = probabilities(scores, calibration)
-    if question.name == "answers":
-        chosen = prepared.one_a_lesion[images]
-        return AnswerCounts.measure(site.config.task, y[chosen], chances[chosen])
-    if question.name == "screening":
-        return screening_by_group(site, images, chances)
-    return Evaluation.measure(y, decisions(scores, calibration, base_rates), chances)
+    return judge(site, question, images, scores)
 
 
 def _weights(config: RunConfig, question: Question, columns: int) -> Floats:
@@ -262,9 +243,7 @@ def _prepare(site: Site, question: Question) -> Prepared:
         view_weight=records.weight,
         sample_weight=class_weights[records.y] * records.weight * _group_weights(site, question),
         Z=average_views(feature_map, site.prediction_views),
-        image_y=site.dataset.labels,
         image_fold=np.where(site.held_out, "-1", site.dataset.splits).astype(np.int64),
-        one_a_lesion=site.one_a_lesion,
     )
 
 

@@ -12,8 +12,14 @@ from typing import ClassVar, Self
 import numpy as np
 
 from common.arrays import Floats, Ints
-from common.data.dimensions import AGE, Dimension, read_dimensions
-from common.data.groups import DECADES, MISSING, OTHER, listed, numbers
+from common.data.dimensions import (
+    AGE,
+    Dimension,
+    joined_decades,
+    read_dimensions,
+    refuse_within_decades,
+)
+from common.data.groups import MISSING, OTHER, listed, numbers
 from common.data.image import Image
 from common.errors import ConfigError
 from common.statistics.confusion import count
@@ -54,9 +60,6 @@ class GroupImages(Sums):
 class BalancedGroups:
     """The groups that count alike: those of a column, or of two that are crossed.
 
-    Ages are counted by decades, whatever the edges: two runs with other edges would tell those
-    between. Decades are put together afterwards.
-
     Attributes
     ----------
     dimension : by what lesions are put into groups.
@@ -83,11 +86,7 @@ class BalancedGroups:
         if odd:
             why = " ('strategy=qfedavg' is for sites)" if odd == ["site"] else ""
             raise ConfigError(f"no weights by '{odd[0]}'{why}; take from {', '.join(COLUMNS)}")
-        if within := [edge for edge in found[0].edges if edge not in DECADES]:
-            raise ConfigError(
-                f"'{text}' has an edge of ages at {within[0]:g}, but ages are counted by decades; "
-                f"take from {', '.join(map(str, DECADES))}"
-            )
+        refuse_within_decades(text, found[0])
         return cls(found[0])
 
     @property
@@ -160,7 +159,7 @@ def _known(column: str) -> tuple[str, ...]:
 def _weighed(column: str, dimension: Dimension) -> Ints:
     if column != AGE:
         return np.arange(len(_known(column)))
-    return np.searchsorted(dimension.edges, (0, *DECADES), side="right")
+    return joined_decades(dimension.edges)
 
 
 def _weights(images: Floats, most: Floats) -> Floats:

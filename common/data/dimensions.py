@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Ints
 from common.data.groups import DECADES, between
 from common.data.image import Image
 from common.errors import ConfigError
@@ -98,6 +99,33 @@ def read_dimensions(text: str) -> tuple[Dimension, ...]:
     if not names or (numbers and ":" not in text):
         raise ConfigError(f"'{text}' names no groups; write --by like sex,age:40,60,sex*age")
     return tuple(dict.fromkeys(_dimension(name, edges) for name in names))
+
+
+def refuse_within_decades(text: str, dimension: Dimension) -> None:
+    """Refuse edges of ages that decades cannot be put together by.
+
+    Hospitals count ages by decades, whatever the edges: two runs with other edges would tell those
+    between.
+
+    Parameters
+    ----------
+    text : what the dimension was read from.
+
+    Raises
+    ------
+    ConfigError
+        If an edge is not the beginning of a decade.
+    """
+    if within := [edge for edge in dimension.edges if edge not in DECADES]:
+        raise ConfigError(
+            f"'{text}' has an edge of ages at {within[0]:g}, but hospitals count ages by decades; "
+            f"write tens from {DECADES[0]} to {DECADES[-1]}, as age:40,60"
+        )
+
+
+def joined_decades(edges: Sequence[float]) -> Ints:
+    """Return the group between ``edges`` of each decade, from the first one's 0 on, (decades,)."""
+    return np.searchsorted(edges, (0, *DECADES), side="right")
 
 
 def _dimension(name: str, edges: tuple[float, ...]) -> Dimension:

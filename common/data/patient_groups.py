@@ -8,7 +8,7 @@ import numpy as np
 
 from common.arrays import Ints
 from common.data.counted_groups import CountedGroups
-from common.data.dimensions import AGE, read_dimensions
+from common.data.dimensions import AGE, joined_decades, read_dimensions, refuse_within_decades
 from common.data.groups import DECADES, MISSING, OTHER, SMALL, between, numbers
 from common.data.metadata import Described
 from common.errors import ConfigError
@@ -24,9 +24,6 @@ NO_GROUP = -1
 @dataclass(frozen=True)
 class PatientGroups:
     """The groups of one column.
-
-    Hospitals count ages by decades, whatever the edges: two runs with other edges would tell the
-    lesions between.
 
     Attributes
     ----------
@@ -56,13 +53,8 @@ class PatientGroups:
         found = read_dimensions(text)
         if len(found) > 1:
             raise ConfigError(f"'{text}' names several columns; write one of them")
-        edges = found[0].edges
-        if odd := [edge for edge in edges if edge not in DECADES]:
-            raise ConfigError(
-                f"'{text}' has the edge {odd[0]:g}, but hospitals count ages by decades; write "
-                "tens from 10 to 90, as age:40,60"
-            )
-        return cls(column, edges)
+        refuse_within_decades(text, found[0])
+        return cls(column, found[0].edges)
 
     @property
     def counted(self) -> CountedGroups:
@@ -110,7 +102,7 @@ class PatientGroups:
         if self.column != AGE:
             own = self.names
             return np.array([own.index(n) if n in own else NO_GROUP for n in names])
-        begins = (0, *DECADES)
         places = np.full(len(names), NO_GROUP, dtype=np.int64)
-        places[: len(begins)] = np.searchsorted(self.edges, begins, side="right")
+        decades = joined_decades(self.edges)
+        places[: len(decades)] = decades
         return places

@@ -42,9 +42,7 @@ def make_site(X: Floats, y: Ints, class_weights: Floats, views: int = 1) -> Prep
         view_weight=share,
         sample_weight=class_weights[y[lesion]] * share,
         Z=X,
-        image_y=y,
         image_fold=np.arange(len(y)) % 3,
-        one_a_lesion=np.ones(len(y), dtype=np.bool_),
     )
 
 

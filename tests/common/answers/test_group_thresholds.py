@@ -201,7 +201,7 @@ def test_a_model_file_keeps_the_groups_lesions(tmp_path: Path):
         ({"screening_by": "site"}, "no groups of patients by 'site'; write one of sex, age, loc"),
         ({"screening_by": "sex,age"}, "no groups of patients by 'sex,age'"),
         ({"screening_by": "sex:40"}, "no groups of patients by 'sex:40'"),
-        ({"screening_by": "age:45"}, "the edge 45, but hospitals count ages by decades"),
+        ({"screening_by": "age:45"}, "an edge of ages at 45, but hospitals count"),
         ({"screening_by": "age:60,40"}, "do not ascend"),
         ({"screening_by": "age:40,sex"}, "names several columns"),
         ({"screening_by": "sex", "head": "lda"}, "head lda has no calibration lesions"),

@@ -83,7 +83,10 @@ def test_each_listed_word_is_a_group_and_the_others_are_unknown() -> None:
         ({"balance_groups": "sex,age"}, "write one, or cross two as sex*age"),
         ({"balance_groups": "site"}, "'strategy=qfedavg' is for sites"),
         ({"balance_groups": "dx_type"}, "take from sex, age, localization, skin_tone"),
-        ({"balance_groups": "age:45"}, "an edge of ages at 45, but ages are counted by decades"),
+        (
+            {"balance_groups": "age:45"},
+            "an edge of ages at 45, but hospitals count ages by decades",
+        ),
         ({"balance_groups": "sex", "head": "lda"}, "all images weigh alike; set head=svm"),
         ({"balance_groups": "sex", "method": "private"}, "would take their share of epsilon"),
         (
