@@ -38,9 +38,7 @@ def answerer() -> ModelAnswerer:
     p[[HAM10000.codes.index(code) for code in HAM10000.malignant]] = chance / 3
     weights = np.hstack([np.zeros((7, 2)), np.log(p)[:, None]])
     config = RunConfig.read({"screening_by": "sex", "resolution": 64})
-    model = LinearModel(
-        FeatureMap(np.zeros(2), np.eye(2), None, False, 0.0), weights, basis, config
-    )
+    model = LinearModel(FeatureMap(np.zeros(2), np.eye(2)), weights, basis, config)
     predictor = Predictor(model)
     maps = [np.ones((4, 2, 3, 3), np.float32)]
     vars(predictor)["_network"] = DrawnMaps(maps)

@@ -188,7 +188,7 @@ def test_a_model_file_keeps_the_groups_lesions(tmp_path: Path):
     patients, labels, p = draw(600, 3)
     basis = basis_of(patients, labels, p)
     config = RunConfig.read({"screening_by": "sex"})
-    features = FeatureMap(np.zeros(4), np.eye(4), None, False, 0.0)
+    features = FeatureMap(np.zeros(4), np.eye(4))
     LinearModel(features, np.zeros((K, 5)), basis, config).save(tmp_path / "model.safetensors")
     read = load_model(tmp_path / "model.safetensors").basis.by_group
     assert read.groups == basis.by_group.groups

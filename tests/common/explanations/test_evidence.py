@@ -66,7 +66,7 @@ def test_the_cells_and_the_intercept_add_up_to_the_decision_values(seed, views, 
 
 def test_the_contrast_of_two_classes_is_their_log_odds():
     rng = np.random.default_rng(0)
-    feature_map, weights = _linear(rng, unit=False, clip=0.0)
+    feature_map, weights = _linear(rng, unit=0.0, clip=0.0)
     maps, calibration = _maps(rng, 4), rng.uniform(0.5, 2, (2, N_CLASSES))
     scores = decision_values(average_views(feature_map, pooled(maps)[None]), weights)
     p = probabilities(scores, calibration)[0]
@@ -76,7 +76,7 @@ def test_the_contrast_of_two_classes_is_their_log_odds():
 
 def test_a_place_like_the_mean_of_the_training_views_adds_nothing():
     rng = np.random.default_rng(0)
-    feature_map, weights = _linear(rng, unit=False, clip=0.0)
+    feature_map, weights = _linear(rng, unit=0.0, clip=0.0)
     maps = _maps(rng, 2)
     maps[0][:, :, 1, 3] = feature_map.mean[: LEVELS[0][0]]
     evidence = linear_head(feature_map, weights).evidence(maps, Contrast(np.eye(4)[0], 0.0))
