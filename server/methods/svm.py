@@ -293,7 +293,9 @@ def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> Trai
     question = Question("moments", zero, check_answer=partial(check_moments, task))
     moments = federation.total(question, LossPolicy.RESTART)
     weighting = weigh(federation, config, svm.balanced_weights(moments.class_weight))
-    feature_map = FeatureMap.principal(moments, config.components, width(config.metadata))
+    feature_map = FeatureMap.principal(
+        moments, config.components, width(config.metadata), config.whitening
+    )
     # A standardised view's norm is the root of the number of features, on average.
     feature_map = replace(feature_map, clip=config.clip_features * float(np.sqrt(n_features)))
     _warn_of_given_away(config.metadata, moments)
