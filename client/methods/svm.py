@@ -132,7 +132,8 @@ def _judge(site: Site, prepared: Prepared, weights: Floats, question: Question) 
         images = np.flatnonzero(prepared.image_fold >= 0)
         scores = decision_values(prepared.Z[images], weights[0])
     else:
-        images, scores = _unseen_scores(prepared, weights)
+        folds = 1 if site.config.judged == "first" else site.config.folds
+        images, scores = _unseen_scores(prepared, weights, folds)
     return judge(site, question, images, scores)
 
 
@@ -253,15 +254,17 @@ def _group_weights(site: Site, question: Question) -> Floats | float:
     return 1.0 if weights is None else np.repeat(weights, site.features.train.shape[1])
 
 
-def _unseen_scores(prepared: Prepared, weights: Floats) -> tuple[Ints, Floats]:
+def _unseen_scores(prepared: Prepared, weights: Floats, folds: int) -> tuple[Ints, Floats]:
     """Return the numbers of images that their fit has not seen, and their decision values.
 
-    One fit scores the test images; of several, each scores the images of its own fold.
+    One fit scores the test images; of several, each of the first ``folds`` scores the images of its
+    own fold.
     """
     if len(weights) == 1:
         test = np.flatnonzero(prepared.image_fold == -1)
         return test, decision_values(prepared.Z[test], weights[0])
-    train = np.flatnonzero(prepared.image_fold >= 0)
+    inside = (prepared.image_fold >= 0) & (prepared.image_fold < folds)
+    train = np.flatnonzero(inside)
     fold = prepared.image_fold[train]
     values = decision_values(prepared.Z[train], weights.reshape(-1, weights.shape[-1]))
     own = values.reshape(len(train), *weights.shape[:2])[np.arange(len(train)), fold]

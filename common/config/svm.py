@@ -21,6 +21,17 @@ class SvmConfig(FeaturesConfig):
     c: Positives = Field(
         default=(1e-5, 3e-5, 1e-4, 3e-4), description="regularisation strengths C to choose from"
     )
+    judged: Literal["all", "first"] = Field(
+        default="all",
+        description="folds that C is chosen on and probabilities are calibrated on; 'first' if a"
+        " run fine-tuned the network on the others",
+    )
+    whitening: float = Field(
+        default=0.0,
+        ge=0,
+        description="evens out the variances of the components, the more the smaller it is, as 0.3"
+        " of their mean; 0: not at all",
+    )
     penalty: float = Field(default=1e3, gt=0, description="ridge penalty")
     tolerance: float = Field(default=1e-8, gt=0, description="gradient norm that ends the solver")
     max_rounds: int = Field(default=200, ge=1, description="most rounds of one fit")

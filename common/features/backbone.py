@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -12,7 +13,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import common.features.torchvision_ops  # noqa: F401  (before timm)
 from common.errors import ConfigError, DataError, reason
-from common.features.pretrained import weights_file
+from common.features.pretrained import DEFAULT_BACKBONE, weights_file
+from common.features.tuned import TunedNetwork, read_tuned, tuned_settings
 
 import timm  # isort: skip
 from timm.layers.norm_act import BatchNormAct2d  # isort: skip
@@ -31,10 +33,14 @@ def load_backbone(name: str, weights: Path | None) -> nn.Module:
     """Load a pretrained network that is ready to be frozen or fine-tuned.
 
     As :func:`load_pretrained`, its BatchNorms folded (:func:`fold_batchnorm`) and its activations
-    not in place, so that Opacus can differentiate it record by record.
+    not in place, so that Opacus can differentiate it record by record. ``weights`` may also be the
+    model of a run that fine-tuned the network.
     """
-    model = load_pretrained(name, weights)
+    tuned = read_tuned(weights) if weights and tuned_settings(weights) is not None else None
+    model = _before_tuning(name, tuned) if tuned else load_pretrained(name, weights)
     fold_batchnorm(model, example_images(model))
+    if tuned:
+        _set_tuned(model, tuned)
     for module in model.modules():
         if hasattr(module, "inplace"):
             setattr(module, "inplace", False)  # noqa: B010  (no type has the attribute)
@@ -60,10 +66,7 @@ def load_pretrained(name: str, weights: Path | None) -> nn.Module:
     if not timm.is_model(name):
         raise ConfigError(f"timm knows no backbone '{name}'; see timm.list_models()")
     file = weights_file(name, weights)
-    try:
-        model: nn.Module = timm.create_model(name, num_classes=0)
-    except RuntimeError as error:  # of a known network, weights that nobody knows
-        raise ConfigError(f"timm knows no backbone '{name}' ({reason(error)})") from error
+    model = _untrained(name)
     tensors = _read_tensors(file)
     if weights is None:
         # The package keeps timm's order under other names; the classifier stands last.
@@ -216,6 +219,38 @@ def pools_final_map(backbone: nn.Module) -> bool:
     except ConfigError:
         return False
     return pooled.shape == features.shape and torch.allclose(pooled, features, atol=1e-5)
+
+
+def _untrained(name: str) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(name, num_classes=0)
+    except RuntimeError as error:  # of a known network, weights that nobody knows
+        raise ConfigError(f"timm knows no backbone '{name}' ({reason(error)})") from error
+    return model
+
+
+def _before_tuning(name: str, tuned: TunedNetwork) -> nn.Module:
+    """Return the network as it was before a run fine-tuned some or all of it."""
+    if (trained := tuned.settings.get("backbone")) != name:
+        raise ConfigError(f"the weights are of a fine-tuned '{trained}'; set backbone={trained}")
+    # Of other networks nobody has the pretrained weights here: all of them must be in the file.
+    return load_pretrained(name, None) if name == DEFAULT_BACKBONE else _untrained(name).eval()
+
+
+@torch.no_grad()
+def _set_tuned(model: nn.Module, tuned: TunedNetwork) -> None:
+    """Set the weights of a folded network to those that a run has trained."""
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in tuned.tensors.items()}
+    name, whole = str(tuned.settings["backbone"]), dict(model.named_parameters()).keys()
+    if name != DEFAULT_BACKBONE and whole - tensors.keys():
+        raise ConfigError(
+            f"the run trained a part of '{name}' and its file has no more; name the model of a run "
+            "whose stages open all of it"
+        )
+    try:
+        model.load_state_dict({**model.state_dict(), **tensors})
+    except RuntimeError as error:
+        raise DataError(f"the fine-tuned weights do not fit '{name}'; train it again") from error
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

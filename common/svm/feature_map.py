@@ -59,8 +59,10 @@ class FeatureMap:
     beside: int = 0
 
     @classmethod
-    def principal(cls, moments: Moments, components: int, beside: int = 0) -> Self:
-        """Standardise, then keep the leading principal components, not rescaled.
+    def principal(
+        cls, moments: Moments, components: int, beside: int = 0, whitening: float = 0.0
+    ) -> Self:
+        """Standardise, then keep the leading principal components.
 
         Equals ``StandardScaler`` and ``PCA(components)`` of scikit-learn up to the signs
         of the components, which no later step depends on. Fewer are returned where there
@@ -70,14 +72,18 @@ class FeatureMap:
         ----------
         beside : how many of the last features are no part of this and follow the components as
             they are, but for their mean.
+        whitening : 0 leaves the components their variances; else :func:`evened` says what is done.
         """
         images = len(moments.mean) - beside
         deviation = standard_deviation(moments)[:images]
         correlation = moments.scatter()[:images, :images] / np.outer(deviation, deviation)
-        _, vectors = np.linalg.eigh(correlation)
+        variances, vectors = np.linalg.eigh(correlation)
         components = min(components, images)
+        kept = vectors[:, ::-1][:, :components] / deviation[:, None]
+        if whitening:
+            kept = kept * evened(variances[::-1][:components], whitening)
         matrix = np.zeros((len(moments.mean), components + beside))
-        matrix[:images, :components] = vectors[:, ::-1][:, :components] / deviation[:, None]
+        matrix[:images, :components] = kept
         matrix[images:, components:] = np.eye(beside)
         return cls(moments.mean, matrix)
 
@@ -158,6 +164,23 @@ class FeatureMap:
             float(np.asarray(record["clip"], dtype=np.float64)),
             beside,
         )
+
+
+def evened(variances: Floats, shrinkage: float) -> Floats:
+    """Return factors (n_components,) that make components more alike in variance.
+
+    One over the root of the variance plus ``shrinkage`` times the mean variance: the smaller it is,
+    the more even. The sum of the variances stays what it is, and so C keeps its scale.
+
+    Parameters
+    ----------
+    variances : (n_components,) of the components, at least 0 but for rounding.
+    shrinkage : above 0.
+    """
+    variances = np.maximum(variances, 0.0)
+    factors = 1.0 / np.sqrt(variances + shrinkage * variances.mean())
+    factors *= np.sqrt(variances.sum() / (variances * factors**2).sum())
+    return np.asarray(factors)
 
 
 def unit_rows(X: Floats) -> Floats:

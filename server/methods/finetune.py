@@ -21,6 +21,7 @@ from common.config.finetune import FAIRLY, TRAIN
 from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
 from common.errors import ConfigError, DataError
+from common.features.tuned import refuse_tuned
 from common.finetune.imbalance import ClassCounts, as_trained
 from common.finetune.plan import CONTROL, SQUARES, Round, Update, plan, shapes
 from common.finetune.qfedavg import FairUpdate
@@ -343,7 +344,8 @@ def _fair(config: RunConfig) -> bool:
 
 
 def check(config: RunConfig) -> None:
-    """Refuse a network that cannot be loaded, or has no such stages."""
+    """Refuse a network that cannot be loaded or was trained before, or has no such stages."""
+    refuse_tuned(config.weights, "fine-tuning starts from pretrained weights")
     _open_stages(run_network(config), config.stages)
 
 

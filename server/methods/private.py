@@ -8,6 +8,7 @@ from common.answers.basis import AnswerBasis
 from common.config.run import RunConfig
 from common.data.metadata import width
 from common.features.extract import check_network
+from common.features.tuned import refuse_tuned
 from common.models.linear import LinearModel
 from common.privacy.lda import discriminant, moments_size
 from common.privacy.linear import Centre, run_map
@@ -74,7 +75,8 @@ def learn(total: Total, dimensions: int, config: RunConfig) -> Learned:
 
 
 def check(config: RunConfig) -> None:
-    """Refuse a network that cannot be loaded."""
+    """Refuse a network that cannot be loaded, or was trained without noise."""
+    refuse_tuned(config.weights, "a private method promises nothing of what that run saw")
     check_network(config.feature_spec)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from common.answers.basis import AnswerBasis
 from common.config.run import RunConfig
+from common.features.tuned import refuse_tuned
 from common.models.network import NetworkModel
 from common.networks.fusion import ADDED
 from common.privacy.network import OpenPart, run_part
@@ -70,7 +71,8 @@ def learn(total: Total, part: OpenPart, config: RunConfig) -> Learned:
 
 
 def check(config: RunConfig) -> None:
-    """Refuse a network that cannot be loaded, or has no such part."""
+    """Refuse a network that cannot be loaded, or was trained without noise, or has no such part."""
+    refuse_tuned(config.weights, "a private method promises nothing of what that run saw")
     run_part(config)
 
 

@@ -17,7 +17,9 @@ from common.arrays import Floats
 from common.config.run import RunConfig
 from common.data.metadata import GIVES_AWAY, information, width
 from common.data.patient_groups import PatientGroups
+from common.errors import ConfigError
 from common.features.extract import check_network
+from common.features.tuned import tuned_settings
 from common.json_types import Json, JsonObject
 from common.models.linear import LinearModel
 from common.statistics import calibration
@@ -51,6 +53,9 @@ _HEADS = {
 
 # Enough to tell one C from another; the chosen one is then solved to the run's tolerance.
 _CHOICE_TOLERANCE = 1e-3
+
+_SPLITS = ("seed", "folds", "test_fraction")
+"""Settings that decide which lesions are in which fold, and in the test set."""
 
 _log = logging.getLogger(__name__)
 
@@ -288,7 +293,9 @@ def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> Trai
     question = Question("moments", zero, check_answer=partial(check_moments, task))
     moments = federation.total(question, LossPolicy.RESTART)
     weighting = weigh(federation, config, svm.balanced_weights(moments.class_weight))
-    feature_map = FeatureMap.principal(moments, config.components, width(config.metadata))
+    feature_map = FeatureMap.principal(
+        moments, config.components, width(config.metadata), config.whitening
+    )
     # A standardised view's norm is the root of the number of features, on average.
     feature_map = replace(feature_map, clip=config.clip_features * float(np.sqrt(n_features)))
     _warn_of_given_away(config.metadata, moments)
@@ -440,8 +447,24 @@ def _path(
 
 
 def check(config: RunConfig) -> None:
-    """Refuse a network that cannot be loaded."""
+    """Refuse a network that cannot be loaded, or was trained on what it would be judged on."""
+    if (tuned := tuned_settings(config.weights)) is not None:
+        _check_unseen(config, tuned)
     check_network(config.feature_spec)
+
+
+def _check_unseen(config: RunConfig, tuned: JsonObject) -> None:
+    """Refuse splits other than those of the run that fine-tuned the network.
+
+    It kept the test lesions out, and of the others the first fold, to validate on.
+    """
+    wanted = {key: tuned[key] for key in _SPLITS} | {"judged": "first", "head": "svm"}
+    if any(getattr(config, key) != value for key, value in wanted.items()):
+        settings = " ".join(f"{key}={value}" for key, value in wanted.items())
+        raise ConfigError(
+            f"{config.weights} is a network that a run has fine-tuned: only with its splits are "
+            f"there lesions that it has not seen; set {settings}"
+        )
 
 
 def model_name(config: RunConfig) -> str:

@@ -115,6 +115,27 @@ def test_the_svm_of_clipped_features_is_that_of_the_pooled_clipped_ones(
     np.testing.assert_allclose(model.scores(VIEWS), svc.decision_function(views), atol=1e-6)
 
 
+def test_the_svm_of_whitened_components_is_that_of_the_pooled_ones(
+    config: RunConfig, pooled: Records, tmp_path: Path
+) -> None:
+    """The components of scikit-learn, divided by the roots of their variances and a share."""
+    model, metrics = train(config, tmp_path / "run", whitening=0.3)
+    Z = components(pooled)
+    variances = Z[-1].explained_variance_
+    factors = 1 / np.sqrt(variances + 0.3 * variances.mean())
+    factors *= np.sqrt(variances.sum() / (variances * factors**2).sum())
+    X, views = (Z.transform(x) * factors for x in (pooled.X, VIEWS[:, 0]))
+    weight = pooled.weight * compute_sample_weight("balanced", pooled.y)
+    svc = LinearSVC(C=metrics["training"]["chosen"]["c"], dual=False, tol=1e-10, max_iter=100_000)
+    svc.fit(X, pooled.y, sample_weight=weight)
+    expected = svc.decision_function(views)
+    np.testing.assert_allclose(model.scores(VIEWS), expected, rtol=0, atol=1e-6)
+    assert (
+        np.abs(model.scores(VIEWS) - train(config, tmp_path / "plain")[0].scores(VIEWS)).max()
+        > 0.01
+    )
+
+
 def test_metadata_is_in_the_same_exact_solution(
     config: RunConfig, pooled: Records, tmp_path: Path
 ) -> None:
