@@ -1,6 +1,5 @@
 """Every setting of federated fine-tuning does what it says."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import common.files
 import common.finetune.plan
 import server.app
 import server.methods.finetune
+from client.egress.questions import Question
 from common.answers.operating import balanced, targets_of
 from common.data.splits import TEST
 from common.errors import ConfigError, DataError
@@ -133,9 +133,10 @@ def test_patience_goes_on_to_the_next_stage_from_the_best_weights(base, tmp_path
     sent: dict[int, Arrays] = {}
     train = client.methods.finetune._train
 
-    def note(site: Any, tensors: Arrays, values: Mapping[str, Any]) -> Any:
-        sent.setdefault(int(values["round"]), {n: a for n, a in tensors.items() if "/" not in n})
-        return train(site, tensors, values)
+    def note(site: Any, tensors: Arrays, question: Question) -> Any:
+        number = int(question.values["round"])
+        sent.setdefault(number, {n: a for n, a in tensors.items() if "/" not in n})
+        return train(site, tensors, question)
 
     monkeypatch.setattr(client.methods.finetune, "_train", note)
     run = changed(base, tmp_path / "run", rounds=6, validate_every=1, patience=2)
