@@ -27,6 +27,7 @@ HEAVY = (
     "simulations.cli.main.extract",
     "simulations.runtimes.experiment.run_in_process",
     "simulations.study.comparison.run_cells",
+    "simulations.study.exported.parts_of",
     "simulations.study.comparison._warm_up",
     "simulations.audit.audit.AuditedRun.opened",
     "simulations.bench.all.bench_features",
