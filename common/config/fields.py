@@ -1,11 +1,15 @@
 """Kinds of configuration values, as Flower's run configuration can hold them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
+
+from common.errors import ConfigError
+
+T = TypeVar("T")
 
 
 def split(value: object) -> object:
@@ -57,6 +61,19 @@ def _like(pattern: str, form: str) -> AfterValidator:
         if not re.fullmatch(pattern, text):
             raise ValueError(f"write {form}")
         return text
+
+    return AfterValidator(check)
+
+
+def read_by(read: Callable[[T], object]) -> AfterValidator:
+    """Refuse a value that a reader refuses with a `ConfigError`, in the same words."""
+
+    def check(value: T) -> T:
+        try:
+            read(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return value
 
     return AfterValidator(check)
 

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 
+from common.config.fields import read_by
 from common.data.balance import BalancedGroups
-from common.errors import ConfigError
 
 Imbalance = Literal["none", "weights", "oversample", "focal", "logits"]
 
@@ -23,19 +23,14 @@ class ImbalanceConfig(BaseModel):
     )
 
 
-def _balanced(text: str) -> str:
-    try:
-        if text.strip():
-            BalancedGroups.read(text)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-    return text
+def _groups_of(text: str) -> BalancedGroups | None:
+    return BalancedGroups.read(text) if text.strip() else None
 
 
 class BalanceConfig(BaseModel):
     """Which groups of lesions count alike in training, within each diagnosis."""
 
-    balance_groups: Annotated[str, AfterValidator(_balanced)] = Field(
+    balance_groups: Annotated[str, read_by(_groups_of)] = Field(
         default="",
         description="groups whose lesions weigh the same in total within each diagnosis: sex, age,"
         " localization, skin_tone, or two as sex*age; ages by decades, or as age:40,60; none if"
@@ -45,4 +40,4 @@ class BalanceConfig(BaseModel):
     @property
     def balanced_groups(self) -> BalancedGroups | None:
         """The groups, if there are any."""
-        return BalancedGroups.read(self.balance_groups) if self.balance_groups.strip() else None
+        return _groups_of(self.balance_groups)

@@ -2,19 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from common.config.fields import OptionalPath, listed
+from common.config.fields import OptionalPath, listed, read_by
 from common.data.counted_groups import CountedGroups
-from common.errors import ConfigError
 
 
-def _counted(names: tuple[str, ...]) -> tuple[str, ...]:
-    try:
-        CountedGroups.read(",".join(names))
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-    return names
+def _groups_of(names: tuple[str, ...]) -> CountedGroups:
+    return CountedGroups.read(",".join(names))
 
 
 class ValidateConfig(BaseModel):
@@ -30,7 +25,7 @@ class ValidateConfig(BaseModel):
         default=False,
         description="judge a model with metadata as if nothing was known of the patients",
     )
-    by: Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_counted)] = Field(
+    by: Annotated[tuple[str, ...], BeforeValidator(listed), read_by(_groups_of)] = Field(
         default=(),
         description="groups that are counted apart: sex, age, localization, dx_type, skin_tone,"
         " site, or two as sex*age; none if empty",
@@ -39,4 +34,4 @@ class ValidateConfig(BaseModel):
     @property
     def counted_groups(self) -> CountedGroups:
         """The groups of lesions that sites count apart."""
-        return CountedGroups.read(",".join(self.by))
+        return _groups_of(self.by)

@@ -16,6 +16,7 @@ from common.answers.counts import AnswerCounts
 from common.answers.operating import balanced, target_members, target_probabilities, targets_of
 from common.answers.prediction_sets import sets
 from common.arrays import Bools, Floats, Ints
+from common.formats import markdown_table
 from common.json_types import Json
 from common.statistics.metrics import Evaluation, Metrics
 
@@ -135,16 +136,13 @@ def _flagged(basis: AnswerBasis, model: "_Figures", file: "_Figures") -> Iterato
 
 def table(rows: Sequence[Row]) -> str:
     """Return a comparison as a table in Markdown."""
-    return "\n".join(_lines(rows))
+    header = ("", "model", "file", "worse by", "allowed", "")
+    return markdown_table(header, [(row.what, *_cells(row), row.verdict) for row in rows])
 
 
-def _lines(rows: Sequence[Row]) -> Iterator[str]:
-    yield "| | model | file | worse by | allowed | |"
-    yield "|---|---|---|---|---|---|"
-    for row in rows:
-        figures = (row.before, row.after, row.change, row.allowed)
-        shown = " | ".join("" if isnan(figure) else f"{figure:.4f}" for figure in figures)
-        yield f"| {row.what} | {shown} | {row.verdict} |"
+def _cells(row: Row) -> Iterator[str]:
+    for figure in (row.before, row.after, row.change, row.allowed):
+        yield "" if isnan(figure) else f"{figure:.4f}"
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.data.dataset import Dataset
 from common.data.dimensions import Dimension, read_dimensions
 from common.errors import DataError
 from common.formats import estimate, markdown_table, rounded
+from simulations.study.cells import folders_of
 from simulations.study.comparison import CELLS_FOLDER
 from simulations.study.groups.changes import CHANGED, Changes, GroupChange, changes_by_group
 from simulations.study.groups.figures import Grouping
@@ -37,7 +37,7 @@ def arm_predictions(out: Path, arm: str) -> Predictions:
         If no fold of it is there.
     """
     cells = out / CELLS_FOLDER
-    files = sorted(cells.glob(f"{arm.replace(' ', '_')}_fold_*/{PREDICTIONS_FILE}"))
+    files = sorted(cells.glob(f"{folders_of(arm)}/{PREDICTIONS_FILE}"))
     if not files:
         raise DataError(f"{cells} has no predictions of '{arm}'; name an arm like 'image pooled'")
     joined = Predictions.join([Predictions.load(file) for file in files])
@@ -55,7 +55,7 @@ def compared(dataset: Dataset, pair: list[Predictions], by: tuple[Dimension, ...
     )
     by_name = {image.image_id: image for image in dataset.images}
     images = [by_name[name] for name in first.image]
-    groupings = [_grouping(dimension, dimension.groups_of(images)) for dimension in by]
+    groupings = [Grouping.of(dimension, images) for dimension in by]
     return changes_by_group(before, after, weights, groupings)
 
 
@@ -81,11 +81,6 @@ def _cell(gap: Gap) -> str:
     if np.isnan(gap.value):
         return "-"
     return f"{estimate(gap.value, (gap.low, gap.high), '+.3f')}; {rounded(gap.detectable)}"
-
-
-def _grouping(dimension: Dimension, group: NDArray[np.str_]) -> Grouping:
-    names = dimension.ordered([str(name) for name in np.unique(group) if name])
-    return Grouping(dimension.name, names, group)
 
 
 def main(data: Path, out: Path, first: str, second: str, by: str) -> None:

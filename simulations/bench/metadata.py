@@ -22,7 +22,7 @@ from common.formats import estimate, markdown_table
 from common.models.file import load_model
 from common.reading import read_text
 from server.run.folder import MODEL_FILE
-from simulations.study.cells import Arm, Cell, cut
+from simulations.study.cells import Arm, Cell, cut, folders_of
 from simulations.study.comparison import CELLS_FOLDER
 from simulations.study.definition import Study
 from simulations.study.evaluation import WITHOUT
@@ -107,8 +107,8 @@ def rows(out: Path, arms: list[str]) -> Iterator[list[str]]:
 
 def _cells(out: Path, arm: str) -> dict[int, _Finished]:
     """Return an arm's finished cells by fold."""
-    pattern = f"{CELLS_FOLDER}/{arm.replace(' ', '_')}_fold_*/{PREDICTIONS_FILE}"
-    found = [_Finished.read(file.parent) for file in out.glob(pattern)]
+    files = (out / CELLS_FOLDER).glob(f"{folders_of(arm)}/{PREDICTIONS_FILE}")
+    found = [_Finished.read(file.parent) for file in files]
     return {each.cell.fold: each for each in found}
 
 

@@ -14,10 +14,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from common.answers.operating import TARGET_NAMES, target_members, target_probabilities, targets_of
-from common.arrays import Floats, Ints
+from common.arrays import Bools, Floats, Ints
 from common.command_line import run as run_command
 from common.data.dimensions import Dimension, read_dimensions
 from common.data.splits import folds
@@ -26,6 +25,7 @@ from common.formats import estimate, markdown_table
 from common.models.file import Model, load_model
 from server.run.folder import model_file
 from simulations.study.evaluation import common_images
+from simulations.study.groups.figures import Grouping
 from simulations.study.groups.measures import Records
 from simulations.study.groups.remedies import (
     ALL,
@@ -71,21 +71,20 @@ class Compared:
     def tables(self, dimension: Dimension) -> Iterator[str]:
         """Yield the tables of one dimension, the first remedy's figures before differences."""
         dataset = self.held_out.dataset
-        groups = dimension.groups_of(dataset.images)
-        names = dimension.ordered([str(name) for name in np.unique(groups) if name])
+        grouping = Grouping.of(dimension, dataset.images)
         yield f"By {dimension.name}: diagnoses, whatever the threshold"
-        yield from _tables([diagnoses_served(r, self.weights, groups, names) for r in self.models])
+        yield from _tables([diagnoses_served(r, self.weights, grouping) for r in self.models])
         for column, target in enumerate(targets_of(dataset.task)):
             having = target_members(dataset.task)[dataset.labels, column]
             yield (
                 f"By {dimension.name}: screening for {TARGET_NAMES[target]}, each model at a "
                 f"sensitivity of {100 * self.sensitivity:g} % of all; such lesions: "
-                f"{self._numbers(groups, names, having)}"
+                f"{self._numbers(grouping, having)}"
             )
             yield from _tables(
                 [
                     screening_served(
-                        *(remedy, target, self.weights, self.fold, groups, names),
+                        *(remedy, target, self.weights, self.fold, grouping),
                         sensitivity=self.sensitivity,
                     )
                     for remedy in self.remedies
@@ -101,10 +100,11 @@ class Compared:
                 found.append(remedy)
         return found
 
-    def _numbers(
-        self, groups: NDArray[np.str_], names: Sequence[str], having: NDArray[np.bool_]
-    ) -> str:
-        numbers = {name: self.weights[0, having & (groups == name)].sum() for name in names}
+    def _numbers(self, grouping: Grouping, having: Bools) -> str:
+        numbers = {
+            name: self.weights[0, having & (grouping.group == name)].sum()
+            for name in grouping.names
+        }
         return ", ".join(f"{name} {n:.0f}" for name, n in numbers.items())
 
 

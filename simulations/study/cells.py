@@ -53,7 +53,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Names its folder."""
-        return f"{self.arm.name} fold {self.fold}".replace(" ", "_").replace("%", "pc")
+        return _as_folder(f"{self.arm.name} fold {self.fold}")
 
 
 class Cut(NamedTuple):
@@ -69,6 +69,15 @@ class Cut(NamedTuple):
     training: Dataset
     parts: Mapping[str, Ints]
     test: Dataset
+
+
+def folders_of(arm: str) -> str:
+    """Return the pattern of the folders of an arm's cells, of which the arm's name is ``arm``."""
+    return _as_folder(f"{arm} fold *")
+
+
+def _as_folder(name: str) -> str:
+    return name.replace(" ", "_").replace("%", "pc")
 
 
 def arms(study: Study, dataset: Dataset) -> list[Arm]:

@@ -180,11 +180,7 @@ class HeldOut:
         predicted, chances = answers.predictions
         task, answered = self.dataset.task, answers.answered
         records = Records.of(task, labels, predicted, chances, answered, weights[0])
-        groupings = []
-        for dimension in by:
-            group = dimension.groups_of(images)
-            names = dimension.ordered([str(name) for name in np.unique(group) if name])
-            groupings.append(Grouping(dimension.name, names, group))
+        groupings = [Grouping.of(dimension, images) for dimension in by]
         return by_group(records, weights, groupings)
 
     def gap(self, answers: Answers, reference: Answers) -> Gap:

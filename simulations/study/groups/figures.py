@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.arrays import Bools, Floats
+from common.data.dimensions import Dimension
+from common.data.image import Image
 from common.statistics.confusion import mean_defined
 from common.statistics.metrics import CALIBRATION_BINS
 from simulations.study.bounded import Bounded
@@ -78,6 +81,13 @@ class Grouping:
     dimension: str
     names: Sequence[str]
     group: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, dimension: Dimension, images: Sequence[Image]) -> Self:
+        """Put images into the groups of a dimension that they have."""
+        group = dimension.groups_of(images)
+        names = dimension.ordered([str(name) for name in np.unique(group) if name])
+        return cls(dimension.name, names, group)
 
 
 @dataclass(frozen=True)

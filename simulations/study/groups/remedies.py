@@ -9,11 +9,10 @@ Where a model has thresholds by group, what is compared with the one threshold i
 log-odds are above its own group's, which is of the model's calibration lesions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.answers.answer import Target
 from common.answers.answering import Answering, AnswerOptions
@@ -22,7 +21,7 @@ from common.answers.operating import target_members, targets_of
 from common.arrays import Bools, Floats, Ints
 from common.data.metadata import Described
 from common.statistics.confusion import ratio
-from simulations.study.groups.figures import LEAST
+from simulations.study.groups.figures import LEAST, Grouping
 from simulations.study.groups.measures import Records
 
 ALL = "all"
@@ -148,16 +147,13 @@ def _log_odds(p: Floats) -> Floats:
     return np.asarray(np.log(inside) - np.log1p(-inside))
 
 
-def diagnoses_served(
-    remedy: Remedy, weights: Floats, groups: NDArray[np.str_], names: Sequence[str]
-) -> Served:
+def diagnoses_served(remedy: Remedy, weights: Floats, grouping: Grouping) -> Served:
     """Judge the diagnoses of a remedy on groups, whatever its threshold.
 
     Parameters
     ----------
     weights : (1 + repeats, n) as of :func:`simulations.study.groups.weights.lesion_weights`.
-    groups : (n,) the group of each image, "" where it is not known.
-    names : of the groups, in order.
+    grouping : the groups of the n images.
     """
     wanted = ("balanced_accuracy", "auc")
 
@@ -167,8 +163,7 @@ def diagnoses_served(
         few = np.full(len(weights), np.nan)
         return {name: found[name] if counts[name] >= LEAST else few for name in wanted}
 
-    every = {ALL: np.ones(len(groups), dtype=np.bool_), **{n: groups == n for n in names}}
-    return _served(remedy.name, {name: measured(rows) for name, rows in every.items()})
+    return _served(remedy.name, measured, grouping)
 
 
 def screening_served(
@@ -176,8 +171,7 @@ def screening_served(
     target: Target,
     weights: Floats,
     folds: Ints,
-    groups: NDArray[np.str_],
-    names: Sequence[str],
+    grouping: Grouping,
     sensitivity: float,
 ) -> Served:
     """Judge a remedy's screening on groups at a sensitivity of all lesions together.
@@ -187,8 +181,7 @@ def screening_served(
     target : of the screening rule.
     weights : (1 + repeats, n) as of :func:`simulations.study.groups.weights.lesion_weights`.
     folds : (n,) as of :func:`cross_fitted`.
-    groups : (n,) the group of each image, "" where it is not known.
-    names : of the groups, in order.
+    grouping : the groups of the n images.
     sensitivity : in (0, 1).
     """
     task = remedy.records.task
@@ -204,8 +197,7 @@ def screening_served(
             "referred": _share(flagged_weights, weights, rows),
         }
 
-    every = {ALL: np.ones(len(groups), dtype=np.bool_), **{n: groups == n for n in names}}
-    return _served(remedy.name, {name: measured(rows) for name, rows in every.items()})
+    return _served(remedy.name, measured, grouping)
 
 
 def _share(some: Floats, weights: Floats, rows: Bools) -> Floats:
@@ -216,7 +208,11 @@ def _share(some: Floats, weights: Floats, rows: Bools) -> Floats:
     return ratio(some[:, rows].sum(axis=1), total)
 
 
-def _served(name: str, by_group: Mapping[str, Mapping[str, Floats]]) -> Served:
+def _served(
+    name: str, measured: Callable[[Bools], Mapping[str, Floats]], grouping: Grouping
+) -> Served:
+    by_group = {ALL: measured(np.ones(len(grouping.group), dtype=np.bool_))}
+    by_group |= {each: measured(grouping.group == each) for each in grouping.names}
     worst: dict[str, str] = {}
     lowest: dict[str, Floats] = {}
     gap: dict[str, Floats] = {}

@@ -1,5 +1,6 @@
 """What a cell trains and is tested on."""
 
+from fnmatch import fnmatch
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from common.data.dataset import Dataset
 from common.errors import ConfigError
 from common.task import HAM10000
-from simulations.study.cells import Arm, Cell, arms, cut, plan
+from simulations.study.cells import Arm, Cell, arms, cut, folders_of, plan
 from simulations.study.definition import Study
 
 SPREADS = {
@@ -115,3 +116,12 @@ def test_names_of_cells_are_names_of_folders(dataset):
     names = [cell.name for cell in plan(make_study(), dataset)]
     assert len(names) == len(set(names))
     assert all(name.replace("_", "").replace("-", "").isalnum() for name in names)
+
+
+def test_an_arms_folders_are_found_by_its_name(dataset):
+    """Those of its own folds, where it has a part of the data too."""
+    cells = plan(make_study(), dataset)
+    for arm in {cell.arm for cell in cells}:
+        found = [cell for cell in cells if fnmatch(cell.name, folders_of(arm.name))]
+        assert {cell.arm for cell in found} == {arm}
+        assert len(found) == 3

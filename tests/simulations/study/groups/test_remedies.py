@@ -15,6 +15,7 @@ from common.answers.operating import target_probabilities, targets_of
 from common.data.dataset import Dataset
 from common.task import HAM10000
 from simulations.study.answered import Answered
+from simulations.study.groups.figures import Grouping
 from simulations.study.groups.measures import Records
 from simulations.study.groups.remedies import (
     ALL,
@@ -87,7 +88,9 @@ def test_figures_are_those_of_fairlearn_and_all_models_have_the_same_sensitivity
     malignant = MALIGNANT[labels]
     served = {}
     for each in (plain, own):
-        found = screening_served(each, "malignant", weights, fold, groups, names, 0.9)
+        found = screening_served(
+            each, "malignant", weights, fold, Grouping("g", names, groups), 0.9
+        )
         served[each.name] = found
         for number in (0, 7):
             flagged = cross_fitted(
@@ -118,7 +121,7 @@ def test_figures_are_those_of_fairlearn_and_all_models_have_the_same_sensitivity
     assert served["by sex"].by_group["male"]["sensitivity"][0] < lost
     # Diagnoses are the same, whatever the threshold.
     for metric in ("balanced_accuracy", "auc"):
-        a, b = (diagnoses_served(r, weights, groups, names) for r in (plain, own))
+        a, b = (diagnoses_served(r, weights, Grouping("g", names, groups)) for r in (plain, own))
         np.testing.assert_array_equal(a.by_group["male"][metric], b.by_group["male"][metric])
 
 
@@ -151,12 +154,14 @@ def test_a_group_of_few_lesions_has_no_figure_and_is_not_the_worst():
     each = remedy(labels, p, target_probabilities(p, HAM10000))
     fold = np.arange(800) % 10
     names = ("female", "male", "other")
-    found = screening_served(each, "malignant", weights, fold, groups, names, 0.9)
+    found = screening_served(each, "malignant", weights, fold, Grouping("g", names, groups), 0.9)
     assert np.isnan(found.by_group["other"]["sensitivity"]).all()
     assert found.worst["sensitivity"] == "female"
-    said = diagnoses_served(each, weights, groups, names)
+    said = diagnoses_served(each, weights, Grouping("g", names, groups))
     assert np.isnan(said.by_group["other"]["auc"]).all()
     assert said.worst["auc"] == "female"
-    alone = screening_served(each, "malignant", weights, fold, groups, names[:1], 0.9)
+    alone = screening_served(
+        each, "malignant", weights, fold, Grouping("g", names[:1], groups), 0.9
+    )
     assert alone.worst["sensitivity"] == ""
     assert np.isnan(alone.gap["sensitivity"]).all()
