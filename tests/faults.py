@@ -41,6 +41,7 @@ KINDS = (
     "crash before",
     "crash during",
     "crash after",
+    "gone",
     "late",
     "twice",
     "damaged question",
@@ -243,6 +244,8 @@ class FaultyGrid(InProcessGrid):
             return self._answer(message)
         self._world.struck.append(fault)
         rng = np.random.default_rng(fault.seed)
+        if fault.kind == "gone":
+            return self._failed(message, Error(ErrorCode.NODE_UNAVAILABLE, "no heartbeat"))
         if fault.kind == "crash before":
             return self._crash(message)
         if fault.kind == "crash during":
@@ -273,7 +276,10 @@ class FaultyGrid(InProcessGrid):
     def _crash(self, message: Message) -> Message:
         """End the site's process; the next message finds a new one."""
         client.site._site.cache_clear()
-        error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "power cut")
+        return self._failed(message, Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "power cut"))
+
+    def _failed(self, message: Message, error: Error) -> Message:
+        """Answer in the node's place, as Flower does."""
         reply = Message(error, reply_to=message)
         self._identify(reply)
         return reply

@@ -1,7 +1,7 @@
 """A site's part in fine-tuning: it trains the open stage on its images, and counts."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from common.config.finetune import FAIRLY, TRAIN
 from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
 from common.data.dataset import Dataset
-from common.data.metadata import of_view
 from common.features.extract import content_keys
 from common.features.inference_engine import one_thread_per_core
 from common.finetune.imbalance import Balance, ClassCounts
@@ -141,7 +140,7 @@ def _loader(site: Site, network: Network, stage: Stage) -> Load:
         site.forget()  # no stage closes what another has opened
     kept = site.once(_activations)[stage.name] if stage.frozen and len(images) else None
 
-    about = _about(site, images)
+    about = site.metadata[images]
 
     def load(item: Item) -> Loaded:
         number = item.view % spec.views if stage.frozen else item.view
@@ -150,18 +149,9 @@ def _loader(site: Site, network: Network, stage: Stage) -> Load:
         rng = np.random.default_rng([spec.seed, int(contents[item.image], 16), item.view, 1])
         keeps = rng.random(network.n_features, dtype=np.float32) >= site.config.dropout
         factors = keeps.astype(np.float32) / np.float32(1 - site.config.dropout)
-        return inputs, factors, about(item)
+        return inputs, factors, about[item.image]
 
     return load
-
-
-def _about(site: Site, images: Ints) -> Callable[[Item], Floats32]:
-    """Return the function that gives the metadata (width,) of a view of one of ``images``."""
-    config, contents = site.config, [site.contents[i] for i in images]
-    numbers, draw = site.metadata[images], (config.metadata_dropped, config.seed)
-    return lambda item: of_view(
-        config.metadata, numbers[item.image], contents[item.image], item.view, *draw
-    )
 
 
 def _activations(site: Site) -> dict[str, NDArray[np.float16]]:
@@ -233,7 +223,7 @@ def _fit_head(site: Site, views: int, network: Network) -> None:
     this = Round(0, HEAD, 0.0, epochs, 0.0, epochs, epochs, config.lr[0])
     balance = Balance.from_counts(config, ClassCounts.measure(labels, config.task.n_classes).images)
     stream = Stream(labels, balance.draws, config.seed, site.name)
-    even, about = np.ones(network.n_features, dtype=np.float32), _about(site, images)
+    even, about = np.ones(network.n_features, dtype=np.float32), site.metadata[images]
     with one_thread_per_core() as pool:
         steps = LocalSteps(
             network,
@@ -241,7 +231,7 @@ def _fit_head(site: Site, views: int, network: Network) -> None:
             config,
             balance,
             labels,
-            lambda item: (features[item.image], even, about(item)),
+            lambda item: (features[item.image], even, about[item.image]),
             pool,
             {},
             weights=_own_weights(site, images),

@@ -33,7 +33,8 @@ class MetadataConfig(BaseModel):
         default=0.5,
         ge=0,
         lt=1,
-        description="share of the training views that are seen without these columns",
+        description="share of training without these columns: of the views, or of the loss of each"
+        " one where a network is fine-tuned",
     )
 
 

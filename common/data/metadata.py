@@ -169,25 +169,6 @@ def dropped(contents: Sequence[str], n_views: int, share: float, seed: int) -> B
     return np.asarray(np.reshape(draws, (len(contents), n_views)) < share)
 
 
-def of_view(
-    columns: Sequence[str], numbers: Floats32, content: str, view: int, share: float, seed: int
-) -> Floats32:
-    """Return an image's ``numbers`` (width,) as one view of it is trained on, drawn as above.
-
-    Parameters
-    ----------
-    content : key of the image's bytes, in hexadecimal.
-    share : of the views that are drawn, in [0, 1).
-
-    Returns
-    -------
-    (width,) the same, or those of nobody known.
-    """
-    if not columns or not dropped([content], view + 1, share, seed)[0, view]:
-        return numbers
-    return np.asarray(encode(columns, [UNKNOWN])[0])
-
-
 def beside(views: NDArray[np.float32], numbers: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return features with the numbers beside them, (n, P, n_features + width).
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from common.arrays import Floats, Floats32, Ints
 from common.config.finetune import FinetuneConfig
+from common.config.run import RunConfig
+from common.data.metadata import UNKNOWN, encode
 from common.finetune.imbalance import Balance
 from common.finetune.plan import SQUARES, STEP, Item, moment_kinds
 from common.networks.network import DEVICE, Network, Stage, autocast, to_device
@@ -47,7 +49,7 @@ class LocalSteps:
         self,
         network: Network,
         stage: Stage,
-        config: FinetuneConfig,
+        config: RunConfig,
         balance: Balance,
         labels: Ints,
         load: Load,
@@ -60,6 +62,7 @@ class LocalSteps:
         self._balance, self._labels, self._load, self._pool = balance, labels, load, pool
         self._correction = correction or {}
         self._weights = None if weights is None else np.asarray(weights, dtype=np.float32)
+        self._unknown = to_device(torch.from_numpy(encode(config.metadata, [UNKNOWN])))
         self._moments = moments
         self._start = {name: p.detach().clone() for name, p in stage.trainable.items()}
         self._halves = [
@@ -161,8 +164,17 @@ class LocalSteps:
         labels = torch.from_numpy(self._labels[images])
         weights = None if self._weights is None else torch.from_numpy(self._weights[images])
         with autocast():
-            logits = self._network.classify(self._stage.tail(inputs), about, factors)
-        return self._balance.loss(logits.float(), labels.to(DEVICE), weights)
+            features = self._stage.tail(inputs)
+
+        def loss(about: Tensor) -> Tensor:
+            with autocast():
+                logits = self._network.classify(features, about, factors)
+            return self._balance.loss(logits.float(), labels.to(DEVICE), weights)
+
+        share = self._config.metadata_dropped if self._config.metadata else 0.0
+        if not share:
+            return loss(about)
+        return (1 - share) * loss(about) + share * loss(self._unknown.expand_as(about))
 
     def _adjust(self, part: Parameters, _: torch.optim.Optimizer, images: int) -> Sequence[Tensor]:
         """Average, correct and pull the gradients, in this order; return their norms."""

@@ -48,6 +48,7 @@ SOME = settings(examples(1), phases=[Phase.explicit, Phase.reuse, Phase.generate
 
 REASONS = {
     "crash": "failed: power cut",
+    "gone": "is no longer connected",
     "late": "gave no answer within 1 s",
     "damaged": "damaged on the way, or is to another question",
     "stale": "damaged on the way, or is to another question",
@@ -246,7 +247,7 @@ def check_svm(hospitals, alone, tmp_path_factory) -> Callable[[Plan, bool], None
 @SOME
 @example(Plan((Fault(0, 1, "damaged answer", 4), Fault(1, 4, "twice"))))
 @example(Plan((Fault(2, 5, "stale", 1), Fault(1, 3, "late")), kills=(9,)))
-@example(Plan((Fault(0, 2, "crash before"), Fault(1, 6, "damaged question", 5)), kills=(20,)))
+@example(Plan((Fault(0, 2, "gone"), Fault(1, 6, "damaged question", 5)), kills=(20,)))
 @example(Plan((Fault(2, 4, "crash during", 1), Fault(0, 9, "crash after"))))
 @given(plan=plans(3, 28))
 def test_an_svm_is_that_of_the_sites_that_are_left(check_svm, plan):
@@ -401,7 +402,7 @@ def test_fine_tuning_averages_those_who_answered(check_finetune, plan):
     check_finetune(plan, secure=False)
 
 
-@pytest.mark.parametrize("kind", ["crash during", "late"])
+@pytest.mark.parametrize("kind", ["crash during", "gone", "late"])
 def test_a_site_that_was_away_is_let_in_again(clinics, tmp_path, kind):
     config = clinics(3).model_copy(update={"out": tmp_path / "run"})
     fault = Fault(1, 2, kind)  # the first round of training

@@ -175,11 +175,8 @@ def _train_plainly(dataset: Dataset, file: Path, how: Mapping[str, Any]) -> tupl
         return torch.from_numpy(drawn / np.float32(1 - how["dropout"])).float()
 
     columns = how.get("metadata", ())
-    numbers = encode(columns, train.images), encode(columns, [UNKNOWN])[0]
-
-    def told(i: int, number: int) -> torch.Tensor:
-        dropped = np.random.default_rng([0, int(keys[i], 16), 2]).random(number + 1)[-1] < 0.5
-        return torch.from_numpy(numbers[1] if dropped else numbers[0][i])
+    known = torch.from_numpy(encode(columns, train.images))
+    unknown = torch.from_numpy(encode(columns, [UNKNOWN] * len(train)))
 
     net = (
         _Plain(file, width(columns), how.get("fusion", ""))
@@ -210,11 +207,14 @@ def _train_plainly(dataset: Dataset, file: Path, how: Mapping[str, Any]) -> tupl
             else:
                 inputs = torch.stack([frozen[stage][i][epoch % how["views"]] for i in everyone])
             dropout = torch.stack([kept(i, epoch) for i in everyone])
-            about = torch.stack([told(i, epoch) for i in everyone])
-            logits = net.logits(net.features(inputs, stage), about, dropout)
-            losses = nn.functional.cross_entropy(
-                logits, labels, label_smoothing=how["smoothing"], reduction="none"
-            )
+            features, losses = net.features(inputs, stage), torch.zeros(len(train))
+            for about in (known, unknown):
+                losses = losses + 0.5 * nn.functional.cross_entropy(
+                    net.logits(features, about, dropout),
+                    labels,
+                    label_smoothing=how["smoothing"],
+                    reduction="none",
+                )
             sgd.zero_grad(set_to_none=True)
             (losses * weight[labels] * of_group).mean().backward()
             rise = min(1.0, (number + 0.5) / n / how["warmup"])

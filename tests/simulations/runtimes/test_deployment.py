@@ -165,9 +165,14 @@ def test_a_site_that_is_killed_is_missed_within_the_timeout(federation, config):
     training = federation.start_training()
     federation.wait_for_round("lost", "join")
     federation.kill(lost)
-    assert training.wait() == 0, federation.log("train")
-    assert left_out(run) == {lost: "gave no answer within 30 s"}
-    federation.start_node(lost)  # the next test needs all
+    try:
+        assert training.wait() == 0, federation.log("train")
+    finally:
+        federation.start_node(lost)  # the next test needs all
+    # Where the machine is slow, the server misses the node's heartbeats first.
+    assert left_out(run) in [
+        {lost: why} for why in ("gave no answer within 30 s", "is no longer connected")
+    ]
 
 
 def test_a_killed_coordinator_goes_on_and_no_budget_is_spent_twice(federation, config):
