@@ -248,7 +248,9 @@ def test_one_step_a_round_is_pooled_training(
     moved = [float(np.abs(expected[name] - start[name]).max()) for name in expected]
     assert np.median(moved) > 3e-4
     for name, theirs in expected.items():
-        np.testing.assert_allclose(found[name], theirs, rtol=0, atol=1e-5, err_msg=name)
+        # Numbers of the patient are large beside features, and so are the steps of their weights.
+        rtol = 3e-5 if name.startswith("metadata.") else 0
+        np.testing.assert_allclose(found[name], theirs, rtol=rtol, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("imbalance", ["focal", "logits"])
