@@ -168,7 +168,10 @@ def attack_all(
 
 def _check(config: RunConfig, sites: int, attacks: Sequence[str], hostile: Sequence[int]) -> None:
     if config.robust == NONE:
-        raise ConfigError("'robust' is none; name the defence to try, and 'hostile'")
+        raise ConfigError(
+            "'robust' is none; set the defence to try and the number that it withstands, such as "
+            "robust=multikrum hostile=2 (--hostile is how many there are)"
+        )
     if unknown := [name for name in attacks if name not in ATTACKS]:
         raise ConfigError(f"'{unknown[0]}' is no attack; choose from {', '.join(ATTACKS)}")
     if not hostile or not 0 < min(hostile) <= max(hostile) < sites:

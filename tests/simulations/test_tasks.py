@@ -1,6 +1,7 @@
 """Eight classes and two go through every method, to predictions and reports, by no other code."""
 
 import csv
+import html
 import io
 import json
 import logging
@@ -134,6 +135,61 @@ def test_a_fine_tuned_network_predicts_and_its_table_has_its_columns(
     predictor = Predictor.open(tuned_other / MODEL_FILE, network_file)
     assert predictor.model.task == task
     assert len(predictor.model.basis.lesions.screening) == len(targets_of(task))
+
+
+STUDY = """
+title = "Another task"
+folds = 2
+views = 1
+[routes.network]
+method = "finetune"
+size = 64
+stages = ["head"]
+rounds = 1
+batch = 16
+predictions = 1
+[spreads]
+pooled = { scheme = "pooled" }
+[[arms]]
+route = "network"
+spreads = ["pooled"]
+"""
+
+
+def test_a_study_reports_by_the_task_of_the_data(fedderm, other, network_file, tmp_path):
+    file, out = tmp_path / "study.toml", tmp_path / "out"
+    own = f'backbone = "{BACKBONE}"\nweights = "{network_file}"\n[spreads]'
+    file.write_text(STUDY.replace("[spreads]", own))
+    places = ("--study", file, "--cache", tmp_path / "cache")
+    code, _, err = fedderm("compare", other, "--out", out, *places)
+    assert code == 0, err
+    task, report = _task_of(other), json.loads((out / "report.json").read_text())
+    [arm] = report["arms"]
+    assert not arm.get("failures")
+    assert np.shape(arm["confusion"]) == (task.n_classes, task.n_classes)
+    assert np.sum(arm["confusion"]) == report["about"]["images"] == len(Dataset.open(other))
+    page = html.unescape((out / "report.html").read_text())
+    assert all(name in page for name in task.names)
+
+
+def test_an_attack_is_tried_on_the_task_of_the_data(fedderm, other, network_file, tmp_path):
+    settings = [*TUNE, f"backbone={BACKBONE}", f"weights={network_file}", "rounds=1"]
+    defence = ("optimizer=sgd", "robust=median", "hostile=1")
+    how = ("--sites", 4, "--hostile", 1, "--attacks", "label_flip")
+    code, printed, err = fedderm(
+        *("attack", other, "--out", tmp_path / "out"), *how, *settings, *defence
+    )
+    assert code == 0, err
+    assert "no model" not in printed
+    assert "| label_flip | 1 | " in printed
+
+
+def test_a_run_is_audited_by_the_task_of_the_data(fedderm, other, tmp_path):
+    config = _config(other, tmp_path / "cache", **METHODS["private"])
+    train(config, other, tmp_path / "out", "iid", 2)
+    code, printed, err = fedderm("privacy", "audit", tmp_path / "out", "--data", other)
+    assert code == 0, err
+    assert "membership inference, AUC" in printed
 
 
 def test_mapped_diagnoses_train_as_one_and_others_are_left_out_and_named(eight, tmp_path, caplog):
