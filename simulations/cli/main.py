@@ -35,6 +35,7 @@ from server.run.folder import model_file
 from simulations.cli import data as data_cli
 from simulations.cli import privacy as privacy_cli
 from simulations.cli.export import export
+from simulations.cli.gate import gate
 from simulations.cli.json_output import refuse_taken, write_figures
 from simulations.cli.settings import settings_text
 
@@ -331,6 +332,7 @@ def predict(
 
 
 app.command()(export)
+app.command()(gate)
 
 
 @app.command()

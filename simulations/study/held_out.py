@@ -174,14 +174,20 @@ class HeldOut:
             self._by_group(answers, by) if by else None,
         )
 
+    @cached_property
+    def lesion_weights(self) -> Floats:
+        """Weights (1001, n) of the images: as they are, then of resamples of lesions."""
+        return lesion_weights(self.dataset.labels, self.dataset.lesions, [self.seed, 7], 1000)
+
+    def records(self, answers: Answers) -> Records:
+        """Return what a model said, as the metrics of groups need it."""
+        dataset, (predicted, chances) = self.dataset, answers.predictions
+        said = (dataset.labels, predicted, chances, answers.answered)
+        return Records.of(dataset.task, *said, self.lesion_weights[0])
+
     def _by_group(self, answers: Answers, by: Sequence[Dimension]) -> ByGroup:
-        labels, images = self.dataset.labels, self.dataset.images
-        weights = lesion_weights(labels, self.dataset.lesions, [self.seed, 7], 1000)
-        predicted, chances = answers.predictions
-        task, answered = self.dataset.task, answers.answered
-        records = Records.of(task, labels, predicted, chances, answered, weights[0])
-        groupings = [Grouping.of(dimension, images) for dimension in by]
-        return by_group(records, weights, groupings)
+        groupings = [Grouping.of(dimension, self.dataset.images) for dimension in by]
+        return by_group(self.records(answers), self.lesion_weights, groupings)
 
     def gap(self, answers: Answers, reference: Answers) -> Gap:
         """Compare a model's answers with another's."""

@@ -19,7 +19,7 @@ CHANGED = (
     "auc",
     "calibration_error",
 )
-"""Those of the groups' metrics whose changes are judged."""
+"""Those of the groups' metrics whose changes are judged, if no others are named."""
 
 _NO_ERROR = 1e-12
 """Smallest standard error, so that a change of nothing can be divided by its own."""
@@ -33,7 +33,7 @@ class GroupChange:
     ----------
     dimension, group : by what lesions are grouped, and the group's name.
     lesions : how many; one with images in two groups counts a share in each.
-    changes : of each metric in ``CHANGED``, the second model minus the first.
+    changes : of each metric that is judged, the second model minus the first.
     to_rest : these minus the changes for the lesions of the other groups; 0 if all gain alike.
     """
 
@@ -61,7 +61,11 @@ class Changes:
 
 
 def changes_by_group(
-    first: Records, second: Records, weights: Floats, groupings: Sequence[Grouping]
+    first: Records,
+    second: Records,
+    weights: Floats,
+    groupings: Sequence[Grouping],
+    metrics: Sequence[str] = CHANGED,
 ) -> Changes:
     """Compare two models on each group, paired over lesions.
 
@@ -70,13 +74,14 @@ def changes_by_group(
     first, second : what the models said of the same n images.
     weights : (1 + repeats, n) as of :func:`simulations.study.groups.weights.lesion_weights`.
     groupings : the images' groups.
+    metrics : those of :data:`simulations.study.groups.measures.METRICS` whose changes are judged.
     """
-    pair = _Pair(first, second, weights)
+    pair = _Pair(first, second, weights, metrics)
     found = [pair.measured(grouping, name) for grouping in groupings for name in grouping.names]
     family = [c for m in found for c in (*m.changes.values(), *m.to_rest.values())]
     judged, reach = simultaneous(family)
     intervals = iter(judged)
-    return Changes(tuple(m.finished(intervals) for m in found), len(family), reach)
+    return Changes(tuple(m.finished(intervals, metrics) for m in found), len(family), reach)
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class _Measured:
     changes: Mapping[str, Resampled]
     to_rest: Mapping[str, Resampled]
 
-    def finished(self, intervals: Iterator[Gap]) -> GroupChange:
+    def finished(self, intervals: Iterator[Gap], metrics: Sequence[str]) -> GroupChange:
         """Take the next ``intervals``, in the order of the changes."""
         own, others = (
             {name: next(intervals) for name in judged} for judged in (self.changes, self.to_rest)
@@ -98,8 +103,8 @@ class _Measured:
             self.dimension,
             self.group,
             self.lesions,
-            {name: own.get(name, NO_GAP) for name in CHANGED},
-            {name: others.get(name, NO_GAP) for name in CHANGED},
+            {name: own.get(name, NO_GAP) for name in metrics},
+            {name: others.get(name, NO_GAP) for name in metrics},
         )
 
 
@@ -108,6 +113,7 @@ class _Pair:
     first: Records
     second: Records
     weights: Floats
+    metrics: Sequence[str]
 
     def measured(self, grouping: Grouping, name: str) -> _Measured:
         """Return a group's changes, and how they differ from those of the rest."""
@@ -130,7 +136,7 @@ class _Pair:
         return {
             name: Resampled(after[name] - before[name], errors.get(name, _NO_ERROR))
             for name in METRICS
-            if name in CHANGED and counts[name] >= LEAST
+            if name in self.metrics and counts[name] >= LEAST
         }
 
 

@@ -1,6 +1,7 @@
 """Whatever number or path a command is given, it ends with a result or with one line."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ HEAVY = (
     "simulations.study.comparison.run_cells",
     "simulations.study.exported.parts_of",
     "simulations.study.comparison._warm_up",
+    "simulations.study.replacement.changes_by_group",
     "simulations.audit.audit.AuditedRun.opened",
     "simulations.bench.all.bench_features",
     "simulations.cli.deploy_demo.Loopback",
@@ -94,6 +96,8 @@ def good(
         "privacy folder": [ledger],
         "paths": [image],
         "run": [finished],
+        "old": [finished],
+        "new": [shutil.copytree(finished, folder / "newer")],
         "runs": [finished],
         "steps": [3],
         "site": ["north", "--site", "south", "--site", "east"],

@@ -1,0 +1,89 @@
+"""``fedderm gate``: whether a new model may replace an old one."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.config.run import RunConfig
+from common.data.dimensions import read_dimensions
+from common.formats import estimate, markdown_table, rounded
+from common.synthetic_note import synthetic_note
+from common.text import printable
+from server.run.folder import model_file
+from simulations.cli.data import Data
+from simulations.cli.json_output import refuse_taken, write_figures
+
+REFUSED = 3
+"""Exit code where the old model stays."""
+
+_CACHE = RunConfig().cache
+
+
+def gate(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="Folder of the run in use.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Folder of the run to replace it.")],
+    data: Data,
+    margin: Annotated[
+        float, typer.Option(min=0, max=1, help="What may be lost of each figure, in shares.")
+    ] = 0.02,
+    least: Annotated[
+        int, typer.Option(min=1, help="Lesions from which on a site or group is judged.")
+    ] = 100,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="sex,age:40,60,...", help="Judge these groups, too, beside sites."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New JSON file for the same figures, exact.")
+    ] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of the pretrained weights, of models trained with weights=FILE."),
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Folder for features, and hashes of pictures.")] = (
+        _CACHE
+    ),
+) -> None:
+    """Tell whether a new model may replace the old one, on lesions of DIR that both held out.
+
+    Refused, with exit code 3, is a model that loses more than the margin of balanced accuracy,
+    melanoma sensitivity or the coverage of sets over all lesions, or is shown to lose it at a site
+    or in a group.
+    """
+    from simulations.study import replacement
+    from simulations.study.groups.measures import METRICS
+
+    refuse_taken(out)
+    files = model_file(old), model_file(new)
+    dimensions = read_dimensions(by) if by is not None else ()
+    found = replacement.compare(data, *files, cache, weights or (), dimensions, margin, least)
+    rows = [
+        (
+            printable(row.group),
+            METRICS[row.metric],
+            f"{row.lesions:.0f}",
+            rounded(row.old),
+            rounded(row.new),
+            estimate(row.change.value, (row.change.low, row.change.high), "+.3f"),
+            row.verdict,
+        )
+        for row in found.rows
+    ]
+    header = ("lesions of", "figure", "lesions", "old", "new", "change (95 %)", "")
+    lines = [*synthetic_note(found.synthetic), markdown_table(header, rows), ""]
+    lines.append(
+        f"{found.images} images of {found.lesions} lesions; intervals are paired over lesions, and "
+        "hold together."
+    )
+    if found.small:
+        lines.append(f"Too few lesions to judge: {printable(', '.join(found.small))}.")
+    if found.refused:
+        lines.append(f"The old model stays: the new one is worse in {', '.join(found.refused)}.")
+    else:
+        lines.append("The new model may replace the old one.")
+    typer.echo("\n".join(lines))
+    write_figures(out, {"data": str(data), "old": str(old), "new": str(new), **asdict(found)})
+    if found.refused:
+        raise typer.Exit(REFUSED)

@@ -1,0 +1,191 @@
+"""Whether a new model may replace an old one: both answer about the same held-out lesions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from common.arrays import Floats
+from common.data.dataset import Dataset
+from common.data.dimensions import Dimension
+from common.errors import ConfigError, DataError
+from common.models.file import load_model
+from simulations.study.evaluation import common_images
+from simulations.study.groups.changes import GroupChange, changes_by_group
+from simulations.study.groups.figures import Grouping
+from simulations.study.groups.gaps import Gap
+from simulations.study.groups.measures import METRICS, Records
+from simulations.study.held_out import HeldOut
+
+MARGIN = 0.02
+"""What a new model may lose of each figure, in shares."""
+
+LEAST = 100
+"""Lesions from which on a site or group is judged apart."""
+
+MEASURED = ("balanced_accuracy", "melanoma_sensitivity", "coverage")
+"""Those of the groups' metrics that must not be lost."""
+
+ALL = "all lesions"
+
+Verdict = Literal["passed", "worse, not shown", "refused", "not measured"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure of both models on all lesions, or on those of a site or group.
+
+    Attributes
+    ----------
+    group : name of the site or group, or ``ALL``.
+    metric : one of ``MEASURED``.
+    lesions : of the group.
+    old, new : of the models, in [0, 1]; nan where a model does not say.
+    change : the new model's minus the old one's.
+    verdict : over all lesions, a loss above the margin is refused as it is estimated; in a part it
+        must be shown, too: of many small parts one is worse by chance.
+    """
+
+    group: str
+    metric: str
+    lesions: float
+    old: float
+    new: float
+    change: Gap
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Both models' figures, and whether the new one may replace the old.
+
+    Attributes
+    ----------
+    images, lesions : held out by both runs.
+    margin : the largest loss of each figure.
+    least : lesions from which on a group is judged.
+    small : groups with fewer, which are not judged.
+    """
+
+    synthetic: bool
+    images: int
+    lesions: int
+    margin: float
+    least: int
+    rows: tuple[Row, ...]
+    small: tuple[str, ...]
+
+    @property
+    def refused(self) -> list[str]:
+        """In what the new model is worse than allowed."""
+        rows = [row for row in self.rows if row.verdict == "refused"]
+        return [f"{METRICS[row.metric]} of {row.group}" for row in rows]
+
+
+def compare(
+    data: Path,
+    old: Path,
+    new: Path,
+    cache: Path,
+    weights: Sequence[Path] = (),
+    by: Sequence[Dimension] = (),
+    margin: float = MARGIN,
+    least: int = LEAST,
+) -> Replacement:
+    """Compare two runs' models on the lesions of ``data`` that both hold out.
+
+    Parameters
+    ----------
+    old, new : model files.
+    cache : folder of frozen features, and of the hashes of pictures.
+    weights : files among which the models' pretrained weights are found.
+    by : groups of lesions that are judged apart, beside the sites.
+    margin : the largest loss of each figure, in [0, 1).
+    least : lesions from which on a site or group is judged apart.
+
+    Raises
+    ------
+    ConfigError
+        If the models have other diagnoses or hold out other lesions.
+    DataError
+        If a file is no model, the data cannot be used, or a diagnosis has no held-out lesion.
+    """
+    models = {str(file.parent): load_model(file, *weights) for file in (old, new)}
+    if len(models) < 2:
+        raise ConfigError(f"{old.parent} is both the old run and the new one; name two")
+    first, second = models.values()
+    if first.task.codes != second.task.codes:
+        raise ConfigError(
+            f"{new.parent} knows {', '.join(second.task.codes)} and {old.parent} "
+            f"{', '.join(first.task.codes)}; models are compared on the same diagnoses"
+        )
+    held_out = common_images(data, models, cache)
+    _refuse_missing(held_out.dataset)
+    before, after = (held_out.records(held_out.ask(model)) for model in (first, second))
+    return _judged(held_out, before, after, by, margin, least)
+
+
+def _refuse_missing(dataset: Dataset) -> None:
+    codes, labels = dataset.task.codes, dataset.labels
+    if missing := [code for k, code in enumerate(codes) if k not in labels]:
+        raise DataError(
+            f"{dataset.folder} has no held-out lesion of {', '.join(missing)}, so nobody can say "
+            "that a new model keeps it; raise test_fraction, or add lesions"
+        )
+
+
+def _judged(
+    held_out: HeldOut,
+    before: Records,
+    after: Records,
+    by: Sequence[Dimension],
+    margin: float,
+    least: int,
+) -> Replacement:
+    dataset, weights = held_out.dataset, held_out.lesion_weights
+    everyone = Grouping("", [ALL], np.full(len(dataset), ALL))
+    dimensions = [Dimension(("site",)), *(each for each in by if each.name != "site")]
+    groupings = [everyone, *(Grouping.of(each, dataset.images) for each in dimensions)]
+    large = [_of_at_least(least, grouping, weights[0]) for grouping in groupings]
+    found = changes_by_group(before, after, weights, large, MEASURED)
+    where = {(g.dimension, name): g.group == name for g in groupings for name in g.names}
+    rows: list[Row] = []
+    for group in found.groups:
+        chosen = where[group.dimension, group.group]
+        one = weights[:1, chosen]
+        pair = before.select(chosen).measure(one), after.select(chosen).measure(one)
+        rows += _rows(group, *pair, margin)
+    judged = {(group.dimension, group.group) for group in found.groups}
+    small = tuple(name for key in where if key not in judged for name in key[1:])
+    lesions = len(dataset.by_lesion.sizes)
+    return Replacement(dataset.synthetic, len(dataset), lesions, margin, least, tuple(rows), small)
+
+
+def _of_at_least(least: int, grouping: Grouping, weights: Floats) -> Grouping:
+    """Return a grouping without the groups of fewer lesions; all lesions are always judged."""
+    names = [
+        name
+        for name in grouping.names
+        if name == ALL or weights[grouping.group == name].sum() >= least
+    ]
+    return Grouping(grouping.dimension, names, grouping.group)
+
+
+def _rows(
+    group: GroupChange, old: Mapping[str, Floats], new: Mapping[str, Floats], margin: float
+) -> Iterator[Row]:
+    for metric in MEASURED:
+        change = group.changes[metric]
+        verdict = _verdict(change, margin, group.group == ALL)
+        pair = float(old[metric][0]), float(new[metric][0])
+        yield Row(group.group, metric, group.lesions, *pair, change, verdict)
+
+
+def _verdict(change: Gap, margin: float, whole: bool) -> Verdict:
+    if np.isnan(change.value):
+        return "not measured"
+    if change.value >= -margin:
+        return "passed"
+    return "refused" if whole or change.high < 0 else "worse, not shown"
