@@ -63,7 +63,9 @@ def test_a_change_is_shown_in_its_group_alone():
             assert each.to_rest["auc"].shown
         else:
             assert not any(shown.values())
-            assert all(each.changes[name].value == 0 for name in CHANGED if name in shown)
+            # Sums in another order differ in their last bits.
+            found = [each.changes[name].value for name in CHANGED]
+            assert found == pytest.approx([0] * len(CHANGED), abs=1e-12)
             # No change among few lesions is not taken for certain.
             assert each.changes["balanced_accuracy"].high > 0.003
 
