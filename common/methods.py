@@ -191,7 +191,8 @@ METHODS: dict[str, Method] = {
                 *(ImbalanceConfig, PrivateConfig),
                 *(MetadataConfig, MetadataScaleConfig, FusionConfig),
             ),
-            defaults={"size": 128, "folds": 3, **_SCALE, **_LOGITS},
+            # A gate has hundreds of times the weights, and each gets noise.
+            defaults={"size": 128, "folds": 3, "fusion": "late", **_SCALE, **_LOGITS},
             choices=_REMEDIES,
             refused={
                 "head": "a network's head is trained with softmax only",

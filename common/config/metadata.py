@@ -52,7 +52,7 @@ class FusionConfig(BaseModel):
     """How a network that is trained takes metadata."""
 
     fusion: Literal["late", "gate"] = Field(
-        default="late",
+        default="gate",
         description="how the network takes metadata: late: beside its pooled features; gate: it"
         " scales and shifts each of them",
     )

@@ -63,7 +63,7 @@ def test_a_refusal_names_key_value_and_what_is_allowed_in_one_line(key, value, a
         ({"method": "private", "c": 1}, "'c' is 1.0, but method private does not use it"),
         ({"method": "finetune", "kernel": "rbf"}, "'kernel' is rbf, but method finetune does not"),
         ({"method": "private_finetune", "head": "lda"}, "is trained with softmax only"),
-        ({"method": "svm", "fusion": "gate"}, "'fusion' is gate, but method svm does not use it"),
+        ({"method": "svm", "fusion": "late"}, "'fusion' is late, but method svm does not use it"),
         ({"method": "private", "opens": "head"}, "'opens' is head, but no network is trained"),
         ({"epsilon": 3}, "sends sums without noise; set method=private head=hinge"),
         (

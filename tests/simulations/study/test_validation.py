@@ -90,10 +90,10 @@ def test_added_counts_are_those_of_the_pooled_evaluation(
 
 
 @pytest.fixture(scope="session")
-def gated(synthetic_folder, tune, tmp_path_factory) -> Path:
-    """Fine-tune with metadata in a gate; return the folder given to ``--out``."""
-    own = [*tune, METADATA, "fusion=gate"]
-    return simulated(synthetic_folder, tmp_path_factory.mktemp("gated") / "out", own)
+def late(synthetic_folder, tune, tmp_path_factory) -> Path:
+    """Fine-tune with metadata beside the features; return the folder given to ``--out``."""
+    own = [*tune, METADATA, "fusion=late"]
+    return simulated(synthetic_folder, tmp_path_factory.mktemp("late") / "out", own)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def gated(synthetic_folder, tune, tmp_path_factory) -> Path:
         ("informed", ()),
         ("informed", ("secure=true",)),
         ("informed", ("without_metadata=true",)),
-        ("gated", ()),
-        ("gated", ("without_metadata=true",)),
+        ("late", ()),
+        ("late", ("without_metadata=true",)),
     ],
 )
 def test_a_model_with_metadata_is_judged_with_what_sites_know(
@@ -116,7 +116,7 @@ def test_a_model_with_metadata_is_judged_with_what_sites_know(
     expected = runs["without_metadata=true" in changes]
     assert runs[0]["confusion"] != runs[1]["confusion"]
     trained = load_model(run / "run" / MODEL_FILE).config
-    fusion = (f"fusion={trained.fusion}",) if judged == "gated" else ()
+    fusion = (f"fusion={trained.fusion}",) if judged == "late" else ()
     own = ("method=validate", f"model={run}", *seen, f"size={trained.size}", METADATA, *fusion)
     code, _, err = fedderm("simulate", other, "--out", out, *SITES, *own, *changes)
     assert code == 0, err
