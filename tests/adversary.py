@@ -365,7 +365,8 @@ def of_finetune(draw: Any, settings: Values) -> list[Asks]:
     asks = [Asks("join"), Asks("counts"), *draw(of_appearance())]
     for _ in range(draw(st.integers(1, 2))):
         number = draw(st.integers(0, len(plan(config)) - 1))
-        needed = shapes(open_stage(network, plan(config)[number].stage), config)
+        this = plan(config)[number]
+        needed = shapes(open_stage(network, this.stage), config, this.begins)
         scale = draw(st.sampled_from([0.0, 1.0, 1e3, 1e6]))
         rng = np.random.default_rng(draw(st.integers(0, 99)))
         tensors = {}

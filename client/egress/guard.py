@@ -18,7 +18,7 @@ from client.egress import questions, records
 from client.egress.allowlist import allowlist_of
 from client.egress.answer import Answer
 from client.egress.questions import Question
-from client.egress.records import AS_ASKED, MASKED, Array
+from client.egress.records import MASKED, Array
 from client.operator.site_rules import Operator
 from client.sealed_log import Line, SealedLog
 from client.site import Site
@@ -79,7 +79,8 @@ def _check(site: Site, question: Question, answer: Answer) -> None:
 
     Masked counts may be small: the coordinator sees only their sum over sites.
     """
-    declared = allowlist_of(site.config.method).SUMS.get(question.name, {})
+    sums = allowlist_of(site.config.method).SUMS
+    declared = records.arrays_of(sums.get(question.name, {}), site, question)
     if answer.hidden:
         _check_arrays(site, declared, answer.hidden, question)
         masks = records.masks(masked_length(answer.hidden))
@@ -248,18 +249,16 @@ def _check_arrays(
     site: Site, known: Mapping[str, Array], arrays: Arrays, question: Question
 ) -> None:
     for name, array in arrays.items():
-        as_asked = name not in known and AS_ASKED in known and name in question.arrays
-        if name not in known and not as_asked:
+        if name not in known:
             raise _undeclared(name)
-        want = known[AS_ASKED if as_asked else name]
-        shape = question.arrays[name].shape if as_asked else want.sizes(site, question)
-        if array.dtype.str != want.dtype or array.shape != shape:
+        want = known[name]
+        if array.dtype.str != want.dtype or array.shape != want.sizes(site, question):
             raise RefusalError(
                 Reason.UNDECLARED,
                 f"'{name}' would leave as {array.dtype.str}{list(array.shape)}, "
                 "which is not how it is declared",
             )
-    if missing := known.keys() - arrays.keys() - {AS_ASKED}:
+    if missing := known.keys() - arrays.keys():
         raise RefusalError(Reason.UNDECLARED, f"'{min(missing)}' is missing in this site's answer")
 
 

@@ -16,8 +16,8 @@ from common.answers.operating import targets_of
 from common.statistics.metrics import CALIBRATION_BINS, SCORE_BINS
 from common.wire.secure_sums import KEY, PEERS, UNMASK
 
-AS_ASKED = "as asked"
-"""Name of the arrays that have names, shapes and types of the question's."""
+TENSORS = "tensors"
+"""Name of the function that declares the arrays whose names depend on settings and question."""
 
 MASKED = "masked"
 """Name of the arrays of which the coordinator can learn only a sum over sites."""
@@ -52,6 +52,15 @@ class Array:
 
 
 Arrays = Mapping[str, Array]
+Declared = Mapping[str, Array | Callable[[Site, Question], Arrays]]
+
+
+def arrays_of(declared: Declared, site: Site, question: Question) -> Arrays:
+    """Return all arrays that are declared for a question's answer."""
+    arrays: dict[str, Array] = {}
+    for name, each in declared.items():
+        arrays |= {name: each} if isinstance(each, Array) else each(site, question)
+    return arrays
 
 
 def like_weights(dimensions: int) -> Shape:

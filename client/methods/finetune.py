@@ -14,10 +14,11 @@ from client.egress.questions import Question
 from client.group_weights import count_groups, group_weights
 from client.judged_scores import RULE, judge
 from client.local_round import batches_of, loss_before, pull_of, walk
+from client.moments import Moments, Tensors
 from client.network_scores import image_features, scores
 from client.site import Site
 from client.state import kept_array
-from common.arrays import Floats, Floats32, Ints
+from common.arrays import Floats, Ints
 from common.config.finetune import FAIRLY, TRAIN
 from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
@@ -34,8 +35,6 @@ from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stag
 from common.statistics.sums import Sums
 from common.verified import write_array
 from common.wire.messages import Value
-
-Tensors = dict[str, Floats32]
 
 _NO_TENSORS = (*RULE, GROUP_COUNTS)
 
@@ -93,23 +92,28 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
     counts = np.array(values["counts"], dtype=np.int64)
     balance = _balance(config, counts, labels)
     stream = Stream(labels, balance.draws, config.seed, site.name)
-    variates = site.state.by_round(str(values["run"]))
-    control = variates.load(this.number)
+    own = site.state.by_round(str(values["run"]))
+    kept = own.load(this.number)
+    moments = Moments.at(this, tensors, kept)
     load = _loader(site, network, stage)
     network.load(tensors)
     with one_thread_per_core() as pool:
-        correction = _correction(stage, tensors, control)
+        correction = _correction(stage, tensors, kept)
         steps = LocalSteps(
-            network, stage, config, balance, labels, load, pool, tensors, correction, weights
+            network, stage, config, balance, labels, load, pool, moments.now, correction, weights
         )
         batches = batches_of(stream, this, int(counts.sum()), config)
         before = loss_before(steps, batches) if question.name == FAIRLY else 0.0
         course = walk(steps, this, batches, config)
-    change = steps.change()
+    change, moments = steps.change(), moments.after(steps.moments())
     moved = _control_change(stage, config, tensors, change, course.travelled)
     if moved:
-        control |= {n: np.asarray(control.get(n, 0) + a, np.float32) for n, a in moved.items()}
-        variates.save(this.number + 1, control)
+        kept |= {n: np.asarray(kept.get(n, 0) + a, np.float32) for n, a in moved.items()}
+        own.save(this.number + 1, kept)
+    if this.ends:
+        change |= moments.change()
+    else:
+        own.save(this.number + 1, moments.to_keep(this))
     # Frequent draws of rare images must not make a site weigh more than its images; by its own
     # frequencies a site draws as many as it has.
     most = balance.draws.max() if config.priors == "global" and balance.draws.any() else 1.0

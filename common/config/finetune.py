@@ -43,6 +43,12 @@ class FinetuneConfig(ImbalanceConfig):
     )
     weight_decay: float = Field(default=0.02, ge=0, description="decay of weights, not of biases")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd")
+    moments_every: int = Field(
+        default=1,
+        ge=1,
+        description="rounds from one averaging of the optimiser's moments to the next; they are two"
+        " thirds of AdamW's bytes, and between averagings each site goes on with its own",
+    )
     warmup: float = Field(
         default=0.1, ge=0, lt=1, description="share of a stage in which its learning rate rises"
     )
@@ -70,7 +76,12 @@ class FinetuneConfig(ImbalanceConfig):
         description="of qfedavg: the larger, the more do sites with a large loss count; 0: all"
         " sites alike, however many images they have",
     )
-    fraction: float = Field(default=1.0, gt=0, le=1, description="share of the sites in a round")
+    fraction: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="share of the sites in a round, drawn anew where moments are averaged",
+    )
     personal: int = Field(
         default=0, ge=0, description="epochs of a head for each site alone, evaluated too; 0: none"
     )

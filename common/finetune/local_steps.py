@@ -63,7 +63,6 @@ class LocalSteps:
         self._correction = correction or {}
         self._weights = None if weights is None else np.asarray(weights, dtype=np.float32)
         self._unknown = to_device(torch.from_numpy(encode(config.metadata, [UNKNOWN])))
-        self._moments = moments
         self._start = {name: p.detach().clone() for name, p in stage.trainable.items()}
         self._halves = [
             (part, _optimizer(part, stage.depth, config, moments)) for part in _halves(stage)
@@ -118,17 +117,19 @@ class LocalSteps:
         )
 
     def change(self) -> dict[str, Floats32]:
-        """Return how far weights and moments have moved, by name, in their own shapes."""
-        moved = {
+        """Return how far the weights have moved, by name, in their own shapes."""
+        return {
             name: (parameter.detach() - self._start[name]).cpu().contiguous().numpy()
             for name, parameter in self._stage.trainable.items()
         }
-        for part, optimizer in self._halves:
-            for name, kind in itertools.product(part, moment_kinds(self._config)):
-                now = optimizer.state[part[name]][kind].cpu().numpy()
-                start = self._moments.get(f"{kind}/{name}", 0)
-                moved[f"{kind}/{name}"] = np.asarray(now - start, np.float32, order="C")
-        return moved
+
+    def moments(self) -> dict[str, Floats32]:
+        """Return the optimiser's moments as they are, by kind and parameter, in their shapes."""
+        return {
+            f"{kind}/{name}": optimizer.state[part[name]][kind].cpu().numpy().copy()
+            for part, optimizer in self._halves
+            for name, kind in itertools.product(part, moment_kinds(self._config))
+        }
 
     def _on_halves(self, work: Callable[..., T], *arguments: object) -> list[T]:
         """Work on both halves of the parameters at once."""

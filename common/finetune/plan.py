@@ -47,6 +47,9 @@ class Round:
     begin, end : epochs since the run began.
     stage_begin, stage_end, run_end : the same, of its stage and of the run.
     lr : highest learning rate of the stage.
+    cycle : number of the round in which its moments' cycle began. In that round all sites start
+        from the average of their moments; until its end each goes on with its own.
+    ends : whether the cycle ends with it, so that the moments are averaged.
     """
 
     number: int
@@ -57,6 +60,13 @@ class Round:
     stage_end: float
     run_end: float
     lr: float
+    cycle: int = 0
+    ends: bool = True
+
+    @property
+    def begins(self) -> bool:
+        """Whether a cycle begins with it."""
+        return self.number == self.cycle
 
     def times(self, images: int, batch: int) -> list[float]:
         """Return where the steps begin, and the end, for ``images`` over all sites."""
@@ -80,12 +90,16 @@ def plan(config: FinetuneConfig) -> list[Round]:
     epochs = config.local_epochs * (n_stages // len(config.local_epochs))
     rates = config.lr * (n_stages // len(config.lr))
     lengths = [n * e for n, e in zip(rounds, epochs, strict=True)]
+    every = config.moments_every if moment_kinds(config) else 1
     planned: list[Round] = []
     for s, stage in enumerate(config.stages):
         begin, end = sum(lengths[:s]), sum(lengths[: s + 1])
         for r in range(rounds[s]):
             span = (begin + r * epochs[s], begin + (r + 1) * epochs[s])
-            planned.append(Round(len(planned), stage, *span, begin, end, sum(lengths), rates[s]))
+            # A stage begins a cycle, since patience may cut the one before short.
+            ends = (r + 1) % every == 0 or r + 1 == rounds[s]
+            number, bounds = len(planned), (*span, begin, end, sum(lengths))
+            planned.append(Round(number, stage, *bounds, rates[s], number - r % every, ends))
     return planned
 
 
@@ -96,17 +110,17 @@ def moment_kinds(config: FinetuneConfig) -> tuple[str, ...]:
     return ("momentum_buffer",) if config.momentum else ()
 
 
-def shapes(stage: Stage, config: FinetuneConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all tensors that a round sends to a site and back, by name.
+def shapes(stage: Stage, config: FinetuneConfig, moments: bool) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors that a round sends to a site, or back, by name.
 
-    Beside the weights these are the optimiser's moments: a site that goes on from the average of
-    all sites' moments, not from its own, scales its steps as pooled training would, and nothing
-    of a run need be kept at the site. SCAFFOLD adds the control variates.
+    Beside the weights these are, where a cycle begins or ends, the optimiser's moments: sites that
+    go on from the average of all moments scale their steps as pooled training would. SCAFFOLD adds
+    the control variates.
     """
     by_name: dict[str, tuple[int, ...]] = {}
     for name, parameter in stage.trainable.items():
         by_name[name] = tuple(parameter.shape)
-        for kind in moment_kinds(config):
+        for kind in moment_kinds(config) if moments else ():
             by_name[f"{kind}/{name}"] = () if kind == STEP else tuple(parameter.shape)
         if config.strategy == "scaffold":
             by_name[CONTROL + name] = tuple(parameter.shape)

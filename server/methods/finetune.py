@@ -99,7 +99,7 @@ class _Training:
         # In one process with the sites it is theirs; only shapes and pretrained weights are read.
         self._network = run_network(config)
         self._stages = _open_stages(self._network, config.stages)
-        self._whole = shapes(open_stage(self._network, ALL), config)
+        self._everything = open_stage(self._network, ALL)
         self._defence = Defence(config)
         self._aggregation = Aggregation(config.strategy, config.server_lr, config.server_momentum)
         self._sent: set[str] = set()
@@ -148,18 +148,19 @@ class _Training:
 
     def _train(self, state: Checkpoint, this: Round) -> float | None:
         """Average one round of the sites' training; return its loss."""
-        stage, config = self._stages[this.stage], self._config
-        if self._federation.take_back():
+        stage = self._stages[this.stage]
+        # Until a cycle ends its rounds build on moments that the sites kept.
+        if this.begins and self._federation.take_back():
             self._sent.clear()  # these sites do not have what was sent before
         known = {n: t.numpy() for n, t in self._network.pretrained.items()}
         known |= state.weights | state.moments
-        needed = shapes(stage, config)
-        arrays = {n: known.get(n, np.zeros(s, dtype=np.float32)) for n, s in needed.items()}
+        down, up = (shapes(stage, self._config, moments) for moments in (this.begins, this.ends))
+        arrays = {n: known.get(n, np.zeros(s, np.float32)) for n, s in (down | up).items()}
         values: dict[str, Value] = {"round": this.number, "run": state.run, "counts": state.counts}
-        sent: Arrays = arrays
+        sent: Arrays = {name: arrays[name] for name in down}
         if state.groups:
-            sent = {**arrays, GROUP_COUNTS: np.array(state.groups, dtype=np.float64)}
-        updates = self._ask_to_train(needed, sent, values, self._sample(this))
+            sent = {**sent, GROUP_COUNTS: np.array(state.groups, dtype=np.float64)}
+        updates = self._ask_to_train(up, sent, values, self._sample(this))
         total, n_sites = updates.total, len(updates.sites)
         mean = self._defence.mean(updates)
         weights = {name: arrays[name] for name in stage.trainable}
@@ -169,11 +170,19 @@ class _Training:
         state.moments |= {
             name: _moved(name, array, (share if name.startswith(CONTROL) else 1) * mean[name])
             for name, array in arrays.items()
-            if name not in stage.trainable
+            if name in up and name not in stage.trainable
         }
-        state.bytes_sent += n_sites * _bytes(needed)
-        state.bytes_whole += n_sites * _bytes(self._whole)
+        state.bytes_sent += n_sites * self._bytes(stage, this)
+        state.bytes_whole += n_sites * self._bytes(self._everything, this)
         return float(total.loss / total.weight) if total.weight else None
+
+    def _bytes(self, stage: Stage, this: Round) -> int:
+        """Return the size of a stage's tensors to a site and back; secure sums are of 64 bits."""
+        down, up = (
+            sum(map(math.prod, shapes(stage, self._config, moments).values()))
+            for moments in (this.begins, this.ends)
+        )
+        return 4 * down + (8 if self._config.secure else 4) * up
 
     def _ask_to_train(
         self,
@@ -187,10 +196,10 @@ class _Training:
         return self._answers(Question(name, zero, arrays, values, sites=sites))
 
     def _sample(self, this: Round) -> list[str]:
-        """Return the sites of a round: a share of all, drawn by seed and round alone."""
+        """Return the sites of a round: a share of all, drawn by seed and cycle alone."""
         sites = sorted(self._federation.sites)
         size = math.ceil(self._config.fraction * len(sites) - _ROUNDING)
-        rng = np.random.default_rng([self._config.seed, this.number])
+        rng = np.random.default_rng([self._config.seed, this.cycle])
         return sorted(rng.choice(sites, size, replace=False).tolist())
 
     def _validate(self, state: Checkpoint, this: Round) -> dict[str, float]:
@@ -332,11 +341,6 @@ def _moved(name: str, array: Floats32, change: Floats32) -> Floats32:
     moved = np.asarray(array + change, np.float32)
     # Steps divide by the root of mean squares, which rounding must not make negative.
     return np.maximum(moved, np.float32(0)) if name.startswith(f"{SQUARES}/") else moved
-
-
-def _bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Return the size of single-precision tensors, to the sites and back."""
-    return 2 * 4 * sum(math.prod(shape) for shape in shapes.values())
 
 
 def _fair(config: RunConfig) -> bool:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Protocol
 
 from client.egress.questions import QuestionForm
-from client.egress.records import Arrays
+from client.egress.records import Declared
 from common.methods import METHODS
 
 
@@ -24,7 +24,7 @@ class Allowlist(Protocol):
     """
 
     QUESTIONS: Mapping[str, QuestionForm]
-    SUMS: Mapping[str, Arrays]
+    SUMS: Mapping[str, Declared]
 
 
 def allowlist_of(method: str) -> Allowlist:

@@ -12,6 +12,7 @@ from client.egress.questions import (
     NUMBER,
     RUN,
     Forms,
+    Question,
     QuestionForm,
     Values,
     group_forms,
@@ -22,14 +23,15 @@ from client.egress.questions import (
 from client.egress.records import (
     ANSWERS,
     APPEARANCE,
-    AS_ASKED,
     CALIBRATION,
     COUNTS,
     EVALUATION,
     GROUP_IMAGES,
     SCREENING,
+    TENSORS,
     Array,
     Arrays,
+    Declared,
 )
 from client.site import Site
 from common.config.finetune import FAIRLY
@@ -56,9 +58,20 @@ def _trained(site: Site, values: Values) -> Forms:
     stage = open_stage(run_network(config), rounds[number].stage)
     tensors = {
         name: tensor(shape, 0 if name.startswith(NONNEGATIVE) else -LARGEST_TENSOR)
-        for name, shape in shapes(stage, config).items()
+        for name, shape in shapes(stage, config, rounds[number].begins).items()
     }
     return {**tensors, **group_forms(site)}
+
+
+def _moved(site: Site, question: Question) -> Arrays:
+    """Return the tensors of a round's stage, with moments where these are averaged after it."""
+    from common.finetune.plan import plan, shapes
+    from common.networks.network import open_stage, run_network
+
+    this = plan(site.config)[int(str(question.values["round"]))]
+    stage = open_stage(run_network(site.config), this.stage)
+    moved = shapes(stage, site.config, this.ends)
+    return {name: Array(shape, "<f4") for name, shape in moved.items()}
 
 
 def _fairly_trained(site: Site, values: Values) -> Forms:
@@ -90,12 +103,12 @@ QUESTIONS: Mapping[str, QuestionForm] = {
     "screening": QuestionForm(_SCORES, _scored_network, optional=True),
 }
 
-_CHANGE: Arrays = {
+_CHANGE: Declared = {
     "weight": Array((), counts=True),
     "loss": Array(()),
-    AS_ASKED: Array((), "<f4"),
+    TENSORS: _moved,
 }
-SUMS: Mapping[str, Arrays] = {
+SUMS: Mapping[str, Declared] = {
     "counts": COUNTS,
     GROUP_COUNTS: GROUP_IMAGES,
     **APPEARANCE,

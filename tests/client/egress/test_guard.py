@@ -17,7 +17,7 @@ from client.app import app
 from client.egress.allowlist import allowlist_of
 from client.egress.answer import Answer
 from client.egress.guard import FILE, lines_of, log_of
-from client.egress.records import AS_ASKED, MASKED, VALUES
+from client.egress.records import MASKED, TENSORS, VALUES
 from client.operator.site_rules import Operator
 from client.site import SITE
 from common.config.finetune import FAIRLY
@@ -242,7 +242,7 @@ def test_groups_are_counted_only_where_a_run_balances_them(hospital):
 def test_what_leaves_for_groups_and_for_sites_is_in_the_table_of_the_document():
     listed = records_of("What leaves where groups or sites are to count alike")
     sums = allowlist_of("finetune").SUMS
-    assert listed == {*sums[GROUP_COUNTS], *sums[FAIRLY]} - {AS_ASKED}
+    assert listed == {*sums[GROUP_COUNTS], *sums[FAIRLY]} - {TENSORS}
 
 
 def test_an_answer_obeys_one_reading_of_the_operators_file(hospital, monkeypatch):

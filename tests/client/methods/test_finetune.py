@@ -22,7 +22,7 @@ from common.features.augment import normalise, prediction_view
 from common.features.backbone import input_statistics
 from common.features.transform import Transform
 from common.finetune.imbalance import ClassCounts
-from common.finetune.plan import CONTROL, Item, Update, shapes
+from common.finetune.plan import CONTROL, Item, Update, plan, shapes
 from common.networks.network import ALL, HEAD, open_stage, run_network, shared_network
 from common.statistics.calibration import uncalibrated
 from common.statistics.sums import Sums
@@ -64,12 +64,12 @@ def make_site(folder, network_file) -> MakeSite:
     return make
 
 
-def _tensors(site: Site, stage: str, scale: float = 0.0) -> Arrays:
+def _tensors(site: Site, stage: str, scale: float = 0.0, moments: bool = True) -> Arrays:
     """Return what a coordinator sends: pretrained weights with a little noise, empty moments."""
     network, config = run_network(site.config), site.config
     rng = np.random.default_rng(0)
     found = {}
-    for name, shape in shapes(open_stage(network, stage), config).items():
+    for name, shape in shapes(open_stage(network, stage), config, moments).items():
         known = network.pretrained.get(name)
         start = np.zeros(shape, np.float32) if known is None else known.numpy()
         noise = scale * rng.standard_normal(shape) if known is not None else 0
@@ -90,8 +90,8 @@ def _ask(site: Site, question: str, arrays: Mapping[str, Any], values: Mapping[s
 
 
 def _train(site: Site, number: int = 0, scale: float = 0.0, **changes: Any) -> Update:
-    stage = site.config.stages[number // site.config.rounds[0]]
-    arrays = _tensors(site, stage, scale)
+    this = plan(site.config)[number]
+    arrays = _tensors(site, this.stage, scale, this.begins)
     return _ask(site, "train", arrays, _values(site, number, **changes))
 
 
@@ -116,6 +116,7 @@ def test_every_answer_is_the_neutral_elements_kind(make_site, name) -> None:
         needed = shapes(
             open_stage(shared_network(BACKBONE, site.config.weights, HAM10000.n_classes), stage),
             site.config,
+            plan(site.config)[2 * number].ends,
         )
         Update.zero(needed).from_record(update.to_record())
         # An epoch: every image once.
@@ -181,6 +182,50 @@ def test_without_dropout_every_feature_counts(make_site) -> None:
     network = shared_network(BACKBONE, site.config.weights, HAM10000.n_classes)
     load = client.methods.finetune._loader(site, network, open_stage(network, HEAD))
     assert (load(Item(0, 5))[1] == 1).all()
+
+
+def _go_on(arrays: Arrays, update: Update) -> Arrays:
+    """Return what the coordinator of one site sends after a round."""
+    mean = update.mean()
+    return {name: np.asarray(a + mean.get(name, 0), np.float32) for name, a in arrays.items()}
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd"}])
+def test_until_its_moments_are_averaged_a_site_goes_on_with_its_own(make_site, changes) -> None:
+    site = make_site(stages=HEAD, rounds=3, moments_every=1, **changes)
+    arrays, expected = _tensors(site, HEAD), []
+    for number in range(3):
+        expected.append(_ask(site, "train", arrays, _values(site, number)))
+        arrays = _go_on(arrays, expected[-1])
+    site = make_site(stages=HEAD, rounds=3, moments_every=3, **changes)
+    start = _tensors(site, HEAD)
+    weights = {name: a for name, a in start.items() if "/" not in name}
+    for number in range(3):
+        sent = start if number == 0 else weights
+        found = _ask(site, "train", sent, _values(site, number))
+        assert found.tensors.keys() == (start if number == 2 else weights).keys()
+        for name in weights:
+            np.testing.assert_allclose(
+                found.change(name), expected[number].change(name), rtol=1e-3, atol=1e-6
+            )
+        # Asked again, after a coordinator that was killed.
+        _assert_equal(_ask(site, "train", sent, _values(site, number)), found)
+        weights = _go_on(weights, found)
+    for name in start.keys() - weights.keys():
+        moved = sum(update.change(name) for update in expected)
+        np.testing.assert_allclose(found.change(name), moved, rtol=1e-3, atol=1e-6)
+
+
+def test_a_site_that_missed_the_begin_of_a_cycle_starts_at_zero(make_site) -> None:
+    changes = {"stages": HEAD, "rounds": 4, "moments_every": 2}
+    site = make_site(**changes)
+    weights = _tensors(site, HEAD, moments=False)
+    fresh = _ask(site, "train", weights, _values(site, 3))
+    site = make_site(**changes)
+    # Of the cycle before it has moments; how far they moved since then is nobody's concern.
+    ones = {n: np.ones_like(a) if "/" in n else a for n, a in _tensors(site, HEAD).items()}
+    _ask(site, "train", ones, _values(site, 0))
+    _assert_equal(_ask(site, "train", weights, _values(site, 3)), fresh)
 
 
 PLAIN = {"optimizer": "sgd", "momentum": 0, "clip": 0, "weight_decay": 0, "layer_decay": 0.5}

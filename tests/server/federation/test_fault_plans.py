@@ -362,7 +362,8 @@ def clinics(synthetic_folder, network_file, tmp_path_factory) -> Callable[[int],
     def make(sites: int) -> RunConfig:
         folder = tmp_path_factory.mktemp(f"tuning{sites}")
         spread(small_dataset(synthetic_folder), folder, dealt(sites))
-        return quick(folder, network_file, stages=HEAD, rounds=3, timeout=1.0, quorum=2)
+        settings = {"stages": HEAD, "rounds": 3, "moments_every": 1}
+        return quick(folder, network_file, **settings, timeout=1.0, quorum=2)
 
     return make
 
@@ -402,16 +403,19 @@ def test_fine_tuning_averages_those_who_answered(check_finetune, plan):
     check_finetune(plan, secure=False)
 
 
-@pytest.mark.parametrize("kind", ["crash during", "gone", "late"])
-def test_a_site_that_was_away_is_let_in_again(clinics, tmp_path, kind):
-    config = clinics(3).model_copy(update={"out": tmp_path / "run"})
+@pytest.mark.parametrize(
+    ("kind", "every"), [("crash during", 1), ("gone", 1), ("late", 1), ("gone", 2)]
+)
+def test_a_site_that_was_away_is_let_in_where_moments_are_averaged(clinics, tmp_path, kind, every):
+    config = clinics(3).model_copy(update={"out": tmp_path / "run", "moments_every": every})
     fault = Fault(1, 2, kind)  # the first round of training
     with world_of(config, Plan((fault,))) as world:
         assert world.run() is None
     assert world.struck == [fault]
     names = [folder.name for folder in world.folders]
     trained = [entry["answered"] for entry in rounds(config.out) if entry["question"] == "train"]
-    assert trained == [[names[0], names[2]], names, names]
+    left = [names[0], names[2]]
+    assert trained == [*[left] * every, *[names] * (3 - every)]
     assert json.loads((config.out / METRICS_FILE).read_text())["data"]["left_out"] == {}
 
 

@@ -87,11 +87,12 @@ def test_scaffold_over_one_site_is_sgd(dataset, network_file, cache, tmp_path):
         np.testing.assert_allclose(found[1][name], plain, rtol=1e-3, atol=1e-5)
 
 
-def test_a_share_of_the_sites_is_drawn_by_seed_and_round(dataset, network_file, cache, tmp_path):
+def test_a_share_of_the_sites_is_drawn_by_seed_and_cycle(dataset, network_file, cache, tmp_path):
     spread(dataset, tmp_path, dealt(5))
     drawn = []
     for number, seed in enumerate((0, 0, 1)):
-        changes = {"fraction": 0.4, "stages": HEAD, "rounds": 8, "seed": seed, "views": 1}
+        changes = {"fraction": 0.4, "stages": HEAD, "rounds": 16, "seed": seed, "views": 1}
+        changes["moments_every"] = 2
         run = quick(tmp_path, network_file, cache=cache, **changes)
         run = changed(run, tmp_path / str(number))
         simulate(run)
@@ -101,6 +102,8 @@ def test_a_share_of_the_sites_is_drawn_by_seed_and_round(dataset, network_file, 
         assert all(len(e["answered"]) == 5 for e in log if e["question"] != "train")
     assert drawn[0] == drawn[1] != drawn[2]
     assert all(len(set(sites)) == 2 for sites in drawn[0])
+    # Who goes on with moments of its own was there when they were averaged.
+    assert drawn[0][::2] == drawn[0][1::2]
     assert {site for sites in drawn[0] for site in sites} == {f"site_{k:02}" for k in range(5)}
 
 
@@ -208,7 +211,7 @@ def test_the_model_file_gives_the_figures_of_the_run(base, tmp_path, dataset):
 
 
 def test_a_run_says_how_many_bytes_open_stages_saved(base, tmp_path):
-    run = changed(base, tmp_path / "run", rounds="1,2,1")
+    run = changed(base, tmp_path / "run", rounds="1,2,1", moments_every=5)
     said = simulate(run)["training"]
     network = shared_network(BACKBONE, base.weights, HAM10000.n_classes)
     # AdamW's two moments are as large as the weights, its count of steps one number for each.
@@ -216,11 +219,51 @@ def test_a_run_says_how_many_bytes_open_stages_saved(base, tmp_path):
         sum(3 * p.numel() + 1 for p in open_stage(network, stage).trainable.values())
         for stage in (HEAD, STAGE, ALL)
     ]
-    assert said["bytes_sent"] == 2 * 4 * SITES * (sizes[0] + 2 * sizes[1] + sizes[2])
-    assert said["bytes_of_whole_networks"] == 2 * 4 * SITES * 4 * sizes[2]
+    weights = [
+        sum(p.numel() for p in open_stage(network, stage).trainable.values())
+        for stage in (STAGE, ALL)
+    ]
+    # The second stage's moments come with its first round, and go with its last.
+    middle = (sizes[1] + weights[0]) / 2
+    assert said["bytes_sent"] == 2 * 4 * SITES * (sizes[0] + 2 * middle + sizes[2])
+    assert said["bytes_of_whole_networks"] == 2 * 4 * SITES * (3 * sizes[2] + weights[1])
     log = [entry for entry in rounds(run.out) if entry["question"] == "train"]
     travelled = sum(entry["bytes_down"] + entry["bytes_up"] for entry in log)
     assert said["bytes_sent"] < travelled < 1.1 * said["bytes_sent"]
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_moments_every_fifth_round_halve_what_is_sent_each_way(base, tmp_path, secure):
+    sent, said = [], []
+    for every in (1, 5):
+        changes = {"moments_every": every, "rounds": 10, "validate_every": 10, "batch": 100}
+        run = changed(base, tmp_path / str(every), stages=STAGE, secure=secure, **changes)
+        said.append(simulate(run)["training"]["bytes_sent"])
+        log = [entry for entry in rounds(run.out) if entry["question"] == "train"]
+        sent.append([sum(entry[way] for entry in log) for way in ("bytes_down", "bytes_up")])
+    down, up = (now / before for before, now in zip(*sent, strict=True))
+    assert down == pytest.approx((10 + 2 * 2) / (10 + 2 * 10), abs=0.01)
+    assert up == pytest.approx(down, abs=0.01)
+    assert said[1] / said[0] == pytest.approx(down, abs=0.01)
+    # Of a secure run it counts the 64 bits of each masked number.
+    assert said[1] < sum(sent[1]) < 1.1 * said[1]
+
+
+@pytest.mark.parametrize("optimizer", [{"optimizer": "adamw"}, {"optimizer": "sgd"}])
+def test_at_one_site_nothing_changes_however_rarely_moments_travel(
+    dataset, network_file, cache, tmp_path, optimizer
+):
+    found = []
+    for every in (1, 2, 4):
+        folder = spread(dataset, tmp_path / str(every), lambda number, image: "pooled")
+        changes = {"rounds": "1,3,2", "moments_every": every, **optimizer}
+        run = quick(folder, network_file, cache=cache, **changes)
+        simulate(run)
+        found.append(model_of(run).weights)
+    for other in found[1:]:
+        apart = np.concatenate([np.abs(other[n] - a).ravel() for n, a in found[0].items()])
+        # AdamW's steps where gradients are rounding alone.
+        assert np.mean(apart < 1e-5) > 0.99
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ Arrays = dict[str, np.ndarray]
 
 STEPS: dict[str, Any] = {
     "optimizer": "sgd",
+    "moments_every": 1,
     "clip": 0,
     "batch": 1000,
     "local_epochs": 1.0,

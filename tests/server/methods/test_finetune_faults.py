@@ -96,7 +96,7 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
 @pytest.mark.parametrize("what", FAULTS)
 def test_a_site_whose_answer_is_odd_is_out_and_the_others_go_on(base, tmp_path, what):
     question, change, reason = FAULTS[what]
-    run = changed(base, tmp_path / "run", stages=HEAD, rounds=3, quorum=2)
+    run = changed(base, tmp_path / "run", stages=HEAD, rounds=3, moments_every=1, quorum=2)
     _train(run, _app(question, change, first=question == "train"))
     faults = [fault for entry in rounds(run.out) for fault in entry["faults"].items()]
     assert [name for name, _ in faults] == [BAD]

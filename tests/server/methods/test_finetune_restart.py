@@ -32,7 +32,7 @@ from tests.finetuning import (
 )
 
 HOWS: dict[str, dict[str, Any]] = {
-    "adamw": {},
+    "adamw": {"rounds": (3, 2, 5), "moments_every": 2},
     "a robust rule": {**SCAFFOLD, "robust": "trimmed_mean", "hostile": 1, "norm_bound": 2},
     "scaffold": SCAFFOLD | {"clip": 1},
     "fedadam, momentum": {"strategy": "fedadam", "server_lr": 0.01, "optimizer": "sgd"},
