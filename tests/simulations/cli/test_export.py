@@ -1,6 +1,9 @@
 """``fedderm export``: the file answers alone as the model does, or is not written."""
 
+import base64
+import gzip
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -126,3 +129,25 @@ def test_what_cannot_be_exported_is_one_line(fedderm, small, tmp_path):
     code, _, err = fedderm("export", small, "--out", tmp_path / "taken")
     assert code == 1
     assert "name a new file" in err
+    code, _, err = fedderm("export", small, "--page", tmp_path, "--out", tmp_path / "page.html")
+    assert code == 1
+    assert "name the folder dist of onnxruntime-web" in err
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_page_holds_the_compared_file(
+    fedderm, small, network_file, synthetic_folder, browser_runtime, tmp_path
+):
+    out = tmp_path / "page.html"
+    command = ("export", small, "--weights", network_file, "--data", synthetic_folder)
+    code, shown, err = fedderm(*command, "--page", browser_runtime, "--out", out)
+    assert code == 0, err
+    assert "| balanced accuracy |" in shown
+    page = out.read_text(encoding="utf-8")
+    facts, packed = (
+        re.search(f'<script type="[^"]*" id="{name}">(.*?)</script>', page)[1]
+        for name in ("facts", "model")
+    )
+    told = exported.Exported(gzip.decompress(base64.b64decode(packed))).facts
+    del told["opset"]
+    assert told.items() <= json.loads(facts).items()
