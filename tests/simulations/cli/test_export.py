@@ -4,15 +4,18 @@ import base64
 import gzip
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 
 from common.data.dataset import Dataset
+from common.data.tables.ham10000 import METADATA_FILE
 from common.models.predictor import Predictor
 from simulations.study import exported
 from tests.common.export import models
@@ -151,3 +154,29 @@ def test_a_page_holds_the_compared_file(
     told = exported.Exported(gzip.decompress(base64.b64decode(packed))).facts
     del told["opset"]
     assert told.items() <= json.loads(facts).items()
+
+
+@pytest.fixture(scope="module")
+def on_all(network_file, photographs, tmp_path_factory):
+    """Save a small network as one that was trained on all lesions."""
+    settings = {"backbone": BACKBONE, "weights": network_file, "size": 32, "predictions": 1}
+    made = models.network(96, test_fraction=0, folds=2, **settings)
+    return saved(made, photographs, tmp_path_factory.mktemp("on-all") / "run")
+
+
+def test_a_model_of_all_lesions_is_compared_on_marked_ones_of_other_data(
+    fedderm, on_all, network_file, synthetic_folder, tmp_path
+):
+    out, others = tmp_path / "small.onnx", tmp_path / "others"
+    command = ("export", on_all, "--weights", network_file, "--out", out, "--data")
+    code, _, err = fedderm(*command, synthetic_folder)
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "name test lesions in the column split" in err
+    shutil.copytree(synthetic_folder, others)
+    table = pd.read_csv(others / METADATA_FILE)
+    table["split"] = np.array(["test", "0", "1"])[pd.factorize(table["lesion_id"])[0] % 3]
+    table.to_csv(others / METADATA_FILE, index=False)
+    code, shown, err = fedderm(*command, others)
+    assert code == 0, err
+    assert "| balanced accuracy |" in shown
