@@ -7,7 +7,7 @@ BIN := .venv/bin
 # because tests of real processes wait for them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(shell expr $$(nproc) + 1)
 
-.PHONY: demo deploy-demo test test-deep flower-defaults bench lock clean
+.PHONY: demo deploy-demo test test-deep browser flower-defaults bench lock clean
 
 # On real data a study goes on if it was stopped; STUDY names another one.
 ifeq ($(DATA),data/synthetic)
@@ -29,6 +29,8 @@ deploy-demo: .venv/ready $(BUILT_IN) $(SITES)
 	$(BIN)/fedderm deploy demo $(DATA) --out runs/deploy-demo
 
 test: .venv/ready
+	@command -v npm >/dev/null && $(MAKE) --no-print-directory browser || \
+	    echo "npm is missing or cannot install; pages that hold a model are not tested"
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -38,6 +40,15 @@ test: .venv/ready
 # All properties on 40 times as many examples, attacks and damage by the thousand, for hours.
 test-deep: .venv/ready
 	$(PYTEST) --hypothesis-profile deep -m hypothesis
+
+# ONNX Runtime for pages that hold a model: .venv/browser/node_modules/onnxruntime-web/dist.
+browser: .venv/browser/ready
+
+.venv/browser/ready: client/predict/package.json client/predict/package-lock.json
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
 
 # Flower refuses settings that it does not know from pyproject.toml.
 flower-defaults: .venv/ready

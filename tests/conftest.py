@@ -57,6 +57,15 @@ def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_network(tmp_path_factory.mktemp("network") / "weights.safetensors")
 
 
+@pytest.fixture(scope="session")
+def browser_runtime() -> Path:
+    """Find ONNX Runtime for the browser, as `make browser` installs it, or skip the test."""
+    folder = Path(__file__).parents[1] / ".venv/browser/node_modules/onnxruntime-web/dist"
+    if not folder.is_dir():
+        pytest.skip("no ONNX Runtime for the browser; `make browser` installs it by npm")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Start the Chromium of this machine, or skip the test."""

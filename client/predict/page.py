@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from client.predict import words
 from client.predict.images import Answered
-from client.predict.picture import small_picture
-from client.predict.shown import About
+from client.predict.picture import Picture, small_picture
+from client.predict.shown import About, Shown
 from common.answers.answer import Answer, Unreadable
 from common.errors import DataError
 from common.files import write_atomically
@@ -34,11 +34,20 @@ class Fragments(NamedTuple):
     row: str
     card: str
 
+    def joined(self) -> str:
+        """Return the card, and before it the row in a template."""
+        return f"<template>{self.row}</template>{self.card}"
+
 
 def fragments(answered: Answered, number: int) -> Fragments:
     """Return the HTML of one image; ``number`` makes its ids unique in a page."""
     shown, data = answered
     picture = None if isinstance(shown.answer, Unreadable) else small_picture(data)
+    return drawn(shown, number, picture)
+
+
+def drawn(shown: Shown, number: int, picture: Picture | None) -> Fragments:
+    """Return the HTML of one image with its small picture, as :func:`fragments` does."""
     evidence = shown.evidence and shown.evidence.png
     return Fragments(
         _rendered("row.html.j2", shown=shown, number=number),
@@ -136,15 +145,21 @@ def style() -> str:
     return _rendered("page.css.j2")
 
 
-def policy(script: str = "", connect: str = "'none'") -> str:
+def script(*names: str) -> str:
+    """Return scripts of this folder as one."""
+    return "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in names)
+
+
+def policy(script: str = "", connect: str = "'none'", also: str = "") -> str:
     """Return the Content-Security-Policy of a page: it loads nothing but what it holds.
 
     Parameters
     ----------
     script : the one script that it runs; "" for none.
     connect : whom the script may call.
+    also : what else of scripts is allowed.
     """
-    allowed = _source(script) if script else "'none'"
+    allowed = f"{_source(script)} {also}".rstrip() if script else "'none'"
     return (
         f"default-src 'none'; img-src data:; style-src {_source(style())}; "
         f"script-src {allowed}; connect-src {connect}; base-uri 'none'; form-action 'none'"

@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
 from client.predict.guard import Guard
 from client.predict.images import Answered, answered
-from client.predict.page import fragments, policy, whole_page
+from client.predict.page import fragments, policy, script, whole_page
 from client.predict.shown import Answerer, ImageFile, Shown
 from common.answers.answer import Unreadable
 from common.data.metadata import BLOCKS, About
@@ -141,11 +140,11 @@ class Answers:
 
     def _made(self, file: ImageFile, number: int) -> str:
         (found,) = answered(self._answerer, [file], evidence=True)
-        return _fragment(found, number)
+        return fragments(found, number).joined()
 
     def _unread(self, name: str, error: str, status: int) -> "Response":
         found = Answered(Shown(Unreadable(name, error)), b"")
-        return _html(_fragment(found, next(self._numbers)), status)
+        return _html(fragments(found, next(self._numbers)).joined(), status)
 
 
 def _patient(header: str) -> About:
@@ -167,12 +166,6 @@ def _fields(columns: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return {c: () if c == "age" else BLOCKS[c][:-1] for c in columns}
 
 
-def _fragment(found: Answered, number: int) -> str:
-    """Return an image's card, and its row of the overview in a template."""
-    made = fragments(found, number)
-    return f"<template>{made.row}</template>{made.card}"
-
-
 def _html(content: str, status: int = 200) -> "Response":
     from starlette.responses import HTMLResponse
 
@@ -181,7 +174,7 @@ def _html(content: str, status: int = 200) -> "Response":
 
 @cache
 def _script() -> str:
-    return (Path(__file__).parent / "serve.js.j2").read_text(encoding="utf-8")
+    return script("drop.js.j2", "serve.js.j2")
 
 
 def _policy() -> str:
@@ -195,7 +188,7 @@ def _served_page(answerer: Answerer, largest: int) -> str:
         about=answerer.about,
         policy=_policy(),
         script=_script(),
-        unread=_fragment(unread, 0),
+        unread=fragments(unread, 0).joined(),
         endings=",".join(ENDINGS),
         largest=largest,
         at_once=AT_ONCE,

@@ -24,6 +24,9 @@ RULES = {
 }
 """What each rule means, by its name."""
 
+LEAST, MOST = 0.0005, 0.9995
+"""Shares below the first, and from the second on, are not told in numbers."""
+
 _TARGETS: dict[Target, str] = {"mel": "melanoma", "malignant": "malignant diagnoses"}
 _PROMISES = {
     "pooled": "of all sites together",
@@ -32,15 +35,14 @@ _PROMISES = {
     "everywhere": "of each diagnosis and of all together",
     "prevalence": "of a place with the given frequencies",
 }
-_LEAST, _MOST = 0.0005, 0.9995
 _STEP = 0.05
 
 
 def percent(share: float) -> str:
     """Return a share in [0, 1] in per cent; nothing is called certain."""
-    if share < _LEAST:
+    if share < LEAST:
         return "under 0.1 %"
-    return "over 99.9 %" if share >= _MOST else f"{100 * share:.1f} %"
+    return "over 99.9 %" if share >= MOST else f"{100 * share:.1f} %"
 
 
 def named(code: str, task: Task) -> str:

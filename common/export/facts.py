@@ -29,11 +29,12 @@ _USE = (
     "Research software, not a medical device: not tested on patients, not approved by any "
     "authority, not to be used for a diagnosis or to put one off."
 )
-_LEFT_OUT = (
+LEFT_OUT = (
     "what is known of the patient, and screening thresholds by it",
     "distance from the training lesions: images of other things are not recognised",
     "evidence maps",
 )
+"""What `fedderm predict` does and an exported file does not."""
 
 
 def facts_of(model: Model, form: str, digest: str) -> dict[str, Json]:
@@ -62,7 +63,7 @@ def facts_of(model: Model, form: str, digest: str) -> dict[str, Json]:
         },
         "base_rates": basis.base_rates.tolist(),
         **_thresholds(model),
-        "left_out": list(_LEFT_OUT),
+        "left_out": list(LEFT_OUT),
         "lineage": {
             "program": f"fedderm {version('fedderm')}",
             "method": config.method,

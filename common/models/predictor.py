@@ -202,10 +202,7 @@ class Predictor:
         """Say that an image has fewer pixels than the model works at, if it has."""
         resolution = self.model.config.resolution
         if (side := short_side(data)) < resolution:
-            yield (
-                f"The image has {side} pixels on its short side, fewer than the {resolution} that "
-                "the model works at; details may be missing that its training images had."
-            )
+            yield lacking_pixels(side, resolution)
 
     def _unused(self, about: Described | None) -> Iterator[str]:
         """Say which of what is known the model does not use."""
@@ -272,6 +269,14 @@ class Predictor:
         distance = np.array([row.distance for row in rows])
         known = not np.isnan(distance).any()
         return Prediction(chances.argmax(axis=1), chances, distance if known else None)
+
+
+def lacking_pixels(side: float, resolution: int) -> str:
+    """Say that an image has fewer pixels than the model works at, on its short side."""
+    return (
+        f"The image has {side} pixels on its short side, fewer than the {resolution} that "
+        "the model works at; details may be missing that its training images had."
+    )
 
 
 def _unreadable(name: str, error: DataError) -> Unreadable:

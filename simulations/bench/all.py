@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.data.dataset import Dataset
+from simulations.bench.export import bench_small_exports
 from simulations.bench.features import bench_features
 from simulations.bench.finetune import bench_finetune
 from simulations.bench.measurement import Measurement
@@ -19,6 +20,7 @@ def run(data: Path, c: float) -> Iterator[Measurement]:
     """Yield the figures of all methods on the images in ``data``, and of the runtimes."""
     yield from _features(Dataset.open(data))
     yield from bench_predict(data)
+    yield from bench_small_exports(data)
     yield from bench_svm(data, c)
     yield from bench_message(data, c)
     yield from bench_finetune(data)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,16 @@ def bench_export(run: Path, data: Path) -> Iterator[Measurement]:
                 yield Measurement(f"{name}, file", file.stat().st_size / 1e6, "MB")
         for threads in _THREADS:
             yield from _figures(_costs(files, pictures, threads), threads)
+
+
+def bench_small_exports(data: Path) -> Iterator[Measurement]:
+    """Yield the costs on pictures in ``data`` of small runs, which are those of long ones."""
+    from simulations.bench.predict import SETTINGS, small_run
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, settings in SETTINGS.items():
+            for figure in bench_export(small_run(Path(folder) / name, settings), data):
+                yield replace(figure, what=f"export, {name}, {figure.what}")
 
 
 def _exported(run: Path, data: Path, folder: Path) -> Iterator[tuple[str, Path]]:

@@ -30,7 +30,7 @@ IMAGES = 32
 _TURNS = 5
 _STARTS = 3
 _PREDICT = "from simulations.cli.main import main; main()"
-_SETTINGS: Mapping[str, Mapping[str, object]] = {
+SETTINGS: Mapping[str, Mapping[str, object]] = {
     "SVM": {"folds": 2, "views": 1, "min_active": 1},
     "network": {"method": "finetune", "folds": 2, "views": 1, "stages": "head", "rounds": 1},
 }
@@ -51,11 +51,11 @@ def bench_predict(data: Path) -> Iterator[Measurement]:
     """
     dataset = Dataset.open(data)
     with tempfile.TemporaryDirectory() as folder:
-        for name, settings in _SETTINGS.items():
+        for name, settings in SETTINGS.items():
             seconds = _cold_start(Path(folder) / name, settings, dataset)
             what = f"fedderm predict, one image, {name}, whole process"
             yield Measurement(what, seconds, "s", _LONGEST[name])
-        for name, settings in _SETTINGS.items():
+        for name, settings in SETTINGS.items():
             spec = RunConfig.read_settings(settings).feature_spec
             ways = _network_ways if name == "network" else _svm_ways
             yield from _rates(name, dataset, ways(spec, Path(folder)))
@@ -63,14 +63,19 @@ def bench_predict(data: Path) -> Iterator[Measurement]:
 
 def _cold_start(folder: Path, settings: Mapping[str, object], dataset: Dataset) -> float:
     """Train a small run, and return the fewest seconds of a process that diagnoses one image."""
-    write_synthetic(folder / "data", images=120, seed=0)
-    run = train(RunConfig.read_settings(settings), folder / "data", folder / "out", POOLED)
+    run = small_run(folder, settings)
     image = folder / "image.jpg"
     image.write_bytes(dataset.read(dataset.images[0].image_id))
     command = [sys.executable, "-c", _PREDICT, "predict", str(run), str(image)]
     call = partial(subprocess.run, command, check=True, capture_output=True)
     call()  # exports the network
     return min(timed(call)[1] for _ in range(_STARTS))
+
+
+def small_run(folder: Path, settings: Mapping[str, object]) -> Path:
+    """Train a run on synthetic images in a folder, and return its own."""
+    write_synthetic(folder / "data", images=120, seed=0)
+    return train(RunConfig.read_settings(settings), folder / "data", folder / "out", POOLED)
 
 
 def _svm_ways(spec: FeatureSpec, folder: Path) -> tuple[Way, Way]:

@@ -31,6 +31,14 @@ def export(
             "model there, and refused if it is worse. 8 bits need it.",
         ),
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a page that answers in a browser, with the file and ONNX Runtime in it; "
+            "DIR is the folder dist of the npm package onnxruntime-web.",
+        ),
+    ] = None,
     weights: Annotated[
         list[Path] | None,
         typer.Option(help="File of the pretrained weights, of a model trained with weights=FILE."),
@@ -43,10 +51,13 @@ def export(
     --data a table compares it with the model on held-out lesions; a file that is worse than allowed
     is not written, and the exit code is then 1.
     """
+    from client.predict.standalone import Runtime, standalone_page
     from common.export.gate import table
+    from common.models.file import load_model
     from simulations.study import exported
 
     refuse_taken_file(out)
+    runtime = None if page is None else Runtime(page)
     made = exported.export(model_file(run), form, data, cache, weights or ())
     if made.rows:
         typer.echo(table(made.rows))
@@ -55,5 +66,9 @@ def export(
             f"not exported: worse than allowed in {', '.join(made.refused)}; "
             "use --format onnx, or train a model that bears 8 bits"
         )
-    write_atomically(out, made.content)
-    typer.echo(printable(f"{out}: {len(made.content) / 1e6:.1f} MB"))
+    content = made.content
+    if runtime is not None:
+        model = load_model(model_file(run), *(weights or ()))
+        content = standalone_page(model, made.facts, content, runtime)
+    write_atomically(out, content)
+    typer.echo(printable(f"{out}: {len(content) / 1e6:.1f} MB"))

@@ -40,10 +40,12 @@ class Export:
     Attributes
     ----------
     content : of the file.
+    facts : what it says of itself.
     rows : figures on held-out lesions; none where no data were given.
     """
 
     content: bytes
+    facts: dict[str, Json]
     rows: Sequence[Row] = ()
 
     @property
@@ -81,14 +83,15 @@ def export(
     graph, facts = _graph(model, form, data), facts_of(model, form, _digest(file))
     if held_out is None:
         add_facts(graph, facts)
-        return Export(graph.SerializeToString())
+        return Export(graph.SerializeToString(), facts)
     rows = _compared(model, file, held_out, graph.SerializeToString())
     gate: Json = {
         "lesions": len(held_out.dataset.by_lesion.sizes),
         "rows": [row.to_json() for row in rows],
     }
-    add_facts(graph, {**facts, "gate": gate})
-    return Export(graph.SerializeToString(), rows)
+    facts["gate"] = gate
+    add_facts(graph, facts)
+    return Export(graph.SerializeToString(), facts, rows)
 
 
 def content_of(model: Model, form: Form, data: Path) -> bytes:

@@ -1,15 +1,21 @@
 """``fedderm export``: the file answers alone as the model does, or is not written."""
 
+import base64
+import gzip
 import json
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 
 from common.data.dataset import Dataset
+from common.data.tables.ham10000 import METADATA_FILE
 from common.models.predictor import Predictor
 from simulations.study import exported
 from tests.common.export import models
@@ -126,3 +132,51 @@ def test_what_cannot_be_exported_is_one_line(fedderm, small, tmp_path):
     code, _, err = fedderm("export", small, "--out", tmp_path / "taken")
     assert code == 1
     assert "name a new file" in err
+    code, _, err = fedderm("export", small, "--page", tmp_path, "--out", tmp_path / "page.html")
+    assert code == 1
+    assert "name the folder dist of onnxruntime-web" in err
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_page_holds_the_compared_file(
+    fedderm, small, network_file, synthetic_folder, browser_runtime, tmp_path
+):
+    out = tmp_path / "page.html"
+    command = ("export", small, "--weights", network_file, "--data", synthetic_folder)
+    code, shown, err = fedderm(*command, "--page", browser_runtime, "--out", out)
+    assert code == 0, err
+    assert "| balanced accuracy |" in shown
+    page = out.read_text(encoding="utf-8")
+    facts, packed = (
+        re.search(f'<script type="[^"]*" id="{name}">(.*?)</script>', page)[1]
+        for name in ("facts", "model")
+    )
+    told = exported.Exported(gzip.decompress(base64.b64decode(packed))).facts
+    del told["opset"]
+    assert told.items() <= json.loads(facts).items()
+
+
+@pytest.fixture(scope="module")
+def on_all(network_file, photographs, tmp_path_factory):
+    """Save a small network as one that was trained on all lesions."""
+    settings = {"backbone": BACKBONE, "weights": network_file, "size": 32, "predictions": 1}
+    made = models.network(96, test_fraction=0, folds=2, **settings)
+    return saved(made, photographs, tmp_path_factory.mktemp("on-all") / "run")
+
+
+def test_a_model_of_all_lesions_is_compared_on_marked_ones_of_other_data(
+    fedderm, on_all, network_file, synthetic_folder, tmp_path
+):
+    out, others = tmp_path / "small.onnx", tmp_path / "others"
+    command = ("export", on_all, "--weights", network_file, "--out", out, "--data")
+    code, _, err = fedderm(*command, synthetic_folder)
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "name test lesions in the column split" in err
+    shutil.copytree(synthetic_folder, others)
+    table = pd.read_csv(others / METADATA_FILE)
+    table["split"] = np.array(["test", "0", "1"])[pd.factorize(table["lesion_id"])[0] % 3]
+    table.to_csv(others / METADATA_FILE, index=False)
+    code, shown, err = fedderm(*command, others)
+    assert code == 0, err
+    assert "| balanced accuracy |" in shown
