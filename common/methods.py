@@ -168,7 +168,11 @@ METHODS: dict[str, Method] = {
                 *(FeaturesConfig, ImbalanceConfig, PrivateConfig),
                 *(MetadataConfig, MetadataScaleConfig),
             ),
-            defaults={"size": 224, "folds": 3, "head": "softmax", **_SCALE, **_LOGITS},
+            defaults={
+                **{"size": 224, "folds": 3, "head": "softmax", "components": 128},
+                **_SCALE,
+                **_LOGITS,
+            },
             choices={"head": ("softmax", "hinge", "lda"), **_REMEDIES},
             refused={
                 "opens": "no network is trained by it",

@@ -25,6 +25,7 @@ def deep_app(tmp_path_factory) -> Path:
         for package in (app / room, folder.parent, folder):
             (package / "__init__.py").touch()
         (folder / "deep.py").touch()
+    (app / "common" / "one" / "two" / "deep.json").touch()
     for name in ("server", "client"):
         (app / name / "app.py").write_text("app = None\n")
     (app / f"{INTERFACE}.py").touch()
@@ -33,11 +34,13 @@ def deep_app(tmp_path_factory) -> Path:
 
 def test_flowers_bundle_has_the_modules_of_every_depth_that_a_site_or_coordinator_runs(deep_app):
     with zipfile.ZipFile(io.BytesIO(build_fab_from_disk(deep_app))) as bundle:
-        modules = {name for name in bundle.namelist() if name.endswith(".py")}
+        names = bundle.namelist()
+        modules = {name for name in names if name.endswith(".py")}
     deep = {
         str(p.relative_to(deep_app)) for room in SHIPPED for p in (deep_app / room).rglob("*.py")
     }
     assert modules == deep
+    assert "common/one/two/deep.json" in names  # what a site reads, as public components
 
 
 def test_the_interface_and_packages_of_every_depth_are_installed(deep_app):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 from client.site import Site
@@ -113,7 +114,7 @@ def _sources() -> Iterator[tuple[str, bytes]]:
     for package in _packages():
         spec = find_spec(package)
         for folder in map(Path, (spec and spec.submodule_search_locations) or ()):
-            for file in folder.rglob("*.py"):
+            for file in chain(folder.rglob("*.py"), folder.rglob("*.json")):
                 yield file.relative_to(folder.parent).as_posix(), file.read_bytes()
 
 

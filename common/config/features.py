@@ -15,7 +15,7 @@ class FeaturesConfig(BaseModel):
         default=512,
         ge=1,
         le=8192,
-        description="dimensions kept: principal components; in a private run a public projection's",
+        description="dimensions kept: principal components; in a private run of generated pictures",
     )
     head: Head = Field(
         default="svm",

@@ -22,9 +22,9 @@ from common.config.run import RunConfig
 from common.data.metadata import UNKNOWN, encode, even, width
 from common.privacy.accounting import SampledGaussian, noise_for
 from common.privacy.noise import STEP, check_noise
+from common.privacy.public_components import PublicComponents
 from common.statistics.sums import Sums
 from common.svm.feature_map import FeatureMap
-from common.svm.objective import with_intercept
 
 Labels = Sequence[str] | NDArray[np.str_]
 
@@ -44,6 +44,9 @@ _OVERVIEW_SHARE = 0.15
 """Of the budget, what the overview takes: at epsilon 1 noisy counts of rare classes cost most."""
 
 _LEAST_SQUARE = 1e-2
+
+_INTERCEPT = 0.3
+"""The number beside a centred record that the intercepts weigh: at 1 it took half of the clip."""
 
 
 class Plan(NamedTuple):
@@ -191,38 +194,42 @@ def public_map(
     seed: int,
     columns: tuple[str, ...] = (),
     scale: float = 0.0,
+    components: PublicComponents | None = None,
 ) -> FeatureMap:
-    """Return a random projection to vectors of norm 1 at most, drawn from a public seed.
+    """Return a map to vectors of norm 1 at most, which no lesion of a run has shaped.
 
-    Where there are fewer features than ``dimensions``, it has as many outputs as features. Then
-    follow the numbers of metadata, from which each column's even shares are subtracted, for the
-    data may not choose.
+    It projects to the leading public components, or at random, drawn from a public seed, where
+    there are none. Where there are fewer of them or of features than ``dimensions``, it has as many
+    outputs. Then follow the numbers of metadata, from which each column's even shares are
+    subtracted, for the data may not choose.
 
     Parameters
     ----------
     columns : of metadata, whose numbers follow the features.
     scale : size of a column beside the projected features.
     """
-    rng = np.random.default_rng([seed, n_features, dimensions])
-    matrix = rng.standard_normal((n_features, min(dimensions, n_features)))
-    projection: Floats = np.linalg.qr(matrix)[0].astype(np.float64)
+    if components:
+        centre, projection = components.mean, components.matrix[:, :dimensions]
+    else:
+        rng = np.random.default_rng([seed, n_features, dimensions])
+        matrix = rng.standard_normal((n_features, min(dimensions, n_features)))
+        centre, projection = np.zeros(n_features), np.linalg.qr(matrix)[0].astype(np.float64)
     if not columns:
-        return FeatureMap(np.zeros(n_features), projection, unit=1.0)
+        return FeatureMap(centre, projection, unit=1.0)
     # A column's numbers add to 1, so that their norm is 1 at most.
     unit = 1 / math.sqrt(1 + scale**2 * len(columns))
     beside = width(columns)
     whole = np.zeros(np.add(projection.shape, beside))
     whole[:n_features, : projection.shape[1]] = projection
     whole[n_features:, projection.shape[1] :] = scale * unit * np.eye(beside)
-    mean = np.concatenate([np.zeros(n_features), even(columns)])
-    return FeatureMap(mean, whole, unit=unit, beside=beside)
+    return FeatureMap(np.concatenate([centre, even(columns)]), whole, unit=unit, beside=beside)
 
 
 def run_map(n_features: int, config: RunConfig) -> FeatureMap:
     """Return a run's public map of images' ``n_features`` features and the metadata after them."""
-    return public_map(
-        n_features, config.components, config.seed, config.metadata, config.metadata_scale[0]
-    )
+    columns, scale = config.metadata, config.metadata_scale[0]
+    components = PublicComponents.of(config.feature_spec, n_features)
+    return public_map(n_features, config.components, config.seed, columns, scale, components)
 
 
 def hidden_numbers(feature_map: FeatureMap, columns: tuple[str, ...]) -> Floats:
@@ -251,13 +258,13 @@ class Centre(NamedTuple):
         return cls(mean, np.array(1 / math.sqrt(max(1 - float(mean @ mean), _LEAST_SQUARE))))
 
     def apply(self, X: Floats) -> Floats:
-        """Centre ``X`` (n, d) and append a column of ones, (n, d + 1)."""
-        return with_intercept((X - self.mean) * self.scale)
+        """Centre ``X`` (n, d) and append a column of the intercept's number, (n, d + 1)."""
+        return np.pad((X - self.mean) * self.scale, ((0, 0), (0, 1)), constant_values=_INTERCEPT)
 
     def fold(self, weights: Floats) -> Floats:
         """Return ``weights`` (n_classes, d + 1) for uncentred records, in the same shape."""
         slopes = weights[:, :-1] * self.scale
-        return np.hstack([slopes, weights[:, -1:] - slopes @ self.mean[:, None]])
+        return np.hstack([slopes, _INTERCEPT * weights[:, -1:] - slopes @ self.mean[:, None]])
 
 
 class Objective(NamedTuple):
@@ -307,7 +314,7 @@ def clipped_pulls(
 
     Parameters
     ----------
-    X1, y : (n, d + 1) records with the column of ones, and (n,) labels.
+    X1, y : (n, d + 1) centred records with the intercept's column, and (n,) labels.
     weights : (n_classes, d + 1).
     clip_norm : clipping norm, the largest norm of a record's gradient.
 

@@ -24,14 +24,14 @@ from common.privacy.linear import (
     plan,
     public_map,
 )
-from common.svm.objective import with_intercept
+from common.privacy.public_components import PublicComponents
 from tests.examples import examples
 
 N, D, CLASSES = 30, 5, 7
 RNG = np.random.default_rng(4)
 X = RNG.standard_normal((N, D))
-X1 = with_intercept(X)
 AS_THEY_ARE = Centre(np.zeros(D), np.array(1.0))
+X1 = AS_THEY_ARE.apply(X)
 Y = RNG.integers(0, CLASSES, N)
 WEIGHTS = RNG.standard_normal((CLASSES, D + 1))
 OFFSET, CLASS_WEIGHT = RNG.standard_normal(CLASSES), RNG.random(CLASSES)
@@ -140,6 +140,19 @@ def test_a_map_is_the_same_everywhere_and_its_records_have_a_norm_of_1():
     assert (public_map(40, 16, seed=3).apply(np.zeros((1, 40), np.float32)) == 0).all()
 
 
+def test_public_components_give_records_a_norm_of_1_and_their_leading_dimensions():
+    components = PublicComponents(RNG.standard_normal(40), RNG.standard_normal((40, 16)))
+    views = RNG.standard_normal((9, 40)).astype(np.float32)
+    mapped = public_map(40, 8, seed=3, components=components).apply(views)
+    turned = (views - components.mean) @ components.matrix[:, :8]
+    expected = turned / np.linalg.norm(turned, axis=1, keepdims=True)
+    np.testing.assert_allclose(mapped, expected, atol=1e-12)
+    beside_them = public_map(40, 99, 3, COLUMNS, 0.5, components)
+    assert beside_them.n_outputs == 16 + beside_them.beside
+    rows = beside(views[:, None], encode(COLUMNS, [UNKNOWN] * 9))[:, 0]
+    assert (np.linalg.norm(beside_them.apply(rows), axis=1) <= 1 + 1e-12).all()
+
+
 COLUMNS = ("age", "sex", "localization")
 
 
@@ -187,7 +200,8 @@ def test_a_lesion_seen_with_and_without_metadata_adds_the_mean_of_both_gradients
 def test_folded_weights_score_records_as_they_are():
     centre = Centre.of(X.mean(axis=0) / 10)
     scores = centre.apply(X) @ WEIGHTS.T
-    np.testing.assert_allclose(with_intercept(X) @ centre.fold(WEIGHTS).T, scores)
+    plain = np.pad(X, ((0, 0), (0, 1)), constant_values=1.0)
+    np.testing.assert_allclose(plain @ centre.fold(WEIGHTS).T, scores)
 
 
 @given(
