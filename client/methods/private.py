@@ -25,6 +25,7 @@ from common.privacy.linear import (
     Units,
     clipped_gradients,
     hidden_numbers,
+    intercept_of,
     run_map,
 )
 from common.statistics.calibration import decisions, probabilities
@@ -71,7 +72,8 @@ def clipped(config: RunConfig, units: Units, question: str, sent: Mapping[str, F
     """
     if question == "overview":
         return clipped_overview(config, units)
-    centre, noise = Centre(sent["mean"], sent["scale"]), training_noise(config)
+    centre = Centre(sent["mean"], sent["scale"], intercept_of(config.head))
+    noise = training_noise(config)
     if question == "moments":
         return Clipped(moments(units, centre, config.task.n_classes), MOMENTS_NORM, noise)
     drawn = units.of(sample(units.total, config.rate))

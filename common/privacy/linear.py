@@ -45,8 +45,9 @@ _OVERVIEW_SHARE = 0.15
 
 _LEAST_SQUARE = 1e-2
 
-_INTERCEPT = 0.3
-"""The number beside a centred record that the intercepts weigh: at 1 it took half of the clip."""
+_SOFTMAX_INTERCEPT = 0.3
+"""The number beside a record that a softmax's intercepts weigh. At 1 it took half of the clip,
+which they hardly need where scores are offset; one-vs-rest intercepts have further to go."""
 
 
 class Plan(NamedTuple):
@@ -240,6 +241,11 @@ def hidden_numbers(feature_map: FeatureMap, columns: tuple[str, ...]) -> Floats:
     return np.asarray(unknown @ feature_map.matrix[last])
 
 
+def intercept_of(head: str) -> float:
+    """Return the number beside a centred record that a head's intercepts weigh."""
+    return _SOFTMAX_INTERCEPT if head == "softmax" else 1.0
+
+
 class Centre(NamedTuple):
     """Moves records by their mean (d,) and scales them to a mean square of about 1.
 
@@ -247,24 +253,28 @@ class Centre(NamedTuple):
     ----------
     mean : (d,).
     scale : ().
+    intercept : the number beside a record that intercepts weigh, as of :func:`intercept_of`.
     """
 
     mean: Floats
     scale: Floats
+    intercept: float = 1.0
 
     @classmethod
-    def of(cls, mean: Floats) -> Self:
+    def of(cls, mean: Floats, intercept: float = 1.0) -> Self:
         """Return the centre of records of norm 1 whose mean is ``mean`` (d,)."""
-        return cls(mean, np.array(1 / math.sqrt(max(1 - float(mean @ mean), _LEAST_SQUARE))))
+        scale = np.array(1 / math.sqrt(max(1 - float(mean @ mean), _LEAST_SQUARE)))
+        return cls(mean, scale, intercept)
 
     def apply(self, X: Floats) -> Floats:
         """Centre ``X`` (n, d) and append a column of the intercept's number, (n, d + 1)."""
-        return np.pad((X - self.mean) * self.scale, ((0, 0), (0, 1)), constant_values=_INTERCEPT)
+        X = (X - self.mean) * self.scale
+        return np.pad(X, ((0, 0), (0, 1)), constant_values=self.intercept)
 
     def fold(self, weights: Floats) -> Floats:
         """Return ``weights`` (n_classes, d + 1) for uncentred records, in the same shape."""
         slopes = weights[:, :-1] * self.scale
-        return np.hstack([slopes, _INTERCEPT * weights[:, -1:] - slopes @ self.mean[:, None]])
+        return np.hstack([slopes, self.intercept * weights[:, -1:] - slopes @ self.mean[:, None]])
 
 
 class Objective(NamedTuple):

@@ -12,7 +12,7 @@ from common.features.extract import check_network
 from common.features.tuned import refuse_tuned
 from common.models.linear import LinearModel
 from common.privacy.lda import discriminant, moments_size
-from common.privacy.linear import Centre, plan, run_map
+from common.privacy.linear import Centre, intercept_of, plan, run_map
 from common.statistics.calibration import even, uncalibrated
 from server.federation.federation import Federation
 from server.privacy.card_facts import privacy_facts
@@ -69,19 +69,19 @@ def learn(total: Total, dimensions: int, config: RunConfig, sites: int) -> Learn
     n_classes = config.task.n_classes
     overview = total("overview", 0, (n_classes + dimensions,), {})
     counts = np.maximum(overview[:n_classes], 1.0)
-    centre = Centre.of(overview[n_classes:] / counts.sum())
+    centre = Centre.of(overview[n_classes:] / counts.sum(), intercept_of(config.head))
     fixed = {"mean": centre.mean, "scale": centre.scale}
     if config.head == "lda":
         size = moments_size(dimensions, n_classes)
         weights = discriminant(total("moments", 1, (size,), fixed), counts)
         return Learned(centre.fold(weights), np.log(counts / counts.sum()), counts)
     remedy = Remedy.choose(config, counts)
-    start, rate = np.zeros((n_classes, dimensions + 1)), _learning_rate(config, remedy.units, sites)
+    start, rate = np.zeros((n_classes, dimensions + 1)), learning_rate(config, remedy.units, sites)
     weights = descend(total, config, {**fixed, **remedy.sent}, start, np.array(rate), remedy.units)
     return Learned(centre.fold(weights), remedy.priors, counts)
 
 
-def _learning_rate(config: RunConfig, units: float, sites: int) -> float:
+def learning_rate(config: RunConfig, units: float, sites: int) -> float:
     """Return the learning rate that the noise allows, which is no secret.
 
     Less noise allows larger steps, which come further down.

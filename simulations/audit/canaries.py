@@ -20,6 +20,7 @@ from common.privacy.linear import (
     Centre,
     Objective,
     clipped_pulls,
+    intercept_of,
     plan,
 )
 from common.statistics.moments import Moments
@@ -123,7 +124,8 @@ def _evidence(
         matched = weight * np.einsum("ij,ij->i", class_sums[canaries.y], X)
         matched += np.einsum("ij,ij->i", X @ second, X)
     else:
-        X1 = Centre(known["mean"], known["scale"]).apply(canaries.X)
+        centre = Centre(known["mean"], known["scale"], intercept_of(config.head))
+        X1 = centre.apply(canaries.X)
         objective = Objective(config.head, known["offset"], known["class_weight"])
         pulls = clipped_pulls(X1, canaries.y, known["weights"], objective, config.clip_norm)
         gram, rate = (pulls @ pulls.T) * (X1 @ X1.T), config.rate

@@ -36,6 +36,7 @@ from common.privacy.linear import (
     Objective,
     Units,
     clipped_gradients,
+    intercept_of,
     overview,
     plan,
     public_map,
@@ -112,7 +113,7 @@ def test_without_noise_the_sums_are_those_of_lesions(make_site):
     site = make_site(epsilon=0)
     lesions = _lesions(site)
     np.testing.assert_allclose(_ask(site, 0), overview(lesions, CLASSES), atol=1e-6)
-    centre = Centre.of(lesions.X.mean(axis=0))
+    centre = Centre.of(lesions.X.mean(axis=0), intercept_of("softmax"))
     weights = np.random.default_rng(0).standard_normal((CLASSES, DIMENSIONS + 1))
     got = _ask(site, 1, mean=centre.mean, scale=centre.scale, weights=weights)
     objective = Objective("softmax", np.zeros(CLASSES), np.ones(CLASSES))
@@ -137,7 +138,7 @@ def test_with_metadata_each_lesion_is_seen_with_and_without(make_site):
     rng, size = np.random.default_rng(0), DIMENSIONS + width(COLUMNS)
     mean, weights = rng.random(size) / size, rng.standard_normal((CLASSES, size + 1))
     got = _ask(site, 1, mean=mean, weights=weights)
-    how = (Centre(mean, np.array(1.0)), weights, _even(), 1.0)
+    how = (Centre(mean, np.array(1.0), intercept_of("softmax")), weights, _even(), 1.0)
     expected = 0.7 * clipped_gradients(seen, *how) + 0.3 * clipped_gradients(hidden, *how)
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
@@ -330,7 +331,9 @@ def test_a_sample_has_its_rate(make_site):
     _ask(site, 0)
     # All seem to be of the first class: the other intercepts' gradients count who is not.
     offset = np.array([0.0, *[-50.0] * 6])
-    sampled = [-_ask(site, step, offset=offset)[1:, -1].sum() for step in range(1, 61)]
+    intercept = intercept_of("softmax")
+    sums = [-_ask(site, step, offset=offset)[1:, -1].sum() for step in range(1, 61)]
+    sampled = np.array(sums) / intercept
     assert stats.binomtest(round(sum(sampled)), 60 * others, 0.3).pvalue > 1e-3
     assert len({round(count) for count in sampled}) > 1
 

@@ -15,7 +15,15 @@ from scipy import stats
 import client.privacy.clipped
 from client.methods.private import clipped
 from common.config.run import RunConfig
-from common.privacy.linear import Centre, Objective, Units, clipped_gradients, overview, plan
+from common.privacy.linear import (
+    Centre,
+    Objective,
+    Units,
+    clipped_gradients,
+    intercept_of,
+    overview,
+    plan,
+)
 from common.privacy.noise import STEP
 
 EPSILON, STEPS, GAMES = 2.0, 4, 3000
@@ -57,7 +65,8 @@ def _statistic() -> Callable[[list[np.ndarray]], float]:
     assert spent is not None
 
     def sums(lesions: slice) -> list[np.ndarray]:
-        units, centre = Units.apart(X[lesions], Y[lesions]), Centre(KNOWN["mean"], KNOWN["scale"])
+        units = Units.apart(X[lesions], Y[lesions])
+        centre = Centre(KNOWN["mean"], KNOWN["scale"], intercept_of("softmax"))
         objective = Objective("softmax", KNOWN["offset"], KNOWN["class_weight"])
         gradient = clipped_gradients(units, centre, WEIGHTS, objective, 1.0)
         return [overview(units, CLASSES), *[gradient.ravel()] * STEPS]

@@ -30,7 +30,7 @@ from tests.examples import examples
 N, D, CLASSES = 30, 5, 7
 RNG = np.random.default_rng(4)
 X = RNG.standard_normal((N, D))
-AS_THEY_ARE = Centre(np.zeros(D), np.array(1.0))
+AS_THEY_ARE = Centre(np.zeros(D), np.array(1.0), 0.4)
 X1 = AS_THEY_ARE.apply(X)
 Y = RNG.integers(0, CLASSES, N)
 WEIGHTS = RNG.standard_normal((CLASSES, D + 1))
@@ -198,7 +198,7 @@ def test_a_lesion_seen_with_and_without_metadata_adds_the_mean_of_both_gradients
 
 
 def test_folded_weights_score_records_as_they_are():
-    centre = Centre.of(X.mean(axis=0) / 10)
+    centre = Centre.of(X.mean(axis=0) / 10, 0.4)
     scores = centre.apply(X) @ WEIGHTS.T
     plain = np.pad(X, ((0, 0), (0, 1)), constant_values=1.0)
     np.testing.assert_allclose(plain @ centre.fold(WEIGHTS).T, scores)

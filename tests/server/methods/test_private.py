@@ -12,6 +12,7 @@ import pytest
 import client.app
 import client.methods.private
 import server.app
+import server.methods.private
 from client.egress.questions import Question
 from client.site import SITE, site_folders
 from common.config.run import RunConfig
@@ -105,6 +106,28 @@ def test_distributed_noise_is_as_much_in_all_as_one_party_would_add(make_run):
     shared = make_run("shared", epsilon=1, trust="distributed", honest=3)
     apart = make_run("apart", epsilon=1)
     assert len({simulate(run)["training"]["noise"] for run in (alone, shared, apart)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("less", "more", "factor"),
+    [
+        ({}, {"trust": "site", "honest": 1}, 2),  # four sites, each with all of the noise
+        ({}, {"clip_norm": 0.5}, 0.5),
+        ({"epsilon": 8}, {"epsilon": 1}, None),
+    ],
+)
+def test_steps_are_the_smaller_the_more_noise_there_is(less, more, factor):
+    base = {"method": "private", "epsilon": 3, "trust": "distributed", "honest": 4}
+
+    def rate(changes: dict[str, Any], units: float = 5000) -> float:
+        config = RunConfig.read({**base, **changes})
+        return server.methods.private.learning_rate(config, units, 4)
+
+    ratio = rate(less) / rate(more)
+    assert ratio == pytest.approx(factor) if factor else ratio > 2
+    assert rate({}, units=10_000) == pytest.approx(2 * rate({}))
+    # Without noise, and with little, they are as large as can be.
+    assert rate({"epsilon": 0, "trust": "site", "honest": 1}) == rate({}, units=1e9)
 
 
 def test_a_site_whose_noise_is_needed_is_not_left_out(make_run, monkeypatch):
