@@ -14,7 +14,7 @@ from common.features.extract import FeatureSpec, extract
 from common.privacy.public_components import FILE, PublicComponents
 from simulations.data.synthetic import write_synthetic
 
-IMAGES, SEED, SIZE = 1500, 7, 128
+IMAGES, SEED, SIZE = 1500, 7, 256
 """Generated pictures, their seed, and components that are kept."""
 
 
