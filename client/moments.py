@@ -22,8 +22,8 @@ class Moments:
 
     Attributes
     ----------
-    now : as the next steps start from.
-    start : as the coordinator sent them when the cycle began.
+    now : those that the next steps start from, in their own shapes.
+    start : those that the coordinator sent when the cycle began, in the same shapes.
     """
 
     now: Mapping[str, Floats32]
@@ -37,8 +37,8 @@ class Moments:
 
         Parameters
         ----------
-        sent : tensors of the round's question.
-        kept : what :meth:`to_keep` returned in an earlier round.
+        sent : tensors of the round's question, in their own shapes.
+        kept : what :meth:`to_keep` returned in an earlier round, in the same shapes.
         """
         if this.begins:
             moments = {n: a for n, a in sent.items() if "/" in n and not n.startswith(CONTROL)}
@@ -49,17 +49,17 @@ class Moments:
         return cls({name: kept[name] for name in start}, start)
 
     def after(self, now: Mapping[str, Floats32]) -> "Moments":
-        """Return the moments after a round, which are ``now``, by all their names."""
+        """Return the moments after a round: ``now``, by all their names, in their own shapes."""
         start = {name: self.start.get(name, np.zeros_like(a)) for name, a in now.items()}
         return Moments(now, start)
 
     def to_keep(self, this: Round) -> dict[str, Array]:
-        """Return what the cycle's next round needs."""
+        """Return what the cycle's next round needs, by name, in their own shapes."""
         start = {_START + name: a for name, a in self.start.items()}
         return {_CYCLE: np.array(this.cycle), **self.now, **start}
 
     def change(self) -> Tensors:
-        """Return how far they have moved since the cycle began."""
+        """Return how far they have moved since the cycle began, in their own shapes."""
         return {
             name: np.asarray(now - self.start[name], np.float32, order="C")
             for name, now in self.now.items()
