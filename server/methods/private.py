@@ -41,7 +41,7 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     sites = NoisySites(federation, config, folder)
     n_features = next(iter(federation.sites.values())).n_features
     feature_map = run_map(n_features - width(config.metadata), config)
-    learned = learn(sites.sum, feature_map.n_outputs, config, len(federation.sites))
+    learned = learn(sites.sum, feature_map.n_outputs, config)
     # Scores are for classes that are equally frequent, probabilities for these as they are.
     n_classes = config.task.n_classes
     calibration = np.stack([np.ones(n_classes), learned.offset])
@@ -57,43 +57,45 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     )
 
 
-def learn(total: Total, dimensions: int, config: RunConfig, sites: int) -> Learned:
+def learn(total: Total, dimensions: int, config: RunConfig) -> Learned:
     """Train on records of ``dimensions`` dimensions, seen through ``total`` alone.
 
     Parameters
     ----------
     total : returns the sum over all sites in real numbers, given question, step, shape and what
         goes with the question.
-    sites : how many sites it is over.
     """
     n_classes = config.task.n_classes
     overview = total("overview", 0, (n_classes + dimensions,), {})
     counts = np.maximum(overview[:n_classes], 1.0)
     centre = Centre.of(overview[n_classes:] / counts.sum(), intercept_of(config.head))
     fixed = {"mean": centre.mean, "scale": centre.scale}
+    frequencies = np.log(counts / counts.sum())
     if config.head == "lda":
         size = moments_size(dimensions, n_classes)
         weights = discriminant(total("moments", 1, (size,), fixed), counts)
-        return Learned(centre.fold(weights), np.log(counts / counts.sum()), counts)
+        return Learned(centre.fold(weights), frequencies, counts)
     remedy = Remedy.choose(config, counts)
-    start, rate = np.zeros((n_classes, dimensions + 1)), learning_rate(config, remedy.units, sites)
+    start, rate = np.zeros((n_classes, dimensions + 1)), learning_rate(config, remedy.units)
     weights = descend(total, config, {**fixed, **remedy.sent}, start, np.array(rate), remedy.units)
-    return Learned(centre.fold(weights), remedy.priors, counts)
+    # Margins are no log-probabilities that a remedy has shifted: the largest one decides.
+    offset = frequencies if config.head == "hinge" else remedy.priors
+    return Learned(centre.fold(weights), offset, counts)
 
 
-def learning_rate(config: RunConfig, units: float, sites: int) -> float:
+def learning_rate(config: RunConfig, units: float) -> float:
     """Return the learning rate that the noise allows, which is no secret.
 
-    Less noise allows larger steps, which come further down.
+    Less noise allows larger steps, which come further down. Of sites that add all of the noise
+    each, as many are supposed as the run waits for: who is there may change as it is interrupted.
 
     Parameters
     ----------
     units : noisy number of units, as of :class:`Remedy`.
-    sites : how many add noise.
     """
     if config.head == "hinge":
         return _HINGE_RATE
-    spent = plan(config)
+    spent, sites = plan(config), max(config.expected, config.quorum, config.honest)
     noise = spent.training.noise * math.sqrt(sites / config.honest) if spent else 0.0
     of_mean = noise * config.clip_norm / (config.rate * units)
     return _NOISE_OF_STEP / max(of_mean, _NOISE_OF_STEP / _MOST_RATE)

@@ -73,7 +73,7 @@ def rehearse(config: RunConfig, units: AllSites) -> tuple[Learned, list[Observat
         seen.append(ask(config, units, question, arrays))
         return np.asarray(sum(seen[-1].sums))
 
-    return learn(total, units.X.shape[1], config, units.sites), seen
+    return learn(total, units.X.shape[1], config), seen
 
 
 def ask(config: RunConfig, units: AllSites, question: str, sent: Arrays) -> Observation:

@@ -58,6 +58,14 @@ def test_without_noise_three_sites_have_the_model_of_one(make_run, head, metadat
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+def test_of_margins_the_largest_decides(make_run):
+    run = make_run("margins", sites=1, head="hinge", imbalance_strength=0.3)
+    simulate(run)
+    basis = _model(run).basis
+    margins = np.random.default_rng(0).standard_normal((99, len(basis.base_rates)))
+    np.testing.assert_array_equal(basis.decide(margins), margins.argmax(axis=1))
+
+
 @pytest.mark.parametrize("imbalance", ["none", "weights", "logits"])
 def test_rare_classes_get_the_remedy_that_is_configured(make_run, imbalance):
     run = make_run("run", imbalance=imbalance, imbalance_strength=0.5)
@@ -111,7 +119,8 @@ def test_distributed_noise_is_as_much_in_all_as_one_party_would_add(make_run):
 @pytest.mark.parametrize(
     ("less", "more", "factor"),
     [
-        ({}, {"trust": "site", "honest": 1}, 2),  # four sites, each with all of the noise
+        # Four sites, each with all of the noise.
+        ({}, {"trust": "site", "honest": 1, "expected": 4}, 2),
         ({}, {"clip_norm": 0.5}, 0.5),
         ({"epsilon": 8}, {"epsilon": 1}, None),
     ],
@@ -121,7 +130,7 @@ def test_steps_are_the_smaller_the_more_noise_there_is(less, more, factor):
 
     def rate(changes: dict[str, Any], units: float = 5000) -> float:
         config = RunConfig.read({**base, **changes})
-        return server.methods.private.learning_rate(config, units, 4)
+        return server.methods.private.learning_rate(config, units)
 
     ratio = rate(less) / rate(more)
     assert ratio == pytest.approx(factor) if factor else ratio > 2
