@@ -1,8 +1,9 @@
 """``fedderm gate``: whether a new model may replace an old one."""
 
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,10 +16,17 @@ from server.run.folder import model_file
 from simulations.cli.data import Data
 from simulations.cli.json_output import refuse_taken, write_figures
 
+if TYPE_CHECKING:  # it imports much that other commands do without
+    from simulations.study.groups.gaps import Gap
+
 REFUSED = 3
 """Exit code where the old model stays."""
 
 _CACHE = RunConfig().cache
+
+
+def _change(gap: "Gap") -> str:
+    return "-" if isnan(gap.value) else estimate(gap.value, (gap.low, gap.high), "+.3f")
 
 
 def gate(
@@ -66,7 +74,7 @@ def gate(
             f"{row.lesions:.0f}",
             rounded(row.old),
             rounded(row.new),
-            estimate(row.change.value, (row.change.low, row.change.high), "+.3f"),
+            _change(row.change),
             row.verdict,
         )
         for row in found.rows
