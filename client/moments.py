@@ -50,7 +50,7 @@ class Moments:
 
     def after(self, now: Mapping[str, Floats32]) -> "Moments":
         """Return the moments after a round: ``now``, by all their names, in their own shapes."""
-        start = {name: self.start.get(name, np.zeros_like(a)) for name, a in now.items()}
+        start = {n: self.start[n] if n in self.start else np.zeros_like(a) for n, a in now.items()}
         return Moments(now, start)
 
     def to_keep(self, this: Round) -> dict[str, Array]:

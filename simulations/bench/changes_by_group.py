@@ -14,7 +14,7 @@ import numpy as np
 from common.data.dataset import Dataset
 from common.data.dimensions import Dimension, read_dimensions
 from common.errors import DataError
-from common.formats import estimate, markdown_table, rounded
+from common.formats import markdown_table
 from simulations.study.cells import folders_of
 from simulations.study.comparison import CELLS_FOLDER
 from simulations.study.groups.changes import CHANGED, Changes, GroupChange, changes_by_group
@@ -74,13 +74,7 @@ _HEADER = ("group", "lesions", *(METRICS[name] for name in CHANGED))
 
 
 def _row(group: GroupChange, changes: Mapping[str, Gap]) -> list[str]:
-    return [group.group, f"{group.lesions:.0f}", *(_cell(gap) for gap in changes.values())]
-
-
-def _cell(gap: Gap) -> str:
-    if np.isnan(gap.value):
-        return "-"
-    return f"{estimate(gap.value, (gap.low, gap.high), '+.3f')}; {rounded(gap.detectable)}"
+    return [group.group, f"{group.lesions:.0f}", *(g.with_detectable() for g in changes.values())]
 
 
 def main(data: Path, out: Path, first: str, second: str, by: str) -> None:

@@ -1,9 +1,8 @@
 """Runs on groups of lesions as Markdown: figures, gaps to the rest, and what could be seen."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import isnan
 
-from common.formats import estimate, markdown_table, rounded
+from common.formats import estimate, markdown_table
 from common.statistics.metrics import CALIBRATION_BINS
 from common.text import printable
 from simulations.study.bounded import Bounded
@@ -25,7 +24,7 @@ def group_tables(judgement: Judgement) -> Iterator[str]:
 def shown_gaps(found: ByGroup) -> list[str]:
     """Return in words the gaps at one mix of diagnoses whose intervals are without 0."""
     return [
-        f"{printable(group.group)}, {METRICS[name]} {estimate(gap.value, _bounds(gap), '+.3f')}"
+        f"{printable(group.group)}, {METRICS[name]} {gap}"
         for group in found.groups
         for name, gap in group.standardised.items()
         if gap.shown
@@ -81,14 +80,4 @@ def _value(value: Bounded) -> str:
 
 
 def _gaps(gaps: Mapping[str, Gap]) -> list[str]:
-    return [_gap(gap) for gap in gaps.values()]
-
-
-def _gap(gap: Gap) -> str:
-    if isnan(gap.value):
-        return "-"
-    return f"{estimate(gap.value, _bounds(gap), '+.3f')}; {rounded(gap.detectable)}"
-
-
-def _bounds(gap: Gap) -> tuple[float, float]:
-    return gap.low, gap.high
+    return [gap.with_detectable() for gap in gaps.values()]

@@ -1,32 +1,24 @@
 """``fedderm gate``: whether a new model may replace an old one."""
 
 from dataclasses import asdict
-from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from common.config.run import RunConfig
 from common.data.dimensions import read_dimensions
-from common.formats import estimate, markdown_table, rounded
+from common.formats import markdown_table, rounded
 from common.synthetic_note import synthetic_note
 from common.text import printable
 from server.run.folder import model_file
 from simulations.cli.data import Data
 from simulations.cli.json_output import refuse_taken, write_figures
 
-if TYPE_CHECKING:  # it imports much that other commands do without
-    from simulations.study.groups.gaps import Gap
-
 REFUSED = 3
 """Exit code where the old model stays."""
 
 _CACHE = RunConfig().cache
-
-
-def _change(gap: "Gap") -> str:
-    return "-" if isnan(gap.value) else estimate(gap.value, (gap.low, gap.high), "+.3f")
 
 
 def gate(
@@ -74,7 +66,7 @@ def gate(
             f"{row.lesions:.0f}",
             rounded(row.old),
             rounded(row.new),
-            _change(row.change),
+            str(row.change),
             row.verdict,
         )
         for row in found.rows

@@ -19,12 +19,6 @@ from simulations.study.groups.gaps import Gap
 from simulations.study.groups.measures import METRICS, Records
 from simulations.study.held_out import HeldOut
 
-MARGIN = 0.02
-"""What a new model may lose of each figure, in shares."""
-
-LEAST = 100
-"""Lesions from which on a site or group is judged apart."""
-
 MEASURED = ("balanced_accuracy", "melanoma_sensitivity", "coverage")
 """Those of the groups' metrics that must not be lost."""
 
@@ -89,10 +83,10 @@ def compare(
     old: Path,
     new: Path,
     cache: Path,
-    weights: Sequence[Path] = (),
-    by: Sequence[Dimension] = (),
-    margin: float = MARGIN,
-    least: int = LEAST,
+    weights: Sequence[Path],
+    by: Sequence[Dimension],
+    margin: float,
+    least: int,
 ) -> Replacement:
     """Compare two runs' models on the lesions of ``data`` that both hold out.
 

@@ -45,8 +45,7 @@ _ROUND = {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), 2, _M
 
 def _trained(site: Site, values: Values) -> Forms:
     """Return the forms of what a round of fine-tuning starts from."""
-    from common.finetune.plan import NONNEGATIVE, plan, shapes
-    from common.networks.network import open_stage, run_network
+    from common.finetune.plan import NONNEGATIVE, plan
 
     config, rounds = site.config, plan(site.config)
     number = int(str(values["round"]))
@@ -55,23 +54,29 @@ def _trained(site: Site, values: Values) -> Forms:
     n_classes, counts = config.task.n_classes, values["counts"]
     if not isinstance(counts, list) or len(counts) != n_classes:
         raise RefusalError(Reason.FORM, f"'counts' are not of the {n_classes} classes of this run")
-    stage = open_stage(run_network(config), rounds[number].stage)
+    this = rounds[number]
     tensors = {
         name: tensor(shape, 0 if name.startswith(NONNEGATIVE) else -LARGEST_TENSOR)
-        for name, shape in shapes(stage, config, rounds[number].begins).items()
+        for name, shape in _shapes(site, this.stage, this.begins).items()
     }
     return {**tensors, **group_forms(site)}
 
 
 def _moved(site: Site, question: Question) -> Arrays:
     """Return the tensors of a round's stage, with moments where these are averaged after it."""
-    from common.finetune.plan import plan, shapes
-    from common.networks.network import open_stage, run_network
+    from common.finetune.plan import plan
 
     this = plan(site.config)[int(str(question.values["round"]))]
-    stage = open_stage(run_network(site.config), this.stage)
-    moved = shapes(stage, site.config, this.ends)
+    moved = _shapes(site, this.stage, this.ends)
     return {name: Array(shape, "<f4") for name, shape in moved.items()}
+
+
+def _shapes(site: Site, stage: str, moments: bool) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes of a stage's tensors by name, with those of the moments or without."""
+    from common.finetune.plan import shapes
+    from common.networks.network import open_stage, run_network
+
+    return shapes(open_stage(run_network(site.config), stage), site.config, moments)
 
 
 def _fairly_trained(site: Site, values: Values) -> Forms:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.arrays import Floats
+from common.formats import estimate, rounded
 
 LEVEL, POWER = 0.05, 0.8
 """Chance of any wrong claim among all gaps, and chance with which a gap is to be seen."""
@@ -33,6 +34,16 @@ class Gap:
     def shown(self) -> bool:
         """Whether the interval is without 0."""
         return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        """Return the value with its interval; "-" where there is none."""
+        if np.isnan(self.value):
+            return "-"
+        return estimate(self.value, (self.low, self.high), "+.3f")
+
+    def with_detectable(self) -> str:
+        """Return the same, and behind it the smallest gap to be seen."""
+        return "-" if np.isnan(self.value) else f"{self}; {rounded(self.detectable)}"
 
 
 NO_GAP = Gap(*[float("nan")] * 4)
