@@ -1,8 +1,10 @@
 """Probabilities from decision values: multinomial Platt scaling, fitted from sums.
 
 Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2 ("vector
-scaling"): ``p = softmax(scale * scores + bias)`` with one scale and bias a class, fitted
-by maximum likelihood on decision values of records that the scoring fit has not seen.
+scaling"): ``p = softmax(scale * scores + bias)`` with one scale and bias a class, fitted on
+decision values of records that the scoring fit has not seen. The most probable parameters
+under a Gaussian prior that holds the classes' scales together: a class of a few records that
+are all told apart would have a scale without bound, and one such class spoils the others.
 """
 
 from collections.abc import Callable
@@ -15,9 +17,16 @@ from common.arrays import Floats, Ints
 from common.statistics.lbfgs import minimise
 from common.statistics.sums import Sums
 
-_TOLERANCE = 1e-4  # norm of the mean gradient, in nats
+_TOLERANCE = 1e-3  # norm of the mean gradient, in nats
 _MAX_ROUNDS = 60
-_DAMPING = 1e-8  # of the mean curvature, for classes whose probability is 0
+SPREAD = 0.2
+"""How closely the classes' scales are held together by default; docs/results.md compares."""
+
+_COMMON = 1e-3
+"""Standard deviation where the classes share a scale, but for rounding."""
+
+_WIDE = 100.0
+"""Standard deviation of the mean scale about 1, and of a bias about 0: neither is held."""
 
 
 @dataclass(frozen=True)
@@ -107,31 +116,46 @@ def calibration_sums(scores: Floats, y: Ints, calibration: Floats) -> Calibratio
     return CalibrationSums(np.array(len(y)), loss, gradient, curvature)
 
 
-def fit(ask: Callable[[Floats], CalibrationSums], n_classes: int) -> Floats:
-    """Return the most likely calibration (2, n_classes); each evaluation asks for sums once.
+def fit(ask: Callable[[Floats], CalibrationSums], n_classes: int, spread: float = SPREAD) -> Floats:
+    """Return the most probable calibration (2, n_classes); each evaluation asks for sums once.
+
+    First with a common scale, then with scales that spread about it.
 
     Parameters
     ----------
     ask : maps a calibration to its sums over all records.
+    spread : standard deviation of a class's scale about the scales' mean, relative to it.
     """
+    common = _fit(ask, uncalibrated(n_classes), _COMMON)
+    return _fit(ask, common, max(spread * abs(common[0].mean()), _COMMON))
+
+
+def _fit(ask: Callable[[Floats], CalibrationSums], start: Floats, spread: float) -> Floats:
+    """Return the most probable calibration (2, n_classes) where scales spread by so much."""
+    n_classes = start.shape[1]
     sums = CalibrationSums.zero(n_classes)
+    centre, prior = uncalibrated(n_classes).ravel(), _prior_precision(n_classes, spread)
 
-    def evaluate(flat: Floats) -> tuple[Floats, Floats]:
+    def evaluate(x: Floats) -> tuple[Floats, Floats]:
         nonlocal sums
-        sums = ask(flat.reshape(2, n_classes))
-        count = max(int(sums.count), 1)
-        return np.atleast_1d(sums.loss / count), sums.gradient.reshape(1, -1) / count
+        sums = ask(x.reshape(2, n_classes))
+        count, pull = max(int(sums.count), 1), (x - centre) @ prior
+        loss = np.atleast_1d(sums.loss + 0.5 * (pull * (x - centre)).sum())
+        return loss / count, (sums.gradient.reshape(1, -1) + pull) / count
 
-    start = uncalibrated(n_classes).reshape(1, -1)
-    solution = minimise(
-        evaluate, start, lambda gradient: _newton_step(sums, gradient), _TOLERANCE, _MAX_ROUNDS
-    )
+    def newton_step(gradient: Floats) -> Floats:
+        """Divide by the prior's curvature and that within each class."""
+        by_scale, mixed, by_bias = (np.diag(of_classes) for of_classes in sums.curvature)
+        curvature = prior + np.block([[by_scale, mixed], [mixed, by_bias]])
+        return np.linalg.solve(curvature, gradient.T).T * max(int(sums.count), 1)
+
+    solution = minimise(evaluate, start.reshape(1, -1), newton_step, _TOLERANCE, _MAX_ROUNDS)
     return solution.x.reshape(2, n_classes)
 
 
-def _newton_step(sums: CalibrationSums, gradient: Floats) -> Floats:
-    """Solve for each class's scale and bias together; the classes' coupling is left out."""
-    mean = sums.curvature / max(int(sums.count), 1)
-    blocks = np.moveaxis(mean[[[0, 1], [1, 2]]], -1, 0) + _DAMPING * np.eye(2)
-    steps = np.linalg.solve(blocks, gradient.reshape(2, -1).T[:, :, None])
-    return np.asarray(steps[:, :, 0].T.reshape(1, -1))
+def _prior_precision(n_classes: int, spread: float) -> Floats:
+    """Return the precision (2 * n_classes, 2 * n_classes) of scales and biases."""
+    each, none = np.eye(n_classes), np.zeros((n_classes, n_classes))
+    mean = np.full((n_classes, n_classes), 1 / n_classes)
+    scales = mean / _WIDE**2 + (each - mean) / spread**2
+    return np.block([[scales, none], [none, each / _WIDE**2]])
