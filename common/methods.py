@@ -6,7 +6,7 @@ they are used, because not every method needs PyTorch. ``docs/extending.md`` say
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel
 
@@ -42,6 +42,7 @@ class Method:
         ``module:function``; empty if there is none.
     families : classes of its settings, beside those of all methods.
     defaults : its defaults of settings whose defaults differ between methods.
+    going_on : its defaults where a run goes on from a finished one, where these differ.
     choices : by setting, the values that the method offers, where it does not offer all.
     refused : by setting, why the method does not use it, where there is a reason to give.
     private : whether the method is differentially private.
@@ -61,6 +62,7 @@ class Method:
     audit: str = ""
     families: tuple[type[BaseModel], ...] = ()
     defaults: Mapping[str, object] = field(default_factory=dict)
+    going_on: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     private: bool = False
@@ -151,6 +153,8 @@ METHODS: dict[str, Method] = {
                 *(ScreeningConfig, ProgressConfig, RobustConfig),
             ),
             defaults={"size": 128, "folds": 10, **_WEIGHTS},
+            # Its network is nowhere as pretrained, so nothing of it can be frozen and kept.
+            going_on={"stages": ("all",), "rounds": (40,), "lr": (2e-4,)},
             refused=_no_noise("finetune", "private_finetune"),
             trains_network=True,
             effort=2,

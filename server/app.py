@@ -19,6 +19,7 @@ from server.federation.site_info import differing
 from server.method import ServerMethod, server_method, survey_method
 from server.run.card import model_card
 from server.run.folder import ANOTHER_FOLDER, CARD_FILE, METRICS_FILE, RunFolder
+from server.run.parent import LINEAGE, Parent
 from server.run.summary import result_text
 from server.survey.documents import write_survey
 
@@ -99,6 +100,8 @@ def _train(
             "first one back and start the run again, or begin a new one"
         )
     metrics = {"data": _data(federation, config.task), **result.metrics()}
+    if parent := Parent.of(config):
+        metrics[LINEAGE] = parent.lineage(config, federation.sites)
     folder.write_json(METRICS_FILE, metrics)
     folder.write_text(CARD_FILE, model_card(config, method, metrics))
     folder.finish(result.model)

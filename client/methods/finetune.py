@@ -18,13 +18,14 @@ from client.moments import Moments, Tensors
 from client.network_scores import image_features, scores
 from client.site import Site
 from client.state import kept_array
-from common.arrays import Floats, Ints
-from common.config.finetune import FAIRLY, TRAIN
+from common.arrays import Floats, Floats32, Ints
+from common.config.finetune import FAIRLY, FORMER, TRAIN
 from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
 from common.data.dataset import Dataset
 from common.features.extract import content_keys
 from common.features.inference_engine import one_thread_per_core
+from common.finetune.former import softened
 from common.finetune.imbalance import Balance, ClassCounts
 from common.finetune.local_steps import Load, Loaded, LocalSteps
 from common.finetune.plan import CONTROL, Item, Round, Stream, Update, plan
@@ -32,7 +33,7 @@ from common.finetune.qfedavg import FairUpdate
 from common.networks.activations import Views, activations
 from common.networks.appearance_rows import appearances
 from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, run_network
-from common.statistics.sums import Sums
+from common.statistics.sums import Nothing, Sums
 from common.verified import write_array
 from common.wire.messages import Value
 
@@ -74,6 +75,8 @@ def answer(site: Site, question: Question) -> Sums:
     }
     if question.name in (TRAIN, FAIRLY):
         return _train(site, tensors, question)
+    if question.name == FORMER:
+        return _keep_former(site, tensors, question)
     images = site.part(str(question.values["subset"]))
     return judge(site, question, images, _kept_scores(site, tensors, question))
 
@@ -100,7 +103,17 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
     with one_thread_per_core() as pool:
         correction = _correction(stage, tensors, kept)
         steps = LocalSteps(
-            network, stage, config, balance, labels, load, pool, moments.now, correction, weights
+            network,
+            stage,
+            config,
+            balance,
+            labels,
+            load,
+            pool,
+            moments.now,
+            correction,
+            weights,
+            _former(site, question),
         )
         batches = batches_of(stream, this, int(counts.sum()), config)
         before = loss_before(steps, batches) if question.name == FAIRLY else 0.0
@@ -123,6 +136,26 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
         pull = pull_of(steps, course, before, config)
         return FairUpdate.pulled(weight, loss, change | moved, pull)
     return Update.of(weight, loss, change | moved)
+
+
+def _keep_former(site: Site, tensors: Tensors, question: Question) -> Nothing:
+    """Keep what the parent's model says of each training image, seen as in prediction."""
+    known = np.array(question.values["known"], dtype=np.bool_)
+    said = scores(site, tensors, site.part("train"), views=1)
+    write_array(_former_file(site, question), softened(said, known))
+    return Nothing()
+
+
+def _former(site: Site, question: Question) -> Floats32 | None:
+    """Return what was kept of the parent's model, (n, n_classes); None where none is held on to."""
+    if not site.config.distillation:
+        return None
+    missing = "what the parent's model says was not asked in this run; send its weights first"
+    return np.asarray(kept_array(_former_file(site, question), missing))
+
+
+def _former_file(site: Site, question: Question) -> Path:
+    return site.state.scratch(question.run) / "former.npy"
 
 
 def _round(config: RunConfig, values: Mapping[str, Value]) -> Round:

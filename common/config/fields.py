@@ -87,6 +87,7 @@ _FullName = Annotated[
 ]
 
 Codes = Annotated[tuple[_Code, ...], BeforeValidator(listed)]
+Sites = Annotated[tuple[str, ...], BeforeValidator(listed)]
 Mappings = Annotated[tuple[_Mapping, ...], BeforeValidator(listed)]
 FullNames = Annotated[tuple[_FullName, ...], BeforeValidator(listed)]
 FilePath = Annotated[Path, AfterValidator(_named)]

@@ -6,11 +6,15 @@ from pydantic import Field, model_validator
 
 from common.config.fields import Counts, Names, Positives, fill_in, split
 from common.config.imbalance import ImbalanceConfig
+from common.config.parent import ParentConfig
 
 Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "scaffold", "qfedavg"]
 
 TRAIN, FAIRLY = "train", "train_fairly"
 """Question for the training of a round, and the same for the sums of q-FedAvg."""
+
+FORMER = "former"
+"""Question that lets a site keep what the parent's model says of its images."""
 
 _STAGES = ("head", "blocks.5", "all")
 _PACE = {"head": (20, 3e-3), "all": (100, 5e-4)}
@@ -18,7 +22,7 @@ _PACE_BETWEEN = (30, 1e-3)
 """Default rounds and highest learning rate of a stage."""
 
 
-class FinetuneConfig(ImbalanceConfig):
+class FinetuneConfig(ParentConfig, ImbalanceConfig):
     """What decides how a network is fine-tuned; stages, rounds, epochs and rates go together."""
 
     stages: Names = Field(
@@ -56,6 +60,12 @@ class FinetuneConfig(ImbalanceConfig):
     dropout: float = Field(default=0.2, ge=0, lt=1, description="share of features dropped")
     smoothing: float = Field(default=0.05, ge=0, lt=1, description="label smoothing")
 
+    distillation: float = Field(
+        default=0.0,
+        ge=0,
+        description="of a run with a parent: weight of the loss by which the network's answers stay"
+        " those of the parent's on the same images",
+    )
     focal_gamma: float = Field(default=2.0, ge=0, description="exponent of the focal loss")
     priors: Literal["global", "local"] = Field(
         default="global", description="class frequencies of all sites together, or of each site"

@@ -57,7 +57,10 @@ class RunConfig(
     def _fill_in(cls, values: Any) -> Any:
         """Give keys that are left empty their method's defaults."""
         name = str(values.get("method", cls.model_fields["method"].default))
-        values = fill_in(values, METHODS[name].defaults if name in METHODS else {})
+        if name in METHODS:
+            if values.get("parent", "") not in ("", None):
+                values = fill_in(values, METHODS[name].going_on)
+            values = fill_in(values, METHODS[name].defaults)
         # Of these some are left empty for all methods, and not every method has a use for each.
         chosen = {key for method in METHODS.values() for key in method.defaults}
         return {k: v for k, v in values.items() if not (k in chosen and v == "")}
@@ -76,6 +79,16 @@ class RunConfig(
                     f"'{key}' is {value}, which method {self.method} does not offer; "
                     f"set {', '.join(values)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _opens_all(self) -> Self:
+        fixed = METHODS[self.method].going_on.get("stages", self.stages)
+        if self.parent is not None and self.stages != fixed:
+            raise ValueError(
+                f"'stages' is {','.join(self.stages)}, but what a stage freezes is the pretrained "
+                f"network, not that of 'parent'; set stages={','.join(fixed)}"
+            )
         return self
 
     @model_validator(mode="after")

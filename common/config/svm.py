@@ -5,10 +5,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from common.config.features import FeaturesConfig
-from common.config.fields import Positives
+from common.config.fields import Positives, Sites
+from common.config.parent import ParentConfig
 
 
-class SvmConfig(FeaturesConfig):
+class SvmConfig(ParentConfig, FeaturesConfig):
     """What decides the classifier on frozen features."""
 
     kernel: Literal["linear", "rbf"] = Field(default="linear", description="kernel of the SVM")
@@ -56,6 +57,20 @@ class SvmConfig(FeaturesConfig):
             raise ValueError(
                 f"'{key}' is {getattr(self, key)}: sites answer half as many rounds in a run, too "
                 f"few for the {fits + 1} fits that it takes; set more, or fewer values of 'c'"
+            )
+        return self
+
+    leaving: Sites = Field(
+        default=(),
+        description="sites whose share is taken out of the sums of 'parent', for ridge and LDA",
+    )
+
+    @model_validator(mode="after")
+    def _leaves_sums(self) -> Self:
+        if self.leaving and self.head == "svm":
+            raise ValueError(
+                f"'leaving' is {','.join(self.leaving)}, but head svm is solved in rounds with all "
+                "sites, so who is not there is not in it; leave 'leaving' out"
             )
         return self
 

@@ -82,19 +82,21 @@ def assign_splits(
 
 
 def lasting_splits(dataset: Dataset, test_fraction: float, n_folds: int) -> NDArray[np.str_]:
-    """Return splits (n,) for data that change: a lesion's name alone decides if it is for testing.
+    """Return splits (n,) for data that change: a lesion's name alone decides where it is.
 
-    So no lesion moves between training and testing, not even when another one is added, as
-    differential privacy presupposes. A rare class may have no test lesion.
+    So no lesion moves between training, validation and testing, not even when another one is added,
+    as differential privacy presupposes and a run that goes on from another. A rare class may have
+    no test lesion, and none in a fold.
     """
-    shares = [_share(str(name)) for name in np.unique(dataset.lesions)]
-    test = (np.array(shares) < test_fraction)[dataset.by_lesion.index]
-    return _splits(dataset, test, n_folds, seed=0)
+    lesions = [str(name) for name in np.unique(dataset.lesions)]
+    fold = [int(_share("fold", lesion) * n_folds) for lesion in lesions]
+    test = np.array([_share(TEST, lesion) for lesion in lesions]) < test_fraction
+    return np.where(test, TEST, np.array(fold).astype(np.str_))[dataset.by_lesion.index]
 
 
-def _share(lesion: str) -> float:
-    """Return a number in [0, 1) that depends on a lesion's name alone."""
-    digest = hashlib.sha256(f"test {lesion}".encode()).digest()
+def _share(purpose: str, lesion: str) -> float:
+    """Return a number in [0, 1) that depends on a lesion's name and the purpose alone."""
+    digest = hashlib.sha256(f"{purpose} {lesion}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
 

@@ -14,6 +14,7 @@ from common.arrays import Floats, Floats32, Ints
 from common.config.finetune import FinetuneConfig
 from common.config.run import RunConfig
 from common.data.metadata import UNKNOWN, encode
+from common.finetune.former import distillation_loss
 from common.finetune.imbalance import Balance
 from common.finetune.plan import SQUARES, STEP, Item, moment_kinds
 from common.networks.network import DEVICE, Network, Stage, autocast, to_device
@@ -43,6 +44,7 @@ class LocalSteps:
         that :func:`common.finetune.plan.shapes` returns; those that are not given start at zero.
     correction : by parameter and of its shape, added to every gradient (SCAFFOLD's c - c_i).
     weights : (n,) factors of the images' losses, beside those of their classes; None for ones.
+    former : (n, n_classes) softened answers of a former model, to hold on to; None for none.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class LocalSteps:
         moments: Mapping[str, Floats32],
         correction: Mapping[str, Tensor] | None = None,
         weights: Floats | None = None,
+        former: Floats32 | None = None,
     ) -> None:
         self._network, self._stage, self._config = network, stage, config
         self._balance, self._labels, self._load, self._pool = balance, labels, load, pool
         self._correction = correction or {}
         self._weights = None if weights is None else np.asarray(weights, dtype=np.float32)
+        self._former = former
         self._unknown = to_device(torch.from_numpy(encode(config.metadata, [UNKNOWN])))
         self._start = {name: p.detach().clone() for name, p in stage.trainable.items()}
         self._halves = [
@@ -164,13 +168,19 @@ class LocalSteps:
         images = [item.image for item in items]
         labels = torch.from_numpy(self._labels[images])
         weights = None if self._weights is None else torch.from_numpy(self._weights[images])
+        former = None
+        if self._former is not None:
+            former = to_device(torch.from_numpy(self._former[images]))
         with autocast():
             features = self._stage.tail(inputs)
 
         def loss(about: Tensor) -> Tensor:
             with autocast():
                 logits = self._network.classify(features, about, factors)
-            return self._balance.loss(logits.float(), labels.to(DEVICE), weights)
+            own = self._balance.loss(logits.float(), labels.to(DEVICE), weights)
+            if former is None:
+                return own
+            return own + self._config.distillation * distillation_loss(logits.float(), former)
 
         share = self._config.metadata_dropped if self._config.metadata else 0.0
         if not share:

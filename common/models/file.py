@@ -37,7 +37,7 @@ _WEIGHTS = "weights"
 _SITES = "sites"
 _TASK = "task"
 
-_PLACES = {"out", "sites", "cache", "weights", "model"}
+_PLACES = {"out", "sites", "cache", "weights", "model", "parent"}
 """Keys that say where something lay on the machine of the run, nothing about the model."""
 
 

@@ -17,7 +17,7 @@ from common.answers.counts import AnswerCounts
 from common.answers.group_counts import ScreeningCounts
 from common.answers.group_thresholds import GroupLesions
 from common.arrays import Floats, Floats32
-from common.config.finetune import FAIRLY, TRAIN
+from common.config.finetune import FAIRLY, FORMER, TRAIN
 from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
 from common.errors import ConfigError, DataError
@@ -31,7 +31,7 @@ from common.networks.network import ALL, Network, Stage, open_stage, run_network
 from common.statistics import calibration
 from common.statistics.calibration import even, uncalibrated
 from common.statistics.metrics import Evaluation, Metrics
-from common.statistics.sums import S
+from common.statistics.sums import Nothing, S
 from common.wire.messages import Arrays, Value
 from server.federation.federation import Federation
 from server.federation.plausibility import check_screening
@@ -40,6 +40,7 @@ from server.group_balance import balance_facts, group_question, warn_of_groups
 from server.lesion_appearance import learn_appearance
 from server.run.checkpoint import Checkpoint, Tensors
 from server.run.folder import CHECKPOINT_FILE, RunFolder
+from server.run.parent import Parent, widened
 from server.run.progress import Progress
 from server.run.training_result import TrainingResult
 from server.strategies.aggregation import Aggregation
@@ -103,6 +104,8 @@ class _Training:
         self._defence = Defence(config)
         self._aggregation = Aggregation(config.strategy, config.server_lr, config.server_momentum)
         self._sent: set[str] = set()
+        self._parent = Parent.of(config)
+        self._former = self._of_parent(self._parent)
         self._folder = folder
         self._settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
 
@@ -119,6 +122,25 @@ class _Training:
                 state.save(self._file)
         return self._result(state)
 
+    def _of_parent(self, parent: Parent | None) -> Tensors:
+        """Return a parent's weights, by name and of this network's shapes, to begin from.
+
+        Raises
+        ------
+        ConfigError
+            If they do not fit this network.
+        """
+        if parent is None:
+            return {}
+        weights = widened(parent.model.trained or {}, parent.model.task, self._task)
+        wanted = {name: tensor.shape for name, tensor in self._network.pretrained.items()}
+        if odd := [name for name, array in weights.items() if array.shape != wanted.get(name)]:
+            raise ConfigError(
+                f"{self._config.parent} has other weights at '{odd[0]}' than this run's network: "
+                "diagnoses can be added to a network without metadata only; train it anew"
+            )
+        return weights
+
     def _begin(self) -> Checkpoint:
         """Go on from the checkpoint, or count the classes and begin."""
         if self._file.exists():
@@ -131,7 +153,11 @@ class _Training:
         if not counts.sum():
             raise DataError("no site has training images; lower test_fraction or add sites")
         state = Checkpoint(
-            secrets.token_hex(8), self._settings, counts=counts.tolist(), groups=self._groups()
+            secrets.token_hex(8),
+            self._settings,
+            counts=counts.tolist(),
+            groups=self._groups(),
+            weights=dict(self._former),
         )
         state.save(self._file)
         return state
@@ -154,6 +180,7 @@ class _Training:
             self._sent.clear()  # these sites do not have what was sent before
         known = {n: t.numpy() for n, t in self._network.pretrained.items()}
         known |= state.weights | state.moments
+        self._remember()
         down, up = (shapes(stage, self._config, moments) for moments in (this.begins, this.ends))
         arrays = {n: known.get(n, np.zeros(s, np.float32)) for n, s in (down | up).items()}
         values: dict[str, Value] = {"round": this.number, "run": state.run, "counts": state.counts}
@@ -175,6 +202,14 @@ class _Training:
         state.bytes_sent += n_sites * self._bytes(stage, this)
         state.bytes_whole += n_sites * self._bytes(self._everything, this)
         return float(total.loss / total.weight) if total.weight else None
+
+    def _remember(self) -> None:
+        """Let sites keep what the parent says of their images, to which training holds on."""
+        if self._parent is None or not self._config.distillation or FORMER in self._sent:
+            return
+        known = [code in self._parent.model.task.codes for code in self._task.codes]
+        self._answers(Question(FORMER, Nothing(), self._former, {"known": known}))
+        self._sent.add(FORMER)
 
     def _bytes(self, stage: Stage, this: Round) -> int:
         """Return the size of a stage's tensors to a site and back; secure sums are of 64 bits."""
@@ -351,6 +386,11 @@ def check(config: RunConfig) -> None:
     """Refuse a network that cannot be loaded or was trained before, or has no such stages."""
     refuse_tuned(config.weights, "fine-tuning starts from pretrained weights")
     _open_stages(run_network(config), config.stages)
+    if Parent.of(config) is None and config.distillation:
+        raise ConfigError(
+            f"'distillation' is {config.distillation:g}, but there is no model whose answers to "
+            "keep; set parent=RUN"
+        )
 
 
 def model_name(config: RunConfig) -> str:

@@ -34,6 +34,7 @@ from common.task import Task
 from server.federation.federation import Federation, SitesLostError
 from server.federation.plausibility import HingeLimits, check_moments, check_screening
 from server.federation.question import Answers, LossPolicy, Question
+from server.going_on import begin, check_parent
 from server.group_balance import Weighting, balance_facts, weigh
 from server.lesion_appearance import learn_appearance
 from server.run.fit_rounds import FitRounds
@@ -281,17 +282,17 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
         while True:
             rounds.begin()
             try:
-                return _train(federation, config, rounds)
+                return _train(federation, config, folder, rounds)
             except SitesLostError as lost:
                 _log.warning("%s; starting again over %s", lost, ", ".join(federation.sites))
 
 
-def _train(federation: Federation, config: RunConfig, rounds: FitRounds) -> TrainingResult:
-    n_features = next(iter(federation.sites.values())).n_features
+def _train(
+    federation: Federation, config: RunConfig, folder: RunFolder, rounds: FitRounds
+) -> TrainingResult:
     task, n_classes = config.task, config.task.n_classes
-    zero = Moments.zero(n_classes, n_features)
-    question = Question("moments", zero, check_answer=partial(check_moments, task))
-    moments = federation.total(question, LossPolicy.RESTART)
+    moments, config = begin(federation, config, folder)
+    n_features = len(moments.mean)
     weighting = weigh(federation, config, svm.balanced_weights(moments.class_weight))
     feature_map = FeatureMap.principal(
         moments, config.components, width(config.metadata), config.whitening
@@ -451,6 +452,7 @@ def check(config: RunConfig) -> None:
     if (tuned := tuned_settings(config.weights)) is not None:
         _check_unseen(config, tuned)
     check_network(config.feature_spec)
+    check_parent(config)
 
 
 def _check_unseen(config: RunConfig, tuned: JsonObject) -> None:

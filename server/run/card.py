@@ -68,6 +68,7 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
             for name, site in sorted(data["sites"].items())
             if site.get("unknown_lesions")
         ],
+        *_lineage(metrics.get("lineage")),
         "## Training" if trains else "## Validation",
         _training(config, method, metrics["training"]),
         "## Test",
@@ -115,6 +116,21 @@ def _merged(task: Task, code: str) -> list[str]:
 
 def _sizes(site: JsonObject) -> list[object]:
     return [site[key] or "not disclosed" for key in ("images", "lesions")]
+
+
+def _lineage(lineage: JsonObject | None) -> list[str]:
+    """Say which run a model goes on from, and what became of each site since."""
+    if lineage is None:
+        return []
+    rows = [(name, site["since"], *_sizes(site)) for name, site in lineage["sites"].items()]
+    parent, *older = lineage["ancestors"]
+    before = f", which goes on from {', '.join(digest[:16] for digest in older)}" if older else ""
+    return [
+        "## Lineage",
+        f"Goes on from the model {parent[:16]} (SHA-256){before}. Sites since then; of an absent "
+        "one the model keeps what it learnt before:",
+        markdown_table(("site", "since", "images", "lesions"), rows),
+    ]
 
 
 def _training(config: RunConfig, method: ServerMethod, training: JsonObject) -> str:

@@ -52,6 +52,10 @@ app.add_typer(deploy_cli.app, name="deploy")
 app.add_typer(site_cli.app, name="site")
 
 Out = Annotated[Path, typer.Option(help="New folder for the results.")]
+From = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="RUN", help="Finished run to go on from.", show_default="none"),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings; `fedderm settings` lists them."),
@@ -120,23 +124,30 @@ def simulate(
     ] = "natural",
     sites: data_cli.Sites = None,
     alpha: data_cli.Alpha = 0.5,
+    parent: From = None,
     settings: Settings = None,
     config: ConfigFile = None,
 ) -> None:
     """Partition DIR over simulated sites and train over them, in this process."""
     from simulations.runtimes import experiment
 
-    _show(experiment.train(_read(settings, config), data, out, scheme, sites, alpha))
+    run = _read(_from(parent, settings), config)
+    _show(experiment.train(run, data, out, scheme, sites, alpha))
 
 
 @app.command()
 def centralized(
-    data: data_cli.Data, out: Out, settings: Settings = None, config: ConfigFile = None
+    data: data_cli.Data,
+    out: Out,
+    parent: From = None,
+    settings: Settings = None,
+    config: ConfigFile = None,
 ) -> None:
     """Train on all images of DIR at one site: the centralized baseline."""
     from simulations.runtimes import experiment
 
-    _show(experiment.train(_read(settings, config), data, out, experiment.POOLED))
+    run = _read(_from(parent, settings), config)
+    _show(experiment.train(run, data, out, experiment.POOLED))
 
 
 @app.command()
@@ -444,6 +455,11 @@ def _read(settings: list[str] | None, file: Path | None) -> RunConfig:
             raise ConfigError(f"'{setting}' is no setting; write key=value")
         values[key] = value
     return RunConfig.read_settings(values)
+
+
+def _from(parent: Path | None, settings: list[str] | None) -> list[str]:
+    """Return the settings with the run to go on from, if there is one."""
+    return [*(settings or []), *([f"parent={parent}"] if parent else [])]
 
 
 def _answerer(

@@ -22,7 +22,7 @@ from common.methods import METHODS
 from common.task import Task
 from common.text import suggestion
 from server.method import server_method
-from server.run.folder import ROUNDS_FILE, RUN, read_metrics
+from server.run.folder import ROUNDS_FILE, RUN, model_file, read_metrics
 from simulations.data.agreed_task import agreed, for_task, task_of_sites
 from simulations.data.partition import Scheme, check_sites, partition, write_site
 from simulations.runtimes.in_process import Answer, run_in_process
@@ -96,11 +96,30 @@ def with_splits(data: Path, config: RunConfig) -> Dataset:
 
 
 def split(pooled: Dataset, config: RunConfig) -> Dataset:
-    """Return the images of a run's diagnoses with its test set and folds."""
+    """Return the images of a run's diagnoses with its test set and folds.
+
+    Lesions that a simulated parent had are where they were: what it trained on is not tested on.
+    """
     dataset = for_task(pooled, config.task)
-    return dataset.with_splits(
-        site_splits(dataset, config.test_fraction, config.folds, config.seed)
-    )
+    splits = site_splits(dataset, config.test_fraction, config.folds, config.seed)
+    former = _splits_of_parent(config)
+    of_parent = [former.get(str(lesion), "") for lesion in dataset.lesions]
+    return dataset.with_splits([f or str(s) for f, s in zip(of_parent, splits, strict=True)])
+
+
+def _splits_of_parent(config: RunConfig) -> dict[str, str]:
+    """Return the split of each lesion of the sites that lie beside a simulated parent's run."""
+    if config.parent is None:
+        return {}
+    sites = model_file(config.parent).parent.with_name("sites")
+    if not sites.is_dir():
+        return {}
+    tables = [Dataset.open(folder) for folder in site_folders(sites)]
+    return {
+        str(lesion): str(split)
+        for table in tables
+        for lesion, split in zip(table.lesions, table.splits, strict=True)
+    }
 
 
 def make_sites(

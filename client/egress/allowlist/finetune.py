@@ -34,7 +34,7 @@ from client.egress.records import (
     Declared,
 )
 from client.site import Site
-from common.config.finetune import FAIRLY
+from common.config.finetune import FAIRLY, FORMER
 from common.data.balance import GROUP_COUNTS
 from common.errors import Reason, RefusalError
 from common.features.augment import PREDICTION_VIEWS
@@ -85,6 +85,13 @@ def _fairly_trained(site: Site, values: Values) -> Forms:
     return _trained(site, values)
 
 
+def _former_network(site: Site, values: Values) -> Forms:
+    known, n_classes = values["known"], site.config.task.n_classes
+    if not isinstance(known, list) or len(known) != n_classes:
+        raise RefusalError(Reason.FORM, f"'known' is not of the {n_classes} classes of this run")
+    return whole_network(site, values)
+
+
 def _scored_network(site: Site, values: Values) -> Forms:
     return {**whole_network(site, values), **rule_forms(site)}
 
@@ -102,6 +109,9 @@ QUESTIONS: Mapping[str, QuestionForm] = {
     **APPEARANCE_QUESTIONS,
     "train": QuestionForm(_ROUND, _trained),
     FAIRLY: QuestionForm(_ROUND, _fairly_trained),
+    FORMER: QuestionForm(
+        {"known": sequence(FLAG, 2, _MOST_CLASSES)}, _former_network, optional=True
+    ),
     "calibrate": QuestionForm(_SCORES, _scored_network, optional=True),
     "evaluate": QuestionForm(_SCORES, _scored_network, optional=True),
     "answers": QuestionForm(_SCORES, _scored_network, optional=True),
@@ -118,6 +128,7 @@ SUMS: Mapping[str, Declared] = {
     GROUP_COUNTS: GROUP_IMAGES,
     **APPEARANCE,
     "train": _CHANGE,
+    FORMER: {},
     FAIRLY: {**_CHANGE, "pull": Array(()), "damping": Array(())},
     "calibrate": CALIBRATION,
     "evaluate": EVALUATION,
