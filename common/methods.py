@@ -15,6 +15,7 @@ from common.config.features import FeaturesConfig
 from common.config.finetune import FinetuneConfig
 from common.config.imbalance import BalanceConfig, ImbalanceConfig
 from common.config.metadata import FusionConfig, MetadataConfig, MetadataScaleConfig
+from common.config.parent import ParentConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
@@ -133,7 +134,8 @@ METHODS: dict[str, Method] = {
             audit="simulations.audit.methods:svm",
             families=(
                 *(FeaturesConfig, SvmConfig, BalanceConfig),
-                *(MetadataConfig, MetadataScaleConfig, ScreeningConfig, ProgressConfig),
+                *(MetadataConfig, MetadataScaleConfig, ScreeningConfig, ParentConfig),
+                ProgressConfig,
             ),
             defaults={"size": 224, "folds": 3, "head": "svm", **_WEIGHTS},
             choices={"head": ("svm", "ridge", "lda")},
@@ -150,7 +152,7 @@ METHODS: dict[str, Method] = {
             audit="simulations.audit.methods:finetune",
             families=(
                 *(ImbalanceConfig, FinetuneConfig, BalanceConfig, MetadataConfig, FusionConfig),
-                *(ScreeningConfig, ProgressConfig, RobustConfig),
+                *(ScreeningConfig, ParentConfig, ProgressConfig, RobustConfig),
             ),
             defaults={"size": 128, "folds": 10, **_WEIGHTS},
             # Its network is nowhere as pretrained, so nothing of it can be frozen and kept.

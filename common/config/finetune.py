@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from common.config.fields import Counts, Names, Positives, fill_in, split
 from common.config.imbalance import ImbalanceConfig
-from common.config.parent import ParentConfig
 
 Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "scaffold", "qfedavg"]
 
@@ -22,7 +21,7 @@ _PACE_BETWEEN = (30, 1e-3)
 """Default rounds and highest learning rate of a stage."""
 
 
-class FinetuneConfig(ParentConfig, ImbalanceConfig):
+class FinetuneConfig(ImbalanceConfig):
     """What decides how a network is fine-tuned; stages, rounds, epochs and rates go together."""
 
     stages: Names = Field(

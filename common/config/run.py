@@ -14,6 +14,7 @@ from common.config.fields import fill_in
 from common.config.finetune import FinetuneConfig
 from common.config.imbalance import BalanceConfig
 from common.config.metadata import FusionConfig, MetadataConfig, MetadataScaleConfig
+from common.config.parent import ParentConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
 from common.config.robust import RobustConfig
@@ -41,6 +42,7 @@ class RunConfig(
     ScreeningConfig,
     ValidateConfig,
     DuplicatesConfig,
+    ParentConfig,
     ProgressConfig,
     CommonConfig,
 ):

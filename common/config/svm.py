@@ -6,10 +6,9 @@ from pydantic import Field, model_validator
 
 from common.config.features import FeaturesConfig
 from common.config.fields import Positives, Sites
-from common.config.parent import ParentConfig
 
 
-class SvmConfig(ParentConfig, FeaturesConfig):
+class SvmConfig(FeaturesConfig):
     """What decides the classifier on frozen features."""
 
     kernel: Literal["linear", "rbf"] = Field(default="linear", description="kernel of the SVM")

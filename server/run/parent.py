@@ -122,6 +122,10 @@ def widened(weights: Tensors, task: Task, new: Task) -> dict[str, Floats32]:
     Parameters
     ----------
     weights : by name; the head's are (n_classes, n_features) and (n_classes,).
+
+    Returns
+    -------
+    By name; the head's are (n_new_classes, n_features) and (n_new_classes,).
     """
     if task.codes == new.codes:
         return dict(weights)

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,15 +27,16 @@ from common.features.extract import content_keys, extract
 from common.methods import METHODS
 from common.models.predictor import Predictor
 from common.networks.appearance_rows import appearances
-from common.reading import read_text
 from common.text import log_lines, printable
 from server.deployment import cli as deploy_cli
 from server.run.folder import model_file
 from simulations.cli import data as data_cli
 from simulations.cli import privacy as privacy_cli
+from simulations.cli.continual import continual
 from simulations.cli.export import export
 from simulations.cli.gate import gate
 from simulations.cli.json_output import refuse_taken, write_figures
+from simulations.cli.read_settings import ConfigFile, From, Settings, read_settings
 from simulations.cli.settings import settings_text
 
 # Flower takes a second to import: what needs it is imported where it is used.
@@ -52,14 +52,6 @@ app.add_typer(deploy_cli.app, name="deploy")
 app.add_typer(site_cli.app, name="site")
 
 Out = Annotated[Path, typer.Option(help="New folder for the results.")]
-From = Annotated[
-    Path | None,
-    typer.Option("--from", metavar="RUN", help="Finished run to go on from.", show_default="none"),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings; `fedderm settings` lists them."),
-]
 _CACHE = RunConfig().cache
 
 PROGRESS_LOGGERS = (
@@ -76,7 +68,6 @@ Weights = Annotated[
     list[Path] | None,
     typer.Option(help="File of the pretrained weights, of a model trained with weights=FILE."),
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
 
 
 @app.command()
@@ -97,14 +88,14 @@ def pins(settings: Settings = None, config: ConfigFile = None) -> None:
     """
     from client.operator.pins import digests  # it imports Flower
 
-    for name, digest in digests(_read(settings, config)).items():
+    for name, digest in digests(read_settings(settings, config)).items():
         typer.echo(f"{name:8} {digest}")
 
 
 @app.command()
 def features(data: data_cli.Data, settings: Settings = None, config: ConfigFile = None) -> None:
     """Compute the frozen features of all images in DIR, and how they look, before a run."""
-    run, dataset = _read(settings, config), Dataset.open(data)
+    run, dataset = read_settings(settings, config), Dataset.open(data)
     cache = run.cache.expanduser()
     computed = extract(dataset, run.feature_spec, cache, progress=True)
     appearances(dataset, run.feature_spec, cache, content_keys(dataset))
@@ -131,7 +122,7 @@ def simulate(
     """Partition DIR over simulated sites and train over them, in this process."""
     from simulations.runtimes import experiment
 
-    run = _read(_from(parent, settings), config)
+    run = read_settings(settings, config, parent)
     _show(experiment.train(run, data, out, scheme, sites, alpha))
 
 
@@ -146,7 +137,7 @@ def centralized(
     """Train on all images of DIR at one site: the centralized baseline."""
     from simulations.runtimes import experiment
 
-    run = _read(_from(parent, settings), config)
+    run = read_settings(settings, config, parent)
     _show(experiment.train(run, data, out, experiment.POOLED))
 
 
@@ -243,7 +234,7 @@ def evaluate(
 
     refuse_taken(out)
     files = {run: model_file(Path(run)) for run in runs if not run.startswith("cache=")}
-    cache = _read([run for run in runs if run.startswith("cache=")], None).cache
+    cache = read_settings([run for run in runs if run.startswith("cache=")], None).cache
     if (trained or trained_on) and not every:
         raise ConfigError("--trained and --trained-on are for all lesions of DIR; add --all")
     chosen = EveryLesion(trained or "refuse", trained_on or ()) if every else None
@@ -344,6 +335,7 @@ def predict(
 
 app.command()(export)
 app.command()(gate)
+app.command()(continual)
 
 
 @app.command()
@@ -395,7 +387,7 @@ def attack(
     """
     from simulations.attacks import hostile_sites, trials
 
-    run = _read(settings, config)
+    run = read_settings(settings, config)
     names = attacks.split(",") if attacks else list(hostile_sites.ATTACKS)
     tried = rules.split(",") if rules else [run.robust]
     arms = trials.attack_all(data, out, run, sites, alpha, names, _numbers(hostile), tried, judged)
@@ -436,30 +428,9 @@ def bench(
     """Measure speeds and their ratios, side by side in one run."""
     from simulations.bench.all import run
 
-    for figure in run(data, _read([f"c={c}"], None).c[0]):
+    for figure in run(data, read_settings([f"c={c}"], None).c[0]):
         target = f"   (target: {figure.target})" if figure.target else ""
         typer.echo(f"{figure.what:60} {figure.value:10.4g} {figure.unit}{target}")
-
-
-def _read(settings: list[str] | None, file: Path | None) -> RunConfig:
-    """Read the settings of a file, then those of the command line over them."""
-    values: dict[str, object] = {}
-    if file is not None:
-        try:
-            values = tomllib.loads(read_text(file))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{file} is no TOML file ({error})") from error
-    for setting in settings or []:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"'{setting}' is no setting; write key=value")
-        values[key] = value
-    return RunConfig.read_settings(values)
-
-
-def _from(parent: Path | None, settings: list[str] | None) -> list[str]:
-    """Return the settings with the run to go on from, if there is one."""
-    return [*(settings or []), *([f"parent={parent}"] if parent else [])]
 
 
 def _answerer(

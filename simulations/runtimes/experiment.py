@@ -90,6 +90,14 @@ def _check_scheme(scheme: str) -> None:
         raise ConfigError(f"unknown scheme {scheme!r}{other}")
 
 
+def open_for(config: RunConfig, data: Path) -> tuple[RunConfig, Dataset]:
+    """Open pooled data for a run; return its configuration for their task, and them with splits."""
+    pooled = open_joined(data, config.cache)
+    config = _agreed(config, pooled.task)
+    server_method(config).check(config)
+    return config, split(pooled, config)
+
+
 def with_splits(data: Path, config: RunConfig) -> Dataset:
     """Open pooled data with its test set and folds, which sites cut from it inherit."""
     return split(open_joined(data, config.cache), config)
