@@ -8,6 +8,7 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from common.answers.watch import WatchCounts
 from common.config.run import RunConfig
 from common.errors import DataError, QuorumError
 from common.methods import METHODS
@@ -18,6 +19,7 @@ from server.federation.federation import Federation
 from server.federation.site_info import differing
 from server.method import ServerMethod, server_method, survey_method
 from server.run.card import model_card
+from server.run.expected import write_expected
 from server.run.folder import ANOTHER_FOLDER, CARD_FILE, METRICS_FILE, RunFolder
 from server.run.parent import LINEAGE, Parent
 from server.run.summary import result_text
@@ -103,6 +105,8 @@ def _train(
     if parent := Parent.of(config):
         metrics[LINEAGE] = parent.lineage(config, federation.sites)
     folder.write_json(METRICS_FILE, metrics)
+    if result.answers is not None:
+        write_expected(folder.path, WatchCounts.expected(result.answers.total))
     folder.write_text(CARD_FILE, model_card(config, method, metrics))
     folder.finish(result.model)
 

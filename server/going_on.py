@@ -70,7 +70,7 @@ def _check_sites(federation: Federation, config: RunConfig, parent: Parent) -> N
     }
     if changed := [name for name, what in since.items() if what == CHANGED]:
         _log.warning(
-            "%s has other data than in 'parent'; they replace the former", ", ".join(changed)
+            "other data than in 'parent', which replace the former: %s", ", ".join(changed)
         )
     differ = [name for name, what in since.items() if what != SAME]
     if config.secure and 0 < len(differ) < _FEWEST_CHANGES:

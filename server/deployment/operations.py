@@ -87,8 +87,10 @@ class Coordinator(BaseModel):
     def run_config(self, folder: Path) -> dict[str, str | int | float]:
         """Return the whole configuration of a run."""
         config = RunConfig.read(self.run)
-        out = folder.resolve() / (config.out or "run")
-        return config.model_copy(update={"out": out}).flat()
+        # Flower starts the app in a folder of its own.
+        paths = {"out": config.out or Path("run"), "parent": config.parent, "model": config.model}
+        own = {key: folder.resolve() / path for key, path in paths.items() if path is not None}
+        return config.model_copy(update=own).flat()
 
 
 def init(out: Path, sites: Sequence[str], hosts: Sequence[str], port: int = PORT) -> None:

@@ -33,6 +33,7 @@ from server.run.folder import model_file
 from simulations.cli import data as data_cli
 from simulations.cli import privacy as privacy_cli
 from simulations.cli.continual import continual
+from simulations.cli.drift import drift
 from simulations.cli.export import export
 from simulations.cli.gate import gate
 from simulations.cli.json_output import refuse_taken, write_figures
@@ -336,6 +337,7 @@ def predict(
 app.command()(export)
 app.command()(gate)
 app.command()(continual)
+app.command()(drift)
 
 
 @app.command()

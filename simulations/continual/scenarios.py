@@ -114,12 +114,12 @@ def _drift(dataset: Dataset, folder: Path, seed: int) -> Scenario:
     largest = max(parts, key=lambda name: (len(parts[name]), name))
     later = np.zeros(len(dataset), dtype=np.int64)
     later[parts[largest]] = folds(dataset.select(parts[largest]), 2, seed)
-    changed = _by_another_camera(dataset, later == 1, folder)
+    changed = by_another_camera(dataset, later == 1, folder)
     names = ("all sites as they were", f"{largest} by another camera")
     return Scenario(changed, names, later, (dataset.task,) * 2)
 
 
-def _by_another_camera(dataset: Dataset, which: Bools, folder: Path) -> Dataset:
+def by_another_camera(dataset: Dataset, which: Bools, folder: Path) -> Dataset:
     """Write a folder of the same images, some as another camera would have made them."""
     with owned(folder, wait=True):
         if not folder.exists():

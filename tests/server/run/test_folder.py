@@ -9,6 +9,7 @@ import pytest
 from common.config.run import RunConfig
 from common.errors import ConfigError
 from common.models.linear import LinearModel
+from server.run.expected import EXPECTED_FILE
 from server.run.folder import (
     CARD_FILE,
     CONFIG_FILE,
@@ -22,7 +23,8 @@ from simulations.runtimes.experiment import rounds, simulate
 from tests.sites import make_quick_sites
 
 SITES = ["site_00", "site_01"]
-FILES = {CARD_FILE, CONFIG_FILE, METRICS_FILE, MODEL_FILE, ROUNDS_FILE, TRAINING_FILE}
+FILES = {CARD_FILE, CONFIG_FILE, EXPECTED_FILE, METRICS_FILE, MODEL_FILE, ROUNDS_FILE}
+FILES |= {TRAINING_FILE}
 
 
 @pytest.fixture(scope="module")

@@ -173,6 +173,12 @@ def test_a_site_that_is_killed_is_missed_within_the_timeout(federation, config):
     assert left_out(run) in [
         {lost: why} for why in ("gave no answer within 30 s", "is no longer connected")
     ]
+    # Back again, it joins the sums of those that were there.
+    federation.wait_for_nodes(federation.sites)
+    on = trained(federation, config, "joined", **{**QUICK, "parent": "lost"})
+    here = with_changes(config, {**QUICK, "out": run.out.parent / "all-here"})
+    simulate(here)
+    same_scores(on, here)
 
 
 def test_a_killed_coordinator_goes_on_and_no_budget_is_spent_twice(federation, config):

@@ -140,6 +140,27 @@ def test_so_it_does_with_fine_tuning(synthetic_folder, network_file, tmp_path):
     assert len(lines[0]) == len(lines[1]) == 3
 
 
+def test_so_does_a_run_that_goes_on_from_another(synthetic_folder, network_file, tmp_path):
+    spread(small_dataset(synthetic_folder), tmp_path, dealt(2))
+    config = quick(tmp_path, network_file, rounds=1, expected=2, quorum=2)
+    first = with_changes(config, {"out": tmp_path / "first"})
+    simulate(first)
+    on = {"parent": first.out, "distillation": 1, "stages": "all"}
+    here, there = (with_changes(config, {**on, "out": tmp_path / n}) for n in ("here", "there"))
+    simulate(here)
+    run = flwr_run(ROOT, there.flat(), sites=2, home=tmp_path / "home")
+    assert run.returncode == 0, run.stdout
+    found, expected = (
+        NetworkModel.load(each.out / MODEL_FILE, each.weights) for each in (there, here)
+    )
+    for name, tensor in expected.weights.items():
+        np.testing.assert_array_equal(found.weights[name], tensor)
+    lineages = [
+        json.loads((each.out / METRICS_FILE).read_text())["lineage"] for each in (there, here)
+    ]
+    assert lineages[0] == lineages[1]
+
+
 def test_a_private_run_is_paid_for_under_every_runtime(synthetic_folder, tmp_path):
     base = make_quick_sites(synthetic_folder, tmp_path, 2)
     private = {"method": "private", "epsilon": 4.0, "steps": 3, "components": 16}

@@ -1,0 +1,153 @@
+"""Watching a model in use: whether what it says of new images is what it said of lesions before.
+
+No diagnosis is needed. Sites count what the model says of the images of a week; the counts add over
+sites, and are compared with those of lesions that the model had not seen in training, one image of
+each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from scipy.stats import binom, chi2_contingency
+
+from common.answers.appearance import SHARE
+from common.answers.counts import AnswerCounts
+from common.arrays import Floats, Ints
+from common.statistics.metrics import SCORE_BINS, score_edges
+from common.statistics.sums import Sums
+
+LEVEL = 0.05
+"""Largest chance of an alarm in all weeks together where nothing has changed."""
+
+LEAST_IMAGES = 20
+"""Images from which on a week is compared."""
+
+_PARTS = 10  # of the lesions before, by their largest probability
+_LEAST_EXPECTED = 5.0  # in a cell of a chi-squared test
+
+
+@dataclass(frozen=True)
+class WatchCounts(Sums):
+    """What a model says of images, in numbers of images.
+
+    Attributes
+    ----------
+    likeliest : (n_classes,) by the likeliest diagnosis.
+    confidence : (SCORE_BINS,) by the largest probability, in bins of ``score_edges(n_classes)``.
+    distant : (2,) not further from the training lesions than the model's threshold, and further.
+    """
+
+    nonnegative: ClassVar[tuple[str, ...]] = ("likeliest", "confidence", "distant")
+    counted: ClassVar[str | None] = "likeliest"
+
+    likeliest: Ints
+    confidence: Ints
+    distant: Ints
+
+    @classmethod
+    def measure(cls, probabilities: Floats, distances: Floats, threshold: float) -> Self:
+        """Count images.
+
+        Parameters
+        ----------
+        probabilities : (n, n_classes) in [0, 1].
+        distances : (n,) from the training lesions; nan, which counts as near, without such a model.
+        threshold : of the distances.
+        """
+        n_classes = probabilities.shape[1]
+        bins = np.searchsorted(score_edges(n_classes), probabilities.max(axis=1), side="right")
+        far = distances > threshold
+        return cls(
+            np.bincount(probabilities.argmax(axis=1), minlength=n_classes),
+            np.bincount(bins, minlength=SCORE_BINS),
+            np.array([(~far).sum(), far.sum()]),
+        )
+
+    @classmethod
+    def expected(cls, lesions: AnswerCounts) -> Self:
+        """Return the counts of lesions that were counted at the training, without distances."""
+        return cls(
+            lesions.confusion.sum(axis=0), lesions.confidence.sum(axis=0), np.zeros(2, np.int64)
+        )
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return int(self.likeliest.sum())
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one count of a week differs from what was expected.
+
+    Attributes
+    ----------
+    stability : population stability index: the sum over parts of the difference of shares times the
+        difference of their logarithms [1]_; 0 is the same, 0.25 is commonly called a shift. For
+        images far from the training lesions, their share.
+    p : chance of at least such a difference where nothing has changed.
+
+    References
+    ----------
+    .. [1] Yurdakul, "Statistical properties of population stability index", 2018, equation 1.
+    """
+
+    stability: float
+    p: float
+
+
+def compare(week: WatchCounts, expected: WatchCounts) -> dict[str, Change]:
+    """Compare the images of a week with lesions that were counted before, by what is counted.
+
+    Shares of diagnoses and of surety by chi-squared tests of two samples, images that look unlike
+    training lesions by a binomial test, as at most a share of ``SHARE`` of new lesions should.
+    """
+    sure = _parts(week.confidence, expected.confidence)
+    far, n = int(week.distant[1]), int(week.distant.sum())
+    return {
+        "diagnoses": _change(week.likeliest, expected.likeliest),
+        "surety": _change(*sure),
+        "unlike lesions": Change(far / max(n, 1), float(binom.sf(far - 1, n, SHARE))),
+    }
+
+
+def alarms(weeks: Sequence[dict[str, Change]], level: float = LEVEL) -> list[list[str]]:
+    """Return what has changed in each week, by a test that holds for all weeks and counts together.
+
+    Bonferroni's: each chance times the number of tests must be below ``level``.
+    """
+    tests = sum(len(week) for week in weeks)
+    return [[what for what, each in week.items() if each.p * tests < level] for week in weeks]
+
+
+def _parts(week: Ints, expected: Ints) -> tuple[Ints, Ints]:
+    """Join bins into parts that hold about equal numbers of the expected lesions."""
+    share = np.cumsum(expected) / max(int(expected.sum()), 1)
+    part = np.minimum((share * _PARTS).astype(np.int64), _PARTS - 1)
+    joined = [np.bincount(part, weights=counts, minlength=_PARTS) for counts in (week, expected)]
+    return joined[0].astype(np.int64), joined[1].astype(np.int64)
+
+
+def _change(week: Ints, expected: Ints) -> Change:
+    found = np.stack([week, expected]).astype(np.float64)
+    shares = (found + 0.5) / (found + 0.5).sum(axis=1, keepdims=True)
+    stability = float(((shares[0] - shares[1]) * np.log(shares[0] / shares[1])).sum())
+    table = _joined(found)
+    if table.shape[1] < 2:
+        return Change(stability, 1.0)
+    return Change(stability, float(chi2_contingency(table, correction=False).pvalue))
+
+
+def _joined(found: Floats) -> Floats:
+    """Join the parts (2, parts) in which too few are expected for the test, the smallest first."""
+    while found.shape[1] > 1:
+        least = found.sum(axis=0) * found.sum(axis=1).min() / found.sum()
+        order = np.argsort(least, kind="stable")
+        if least[order[0]] >= _LEAST_EXPECTED:
+            break
+        first, second = order[:2]
+        found[:, second] += found[:, first]
+        found = np.delete(found, first, axis=1)
+    return found

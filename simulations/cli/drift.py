@@ -1,0 +1,199 @@
+"""``fedderm drift``: whether a model in use meets other images than before."""
+
+import json
+from collections.abc import Iterator
+from functools import reduce
+from hashlib import sha256
+from operator import add as add_up
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from client.predict.images import expand, read
+from common.answers.answer import Unreadable
+from common.answers.basis import AnswerBasis
+from common.answers.counts import AnswerCounts
+from common.answers.watch import LEAST_IMAGES, LEVEL, Change, WatchCounts, alarms, compare
+from common.errors import ConfigError, DataError, ReplyError, reason
+from common.formats import markdown_table, rounded
+from common.models.predictor import Judged, Predictor
+from common.reading import read_bytes, read_text
+from common.statistics.calibration import probabilities
+from common.text import printable
+from common.verified import FORMAT_ERRORS
+from server.run.expected import read_expected
+from server.run.folder import model_file
+from simulations.cli.json_output import refuse_taken, write_figures
+
+CHANGED = 3
+"""Exit code of an alarm."""
+
+
+def drift(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run in use.")],
+    weeks: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="WEEK...", help="Folders of new images, one a lesion, in order."),
+    ] = None,
+    add: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of another site's counts of the same weeks, of its --out."),
+    ] = None,
+    usual: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of an earlier --out: counts of weeks without change to compare with.",
+            show_default="the test lesions of the run",
+        ),
+    ] = None,
+    level: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Chance of a false alarm in all weeks together."),
+    ] = LEVEL,
+    out: Annotated[Path | None, typer.Option(help="New JSON file for the counts.")] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of the pretrained weights, of a model trained with weights=FILE."),
+    ] = None,
+) -> None:
+    """Compare what a model says of new images, week by week, with what it said of lesions before.
+
+    No diagnoses are needed. Compared are the likeliest diagnoses, the largest probabilities, and
+    how many images look unlike the training lesions. The exit code is 3 where something changed.
+    """
+    refuse_taken(out)
+    file = model_file(run)
+    predictor, digest = Predictor.open(file, *(weights or ())), sha256(read_bytes(file)).hexdigest()
+    basis = predictor.model.basis
+    zero = WatchCounts.expected(AnswerCounts.zero(basis.task))
+    expected = _expected(file, basis) if usual is None else _total(_read(usual, digest, zero))
+    if not expected.images:
+        raise ConfigError(
+            f"{run} has neither test lesions nor calibration lesions to compare with; name --usual "
+            "FILE, of a time without change"
+        )
+    counts = {week.name: _count(predictor, week) for week in weeks or ()}
+    for other in add or ():
+        counts = _added(counts, _read(other, digest, zero), other)
+    if not counts:
+        raise ConfigError("no week was named; name folders of images, or --add FILE")
+    kept = {name: week for name, week in counts.items() if week.images >= LEAST_IMAGES}
+    found = {name: compare(week, expected) for name, week in kept.items()}
+    raised = dict(zip(found, alarms(list(found.values()), level), strict=True))
+    typer.echo(_table(counts, found, raised))
+    changed = [f"{name} ({', '.join(what)})" for name, what in raised.items() if what]
+    typer.echo(printable(_verdict(changed, level)))
+    write_figures(out, {"model": digest, "weeks": _as_json(counts)})
+    if changed:
+        raise typer.Exit(CHANGED)
+
+
+def _expected(file: Path, basis: AnswerBasis) -> WatchCounts:
+    """Return the counts of a run's test lesions; without any, those of its calibration lesions.
+
+    What was counted in cross-validation is of models that have seen fewer lesions, and are less
+    sure.
+    """
+    of_test = read_expected(file.parent, basis.task)
+    return of_test if of_test and of_test.images else WatchCounts.expected(basis.lesions)
+
+
+def _total(weeks: dict[str, WatchCounts]) -> WatchCounts:
+    return reduce(add_up, weeks.values())
+
+
+def _count(predictor: Predictor, week: Path) -> WatchCounts:
+    """Count what a model says of a folder's images; one that cannot be read is named."""
+    judged = []
+    for each in predictor.judge(_files(week)):
+        if isinstance(each, Judged):
+            judged.append(each)
+        else:
+            _warn(str(each))
+    if not judged:
+        raise DataError(f"{week} has no image that can be read")
+    basis = predictor.model.basis
+    scores = np.array([each.scores for each in judged])
+    distances = np.array([each.distance for each in judged])
+    threshold = basis.appearance.threshold if basis.appearance else np.inf
+    return WatchCounts.measure(probabilities(scores, basis.calibration), distances, threshold)
+
+
+def _files(week: Path) -> Iterator[tuple[str, bytes]]:
+    for file in map(read, expand([str(week)], ())):
+        if isinstance(file, Unreadable):
+            _warn(f"{file.image}: {file.error}")
+        else:
+            yield file.name, file.data
+
+
+def _warn(text: str) -> None:
+    typer.echo(f"warning: {printable(text)}", err=True)
+
+
+def _added(
+    counts: dict[str, WatchCounts], more: dict[str, WatchCounts], file: Path
+) -> dict[str, WatchCounts]:
+    if not counts:
+        return more
+    if counts.keys() != more.keys():
+        raise ConfigError(
+            f"{file} has the weeks {', '.join(more)}, not {', '.join(counts)}; name the same ones"
+        )
+    return {name: week + more[name] for name, week in counts.items()}
+
+
+def _read(file: Path, digest: str, like: WatchCounts) -> dict[str, WatchCounts]:
+    try:
+        said = json.loads(read_text(file))
+        if said["model"] != digest:
+            raise ConfigError(f"{file} has counts of another model; count by this one")
+        if not said["weeks"]:
+            raise ValueError("no weeks")
+        return {
+            str(name): like.from_record({n: np.array(v, np.int64) for n, v in week.items()})
+            for name, week in said["weeks"].items()
+        }
+    except (*FORMAT_ERRORS, ReplyError) as error:
+        raise DataError(
+            f"{file} holds no counts of `fedderm drift --out` ({reason(error)})"
+        ) from error
+
+
+def _as_json(counts: dict[str, WatchCounts]) -> dict[str, dict[str, list[int]]]:
+    return {
+        name: {array: values.tolist() for array, values in week.to_record().items()}
+        for name, week in counts.items()
+    }
+
+
+def _table(
+    counts: dict[str, WatchCounts],
+    found: dict[str, dict[str, Change]],
+    raised: dict[str, list[str]],
+) -> str:
+    def rows() -> Iterator[tuple[str, ...]]:
+        for name, week in counts.items():
+            if name not in found:
+                few = f"fewer than {LEAST_IMAGES} images"
+                yield (name, str(week.images), "-", "-", "-", few)
+                continue
+            shown = (f"{rounded(c.stability)} ({c.p:.2g})" for c in found[name].values())
+            yield (name, str(week.images), *shown, ", ".join(raised[name]) or "none")
+
+    header = (
+        "week",
+        "images",
+        "diagnoses: stability (p)",
+        "surety: stability (p)",
+        "unlike lesions: share (p)",
+        "changed",
+    )
+    return markdown_table(header, rows())
+
+
+def _verdict(changed: list[str], level: float) -> str:
+    held = f"at a chance of {level:g} of any false alarm in all weeks together"
+    return f"Changed, {held}: {'; '.join(changed)}" if changed else f"No change is shown, {held}"
