@@ -20,7 +20,7 @@ from common.data.dataset import Dataset
 from common.data.duplicates import open_joined
 from common.data.image import Scan
 from common.data.metadata import UNKNOWN, as_unknown, beside, dropped, encode, forget, width
-from common.data.splits import TEST, lasting_splits, one_image_a_lesion, site_splits
+from common.data.splits import TEST, fold_numbers, lasting_splits, one_image_a_lesion, site_splits
 from common.data.tables.scan import scan
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.features.extract import Features, content_keys, extract
@@ -311,7 +311,7 @@ class Site:
             np.repeat(self.dataset.labels[train], n_views),
             np.full(len(train) * n_views, 1.0 / n_views),
             np.repeat(self.dataset.by_lesion.index[train], n_views),
-            np.repeat(self.dataset.splits[train].astype(np.int64), n_views),
+            np.repeat(fold_numbers(self.dataset.splits[train]), n_views),
         )
 
     def _trained_metadata(self, images: Ints, n_views: int) -> Floats32:

@@ -19,6 +19,7 @@ from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
 from common.data.dataset import Dataset
+from common.data.splits import fold_numbers
 from common.errors import Reason, RefusalError
 from common.features.extract import content_keys, extract
 from common.models.linear import average_views, decision_values
@@ -44,7 +45,7 @@ class Prepared:
     view_weight : (n,) one over the number of views.
     sample_weight : (n,) class weight times view weight, and times the weight of its group.
     Z : (m, n_outputs) mapped prediction views of all images, averaged over the views.
-    image_fold : (m,) of the images; fold -1 is the test set.
+    image_fold : (m,) of the images; fold -1 is the test set, -2 are pseudo-labels.
     """
 
     X1: Floats
@@ -190,7 +191,8 @@ def _hinge(
     n_fits = len(weights)
     kept = np.ones((n_fits, len(prepared.y)))
     if n_fits > 1:
-        kept[prepared.fold, np.arange(len(prepared.y))] = 0.0
+        in_fold = np.flatnonzero(prepared.fold >= 0)
+        kept[prepared.fold[in_fold], in_fold] = 0.0
     sums, active = hinge_sums(prepared.X1, prepared.y, prepared.sample_weight * kept, weights)
     in_fits, in_folds = _active_lesions(prepared, active, folds)
     gate = Gate(len(in_fits) + len(in_folds), len(in_fits), min_active)
@@ -244,7 +246,7 @@ def _prepare(site: Site, question: Question) -> Prepared:
         view_weight=records.weight,
         sample_weight=class_weights[records.y] * records.weight * _group_weights(site, question),
         Z=average_views(feature_map, site.prediction_views),
-        image_fold=np.where(site.held_out, "-1", site.dataset.splits).astype(np.int64),
+        image_fold=fold_numbers(site.dataset.splits),
     )
 
 

@@ -12,6 +12,13 @@ Severity = Literal["fatal", "warning", "note"]
 """Whether a folder cannot be used, some of it is left out, or something was read loosely."""
 
 
+PSEUDO_LABEL = "pseudo-label"
+"""``dx_type`` of an image whose diagnosis a model gave: it is trained on, and nothing else."""
+
+TRAIN = "train"
+"""Split of these images: no fold, so that nothing is chosen, calibrated or judged on them."""
+
+
 @dataclass(frozen=True)
 class Image:
     """One image with what its row says.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from common.arrays import Bools, Ints
 from common.data.dataset import Dataset, Lesions
+from common.data.image import PSEUDO_LABEL, TRAIN
 from common.errors import ConfigError, DataError
 
 TEST = "test"
@@ -91,7 +92,18 @@ def lasting_splits(dataset: Dataset, test_fraction: float, n_folds: int) -> NDAr
     lesions = [str(name) for name in np.unique(dataset.lesions)]
     fold = [int(_share("fold", lesion) * n_folds) for lesion in lesions]
     test = np.array([_share(TEST, lesion) for lesion in lesions]) < test_fraction
-    return np.where(test, TEST, np.array(fold).astype(np.str_))[dataset.by_lesion.index]
+    splits = np.where(test, TEST, np.array(fold).astype(np.str_))[dataset.by_lesion.index]
+    return np.where(_pseudo(dataset), TRAIN, splits)
+
+
+def fold_numbers(splits: NDArray[np.str_]) -> Ints:
+    """Return the fold of each image (n,) as a number: -1 for the test set, -2 for pseudo-labels."""
+    numbers = np.where(splits == TEST, "-1", np.where(splits == TRAIN, "-2", splits))
+    return numbers.astype(np.int64)
+
+
+def _pseudo(dataset: Dataset) -> Bools:
+    return np.array([image.dx_type == PSEUDO_LABEL for image in dataset.images], dtype=np.bool_)
 
 
 def _share(purpose: str, lesion: str) -> float:
@@ -127,14 +139,19 @@ def site_splits(
 ) -> NDArray[np.str_]:
     """Return the splits (n,) that the rows carry, or assign them where they carry none.
 
-    The sites of a simulated partition carry those of the pooled data, so that the federated and
-    the pooled model are tested on the same lesions.
+    Pseudo-labels are all for training. The sites of a simulated partition carry the splits of the
+    pooled data, so that the federated and the pooled model are tested on the same lesions.
 
     Raises
     ------
     DataError
         If the rows carry a fold that ``n_folds`` does not have.
     """
+    if (pseudo := _pseudo(dataset)).any():
+        splits = np.full(len(dataset), TRAIN, dtype=f"<U{max(len(TRAIN), len(str(n_folds)))}")
+        known = dataset.select(~pseudo)
+        splits[~pseudo] = site_splits(known, test_fraction, n_folds, seed)
+        return splits
     if not dataset.splits.any():
         return assign_splits(dataset, test_fraction, n_folds, seed)
     carried = {int(split) for split in dataset.splits if split != TEST}

@@ -22,6 +22,7 @@ from simulations.data.partition import Scheme, write_sites
 from simulations.data.partition import partition as spread
 from simulations.data.skin_tone import CATEGORIES, WAYS
 from simulations.data.synthetic import write_synthetic
+from simulations.data.unlabelled import read_shares, without_labels
 
 app = typer.Typer(
     help="Check, describe, generate and partition data folders.", no_args_is_help=True
@@ -167,6 +168,13 @@ def partition(
         float, typer.Option(help="Share of lesions for the test.")
     ] = _RUN.test_fraction,
     folds: Annotated[int, typer.Option(help="Folds of the other lesions.")] = _RUN.folds,
+    unlabelled: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SITE=SHARE",
+            help="Share of its training lesions that lose the diagnosis.",
+        ),
+    ] = None,
     link: Annotated[bool, typer.Option("--link", help="Link images instead of copying.")] = False,
 ) -> None:
     """Divide DIR into one folder per site; all have the splits of the pooled data.
@@ -176,10 +184,14 @@ def partition(
     dataset = open_joined(folder, _RUN.cache)
     dataset = dataset.with_splits(site_splits(dataset, test_fraction, folds, seed))
     parts = spread(dataset, scheme, sites, alpha, seed)
-    write_sites(dataset, parts, out, link=link)
-    rows = [[name, *_summary(dataset.select(indices))] for name, indices in parts.items()]
-    rows.append(["total", *_summary(dataset)])
-    typer.echo(_table(["site", "images", "lesions", TEST, *dataset.task.codes], rows))
+    written = without_labels(dataset, parts, read_shares(unlabelled or (), parts), seed)
+    write_sites(written, parts, out, link=link)
+    blank = np.array([not image.dx for image in written.images], dtype=np.bool_)
+    rows = [[n, *_summary(dataset.select(i)), int(blank[i].sum())] for n, i in parts.items()]
+    rows.append(["total", *_summary(dataset), int(blank.sum())])
+    header = ["site", "images", "lesions", TEST, *dataset.task.codes, "unlabelled"]
+    width = len(header) if blank.any() else len(header) - 1
+    typer.echo(_table(header[:width], [row[:width] for row in rows]))
 
 
 def _summary(site: Dataset) -> list[int]:

@@ -37,6 +37,7 @@ from simulations.cli.drift import drift
 from simulations.cli.export import export
 from simulations.cli.gate import gate
 from simulations.cli.json_output import refuse_taken, write_figures
+from simulations.cli.label import label
 from simulations.cli.read_settings import ConfigFile, From, Settings, read_settings
 from simulations.cli.settings import settings_text
 
@@ -338,6 +339,7 @@ app.command()(export)
 app.command()(gate)
 app.command()(continual)
 app.command()(drift)
+app.command()(label)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.data.image import Scan
+from common.data.image import PSEUDO_LABEL, TRAIN, Scan
 from common.data.tables.class_folders import ClassFolders
 from common.data.tables.files import Files
 from common.data.tables.findings import (
@@ -107,7 +107,8 @@ def _check_rows(rows: Sequence[Placed], findings: Findings) -> None:
         _check_lesion(lesion, all_, findings)
     if any(image.split for image, _ in rows):
         for image, place in rows:
-            if not _SPLIT.fullmatch(image.split):
+            trained = image.split == TRAIN and image.dx_type == PSEUDO_LABEL
+            if not trained and not _SPLIT.fullmatch(image.split):
                 findings.add(ODD_SPLIT, f"{image.image_id} {image.split} ({place})")
     sources = {image.source for image, _ in rows} - {""}
     findings.add(ODD_SOURCE, *sorted(name for name in sources if not is_site_name(name)))

@@ -1,0 +1,107 @@
+"""Sites without diagnoses: what a model is sure of is trained on, and never judged on."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.predict.pseudo_labels import thresholds
+from client.site import Site
+from common.config.run import RunConfig
+from common.data.dataset import Dataset
+from common.data.image import PSEUDO_LABEL, TRAIN
+from common.models.file import load_model
+from common.statistics.metrics import score_edges
+from server.run.folder import model_file
+from tests.commands import Type, is_one_error
+
+
+@pytest.fixture
+def few(fedderm: Type, synthetic_folder: Path, tmp_path: Path) -> Path:
+    """Divide images over three sites; most training lesions of two lose their diagnosis."""
+    out = tmp_path / "few"
+    options = ("--scheme", "iid", "--sites", 3, "--folds", 2, "--test-fraction", 0.3, "--link")
+    without = ("--unlabelled", "site_00=0.8", "--unlabelled", "site_01=1")
+    code, said, error = fedderm(
+        "data", "partition", synthetic_folder, "--out", out, *options, *without
+    )
+    assert code == 0, error
+    assert "unlabelled" in said
+    return out
+
+
+def test_only_training_lesions_lose_their_diagnosis(few, synthetic_folder):
+    whole = {image.image_id: image for image in Dataset.open(synthetic_folder).images}
+    left = {site.name: Dataset.open(site) for site in few.iterdir() if site.is_dir()}
+    assert not left["site_02"].undiagnosed
+    assert {image.split for image in left["site_01"].images} == {"test"}
+    for dataset in left.values():
+        assert all(image.split != "test" for image in dataset.undiagnosed)
+        assert all(whole[image.image_id].dx == image.dx for image in dataset.images)
+        blank = {image.lesion_id for image in dataset.undiagnosed}
+        assert not blank & {image.lesion_id for image in dataset.images}
+
+
+def test_what_a_model_is_sure_of_is_trained_on_and_not_judged_on(
+    fedderm: Type, few, finished, cached: RunConfig, tmp_path
+):
+    site, out = few / "site_00", tmp_path / "more" / "site_00"
+    code, said, error = fedderm(
+        "label", finished, site, "--out", out, "--precision", 0.6, "--cache", cached.cache
+    )
+    assert code == 0, error
+    before, after = Dataset.open(site), Dataset.open(out)
+    given = [image for image in after.images if image.dx_type == PSEUDO_LABEL]
+    assert f"{len(given)} of {len(before.undiagnosed)} images" in said
+    assert len(after.images) == len(before.images) + len(given)
+    assert len(after.undiagnosed) == len(before.undiagnosed) - len(given)
+    model = load_model(model_file(finished))
+    missing = {image.image_id: image for image in before.undiagnosed}
+    lesions = Counter(image.lesion_id for image in before.undiagnosed)
+    least = thresholds(model.basis, 0.6)
+    for image in given:
+        assert image.image_id in missing
+        if lesions[image.lesion_id] > 1:
+            continue
+        alone = Dataset(before.folder, (missing[image.image_id],), before.files)
+        chances = model.basis.probabilities(model.dataset_scores(alone, cached.cache))[0]
+        label = model.task.codes.index(image.dx)
+        assert label == chances.argmax()
+        assert chances[label] >= least[label]
+    run = cached.model_copy(update={"folds": 2})
+    read = Site(out, run)
+    pseudo = np.array([image.dx_type == PSEUDO_LABEL for image in read.dataset.images])
+    assert (read.dataset.splits[pseudo] == TRAIN).all()
+    assert pseudo[read.part("train")].sum() == pseudo.sum()
+    assert not pseudo[read.part("validation")].any()
+    assert not pseudo[read.part("test")].any()
+    assert (read.training_records().fold == -2).sum() == pseudo.sum() * run.views
+
+
+def test_thresholds_are_the_lowest_from_which_lesions_were_right(finished):
+    basis = load_model(model_file(finished)).basis
+    edges = np.concatenate([[0.0], score_edges(basis.task.n_classes)])
+    for precision in (0.5, 0.8):
+        for k, least in enumerate(thresholds(basis, precision)):
+            others, own = basis.lesions.probability[k]
+            chosen = edges >= least
+            if np.isfinite(least):
+                assert own[chosen].sum() >= precision * (own + others)[chosen].sum()
+                assert (own + others)[chosen].sum() >= 10
+
+
+def test_what_cannot_be_labelled_is_one_line(
+    fedderm: Type, few, finished, synthetic_folder, tmp_path
+):
+    out = tmp_path / "out"
+    got = fedderm("label", finished, synthetic_folder, "--out", out)
+    assert is_one_error(*got)
+    assert "no row with an empty diagnosis" in got[2]
+    for unlabelled, message in (("nobody=1", "there is no site 'nobody'"), ("2", "is no share")):
+        got = fedderm(
+            "data", "partition", synthetic_folder, "--out", out, "--unlabelled", unlabelled
+        )
+        assert is_one_error(*got)
+        assert message in got[2]
+    assert not out.exists()
