@@ -97,7 +97,16 @@ def lasting_splits(dataset: Dataset, test_fraction: float, n_folds: int) -> NDAr
 
 
 def fold_numbers(splits: NDArray[np.str_]) -> Ints:
-    """Return the fold of each image (n,) as a number: -1 for the test set, -2 for pseudo-labels."""
+    """Return the fold of each image as a number.
+
+    Parameters
+    ----------
+    splits : (n,) as text.
+
+    Returns
+    -------
+    (n,) -1 for the test set, -2 for pseudo-labels.
+    """
     numbers = np.where(splits == TEST, "-1", np.where(splits == TRAIN, "-2", splits))
     return numbers.astype(np.int64)
 

@@ -120,7 +120,13 @@ def _drift(dataset: Dataset, folder: Path, seed: int) -> Scenario:
 
 
 def by_another_camera(dataset: Dataset, which: Bools, folder: Path) -> Dataset:
-    """Write a folder of the same images, some as another camera would have made them."""
+    """Write a folder of the same images, some as another camera would have made them.
+
+    Parameters
+    ----------
+    which : (n,) those that are changed.
+    folder : a new one, or that of the same images.
+    """
     with owned(folder, wait=True):
         if not folder.exists():
             with whole_folder(folder) as out:
