@@ -15,6 +15,7 @@ from common.arrays import Bools, Ints
 from common.data.image import Defect, Image, Location
 from common.data.metadata import UNKNOWN
 from common.data.tables import lesions
+from common.data.tables.findings import NO_ROWS
 from common.data.tables.folder import read_image
 from common.data.tables.scan import scan
 from common.errors import DataError
@@ -59,10 +60,14 @@ class Dataset:
     warnings: tuple[Defect, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
-    def open(cls, folder: str | Path) -> Self:
+    def open(cls, folder: str | Path, *, diagnosed: bool = True) -> Self:
         """Open a folder of any layout in docs/data.md.
 
         Rows that cannot be used are left out; `warnings` names them.
+
+        Parameters
+        ----------
+        diagnosed : whether a row must have a diagnosis; if not, those without may be all there are.
 
         Raises
         ------
@@ -71,7 +76,13 @@ class Dataset:
         """
         folder = Path(folder)
         contents = scan(folder)
-        if fatal := [str(defect) for defect in contents.defects if defect.severity == "fatal"]:
+        allowed = {NO_ROWS.text} if contents.left_out and not diagnosed else set()
+        fatal = [
+            str(each)
+            for each in contents.defects
+            if each.severity == "fatal" and each.kind not in allowed
+        ]
+        if fatal:
             raise DataError(
                 f"{folder}: {'; '.join(fatal)}; `fedderm data check {folder}` shows all"
             )
@@ -144,11 +155,11 @@ class Dataset:
         Raises
         ------
         DataError
-            If no image is left.
+            If it has images and none is left.
         """
         images = tuple(image for image in self.images if task.mapped(image.dx))
         out = Counter(image.dx for image in self.images if not task.mapped(image.dx))
-        if not images:
+        if self.images and not images:
             raise DataError(
                 f"{self.folder}: none of its diagnoses, {printable(', '.join(sorted(out)))}, is "
                 f"one of {', '.join(task.codes)}; set 'diagnoses' or 'mapping'"

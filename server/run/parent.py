@@ -96,16 +96,18 @@ class Parent:
         return {
             "parent": str(config.parent),
             "ancestors": [self.digest, *self.metrics.get(LINEAGE, {}).get("ancestors", [])],
-            "sites": self._since(sites, config.leaving),
+            "sites": self._since(sites, config),
         }
 
-    def _since(self, sites: Mapping[str, SiteInfo], leaving: tuple[str, ...]) -> JsonObject:
+    def _since(self, sites: Mapping[str, SiteInfo], config: RunConfig) -> JsonObject:
+        sums = config.head != "svm" and not config.secure
+        keeps_absent = sums or METHODS[config.method].trains_network
         since: JsonObject = {}
         for name in sorted({*self.sites, *sites}):
             then, now = self.sites.get(name), sites.get(name)
             what = SAME
             if now is None:
-                what = LEFT if name in leaving else ABSENT
+                what = ABSENT if keeps_absent and name not in config.leaving else LEFT
             elif then is None:
                 what = JOINED
             elif then["fingerprint"] != now.fingerprint:

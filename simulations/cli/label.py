@@ -41,7 +41,7 @@ def label(
     Nothing leaves this machine. In the new table they are `pseudo-label` by dx_type: they are
     trained on, and neither tested on nor calibrated on. Images are linked.
     """
-    dataset = Dataset.open(data)
+    dataset = Dataset.open(data, diagnosed=False)
     missing = [image for image in dataset.undiagnosed if not image.dx]
     if not missing:
         raise DataError(f"{data} has no row with an empty diagnosis; there is nothing to label")

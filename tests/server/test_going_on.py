@@ -81,6 +81,8 @@ def test_an_svm_keeps_the_c_of_its_parent_and_takes_fewer_rounds(run):
     training = json.loads((up / METRICS_FILE).read_text())["training"]
     assert [each["c"] for each in training["choice"]] == [chosen]
     assert len(rounds(up)) < len(rounds(anew))
+    without = run("without", "01", parent=first, **usual)
+    assert lineage(without)["sites"]["site_02"]["since"] == "left"
 
 
 def test_under_secure_sums_two_sites_or_more_change(run):

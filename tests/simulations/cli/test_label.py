@@ -1,5 +1,6 @@
 """Sites without diagnoses: what a model is sure of is trained on, and never judged on."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from client.site import Site
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.image import PSEUDO_LABEL, TRAIN
+from common.data.tables.ham10000 import METADATA_FILE
+from common.errors import DataError
 from common.models.file import load_model
 from common.statistics.metrics import score_edges
 from server.run.folder import model_file
@@ -77,6 +80,32 @@ def test_what_a_model_is_sure_of_is_trained_on_and_not_judged_on(
     assert not pseudo[read.part("validation")].any()
     assert not pseudo[read.part("test")].any()
     assert (read.training_records().fold == -2).sum() == pseudo.sum() * run.views
+
+
+def test_a_site_without_any_diagnosis_is_labelled_and_takes_part(
+    fedderm: Type, few, finished, cached: RunConfig, settings, tmp_path
+):
+    site = few / "site_01"
+    for image in Dataset.open(site).images:  # of the test
+        (site / "HAM10000_images_part_1" / f"{image.image_id}.jpg").unlink()
+    table = site / METADATA_FILE
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if ",test" not in line))
+    with pytest.raises(DataError, match="table without a row that can be used"):
+        Dataset.open(site)
+    out = tmp_path / "sites" / "site_01"
+    options = ("--precision", 0.6, "--cache", cached.cache)
+    code, _, error = fedderm("label", finished, site, "--out", out, *options)
+    assert code == 0, error
+    (tmp_path / "sites" / "site_02").symlink_to(few / "site_02", target_is_directory=True)
+    run = tmp_path / "run"
+    arguments = ("--scheme", "folders", "--out", run, *settings)
+    code, _, error = fedderm("simulate", tmp_path / "sites", *arguments)
+    assert code == 0, error
+    metrics = json.loads((run / "run" / "metrics.json").read_text())
+    given = [i for i in Dataset.open(out).images if i.dx_type == PSEUDO_LABEL]
+    assert metrics["data"]["sites"]["site_01"]["images"] == len(given) > 0
+    assert metrics["sites"]["site_01"]["n"] == 0
 
 
 def test_thresholds_are_the_lowest_from_which_lesions_were_right(finished):
