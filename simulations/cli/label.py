@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from client.predict.pseudo_labels import PRECISION, pseudo_labelled
+from client.predict.pseudo_labels import SHARE, pseudo_labelled
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError
@@ -26,10 +26,10 @@ def label(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its model file.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="New folder for the images with the new table.")],
-    precision: Annotated[
+    share: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of such labels that is to be right, by diagnosis."),
-    ] = PRECISION,
+        typer.Option(min=0, max=1, help="Share of each diagnosis's lesions, the surest first."),
+    ] = SHARE,
     weights: Annotated[
         list[Path] | None,
         typer.Option(help="File of the pretrained weights, of a model trained with weights=FILE."),
@@ -46,7 +46,7 @@ def label(
     if not missing:
         raise DataError(f"{data} has no row with an empty diagnosis; there is nothing to label")
     model = load_model(model_file(run), *(weights or ()))
-    found = pseudo_labelled(model, dataset.for_task(model.task), cache, precision)
+    found = pseudo_labelled(model, dataset.for_task(model.task), cache, share)
     given = {image.image_id for image in found}
     left = tuple(image for image in dataset.undiagnosed if image.image_id not in given)
     rows = sorted((*dataset.images, *found, *left), key=lambda image: image.image_id)
