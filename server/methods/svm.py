@@ -13,7 +13,7 @@ from common.answers.basis import AnswerBasis
 from common.answers.counts import AnswerCounts
 from common.answers.group_counts import ScreeningCounts
 from common.answers.group_thresholds import GroupLesions
-from common.arrays import Floats
+from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.metadata import GIVES_AWAY, information, width
 from common.data.patient_groups import PatientGroups
@@ -227,6 +227,7 @@ class Candidate:
     scale : of the metadata beside the features, in feature norms; None without metadata.
     weights : (n_fits, n_classes, n_outputs + 1).
     balanced_accuracy : in [0, 1], over all folds.
+    judged : (n_classes,) images of each class in them.
     """
 
     c: float
@@ -235,6 +236,7 @@ class Candidate:
     preconditioner: svm.Preconditioner
     weights: Floats
     balanced_accuracy: float
+    judged: Ints
 
     def describe(self) -> dict[str, float | None]:
         """Return the setting and how it did, for the run's metrics."""
@@ -256,6 +258,7 @@ class Fitted:
     calibration : (2, n_classes).
     unseen : weights (n_folds, n_classes, n_outputs + 1) of the fits without one fold each, whose
         scores of that fold are those of unseen lesions; None where there are none.
+    judged : (n_classes,) images of each class in all folds; None where not all were judged.
     """
 
     sites: MappedSites
@@ -263,6 +266,7 @@ class Fitted:
     calibration: Floats
     unseen: Floats | None
     details: Mapping[str, Json]
+    judged: Ints | None = None
 
 
 def train(federation: Federation, config: RunConfig, folder: RunFolder) -> TrainingResult:
@@ -307,7 +311,9 @@ def _train(
         sites = MappedSites(task, federation, scaled, weighting, mapped, rounds)
         fitted = _one_shot(config, sites)
     weights = _without_absent(fitted.weights, weighting.classes)
-    base_rates = moments.class_weight / moments.weight
+    # Probabilities are for the frequencies of what they were calibrated on: no pseudo-labels.
+    judged = moments.class_weight if fitted.judged is None else fitted.judged
+    base_rates = judged / judged.sum()
     appearance = learn_appearance(federation, LossPolicy.RESTART)
     basis = _basis(config, fitted, base_rates, appearance)
     sites = fitted.sites
@@ -385,7 +391,8 @@ def _svm(
     }
     unseen = _without_absent(best.weights, weighting.classes)
     calibrated = best.sites.calibrate(unseen)
-    return Fitted(best.sites, solution.x[None], calibrated, unseen, details)
+    judged = best.judged if config.judged == "all" else None
+    return Fitted(best.sites, solution.x[None], calibrated, unseen, details, judged)
 
 
 def _feature_maps(config: RunConfig, feature_map: FeatureMap, moments: Moments) -> Iterator[Scaled]:
@@ -443,8 +450,8 @@ def _path(
         weights = solution.x.reshape(weights.shape)
         n_classes = config.task.n_classes
         counts = sites.evaluate(weights, uncalibrated(n_classes), even(n_classes)).total
-        score = Metrics.compute(counts).balanced_accuracy
-        yield Candidate(c, scale, sites, preconditioner, weights, score)
+        score, judged = Metrics.compute(counts).balanced_accuracy, counts.confusion.sum(axis=1)
+        yield Candidate(c, scale, sites, preconditioner, weights, score, judged)
 
 
 def check(config: RunConfig) -> None:
