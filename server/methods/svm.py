@@ -1,42 +1,33 @@
 """Training an SVM over a federation: the statistics once, then rounds of sums."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from common.answers.appearance import Appearance
 from common.answers.basis import AnswerBasis
-from common.answers.counts import AnswerCounts
-from common.answers.group_counts import ScreeningCounts
-from common.answers.group_thresholds import GroupLesions
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.metadata import GIVES_AWAY, information, width
-from common.data.patient_groups import PatientGroups
 from common.errors import ConfigError
 from common.features.extract import check_network
 from common.features.tuned import tuned_settings
 from common.json_types import Json, JsonObject
 from common.models.linear import LinearModel
-from common.statistics import calibration
 from common.statistics.calibration import even, uncalibrated
-from common.statistics.lbfgs import Solution
-from common.statistics.metrics import Evaluation, Metrics
+from common.statistics.metrics import Metrics
 from common.statistics.moments import Moments, lda, ridge
-from common.statistics.sums import Nothing, S
 from common.svm import objective as svm
 from common.svm.feature_map import FeatureMap, FourierMap
-from common.task import Task
 from server.federation.federation import Federation, SitesLostError
-from server.federation.plausibility import HingeLimits, check_moments, check_screening
-from server.federation.question import Answers, LossPolicy, Question
+from server.federation.question import LossPolicy
 from server.going_on import begin, check_parent
 from server.group_balance import Weighting, balance_facts, weigh
 from server.lesion_appearance import learn_appearance
+from server.mapped_sites import MappedSites
 from server.run.fit_rounds import FitRounds
 from server.run.folder import RunFolder
 from server.run.progress import Progress
@@ -59,149 +50,6 @@ _SPLITS = ("seed", "folds", "test_fraction")
 """Settings that decide which lesions are in which fold, and in the test set."""
 
 _log = logging.getLogger(__name__)
-
-
-class MappedSites:
-    """The sites of a federation after they mapped their features with one map.
-
-    Weights are (n_fits, n_classes, n_outputs + 1). One fit is trained on all training
-    lesions and judged on the test lesions; several are each trained without one fold and
-    judged on that.
-
-    Parameters
-    ----------
-    task : the diagnoses.
-    weighting : what records weigh.
-    moments : the moments of the features after the map's matrix, before its clip and its Fourier
-        map.
-
-    Attributes
-    ----------
-    moments : the moments of the mapped features.
-    """
-
-    def __init__(
-        self,
-        task: Task,
-        federation: Federation,
-        feature_map: FeatureMap,
-        weighting: Weighting,
-        moments: Moments,
-        rounds: FitRounds,
-    ):
-        self.feature_map = feature_map
-        self._task, self._n_classes = task, task.n_classes
-        self._federation = federation
-        self._rounds = rounds
-        self._values = {"map": feature_map.digest}
-        arrays = {**feature_map.to_record(), **weighting.to_record()}
-        prepare = Question("prepare", Nothing(), arrays, self._values)
-        federation.total(prepare, LossPolicy.RESTART)
-        self.moments = moments
-        if feature_map.fourier or feature_map.clip:  # else they follow from the raw features'
-            zero = Moments.zero(self._n_classes, feature_map.n_outputs)
-            check = partial(check_moments, task)
-            mapped = Question("mapped_moments", zero, values=self._values, check_answer=check)
-            self.moments = federation.total(mapped, LossPolicy.RESTART)
-        self._limits = HingeLimits(task, self.moments, weighting.largest, feature_map.longest)
-
-    def hinge(self, weights: Floats) -> svm.HingeSums:
-        """Return losses and gradients at ``weights`` (n_fits, n_classes, n_outputs + 1)."""
-        self._rounds.spend(self.feature_map, weights)
-        zero = svm.HingeSums.zero(weights.shape)
-        question = Question(
-            "hinge",
-            zero,
-            {"weights": weights},
-            self._values,
-            lambda sums, images: self._limits.check(sums, weights, images),
-        )
-        return self._federation.total(question, LossPolicy.RESTART)
-
-    def solve(
-        self,
-        stage: str,
-        start: Floats,
-        preconditioner: svm.Preconditioner,
-        c: float,
-        tolerance: float,
-        max_rounds: int,
-    ) -> Solution:
-        """Solve the fits.
-
-        Parameters
-        ----------
-        stage : what the fits are for, in reports of progress.
-        start : (n_fits, n_classes, n_outputs + 1) weights to start from.
-        """
-        report = partial(self._rounds.report, stage)
-        return svm.solve(self.hinge, start, preconditioner, c, tolerance, max_rounds, report)
-
-    def calibrate(self, weights: Floats) -> Floats:
-        """Return the calibration (2, n_classes) of decision values of unseen lesions.
-
-        Parameters
-        ----------
-        weights : (n_fits, n_classes, n_outputs + 1).
-        """
-
-        def ask(parameters: Floats) -> calibration.CalibrationSums:
-            zero = calibration.CalibrationSums.zero(self._n_classes)
-            return self._judge("calibrate", zero, weights, parameters, even(self._n_classes)).total
-
-        return calibration.fit(ask, self._n_classes)
-
-    def evaluate(
-        self, weights: Floats, parameters: Floats, base_rates: Floats
-    ) -> Answers[Evaluation]:
-        """Return the sites' counts on images that no fit has seen.
-
-        Parameters
-        ----------
-        weights : (n_fits, n_classes, n_outputs + 1).
-        parameters : (2, n_classes) calibration.
-        base_rates : (n_classes,) frequencies of the classes, for the decision.
-        """
-        zero = Evaluation.zero(self._n_classes)
-        return self._judge("evaluate", zero, weights, parameters, base_rates)
-
-    def count_answers(self, weights: Floats, parameters: Floats) -> Answers[AnswerCounts]:
-        """Return the sites' counts on lesions that no fit has seen, one image each.
-
-        Parameters
-        ----------
-        weights : (n_fits, n_classes, n_outputs + 1).
-        parameters : (2, n_classes) calibration.
-        """
-        zero, rates = AnswerCounts.zero(self._task), even(self._n_classes)
-        return self._judge("answers", zero, weights, parameters, rates)
-
-    def count_groups(
-        self, groups: PatientGroups, weights: Floats, parameters: Floats
-    ) -> GroupLesions:
-        """Return the lesions of groups of patients that no fit has seen, one image each.
-
-        Parameters
-        ----------
-        weights : (n_fits, n_classes, n_outputs + 1).
-        parameters : (2, n_classes) calibration.
-        """
-        zero, rates = ScreeningCounts.zero(self._task, groups.counted.size), even(self._n_classes)
-        found = self._judge("screening", zero, weights, parameters, rates, check_screening)
-        return GroupLesions(groups, groups.joined(found.total.screening))
-
-    def _judge(
-        self,
-        question: str,
-        zero: S,
-        weights: Floats,
-        parameters: Floats,
-        base_rates: Floats,
-        check: Callable[[S, int], None] | None = None,
-    ) -> Answers[S]:
-        arrays = {"weights": weights, "calibration": parameters, "base_rates": base_rates}
-        asked = Question(question, zero, arrays, self._values, check)
-        return self._federation.answers(asked, LossPolicy.RESTART)
 
 
 class Scaled(NamedTuple):
