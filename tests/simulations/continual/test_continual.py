@@ -15,6 +15,7 @@ from simulations.continual.report import CHART_FILE, JSON_FILE, MARKDOWN_FILE
 from simulations.continual.scenarios import Scenario
 from simulations.runtimes.experiment import open_for
 from tests.commands import Type, is_one_error
+from tests.finetuning import BACKBONE, SIZE, STAGE
 
 LDA = ("head=lda",)
 
@@ -93,6 +94,31 @@ def test_diagnoses_are_added_to_an_svm(fedderm: Type, synthetic_folder, settings
     assert [[value is None for value in row] for row in matrix] == [
         [group > step for group in range(3)] for step in range(3)
     ]
+
+
+def test_a_network_goes_on_with_what_is_new_alone(
+    fedderm: Type, synthetic_folder, network_file, tmp_path
+):
+    """Its joint first step is that of all ways; the next ones have their own pace."""
+    out = tmp_path / "out"
+    network = [f"backbone={BACKBONE}", f"weights={network_file}", f"cache={tmp_path / 'cache'}"]
+    pace = ["rounds=1,1,2", "local_epochs=0.5", f"stages=head,{STAGE},all", "batch=16"]
+    small = [f"size={SIZE}", "views=1", "predictions=1", "folds=3", "validate_every=1"]
+    pace_on = ("--update", "rounds=1", "--update", "local_epochs=1", "--update", "lr=0.001")
+    ways = ("--ways", "plain,distillation", *pace_on)
+    arguments = ("--scenario", "classes", *ways, "method=finetune", *network, *pace, *small)
+    code, _, error = fedderm("continual", synthetic_folder, "--out", out, *arguments)
+    assert code == 0, error
+    found = figures(out)["ways"]
+    assert found.keys() == {"joint", "plain", "distillation"}
+    first = {json.dumps(way["matrix"][0]) for way in found.values()}
+    assert len(first) == 1
+    for way in ("plain", "distillation"):
+        for step in (1, 2):
+            run = out / "runs" / f"{way}-{step}" / "run"
+            assert len((run / "training.jsonl").read_text().splitlines()) == 1
+            lineage = json.loads((run / "metrics.json").read_text())["lineage"]
+            assert len(lineage["ancestors"]) == step
 
 
 @pytest.mark.parametrize(
