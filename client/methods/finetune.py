@@ -114,6 +114,7 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
             correction,
             weights,
             _former(site, question),
+            stream.seed,
         )
         batches = batches_of(stream, this, int(counts.sum()), config)
         before = loss_before(steps, batches) if question.name == FAIRLY else 0.0

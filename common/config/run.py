@@ -23,6 +23,7 @@ from common.config.svm import SvmConfig
 from common.config.task_settings import task_of
 from common.config.validate import ValidateConfig
 from common.errors import ConfigError
+from common.features.augment import STRONG, Augmentation
 from common.features.extract import FeatureSpec
 from common.features.transform import Transform
 from common.methods import METHODS, Method
@@ -228,6 +229,7 @@ class RunConfig(
             views=self.views,
             predictions=self.predictions,
             seed=self.seed,
+            augmentation=STRONG if self.augmentation == "strong" else Augmentation(),
             transform=Transform(self.resolution, self.colour),
         )
 

@@ -29,8 +29,8 @@ class Augmentation:
     """How much augmented views differ from the image.
 
     A lesion has no upright position, so every view is rotated by a random multiple of 90 degrees
-    and mirrored at random; other angles would need invented corners. A lesion lies in the middle of
-    its image, so crops stay near the middle.
+    and mirrored at random; other angles need invented corners, which are then reflections of the
+    image. A lesion lies in the middle of its image, so crops stay near the middle.
 
     Attributes
     ----------
@@ -39,6 +39,10 @@ class Augmentation:
     shift : how far, in each direction, the crop's centre may lie from the image's, as a share of
         the crop's side, in [0, 1); uniform, but never beyond the image.
     brightness, contrast, saturation : each factor is uniform in 1 plus or minus this, in [0, 1).
+    hue : uniform in plus or minus this, as a share of the circle of colours, in [0, 0.5].
+    stretch : a view's width grows, and its height shrinks, by a factor whose logarithm is uniform
+        in plus or minus this, in [0, 1).
+    any_angle : whether views are rotated by any angle.
 
     Raises
     ------
@@ -51,13 +55,32 @@ class Augmentation:
     brightness: float = 0.15
     contrast: float = 0.15
     saturation: float = 0.15
+    hue: float = 0.0
+    stretch: float = 0.0
+    any_angle: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.least_crop <= 1:
             raise ConfigError(f"least_crop is {self.least_crop}; it must be above 0, at most 1")
-        for name in ("shift", "brightness", "contrast", "saturation"):
+        for name in ("shift", "brightness", "contrast", "saturation", "stretch"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name} is {value}; it must be at least 0, below 1")
+        if not 0 <= self.hue <= 0.5:
+            raise ConfigError(f"hue is {self.hue}; it must be at least 0, at most 0.5")
+        if self.stretch and not self.any_angle:
+            raise ConfigError("stretch is for views of any angle; set any_angle")
+
+
+STRONG = Augmentation(
+    shift=0.15,
+    brightness=0.25,
+    contrast=0.25,
+    saturation=0.25,
+    hue=0.03,
+    stretch=0.1,
+    any_angle=True,
+)
+"""For a long training, which would learn the usual views by heart; docs/results.md compares."""
 
 
 def augmented_view(
@@ -70,12 +93,18 @@ def augmented_view(
     v2 = _transforms()
     rng = np.random.default_rng([seed, int(content, 16), number])
     side = round(min(image.size) * rng.uniform(how.least_crop, 1))
-    view = _crop(image, side, rng.uniform(-1, 1, 2) * how.shift, size)
+    shift = rng.uniform(-1, 1, 2) * how.shift
+    if how.any_angle:
+        view = _turned(image, side, shift, rng.uniform(0, 2 * np.pi), _stretched(rng, how), size)
+    else:
+        view = _crop(image, side, shift, size)
     spread = (how.brightness, how.contrast, how.saturation)
     brightness, contrast, saturation = 1 + rng.uniform(-1, 1, 3) * spread
     view = v2.adjust_brightness(view, brightness)
     view = v2.adjust_contrast(view, contrast)
     view = v2.adjust_saturation(view, saturation)
+    if how.hue:
+        view = v2.adjust_hue(view, rng.uniform(-how.hue, how.hue))
     number = int(rng.integers(_SYMMETRIES))
     view = v2.rotate(view, 90 * (number // 2))
     return _mirrored(view, number % 2 == 1)
@@ -114,6 +143,30 @@ def normalise(view: Pillow.Image, mean: tuple[float, ...], std: tuple[float, ...
         np.multiply(np.asarray(channel), factor, out=into, casting="unsafe")
         into -= offset
     return values
+
+
+def _stretched(rng: np.random.Generator, how: Augmentation) -> float:
+    return float(np.exp(rng.uniform(-how.stretch, how.stretch)))
+
+
+def _turned(
+    image: Pillow.Image, side: int, shift: Floats, angle: float, stretch: float, size: int
+) -> Pillow.Image:
+    """Return the square that :func:`_crop` does, turned about its centre and stretched.
+
+    What lies beyond the image is its reflection.
+    """
+    left, top = _corner(image.size, side, shift)
+    margin = max(image.size) // 2
+    around = ((margin, margin), (margin, margin), (0, 0))
+    wide = Pillow.fromarray(np.pad(np.asarray(image), around, mode="reflect"))
+    scale, middle = side / size, size / 2
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    # From pixels of the view to those of the image: a rotation after the stretch.
+    a, b, d, e = cosine * stretch, -sine / stretch, sine * stretch, cosine / stretch
+    x, y = left + side / 2 + margin, top + side / 2 + margin
+    matrix = (a, b, x - (a + b) * middle, d, e, y - (d + e) * middle)
+    return wide.transform((size, size), Pillow.Transform.AFFINE, matrix, Pillow.Resampling.BICUBIC)
 
 
 def _crop(image: Pillow.Image, side: int, shift: Floats, size: int) -> Pillow.Image:

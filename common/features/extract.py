@@ -100,6 +100,8 @@ class FeatureSpec:
     def key(self) -> str:
         """SHA-256, in hexadecimal, of all that the features depend on, the weights' bytes too."""
         facts = {**asdict(self), "weights": self._digest, "version": FEATURES_VERSION}
+        # What is switched off is not named, so that older features keep their key.
+        facts["augmentation"] = {k: v for k, v in asdict(self.augmentation).items() if v}
         if not self.views:
             del facts["seed"], facts["augmentation"]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -16,6 +16,7 @@ from common.config.run import RunConfig
 from common.data.metadata import UNKNOWN, encode
 from common.finetune.former import distillation_loss
 from common.finetune.imbalance import Balance
+from common.finetune.mixup import Mix
 from common.finetune.plan import SQUARES, STEP, Item, moment_kinds
 from common.networks.network import DEVICE, Network, Stage, autocast, to_device
 
@@ -45,6 +46,7 @@ class LocalSteps:
     correction : by parameter and of its shape, added to every gradient (SCAFFOLD's c - c_i).
     weights : (n,) factors of the images' losses, beside those of their classes; None for ones.
     former : (n, n_classes) softened answers of a former model, to hold on to; None for none.
+    seed : of the site, for what is drawn here.
     """
 
     def __init__(
@@ -60,12 +62,13 @@ class LocalSteps:
         correction: Mapping[str, Tensor] | None = None,
         weights: Floats | None = None,
         former: Floats32 | None = None,
+        seed: Sequence[int] = (),
     ) -> None:
         self._network, self._stage, self._config = network, stage, config
         self._balance, self._labels, self._load, self._pool = balance, labels, load, pool
         self._correction = correction or {}
         self._weights = None if weights is None else np.asarray(weights, dtype=np.float32)
-        self._former = former
+        self._former, self._seed = former, seed
         self._unknown = to_device(torch.from_numpy(encode(config.metadata, [UNKNOWN])))
         self._start = {name: p.detach().clone() for name, p in stage.trainable.items()}
         self._halves = [
@@ -166,18 +169,23 @@ class LocalSteps:
         stacked = (torch.from_numpy(np.stack(each)) for each in zip(*loaded, strict=True))
         inputs, factors, about = map(to_device, stacked)
         images = [item.image for item in items]
-        labels = torch.from_numpy(self._labels[images])
+        labels = torch.from_numpy(self._labels[images]).to(DEVICE)
         weights = None if self._weights is None else torch.from_numpy(self._weights[images])
         former = None
         if self._former is not None:
             former = to_device(torch.from_numpy(self._former[images]))
+        mix = self._mix(items)
+        if mix is not None:
+            inputs, mix = mix.images(inputs)
+            about = mix.blend(about)
+            former = None if former is None else mix.blend(former)
         with autocast():
             features = self._stage.tail(inputs)
 
         def loss(about: Tensor) -> Tensor:
             with autocast():
                 logits = self._network.classify(features, about, factors)
-            own = self._balance.loss(logits.float(), labels.to(DEVICE), weights)
+            own = self._labelled(logits.float(), labels, weights, mix)
             if former is None:
                 return own
             return own + self._config.distillation * distillation_loss(logits.float(), former)
@@ -186,6 +194,23 @@ class LocalSteps:
         if not share:
             return loss(about)
         return (1 - share) * loss(about) + share * loss(self._unknown.expand_as(about))
+
+    def _mix(self, items: Sequence[Item]) -> Mix | None:
+        """Return how images are mixed: none where nothing is learnt, or part of the network is."""
+        if not self._config.mixup or self._stage.frozen or not torch.is_grad_enabled():
+            return None
+        return Mix.drawn(self._seed, items, self._config.mixup)
+
+    def _labelled(
+        self, logits: Tensor, labels: Tensor, weights: Tensor | None, mix: Mix | None
+    ) -> Tensor:
+        """Return the loss () by the labels (n,), of mixed images by both in their shares."""
+        own = self._balance.loss(logits, labels, weights)
+        if mix is None:
+            return own
+        of_others = None if weights is None else weights.roll(1)
+        other = self._balance.loss(logits, labels.roll(1), of_others)
+        return mix.share * own + (1 - mix.share) * other
 
     def _adjust(self, part: Parameters, _: torch.optim.Optimizer, images: int) -> Sequence[Tensor]:
         """Average, correct and pull the gradients, in this order; return their norms."""

@@ -141,6 +141,10 @@ class Stream:
     ----------
     labels : (n,) of the site's training images.
     draws : (n_classes,) draws of an image of each class in an epoch.
+
+    Attributes
+    ----------
+    seed : of all that is drawn for this site, beside the round or the image.
     """
 
     def __init__(self, labels: Ints, draws: Floats, seed: int, site: str) -> None:
@@ -148,7 +152,7 @@ class Stream:
         # Of classes that are never drawn nothing is seen.
         self._length = max(1, round(self._draws.sum())) if self._draws.any() else 0
         digest = hashlib.sha256(site.encode()).digest()
-        self._seed = [seed, int.from_bytes(digest[:8], "big")]
+        self.seed = [seed, int.from_bytes(digest[:8], "big")]
 
     def between(self, begin: float, end: float) -> list[Item]:
         """Return the items between two times in epochs."""
@@ -161,7 +165,7 @@ class Stream:
         ]
 
     def _order(self, epoch: int) -> Ints:
-        rng = np.random.default_rng([*self._seed, epoch])
+        rng = np.random.default_rng([*self.seed, epoch])
         n = len(self._draws)
         if self._even:
             return rng.permutation(n)

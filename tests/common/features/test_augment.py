@@ -3,6 +3,7 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from common.errors import ConfigError
 from common.features.augment import (
     CROPS,
     PREDICTION_VIEWS,
+    STRONG,
     Augmentation,
     augmented_view,
     normalise,
@@ -138,3 +140,39 @@ def test_normalises_channels_first() -> None:
 def test_refuses_impossible_values(change: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(change))} is "):
         Augmentation(**change)
+
+
+def test_strong_views_are_repeatable_and_differ_more() -> None:
+    alone = [_view(number, how=STRONG) for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(partial(_view, how=STRONG), reversed(range(8))))
+    np.testing.assert_array_equal(alone, together[::-1])
+    assert len({view.tobytes() for view in alone}) == 8
+
+
+def test_a_view_by_any_angle_turns_what_a_view_by_quarter_turns_shows() -> None:
+    """Where the angle is small the middle is where it was; a turn moves a mark as it should."""
+    image = Pillow.new("RGB", (60, 60))
+    image.paste((255, 255, 255), (40, 28, 44, 32))  # right of the middle
+    radii, angles = [], []
+    for number in range(40):
+        view = np.asarray(
+            augmented_view(image, CONTENT, number, 0, 60, replace(STILL, any_angle=True))
+        )
+        y, x = np.argwhere(view[..., 0] > 100).mean(axis=0) - 29.5
+        radii.append(np.hypot(x, y))
+        angles.append(np.arctan2(y, x))
+    np.testing.assert_allclose(radii, 12, atol=1)  # 41.5 - 29.5, in whole pixels
+    assert np.mean(radii) == pytest.approx(12, abs=0.2)
+    assert np.ptp(angles) > np.pi
+    assert len(np.unique(np.round(angles, 2))) > 30
+
+
+@given(st.integers(32, 200), st.integers(32, 200))
+@settings(max_examples=20, deadline=None)
+def test_beyond_the_image_lies_its_reflection(width: int, height: int) -> None:
+    """So an image of one colour gives views of that colour."""
+    plain = Pillow.new("RGB", (width, height), (90, 120, 150))
+    how = replace(STILL, least_crop=0.5, shift=0.3, stretch=0.2, any_angle=True)
+    view = np.asarray(augmented_view(plain, CONTENT, width, height, 32, how))
+    assert (view == (90, 120, 150)).all()
