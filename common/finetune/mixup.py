@@ -54,7 +54,16 @@ class Mix(NamedTuple):
         return cls(1 - (bottom - top) * (right - left), (top, bottom, left, right))
 
     def images(self, images: Tensor) -> tuple[Tensor, "Mix"]:
-        """Return mixed images (n, channels, side, side), and the share in whole pixels."""
+        """Mix images.
+
+        Parameters
+        ----------
+        images : (n, channels, side, side).
+
+        Returns
+        -------
+        Of the same shape (n, channels, side, side), and the mix with its share in whole pixels.
+        """
         others = images.roll(1, 0)
         if self.box is None:
             return self.blend(images), self
@@ -65,5 +74,14 @@ class Mix(NamedTuple):
         return mixed, Mix(1 - (bottom - top) * (right - left) / side**2, self.box)
 
     def blend(self, values: Tensor) -> Tensor:
-        """Return (n, ...) values of each image, and of the one before it, by their shares."""
+        """Blend values of each image with those of the one before it, by their shares.
+
+        Parameters
+        ----------
+        values : (n, ...).
+
+        Returns
+        -------
+        (n, ...).
+        """
         return torch.lerp(values.roll(1, 0), values, self.share)
