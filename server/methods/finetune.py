@@ -402,8 +402,10 @@ def training_facts(config: RunConfig, training: JsonObject) -> dict[str, object]
     """Return what the model card says of the training."""
     keys = ("bytes_sent", "bytes_of_whole_networks")
     sent, whole = (f"{training[key] / 1e6:.0f} MB" for key in keys)
+    mixed = f"; images mixed in {config.mixup:.0%} of the steps" if config.mixup else ""
     return {
         "stages": ", ".join(config.stages),
+        "views": f"{config.augmentation} augmentation{mixed}",
         "aggregation": f"qfedavg, q={config.q:g}" if _fair(config) else config.strategy,
         "rare classes": f"{config.imbalance}, by {config.priors} class frequencies",
         **balance_facts(config),
