@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from scipy.stats import binom, chi2_contingency
 
 from common.answers.appearance import SHARE
 from common.answers.counts import AnswerCounts
@@ -104,6 +103,8 @@ def compare(week: WatchCounts, expected: WatchCounts) -> dict[str, Change]:
     Shares of diagnoses and of surety by chi-squared tests of two samples, images that look unlike
     training lesions by a binomial test, as at most a share of ``SHARE`` of new lesions should.
     """
+    from scipy.stats import binom  # a command that needs it not is not to wait for it
+
     sure = _parts(week.confidence, expected.confidence)
     far, n = int(week.distant[1]), int(week.distant.sum())
     return {
@@ -137,6 +138,8 @@ def _change(week: Ints, expected: Ints) -> Change:
     table = _joined(found)
     if table.shape[1] < 2:
         return Change(stability, 1.0)
+    from scipy.stats import chi2_contingency
+
     return Change(stability, float(chi2_contingency(table, correction=False).pvalue))
 
 
