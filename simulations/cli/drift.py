@@ -106,14 +106,17 @@ def _total(weeks: dict[str, WatchCounts]) -> WatchCounts:
 
 def _count(predictor: Predictor, week: Path) -> WatchCounts:
     """Count what a model says of a folder's images; one that cannot be read is named."""
-    judged = []
-    for each in predictor.judge(_files(week)):
+    judged: list[Judged] = []
+    problems: list[str] = []
+    for each in predictor.judge(_files(week, problems)):
         if isinstance(each, Judged):
             judged.append(each)
         else:
-            _warn(str(each))
+            problems.append(str(each))
     if not judged:
-        raise DataError(f"{week} has no image that can be read")
+        raise DataError(f"{week} has no image that can be read: {problems[0]}")
+    for problem in problems:
+        typer.echo(f"warning: {printable(problem)}", err=True)
     basis = predictor.model.basis
     scores = np.array([each.scores for each in judged])
     distances = np.array([each.distance for each in judged])
@@ -121,16 +124,13 @@ def _count(predictor: Predictor, week: Path) -> WatchCounts:
     return WatchCounts.measure(probabilities(scores, basis.calibration), distances, threshold)
 
 
-def _files(week: Path) -> Iterator[tuple[str, bytes]]:
+def _files(week: Path, problems: list[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the images of a folder; what cannot be read is added to ``problems``."""
     for file in map(read, expand([str(week)], ())):
         if isinstance(file, Unreadable):
-            _warn(f"{file.image}: {file.error}")
+            problems.append(f"{file.image}: {file.error}")
         else:
             yield file.name, file.data
-
-
-def _warn(text: str) -> None:
-    typer.echo(f"warning: {printable(text)}", err=True)
 
 
 def _added(
