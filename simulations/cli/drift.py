@@ -26,6 +26,7 @@ from common.verified import FORMAT_ERRORS
 from server.run.expected import read_expected
 from server.run.folder import model_file
 from simulations.cli.json_output import refuse_taken, write_figures
+from simulations.cli.read_settings import Weights
 
 CHANGED = 3
 """Exit code of an alarm."""
@@ -53,10 +54,7 @@ def drift(
         typer.Option(min=0, max=1, help="Chance of a false alarm in all weeks together."),
     ] = LEVEL,
     out: Annotated[Path | None, typer.Option(help="New JSON file for the counts.")] = None,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(help="File of the pretrained weights, of a model trained with weights=FILE."),
-    ] = None,
+    weights: Weights = None,
 ) -> None:
     """Compare what a model says of new images, week by week, with what it said of lesions before.
 

@@ -11,6 +11,7 @@ from common.export import Form
 from common.files import refuse_taken_file, write_atomically
 from common.text import printable
 from server.run.folder import model_file
+from simulations.cli.read_settings import Weights
 
 _CACHE = RunConfig().cache
 
@@ -39,10 +40,7 @@ def export(
             "DIR is the folder dist of the npm package onnxruntime-web.",
         ),
     ] = None,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(help="File of the pretrained weights, of a model trained with weights=FILE."),
-    ] = None,
+    weights: Weights = None,
     cache: Annotated[Path, typer.Option(help="Folder for hashes of pictures.")] = _CACHE,
 ) -> None:
     """Write a model as one ONNX file: pixels in, calibrated probabilities out.

@@ -14,6 +14,7 @@ from common.text import printable
 from server.run.folder import model_file
 from simulations.cli.data import Data
 from simulations.cli.json_output import refuse_taken, write_figures
+from simulations.cli.read_settings import Weights
 
 REFUSED = 3
 """Exit code where the old model stays."""
@@ -38,10 +39,7 @@ def gate(
     out: Annotated[
         Path | None, typer.Option(help="New JSON file for the same figures, exact.")
     ] = None,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(help="File of the pretrained weights, of models trained with weights=FILE."),
-    ] = None,
+    weights: Weights = None,
     cache: Annotated[Path, typer.Option(help="Folder for features, and hashes of pictures.")] = (
         _CACHE
     ),

@@ -17,6 +17,7 @@ from common.models.file import load_model
 from common.text import printable
 from server.run.folder import model_file
 from simulations.cli.data import Data
+from simulations.cli.read_settings import Weights
 from simulations.data.partition import write_site
 
 _CACHE = RunConfig().cache
@@ -30,10 +31,7 @@ def label(
         float,
         typer.Option(min=0, max=1, help="Share of each diagnosis's lesions, the surest first."),
     ] = SHARE,
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(help="File of the pretrained weights, of a model trained with weights=FILE."),
-    ] = None,
+    weights: Weights = None,
     cache: Annotated[Path, typer.Option(help="Folder for features.")] = _CACHE,
 ) -> None:
     """Give images of DIR without a diagnosis the one that a model is sure of, to train on.

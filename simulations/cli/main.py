@@ -38,7 +38,7 @@ from simulations.cli.export import export
 from simulations.cli.gate import gate
 from simulations.cli.json_output import refuse_taken, write_figures
 from simulations.cli.label import label
-from simulations.cli.read_settings import ConfigFile, From, Settings, read_settings
+from simulations.cli.read_settings import ConfigFile, From, Settings, Weights, read_settings
 from simulations.cli.settings import settings_text
 
 # Flower takes a second to import: what needs it is imported where it is used.
@@ -65,11 +65,6 @@ PROGRESS_LOGGERS = (
     "simulations.study.schedule",
 )
 """Loggers, named as the modules are, that say how far a long command is."""
-
-Weights = Annotated[
-    list[Path] | None,
-    typer.Option(help="File of the pretrained weights, of a model trained with weights=FILE."),
-]
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The settings of a run as a command takes them: a file, KEY=VALUE, and a run to go on from."""
+"""What several commands take: settings as a file and KEY=VALUE, a parent, pretrained weights."""
 
 import tomllib
 from pathlib import Path
@@ -18,6 +18,10 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of 
 From = Annotated[
     Path | None,
     typer.Option("--from", metavar="RUN", help="Finished run to go on from.", show_default="none"),
+]
+Weights = Annotated[
+    list[Path] | None,
+    typer.Option(help="File of the pretrained weights, of a model trained with weights=FILE."),
 ]
 
 

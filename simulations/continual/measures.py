@@ -17,19 +17,11 @@ from common.statistics.confusion import ConfusionMetrics, mean_defined
 from server.run.folder import MODEL_FILE, ROUNDS_FILE
 from simulations.continual.scenarios import Scenario
 from simulations.continual.training import JOINT, Step
+from simulations.study.bounded import Bounded
 from simulations.study.intervals import interval, resample
 from simulations.study.measures import weighted_confusion
 
 _REPEATS = 1000
-
-
-@dataclass(frozen=True)
-class Value:
-    """A figure with its 95 % interval over resampled lesions; not a number where there is none."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -49,12 +41,12 @@ class WayFigures:
     """
 
     matrix: list[list[float]]
-    overall: Value
-    after_each: list[Value]
-    backward: Value
-    forward: Value
-    minus_joint: Value
-    earlier_minus_joint: Value
+    overall: Bounded
+    after_each: list[Bounded]
+    backward: Bounded
+    forward: Bounded
+    minus_joint: Bounded
+    earlier_minus_joint: Bounded
     rounds: int
 
 
@@ -152,12 +144,12 @@ def _figures(way: _Resampled, joint: _Resampled) -> WayFigures:
     )
 
 
-def _value(resampled: Floats) -> Value:
+def _value(resampled: Floats) -> Bounded:
     value, resamples = float(resampled[0]), resampled[1:]
     if not np.isfinite(value):
-        return Value(np.nan, np.nan, np.nan)
+        return Bounded(np.nan, np.nan, np.nan)
     low, high = interval(resamples[np.isfinite(resamples)])
-    return Value(value, low, high)
+    return Bounded(value, low, high)
 
 
 def _rounds(run: Path) -> int:

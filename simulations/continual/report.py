@@ -3,16 +3,16 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from common.files import write_atomically
 from common.formats import estimate, markdown_table, rounded
-from common.json_types import Json
+from common.json_types import plain
 from common.synthetic_note import synthetic_note
-from simulations.continual.measures import Value, WayFigures
+from simulations.continual.measures import WayFigures
 from simulations.continual.scenarios import Scenario
 from simulations.continual.training import JOINT, Way
+from simulations.study.bounded import Bounded
 
 MARKDOWN_FILE, CHART_FILE, JSON_FILE = "continual.md", "continual.svg", "continual.json"
 
@@ -53,9 +53,9 @@ def write_report(
         "scenario": name,
         "command": command,
         "groups": list(scenario.names),
-        "ways": {way: asdict(each) for way, each in found.items()},
+        "ways": {way: _named(vars(each)) for way, each in found.items()},
     }
-    write_atomically(out / JSON_FILE, (json.dumps(_finite(figures), indent=1) + "\n").encode())
+    write_atomically(out / JSON_FILE, (json.dumps(plain(figures), indent=1) + "\n").encode())
     return text
 
 
@@ -95,7 +95,7 @@ def _row(way: str, each: WayFigures) -> tuple[str, ...]:
     )
 
 
-def _shown(value: Value, layout: str) -> str:
+def _shown(value: Bounded, layout: str) -> str:
     if math.isnan(value.value):
         return "-"
     return estimate(value.value, (value.low, value.high), layout)
@@ -134,7 +134,10 @@ def _wrapped(text: str) -> str:
     return text.replace(", ", ",\n").replace(" by ", "\nby ").replace(" as ", "\nas ")
 
 
-def _finite(figures: Mapping[str, object]) -> Json:
-    """Return what JSON can hold: null for what is not a number."""
-    found: Json = json.loads(json.dumps(figures), parse_constant=lambda _: None)
-    return found
+def _named(value: object) -> object:
+    """Return figures in which a value and its interval stand by their names."""
+    if isinstance(value, Bounded):
+        return value._asdict()
+    if isinstance(value, dict):
+        return {key: _named(item) for key, item in value.items()}
+    return [_named(item) for item in value] if isinstance(value, list) else value

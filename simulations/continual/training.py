@@ -34,12 +34,14 @@ class Way:
     words : for a reader.
     goes_on : whether it starts from the step before; if not, from nothing.
     new_only : whether only what arrives is trained on.
+    joins_alone : whether a site that joins is trained on without those that were there.
     settings : that differ from those of the run.
     """
 
     words: str
     goes_on: bool = True
     new_only: bool = False
+    joins_alone: bool = False
     settings: dict[str, object] = field(default_factory=dict)
 
 
@@ -55,7 +57,10 @@ _OF_NETWORKS = {
     "replay": Way("trained on with all that has arrived"),
     "both": Way("replay with distillation", settings={"distillation": 1.0}),
 }
-_OF_SUMS = {JOINT: _JOINT, "added": Way("what is new is added to the sums of the step before")}
+_OF_SUMS = {
+    JOINT: _JOINT,
+    "added": Way("what is new is added to the sums of the step before", joins_alone=True),
+}
 _OF_ROUNDS = {JOINT: _JOINT, "warm": Way("all sites again, with the C of the step before")}
 
 
@@ -108,8 +113,8 @@ def train_all(
                 yield Step(way_name, 0, first)
                 continue
             _log.info("%s, step %d of %d", way_name, number + 1, len(scenario.names))
-            absent = way.new_only or (name == "sites" and way_name == "added")
-            sites = _write(scenario, number, absent and number > 0, out / "sites")
+            new_only = way.new_only or (way.joins_alone and name == "sites")
+            sites = _write(scenario, number, new_only and number > 0, out / "sites")
             run = out / "runs" / f"{way_name}-{number}" / RUN
             run.parent.mkdir(parents=True, exist_ok=True)
             goes_on = way.goes_on and number > 0
