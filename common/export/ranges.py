@@ -7,6 +7,7 @@ of the pooled pictures, to the last bit. No picture leaves its site.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
@@ -14,10 +15,12 @@ from onnx import ModelProto, TensorProto, helper
 
 from common.arrays import Floats, Floats32, Ints
 from common.data.dataset import Dataset
+from common.errors import DataError, ReplyError, reason
 from common.export.graph import Parts
 from common.export.session import Exported, pixels_of
 from common.features.inference_engine import one_thread_per_core
 from common.statistics.sums import Sums
+from common.verified import DamagedError, read_arrays, write_arrays
 
 Tensors = Mapping[str, int]
 """The tensors that a network computes with, in order: numbers of channels by name."""
@@ -82,6 +85,42 @@ class TensorCounts(Sums):
         ends = np.cumsum([*tensors.values()])[:-1]
         parts = np.split(self.channels / max(int(self.pictures), 1), ends)
         return dict(zip(tensors, parts, strict=True))
+
+
+def write_counts(file: Path, counts: TensorCounts, model: str) -> None:
+    """Write a site's counts, to be added to those of others.
+
+    Parameters
+    ----------
+    model : SHA-256 of the model's file.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
+    """
+    write_arrays(file, counts.to_record(), {"model": model})
+
+
+def read_counts(file: Path, like: TensorCounts, model: str) -> TensorCounts:
+    """Read a site's counts; parameters are those of :func:`write_counts`.
+
+    Parameters
+    ----------
+    like : counts of the same tensors.
+
+    Raises
+    ------
+    DataError
+        If there are none in the file, or they are of another model.
+    """
+    try:
+        arrays, about = read_arrays(file)
+        if about.get("model") != model:
+            raise DataError(f"{file} has counts of another model; count by this one")
+        return like.from_record(arrays)
+    except (OSError, DamagedError, ReplyError) as error:
+        raise DataError(f"{file} holds no counts of `fedderm ranges` ({reason(error)})") from error
 
 
 def bins_of(values: Floats32) -> Ints:

@@ -1,4 +1,4 @@
-"""``fedderm export``: a model as one file for other programs and devices."""
+"""``fedderm export`` and ``ranges``: a model as one file for other programs and devices."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,15 +11,16 @@ from common.export import Form
 from common.files import refuse_taken_file, write_atomically
 from common.text import printable
 from server.run.folder import model_file
+from simulations.cli.data import Data
 from simulations.cli.read_settings import Weights
 
 _CACHE = RunConfig().cache
 
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or its model file.")]
+
 
 def export(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of a run, or its model file.")
-    ],
+    run: Run,
     out: Annotated[Path, typer.Option(help="New file, such as lesions.onnx.")],
     form: Annotated[
         Form, typer.Option("--format", help="32-bit floats, or a network in 8 bits.")
@@ -40,6 +41,13 @@ def export(
             "DIR is the folder dist of the npm package onnxruntime-web.",
         ),
     ] = None,
+    ranges: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A site's counts, of `fedderm ranges`; once for each. 8 bits are by their sum, "
+            "not by images of DIR."
+        ),
+    ] = None,
     weights: Weights = None,
     cache: Annotated[Path, typer.Option(help="Folder for hashes of pictures.")] = _CACHE,
 ) -> None:
@@ -56,7 +64,7 @@ def export(
 
     refuse_taken_file(out)
     runtime = None if page is None else Runtime(page)
-    made = exported.export(model_file(run), form, data, cache, weights or ())
+    made = exported.export(model_file(run), form, data, cache, weights or (), ranges or ())
     if made.rows:
         typer.echo(table(made.rows))
     if made.refused:
@@ -70,3 +78,21 @@ def export(
         content = standalone_page(model, made.facts, content, runtime)
     write_atomically(out, content)
     typer.echo(printable(f"{out}: {len(content) / 1e6:.1f} MB"))
+
+
+def ranges(
+    run: Run,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="New file for the counts.")],
+    weights: Weights = None,
+) -> None:
+    """Count at a site how large the values of a network are, for a file in 8 bits made elsewhere.
+
+    The counts are over 256 training images of DIR at most. No image is in them; those of several
+    sites add.
+    """
+    from simulations.study import exported
+
+    refuse_taken_file(out)
+    images = exported.count(model_file(run), data, out, weights or ())
+    typer.echo(printable(f"{out}: counts over {images} images"))

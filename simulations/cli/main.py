@@ -34,7 +34,7 @@ from simulations.cli import data as data_cli
 from simulations.cli import privacy as privacy_cli
 from simulations.cli.continual import continual
 from simulations.cli.drift import drift
-from simulations.cli.export import export
+from simulations.cli.export import export, ranges
 from simulations.cli.gate import gate
 from simulations.cli.json_output import refuse_taken, write_figures
 from simulations.cli.label import label
@@ -331,6 +331,7 @@ def predict(
 
 
 app.command()(export)
+app.command()(ranges)
 app.command()(gate)
 app.command()(continual)
 app.command()(drift)

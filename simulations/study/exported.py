@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto
 
 from common.arrays import Floats
 from common.data.dataset import Dataset
@@ -18,7 +17,13 @@ from common.export.facts import add_facts, facts_of
 from common.export.gate import Lesions, Row, compare
 from common.export.graph import Parts, parts_of
 from common.export.int8 import in_int8
-from common.export.ranges import count_tensors
+from common.export.ranges import (
+    TensorCounts,
+    count_tensors,
+    read_counts,
+    tensors_of,
+    write_counts,
+)
 from common.export.session import Exported, dataset_probabilities
 from common.json_types import Json
 from common.models.file import Model, load_model, network_folders
@@ -55,7 +60,12 @@ class Export:
 
 
 def export(
-    file: Path, form: Form, data: Path | None, cache: Path, weights: Sequence[Path] = ()
+    file: Path,
+    form: Form,
+    data: Path | None,
+    cache: Path,
+    weights: Sequence[Path] = (),
+    ranges: Sequence[Path] = (),
 ) -> Export:
     """Export a run's model; compare it with the model where there are data.
 
@@ -66,11 +76,13 @@ def export(
         others, over which the ranges of an 8-bit network are counted.
     cache : folder of hashes of pictures.
     weights : files among which the model's pretrained weights are found.
+    ranges : files of sites' counts, of :func:`count`, in place of counts over ``data``.
 
     Raises
     ------
     ConfigError
-        If the format needs data, or the model's network or its weights cannot be had.
+        If the format needs data or takes no ranges, or the model's network or its weights cannot
+        be had.
     DataError
         If a file cannot be read, or the run trained on its test lesions.
     """
@@ -78,9 +90,15 @@ def export(
         raise ConfigError(
             "8 bits need pictures to count ranges over, and held-out lesions; add --data DIR"
         )
+    if ranges and form != "onnx-int8":
+        raise ConfigError("--ranges are for 8 bits; add --format onnx-int8")
     model = load_model(file, *weights)
     held_out = None if data is None else held_out_of(data, file, model, cache)
-    graph, facts = _graph(model, form, data), facts_of(model, form, _digest(file))
+    digest, parts = _digest(file), parts_of(model)
+    if data is not None and form == "onnx-int8":
+        counts = _added(parts, ranges, digest) if ranges else _count(parts, model, data)
+        parts = _in_int8(parts, counts)
+    graph, facts = parts.joined(), facts_of(model, form, digest)
     if held_out is None:
         add_facts(graph, facts)
         return Export(graph.SerializeToString(), facts)
@@ -99,23 +117,49 @@ def content_of(model: Model, form: Form, data: Path) -> bytes:
 
     Parameters and errors are those of :func:`export`.
     """
-    content: bytes = _graph(model, form, data).SerializeToString()
+    parts = parts_of(model)
+    if form == "onnx-int8":
+        parts = _in_int8(parts, _count(parts, model, data))
+    content: bytes = parts.joined().SerializeToString()
     return content
 
 
-def _graph(model: Model, form: Form, data: Path | None) -> ModelProto:
-    parts = parts_of(model)
-    if data is not None and form == "onnx-int8":
-        parts = _in_int8(parts, model, data)
-    return parts.joined()
+def count(file: Path, data: Path, out: Path, weights: Sequence[Path] = ()) -> int:
+    """Count the values of a model's network over a site's training images; return how many.
+
+    Parameters
+    ----------
+    file : of the model, in its run's folder.
+    data : the site's images.
+    out : new file, for :func:`export` at another place.
+    weights : files among which the model's pretrained weights are found.
+
+    Raises
+    ------
+    ConfigError
+        If the model's network or its weights cannot be had.
+    DataError
+        If a file cannot be read or written.
+    """
+    model = load_model(file, *weights)
+    counts = _count(parts_of(model), model, data)
+    write_counts(out, counts, _digest(file))
+    return int(counts.pictures)
 
 
-def _in_int8(parts: Parts, model: Model, data: Path) -> Parts:
-    """Return the parts with the network in 8 bits, by ranges over lesions not held out."""
+def _in_int8(parts: Parts, counts: TensorCounts) -> Parts:
+    return parts._replace(network=in_int8(parts.network, counts))
+
+
+def _added(parts: Parts, files: Sequence[Path], digest: str) -> TensorCounts:
+    zero = TensorCounts.zero(tensors_of(parts.network))
+    return sum((read_counts(each, zero, digest) for each in files), zero)
+
+
+def _count(parts: Parts, model: Model, data: Path) -> TensorCounts:
     pictures = _some(with_splits(data, model.config), model.config.seed)
     _log.info("counting ranges over %d pictures of training lesions", len(pictures))
-    counts = count_tensors(parts, pictures, model.config.resolution)
-    return parts._replace(network=in_int8(parts.network, counts))
+    return count_tensors(parts, pictures, model.config.resolution)
 
 
 def _some(dataset: Dataset, seed: int) -> Dataset:

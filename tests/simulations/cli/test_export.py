@@ -105,6 +105,36 @@ def test_eight_bits_are_static_by_channel_and_compared_on_held_out_lesions(
     assert same > 0.8
 
 
+def test_counts_of_sites_give_the_file_that_their_images_together_give(
+    fedderm, small, network_file, synthetic_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("common.export.gate.Row.verdict", "passed")
+    sites, weights = tmp_path / "sites", ("--weights", network_file)
+    splits = ("--folds", "2", "--test-fraction", "0.4")
+    fedderm("data", "partition", synthetic_folder, "--out", sites, *splits, "--link")
+    counted = []
+    for site in sorted(path for path in sites.iterdir() if path.is_dir()):
+        file = tmp_path / f"{site.name}.counts"
+        code, out, err = fedderm("ranges", small, site, "--out", file, *weights)
+        if code:
+            assert "has test lesions alone; 8 bits need others, too" in err
+            continue
+        assert re.search(r"counts over [1-9]\d* images", out)
+        counted += ["--ranges", file]
+    made = {}
+    command = ("export", small, "--format", "onnx-int8", "--data", synthetic_folder, *weights)
+    for name, more in {"pooled": (), "added": counted, "one": counted[:2]}.items():
+        code, _, err = fedderm(*command, *more, "--out", tmp_path / name)
+        assert code == 0, err
+        made[name] = onnx.load(tmp_path / name).graph.initializer
+    assert len(counted) > 2
+    assert list(made["added"]) == list(made["pooled"]) != list(made["one"])
+    counted[1].write_bytes(counted[1].read_bytes()[:-1])
+    code, _, err = fedderm(*command, *counted, "--out", tmp_path / "damaged")
+    assert code == 1
+    assert f"{counted[1]} holds no counts of `fedderm ranges`" in err
+
+
 def test_a_file_that_is_worse_is_refused_with_the_table(
     fedderm, small, network_file, synthetic_folder, tmp_path, monkeypatch
 ):
