@@ -1,5 +1,6 @@
 """The settings of staged fine-tuning."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -21,8 +22,8 @@ _PACE_BETWEEN = (30, 1e-3)
 """Default rounds and highest learning rate of a stage."""
 
 _BEST_ROUNDS = {"head": 20, "all": 300}
-_BEST = {"augmentation": "strong", "mixup": 0.8, "validate_every": 30}
-"""What `quality=best` sets: a longer training, of views that are not learnt by heart."""
+BEST: Mapping[str, object] = {"augmentation": "strong", "mixup": 0.8, "validate_every": 30}
+"""What `quality=best` sets beside rounds: views that are not learnt by heart."""
 
 
 class FinetuneConfig(ImbalanceConfig):
@@ -133,7 +134,7 @@ class FinetuneConfig(ImbalanceConfig):
                 (_BEST_ROUNDS.get(str(stage), n), rate)
                 for stage, (n, rate) in zip(named, paces, strict=True)
             ]
-            values = fill_in(values, _BEST)
+            values = fill_in(values, BEST)
         return fill_in(values, {"rounds": [n for n, _ in paces], "lr": [rate for _, rate in paces]})
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from common.answers.operating import targets_of
 from common.config.base import CommonConfig
 from common.config.duplicates import DuplicatesConfig
 from common.config.fields import fill_in
-from common.config.finetune import FinetuneConfig
+from common.config.finetune import BEST, FinetuneConfig
 from common.config.imbalance import BalanceConfig
 from common.config.metadata import FusionConfig, MetadataConfig, MetadataScaleConfig
 from common.config.parent import ParentConfig
@@ -29,6 +29,13 @@ from common.features.transform import Transform
 from common.methods import METHODS, Method
 from common.task import Task
 from common.text import suggestion
+
+
+@cache
+def dependent() -> frozenset[str]:
+    """Return the settings whose defaults depend on others; they may be left empty."""
+    by_method = (key for m in METHODS.values() for key in (*m.defaults, *m.going_on))
+    return frozenset((*by_method, *BEST))
 
 
 class RunConfig(
@@ -65,8 +72,7 @@ class RunConfig(
                 values = fill_in(values, METHODS[name].going_on)
             values = fill_in(values, METHODS[name].defaults)
         # Of these some are left empty for all methods, and not every method has a use for each.
-        chosen = {key for method in METHODS.values() for key in method.defaults}
-        return {k: v for k, v in values.items() if not (k in chosen and v == "")}
+        return {k: v for k, v in values.items() if not (k in dependent() and v == "")}
 
     @model_validator(mode="after")
     def _enough_views(self) -> Self:

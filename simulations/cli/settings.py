@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from common.config.base import CommonConfig
-from common.config.run import complete_class, flat, settings_of
+from common.config.run import complete_class, dependent, flat, settings_of
 from common.methods import METHODS, Method
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -39,6 +39,7 @@ def flower_defaults() -> dict[str, str | int | float]:
     fields = complete_class().model_fields
     chosen = {key for key, field in fields.items() if field.get_default() != getattr(first, key)}
     chosen |= {key for other in others for key, value in other if value != getattr(first, key)}
+    chosen |= dependent()
     defaults = {key: "" if key in chosen - {"method"} else flat(value) for key, value in first}
     return {**defaults, **FLOWER_FOLDERS}
 

@@ -21,6 +21,9 @@ def test_flower_knows_exactly_the_defaults(tmp_path):
     usual = {key: value for key, value in config.items() if key not in FLOWER_FOLDERS}
     for name in METHODS:
         assert RunConfig.read({**usual, "method": name}) == RunConfig(method=name)
+    tuned = {"method": "finetune"}
+    for preset in ({"quality": "best"}, {"parent": "runs/before"}):
+        assert RunConfig.read({**usual, **tuned, **preset}) == RunConfig.read({**tuned, **preset})
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
