@@ -11,9 +11,11 @@ from flwr.clientapp import ClientApp
 from client.egress.activity_gate import Gated
 from client.egress.allowlist import allowlist_of
 from client.egress.answer import Answer
-from client.egress.guard import REFUSED, refuse_beyond_quota, release, release_refusal
+from client.egress.guard import release, release_refusal
+from client.egress.log import refuse_beyond_quota
 from client.egress.questions import CLOSE, JOIN, Question
 from client.egress.questions import check as check_question
+from client.egress.quota import REFUSED
 from client.known_diagnoses import known_diagnoses
 from client.method import ClientMethod, client_method
 from client.operator import pins

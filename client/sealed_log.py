@@ -1,33 +1,23 @@
-"""A log on disk to which lines are only added; it detects changes to them.
-
-A line is a JSON object with the SHA-256 of the line before it, so that no line can be edited
-without every later one. A *seal*, a small file elsewhere, holds where the log lies, how many lines
-it has and the hash of the last: it tells when an older copy was put back, or one lies elsewhere.
-A line is written first, the seal after it; a log that goes on beyond its seal is accepted, since
-a process may be killed between the two.
-
-What this cannot notice: log and seal put back together, or both removed, or rewritten by someone
-who may write to both. It guards against accidents and backups, not against the site's operator.
-POSIX only, for its file locks; these hold between processes that share the seal's folder.
-"""
+"""A log in one file, which is read and verified whole: ``client/log_file.py`` says how."""
 
 import hashlib
-import json
-import logging
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
-from common.errors import DataError
-from common.files import locked, sync_folder, write_atomically
-from common.json_types import JsonObject
-
-Line = JsonObject
-
-_BEFORE = "before"
-_log = logging.getLogger(__name__)
+from client.log_file import (
+    End,
+    Line,
+    LogFile,
+    Seal,
+    alone,
+    check_end,
+    finished,
+    hash_of,
+    no_seal,
+    verified,
+)
 
 
 class SealedLog:
@@ -41,14 +31,13 @@ class SealedLog:
 
     def __init__(self, path: Path, seal: Path) -> None:
         self.path, self.seal = path.resolve(), seal
-        self._file = -1
-        self._content = b""
+        self._file: LogFile | None = None
+        self._end = End()
 
     @classmethod
     def at(cls, path: Path, seals: Path, kind: str) -> Self:
         """Return a log; its seal is named after the log's kind and place."""
-        name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
-        return cls(path, seals.expanduser() / f"{kind}-{name}.json")
+        return cls(path, seal_of(path, seals, kind))
 
     @contextmanager
     def opened(self) -> Iterator[list[Line]]:
@@ -61,13 +50,10 @@ class SealedLog:
         DataError
             If it cannot be read, was edited or rolled back, or lies elsewhere than its seal says.
         """
-        with ExitStack() as stack:
-            with _usable(self.seal.parent):
-                stack.enter_context(locked(self.seal.with_suffix(".lock")))
-            with _usable(self.path.parent):
-                file = stack.enter_context(_open(self.path))
-                self._file, self._content = file.fileno(), self._read(file)
-            yield self._check()
+        with alone(self.seal) as stack:
+            self._file = LogFile.open(self.path, stack)
+            self._file.drop_unfinished()
+            yield self._check(self._file.content)
 
     def append(self, line: Line) -> int:
         """Add a line and its seal, on disk when this returns; return the line's number, from 1.
@@ -77,21 +63,13 @@ class SealedLog:
         DataError
             If there is no room for them; the log is then as it was.
         """
-        lines = self._content.splitlines(keepends=True)
-        fields = {**line, _BEFORE: _hash(lines[-1]) if lines else ""}
-        new = json.dumps(fields, allow_nan=False).encode() + b"\n"
-        try:
-            if not self.seal.exists():
-                self._write_seal(self._content)
-            with _usable(self.path.parent):
-                _write(self._file, new)
-            self._write_seal(self._content + new)
-        except DataError:
-            with suppress(OSError):  # what cannot be taken back stays, and counts
-                os.ftruncate(self._file, len(self._content))
-            raise
-        self._content += new
-        return len(lines) + 1
+        assert self._file is not None
+        new = finished(line, self._end.head)
+        end = End(self._end.lines + 1, hash_of(new))
+        path = str(self.path)
+        self._file.add(new, self.seal, Seal(path, *self._end), Seal(path, *end))
+        self._end = end
+        return end.lines
 
     def remove(self) -> None:
         """Remove the log and its seal, which are no longer needed."""
@@ -99,98 +77,17 @@ class SealedLog:
         for file in (self.seal, self.seal.with_suffix(".lock")):
             file.unlink(missing_ok=True)
 
-    def _read(self, file: IO[bytes]) -> bytes:
-        file.seek(0)
-        content = file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            _log.warning("%s: dropped a last line that was never finished", self.path)
-            file.truncate(len(whole))
-        return whole
-
-    def _check(self) -> list[Line]:
-        lines = self._content.splitlines(keepends=True)
-        self._check_seal(lines)
-        before = ""
-        checked: list[Line] = []
-        for number, line in enumerate(lines, 1):
-            fields = _parse(line)
-            if fields.pop(_BEFORE, None) != before:
-                raise DataError(
-                    f"{self.path} was changed at or before line {number}; put the unchanged file "
-                    "back, or release nothing more of this data: what was spent is unknown"
-                )
-            before = _hash(line)
-            checked.append(fields)
-        return checked
-
-    def _check_seal(self, lines: list[bytes]) -> None:
-        try:
-            seal = json.loads(self.seal.read_bytes())
-            path, count, head = seal["path"], int(seal["lines"]), seal["head"]
-        except FileNotFoundError:
-            if lines:
-                raise DataError(
-                    f"{self.path} has no seal {self.seal}: it is a copy, or the seal was lost; use "
-                    "it where it was begun, or put the seal back"
-                ) from None
-            return
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"the seal {self.seal} cannot be read; put it back") from error
-        if count and path != str(self.path):
-            raise DataError(
-                f"the ledger of this data is {path}, not {self.path}; use that one, or, if it was "
-                f"moved and none is left there, correct 'path' in {self.seal}"
-            )
-        if len(lines) < count or (count and _hash(lines[count - 1]) != head):
-            raise DataError(
-                f"{self.path} was changed or an older copy was put back: its seal {self.seal} "
-                f"knows {count} other lines; put the newest file back, or release nothing more of "
-                "this data: what was spent is unknown"
-            )
-
-    def _write_seal(self, content: bytes) -> None:
-        lines = content.splitlines(keepends=True)
-        head = _hash(lines[-1]) if lines else ""
-        seal = {"path": str(self.path), "lines": len(lines), "head": head}
-        write_atomically(self.seal, json.dumps(seal).encode())
+    def _check(self, content: bytes) -> list[Line]:
+        seal = Seal.read(self.seal, self.path)
+        if seal is not None:
+            check_end(self.path, content, seal, self.seal)
+        elif content:
+            raise no_seal(self.path, self.seal)
+        lines, self._end = verified(self.path, content, End())
+        return lines
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _write(file: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(file, content) :]
-    os.fsync(file)
-
-
-def _open(path: Path) -> IO[bytes]:
-    """Open for reading and adding, for its owner alone; a new file's name is on disk too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = open(path, "a+b", buffering=0, opener=_private)  # noqa: SIM115
-    if not file.tell():
-        sync_folder(path.parent)
-    return file
-
-
-@contextmanager
-def _usable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"cannot write to {folder} ({reason}); nothing was reserved") from error
-
-
-def _parse(line: bytes) -> Line:
-    try:
-        fields = json.loads(line)
-    except ValueError:
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
-def _hash(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()
+def seal_of(path: Path, seals: Path, kind: str) -> Path:
+    """Return the file of a log's seal, named after the log's kind and place."""
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+    return seals.expanduser() / f"{kind}-{name}.json"

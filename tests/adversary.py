@@ -16,7 +16,7 @@ from flwr.app import Message
 from hypothesis import strategies as st
 
 from client.app import app
-from client.egress.guard import REFUSED
+from client.egress.quota import REFUSED
 from client.site import SITE
 from common.answers.appearance import SIZE
 from common.config.run import RunConfig, flat, settings_of

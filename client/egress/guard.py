@@ -2,34 +2,27 @@
 
 Only what ``client/egress/allowlist`` declares leaves, in the length that settings and question
 determine, and at a hospital only what its operator's rules allow. A hospital's log is chained by
-hashes (``client/sealed_log.py``) and written before its node gets the message.
+hashes (``client/egress/log_files.py``) and written before its node gets the message.
 """
 
-import math
-from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
-from client.egress import questions, records
+from client.egress import log, records
 from client.egress.allowlist import allowlist_of
 from client.egress.answer import Answer
 from client.egress.questions import Question
+from client.egress.quota import REFUSED
 from client.egress.records import MASKED, Array
 from client.operator.site_rules import Operator
-from client.sealed_log import Line, SealedLog
 from client.site import Site
 from common.errors import Reason, RefusalError
 from common.task import HAM10000, KNOWN, Task
-from common.text import printable
 from common.wire.fixed_point import masked_length
 from common.wire.messages import Arrays, Value, pack, size, unpack_arrays, unpack_values
-
-FILE = "egress-log.jsonl"
-REFUSED = "refused"
 
 _LONGEST = 1 << 16
 """Most bytes of a text or key that leaves."""
@@ -50,7 +43,7 @@ def release(site: Site, question: Question, answer: Answer) -> RecordDict:
     _check(site, question, Answer(arrays, values, answer.hidden))
     if site.operator is not None:
         every, hidden = {**arrays, **answer.hidden}, answer.hidden.keys()
-        _log(site.operator, question, every, size(content), hidden, _spent(site))
+        log.add(site.operator, question, every, size(content), hidden, _spent(site))
     return content
 
 
@@ -70,7 +63,7 @@ def release_refusal(
     _check_values(REFUSED, values)
     if operator is not None:
         reason = Reason(str(values[REFUSED])).value
-        _log(operator, question, {}, size(content), (), refused=reason)
+        log.add(operator, question, {}, size(content), (), refused=reason)
     return content
 
 
@@ -125,115 +118,6 @@ def _refuse_small_groups(site: Site, declared: Mapping[str, Array], arrays: Arra
     empty = [total == 0 for name, total in totals.items() if declared[name].groups]
     if any((total[none] != 0).any() for none in empty for total in totals.values()):
         raise RefusalError(Reason.UNDECLARED, "a group without lesions has other sums")
-
-
-def refuse_beyond_quota(operator: Operator, question: str) -> None:
-    """Refuse, before anything is computed, where the operator's quota is used up.
-
-    Raises
-    ------
-    RefusalError
-        If it is used up.
-    """
-    with log_of(operator).opened() as lines:
-        _refuse_beyond_quota(operator, lines, question, 0)
-
-
-def log_of(operator: Operator) -> SealedLog:
-    """Return a hospital's log of all that left it."""
-    return SealedLog.at(operator.state / FILE, operator.seals, "egress")
-
-
-def lines_of(operator: Operator) -> Iterator[str]:
-    """Verify a hospital's log, and describe it.
-
-    Raises
-    ------
-    DataError
-        If it is not what was written.
-    """
-    with log_of(operator).opened() as lines:
-        total = 0
-        for number, line in enumerate(lines, 1):
-            total += line["bytes"]
-            about = f"{number:6}  {line['time']}  run {line['run']}  round {line['round']}"
-            what = f"refused: {line[REFUSED]}" if line[REFUSED] else _described(line)
-            yield printable(f"{about}  {line['question']}  {line['bytes']} bytes  {what}")
-        yield f"verified: {len(lines)} messages, {total} bytes"
-
-
-def _described(line: Line) -> str:
-    cells = []
-    for each in line["records"]:
-        norm = "" if each["norm"] is None else f" norm {each['norm']:.3g}"
-        cells.append(f"{each['record']} {each['shape']}{norm}{' hidden' if each['hidden'] else ''}")
-    spent = line["spent"]
-    return ", ".join([*cells, *([] if spent is None else [f"epsilon {spent:.4g} spent"])])
-
-
-def _log(
-    operator: Operator,
-    question: Question,
-    arrays: Arrays,
-    count: int,
-    hidden: Collection[str],
-    spent: float | None = None,
-    refused: str = "",
-) -> None:
-    records = [_record(n, np.asarray(a)) | {"hidden": n in hidden} for n, a in arrays.items()]
-    line = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run": str(question.run),
-        "round": question.round,
-        "question": question.name,
-        "bytes": count,
-        "records": records,
-        "spent": spent,
-        REFUSED: refused,
-    }
-    log = log_of(operator)
-    with log.opened() as lines:
-        if not refused:
-            _refuse_beyond_quota(operator, lines, question.name, count)
-        log.append(line)
-
-
-def _record(name: str, array: NDArray[np.generic]) -> dict[str, Any]:
-    norm = None if name == MASKED else float(np.linalg.norm(array.astype(np.float64)))
-    return {
-        "record": name,
-        "shape": list(array.shape),
-        "type": array.dtype.str,
-        "bytes": array.nbytes,
-        # Whether a sum is a number is the coordinator's to check: a refusal would tell more sites'
-        # apart than a sum of all of them does.
-        "norm": norm if norm is not None and math.isfinite(norm) else None,
-    }
-
-
-def _refuse_beyond_quota(operator: Operator, lines: list[Line], question: str, count: int) -> None:
-    rules, since = operator.rules, _day_ago()
-    # A refusal is an answer too, but none of many bytes.
-    about_data = [line["question"] for line in lines if line["question"] not in questions.OF_ALL]
-    sent = [line["bytes"] for line in lines if line["time"] > since and not line[REFUSED]]
-    for most, there in (
-        (rules.questions, len(about_data) if question not in questions.OF_ALL else 0),
-        (rules.rounds, about_data.count(questions.ROUND) if question == questions.ROUND else 0),
-        (rules.rounds_a_day, len(sent)),
-    ):
-        if most and there >= most:
-            raise RefusalError(
-                Reason.QUOTA, f"{there} answers have left, and the operator allows {most}"
-            )
-    if rules.megabytes_a_day and sum(sent) + count > rules.megabytes_a_day * 1e6:
-        raise RefusalError(
-            Reason.QUOTA,
-            f"more than the {rules.megabytes_a_day} MB a day that the operator allows",
-        )
-
-
-def _day_ago() -> str:
-    return (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="seconds")
 
 
 def _spent(site: Site) -> float | None:

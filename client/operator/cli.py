@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,12 @@ Folder = Annotated[
 
 @app.command()
 def run(folder: Folder) -> None:
-    """Start this hospital's node: Flower's SuperNode, with this program as its only app."""
+    """Start this hospital's node: Flower's SuperNode, with this program as its only app.
+
+    The log of all that left is verified first.
+    """
+    for last in deque(egress_lines(folder), 1):
+        typer.echo(f"egress log {last}")
     if soon := announcement(folder / AUTHORITY):
         typer.echo(printable(f"warning: {soon}"), err=True)
     command, environment = node_command(folder)
@@ -85,7 +91,7 @@ def log(folder: Folder) -> None:
 
 def egress_lines(folder: Path) -> Iterator[str]:
     """Describe a hospital's egress log, which is verified."""
-    from client.egress.guard import lines_of  # it imports Flower
+    from client.egress.log import lines_of  # it imports Flower
 
     return lines_of(Operator.read(folder / FILE))
 

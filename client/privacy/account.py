@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
-from client.sealed_log import Line
+from client.log_file import Line
 from common.privacy.accounting import SampledGaussian, epsilon
 
 SCHEMA = 1

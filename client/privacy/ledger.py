@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from client.log_file import Line
 from client.operator.site_rules import SEALS
 from client.privacy.account import Account, Entry, first_line
-from client.sealed_log import Line, SealedLog
+from client.sealed_log import SealedLog
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.privacy.accounting import SampledGaussian, epsilon, steps_within
 

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from client.egress.activity_gate import Gate, Gated
-from client.sealed_log import Line, SealedLog
+from client.log_file import Line
+from client.sealed_log import SealedLog
 from client.secure.identity import Identity
 from client.site import Site
 from client.state import SECURE_LOG

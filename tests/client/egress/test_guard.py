@@ -16,7 +16,8 @@ import client.methods.svm
 from client.app import app
 from client.egress.allowlist import allowlist_of
 from client.egress.answer import Answer
-from client.egress.guard import FILE, lines_of, log_of
+from client.egress.log import lines_of
+from client.egress.log_files import FILE, EgressLog
 from client.egress.records import MASKED, TENSORS, VALUES
 from client.operator.site_rules import Operator
 from client.site import SITE
@@ -286,7 +287,7 @@ def test_a_day_has_so_many_answers_and_bytes(hospital, monkeypatch):
     for _ in range(2):
         node.ask("calibrate", ASKED, map=MAP)
     assert node.refusal("calibrate", ASKED, map=MAP) is Reason.QUOTA
-    monkeypatch.setattr("client.egress.guard._day_ago", lambda: "2999-01-01T00:00:00+00:00")
+    monkeypatch.setattr("client.egress.quota._day_ago", lambda: "2999-01-01T00:00:00+00:00")
     assert unpack_arrays(node.ask("calibrate", ASKED, map=MAP))
     large = hospital({"kernel": "rbf", "fourier": 999}, megabytes_a_day=1)
     answers(monkeypatch, class_weight=np.full(7, 30.0), class_sum=np.ones((7, 999)), gram=GRAM)
@@ -352,7 +353,7 @@ def test_what_cannot_be_logged_does_not_leave(hospital, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("client.sealed_log.os.fsync", full)
+        patch.setattr("os.fsync", full)
         assert node.refusal("moments") is Reason.UNLOGGED
         assert node.refusal("magic") is Reason.UNLOGGED
     assert node.logged() == before
@@ -375,7 +376,7 @@ def test_tampering_shows(hospital, tampering):
     with pytest.raises(DataError, match="was changed"):
         list(lines_of(node.operator))
     assert node.refusal("join") is Reason.UNLOGGED
-    assert log_of(node.operator).seal.parent == file.parents[1] / "seals"
+    assert EgressLog.of(node.operator).seal.parent == file.parents[1] / "seals"
 
 
 def secrets_of(node: Node) -> set[bytes]:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from client.app import app
 from client.egress.activity_gate import Gate, Gated
-from client.egress.guard import FILE as EGRESS
+from client.egress.log_files import FILE as EGRESS
 from client.operator.site_rules import Operator
 from client.secure.identity import Identity, pinned_keys
 from client.site import SITE, Site

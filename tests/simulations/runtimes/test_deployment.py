@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.egress.guard import lines_of
+from client.egress.log import lines_of
 from client.operator.site_rules import Operator
 from client.privacy.ledger import Ledger
 from client.site import site_folders
