@@ -1,6 +1,7 @@
 """What a hospital's log says of a message that leaves, and how its operator reads it."""
 
 import math
+from collections import deque
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -94,6 +95,17 @@ def lines_of(operator: Operator) -> Iterator[str]:
         messages += len(part.lines)
     verified = f"verified: {messages} messages, {total} bytes"
     yield "; not here: ".join([verified, *([", ".join(missing)] if missing else [])])
+
+
+def verified(operator: Operator) -> str:
+    """Verify a hospital's log; return one line about it.
+
+    Raises
+    ------
+    DataError
+        If it is not what was written.
+    """
+    return deque(lines_of(operator), 1)[0]
 
 
 def _place_of(part: Part) -> str:

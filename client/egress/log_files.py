@@ -110,6 +110,7 @@ class EgressLog:
         self._stack = ExitStack()
         self._last: LogFile
         self._state: _Seal
+        self._digest = hashlib.sha256()  # of the last file
 
     @classmethod
     def of(cls, operator: Operator) -> "EgressLog":
@@ -153,10 +154,13 @@ class EgressLog:
             last = LogFile.open(self._path(number), self._stack)
             last.drop_unfinished()
         new = finished({**line, **carried}, state.head)
+        digest = hashlib.sha256() if carried else self._digest.copy()
+        digest.update(new)
         end = End(state.lines + 1, hash_of(new))
-        after = self._seal_of(last.content + new, end, number, state.sums.after([line]))
+        size, sums = len(last.content) + len(new), state.sums.after([line])
+        after = _Seal(state.path, *end, number, size, digest.hexdigest(), sums)
         last.add(new, self.seal, state, after)
-        self._last, self._state = last, after
+        self._last, self._state, self._digest = last, after, digest
 
     def files(self) -> Iterator[Part]:
         """Verify all files that are there, and yield them, oldest first; others may add meanwhile.
@@ -190,12 +194,10 @@ class EgressLog:
         """Open the file that was the last when the log was sealed, and check it."""
         last = LogFile.open(self._path(seal.file), self._stack)
         if seal.digest:
-            if len(last.content) < seal.size or _digest(last.content[: seal.size]) != seal.digest:
-                raise other_lines(last.path, seal, self.seal)
             self._take(last, seal)
             return
         check_end(last.path, last.content, seal, self.seal)
-        self._take(last, _Seal(seal.path))
+        self._take(last, _Seal(str(self.path)))
         if self._state.lines:
             self._state.write(self.seal)  # else each opening would verify all of it again
 
@@ -212,19 +214,21 @@ class EgressLog:
             )
         last = LogFile.open(self._path(number), self._stack)
         if last.content:
-            self._take(last, replace(self._state, file=number, size=0))
+            self._take(last, replace(self._state, file=number, size=0, digest=""))
         return bool(last.content)
 
     def _take(self, last: LogFile, seal: _Seal) -> None:
-        """Take what was written into a file since the log was sealed."""
+        """Take a file, and what was written into it since the log was sealed."""
+        sealed, rest = last.content[: seal.size], last.content[seal.size :]
+        self._digest = hashlib.sha256(sealed)
+        if len(sealed) < seal.size or seal.digest not in ("", self._digest.hexdigest()):
+            raise other_lines(last.path, seal, self.seal)
         last.drop_unfinished()
-        self._last, self._state = last, seal
-        if len(last.content) > seal.size:
-            lines, end = verified(last.path, last.content[seal.size :], seal.end)
-            self._state = self._seal_of(last.content, end, seal.file, seal.sums.after(lines))
-
-    def _seal_of(self, content: bytes, end: End, file: int, sums: Sums) -> _Seal:
-        return _Seal(str(self.path), *end, file, len(content), _digest(content), sums)
+        self._digest.update(rest)
+        lines, end = verified(last.path, rest, seal.end)
+        size, digest, sums = len(last.content), self._digest.hexdigest(), seal.sums.after(lines)
+        self._last = last
+        self._state = _Seal(str(self.path), *end, seal.file, size, digest, sums) if rest else seal
 
     def _carried(self) -> _Carried:
         """Return what was before the last file."""
@@ -261,7 +265,3 @@ def _lines_of(path: Path, start: End, end: End) -> list[Line] | None:
     if last != end:
         raise DataError(f"{path} was changed after line {last.lines}; put the unchanged file back")
     return lines
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -28,8 +27,7 @@ def run(folder: Folder) -> None:
 
     The log of all that left is verified first.
     """
-    for last in deque(egress_lines(folder), 1):
-        typer.echo(f"egress log {last}")
+    typer.echo(f"egress log {_verified_log(folder)}")
     if soon := announcement(folder / AUTHORITY):
         typer.echo(printable(f"warning: {soon}"), err=True)
     command, environment = node_command(folder)
@@ -94,6 +92,12 @@ def egress_lines(folder: Path) -> Iterator[str]:
     from client.egress.log import lines_of  # it imports Flower
 
     return lines_of(Operator.read(folder / FILE))
+
+
+def _verified_log(folder: Path) -> str:
+    from client.egress.log import verified  # it imports Flower
+
+    return verified(Operator.read(folder / FILE))
 
 
 def identity_line(folder: Path) -> str:

@@ -5,7 +5,6 @@ import shutil
 import socket
 import ssl
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ import numpy as np
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from packaging.requirements import Requirement
 
-from client.egress.log import lines_of
+from client.egress.log import verified
 from client.operator import pins
 from client.operator.picture_secret import read_secret
 from client.operator.site_rules import Operator
@@ -225,8 +224,7 @@ def _clock(folder: Path, operator: Operator) -> Finding:
 
 
 def _log(operator: Operator) -> Finding:
-    last = deque(lines_of(operator), 1)[0]
-    return Finding("log", True, f"of what left: {last}")
+    return Finding("log", True, f"of what left: {verified(operator)}")
 
 
 def _address(operator: Operator) -> tuple[str, int]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.data.dataset import Dataset
+from simulations.bench.egress_log import bench_egress_log
 from simulations.bench.export import bench_small_exports
 from simulations.bench.features import bench_features
 from simulations.bench.finetune import bench_finetune
@@ -23,6 +24,7 @@ def run(data: Path, c: float) -> Iterator[Measurement]:
     yield from bench_small_exports(data)
     yield from bench_svm(data, c)
     yield from bench_message(data, c)
+    yield from bench_egress_log()
     yield from bench_finetune(data)
     yield from bench_private()
     yield from bench_secure(data)

@@ -311,6 +311,22 @@ def test_rounds_and_questions_are_counted_over_all_runs(hospital):
     assert "refused" not in unpack_values(node.ask("join"))
 
 
+def test_quotas_go_on_where_old_files_of_the_log_were_moved_away(hospital, monkeypatch):
+    monkeypatch.setattr("client.egress.log_files.SIZE", 1)  # two messages a file
+    node = hospital(questions=3, rounds_a_day=4)
+    for question in ("join", "moments", "moments"):
+        node.ask(question)
+    (node.operator.state / FILE).unlink()
+    assert unpack_arrays(node.ask("moments"))
+    assert node.refusal("moments") is Reason.QUOTA
+    assert node.refusal("join") is Reason.QUOTA
+    missing, *there, last = lines_of(node.operator)
+    assert missing == "missing: egress-log.jsonl, messages 1 to 2"
+    assert [line.split()[0] for line in there] == ["3", "4", "5", "6"]
+    assert last.startswith("verified: 4 messages, ")
+    assert last.endswith("; not here: egress-log.jsonl, messages 1 to 2")
+
+
 def test_each_message_is_logged_before_it_leaves(hospital):
     node = hospital()
     node.ask("join")

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from client.egress.log import add as add_to_log
+from client.egress.questions import Question
 from client.operator.cli import identity_line, node_command
+from client.operator.cli import run as run_node
 from client.operator.readiness import Finding, check
 from client.operator.site_rules import Operator
 from common.errors import ConfigError, DataError
@@ -98,6 +101,26 @@ def test_a_wrong_coordinators_file_is_one_line(federation, text, reason):
     with pytest.raises(ConfigError, match=reason) as refusal:
         operations.Coordinator.read(federation / "coordinator")
     assert "\n" not in str(refusal.value)
+
+
+def test_a_node_starts_only_where_all_of_its_log_is_as_it_was_written(
+    federation, monkeypatch, capsys
+):
+    monkeypatch.setattr("client.egress.log_files.SIZE", 1)  # two messages a file
+    started = []
+    monkeypatch.setattr(os, "execve", lambda *command: started.append(command))
+    operator = Operator.read(federation / "north" / "site.toml")
+    for _ in range(5):
+        add_to_log(operator, Question(1, "5", "join"), {}, 12, ())
+    run_node(federation / "north")
+    assert "egress log verified: 5 messages, 60 bytes\n" in capsys.readouterr().out
+    old = operator.state / "egress-log-000002.jsonl"
+    old.write_text(old.read_text().replace("join", "none"))
+    with pytest.raises(DataError, match=f"{old} was changed at or before line 4"):
+        run_node(federation / "north")
+    old.unlink()  # moved away
+    run_node(federation / "north")
+    assert len(started) == 2
 
 
 def test_a_node_has_its_own_programs_as_its_only_commands(federation):
