@@ -148,6 +148,7 @@ class EgressLog:
         """
         state, last = self._state, self._last
         number, carried = state.file, {}
+        # The first line does not count: it carries more, the longer the log is.
         if len(last.content) - last.content.find(b"\n") > SIZE:
             number += 1
             carried = {_CARRIED: asdict(_Carried([*self._carried().ends, state.end], state.sums))}
@@ -185,10 +186,12 @@ class EgressLog:
 
     def _newest(self) -> int:
         """Return the number of the newest file that is not empty; 0 if there is none."""
-        name = re.compile(rf"{re.escape(self.path.stem)}-(\d{{6,}}){re.escape(self.path.suffix)}")
-        there = [path.name for path in self.path.parent.glob("*") if path.stat().st_size]
-        later = [int(match[1]) for each in there if (match := name.fullmatch(each))]
-        return max(later, default=int(self.path.name in there))
+        stem, suffix = self.path.stem, self.path.suffix
+        later = (path.stem.removeprefix(f"{stem}-") for path in self.path.parent.glob(f"*{suffix}"))
+        numbers = [int(each) for each in later if re.fullmatch(r"\d{6,}", each)]
+        numbers += [1] if self.path.exists() else []
+        newest_first = sorted(numbers, reverse=True)
+        return next((each for each in newest_first if self._path(each).stat().st_size), 0)
 
     def _open(self, seal: _Seal) -> None:
         """Open the file that was the last when the log was sealed, and check it."""
