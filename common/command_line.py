@@ -1,10 +1,12 @@
 """The command that a user typed, and how it ends: an error for the user is one line."""
 
+import logging
 import shlex
 import sys
 from collections.abc import Callable
 
 from common.errors import ConfigError, FedDermError, described
+from common.logs import tell
 from common.text import printable
 
 
@@ -20,5 +22,5 @@ def run(app: Callable[[], object]) -> None:
             raise ConfigError("an argument holds a NUL character; no file or setting has one")
         app()
     except (FedDermError, OSError) as error:  # a full disk is no defect of this program
-        print(f"error: {printable(described(error))}", file=sys.stderr)
+        tell(logging.ERROR, described(error))
         sys.exit(1)

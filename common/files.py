@@ -147,12 +147,12 @@ def owned(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 def abandoned(folder: Path) -> bool:
     """Tell whether the last process that owned a folder was killed."""
-    try:
-        with _lock_of(folder).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return True
-    except (FileNotFoundError, BlockingIOError):
-        return False
+    return _held(folder) is False
+
+
+def in_use(folder: Path) -> bool:
+    """Tell whether a process owns a folder now."""
+    return _held(folder) is True
 
 
 def sync_folder(folder: Path) -> None:
@@ -211,6 +211,18 @@ def _seize(folder: Path, file: IO[str], wait: bool) -> None:
             ) from None
         _log.warning("%s is in use by %s; waiting for its end", folder, holder)
         fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _held(folder: Path) -> bool | None:
+    """Tell whether a process holds a folder's lock; None where there is no lock."""
+    try:
+        with _lock_of(folder).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return None
 
 
 def _part_of(name: str) -> str:

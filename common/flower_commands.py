@@ -6,6 +6,7 @@ import subprocess
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 ConfigValue = bool | float | int | str
 """What a value of a run configuration can be."""
@@ -34,8 +35,20 @@ def run_config_toml(run_config: Mapping[str, ConfigValue]) -> str:
     )
 
 
-def flwr(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of Flower and wait for it; standard error is in its output."""
+def flwr(
+    environment: Mapping[str, str], *arguments: str, patience: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of Flower and wait for it; standard error is in its output.
+
+    Parameters
+    ----------
+    patience : seconds after which it is ended; None waits for ever.
+
+    Raises
+    ------
+    subprocess.TimeoutExpired
+        If it was ended.
+    """
     return subprocess.run(
         ["flwr", *arguments],
         env=environment,
@@ -45,4 +58,16 @@ def flwr(environment: Mapping[str, str], *arguments: str) -> subprocess.Complete
         # Groups are ended as a whole: this process must not be in the same one.
         start_new_session=True,
         check=False,
+        timeout=patience,
     )
+
+
+def json_in(text: str) -> Any:
+    """Return the JSON in a command's output, which follows its messages.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    return json.loads(text[text.index("{") :])

@@ -6,7 +6,6 @@ where a name comes in, and escaped where a text goes out.
 """
 
 import ipaddress
-import logging
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -68,18 +67,6 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean '...'?" for the known word that is most like one; else nothing."""
     close = get_close_matches(word, list(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def log_lines(level: int, layout: str) -> None:
-    """Begin a log on standard error in which a record is one line, but for a traceback."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_LineFormatter(layout))
-    logging.basicConfig(level=level, handlers=[handler])
-
-
-class _LineFormatter(logging.Formatter):
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        return printable(super().formatMessage(record))
 
 
 def _is_word(character: str) -> bool:

@@ -11,9 +11,9 @@ from flwr.serverapp import Grid, ServerApp
 from common.answers.watch import WatchCounts
 from common.config.run import RunConfig
 from common.errors import DataError, QuorumError
+from common.logs import log_lines
 from common.methods import METHODS
 from common.task import Task
-from common.text import log_lines
 from server.deployment.local_superlink import local_superlink
 from server.federation.federation import Federation
 from server.federation.site_info import differing

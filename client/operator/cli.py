@@ -1,5 +1,6 @@
 """``fedderm site``: what a hospital's operator types."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -10,8 +11,8 @@ import typer
 
 from client.operator.site_rules import Operator
 from common.flower_commands import flwr_environment
+from common.logs import tell
 from common.site_folder import AUTHORITY, FILE, NODE_KEY
-from common.text import printable
 from common.wire.certificates import announcement
 
 app = typer.Typer(help="Run and inspect a hospital's part of a federation.", no_args_is_help=True)
@@ -29,7 +30,7 @@ def run(folder: Folder) -> None:
     """
     typer.echo(f"egress log {_verified_log(folder)}")
     if soon := announcement(folder / AUTHORITY):
-        typer.echo(printable(f"warning: {soon}"), err=True)
+        tell(logging.WARNING, soon)
     command, environment = node_command(folder)
     os.execve(command[0], command, environment)
 
@@ -57,7 +58,7 @@ def node_command(folder: Path) -> tuple[list[str], dict[str, str]]:
     home = operator.state / "flwr"
     home.mkdir(parents=True, exist_ok=True)
     command = [
-        str(Path(sys.executable).with_name("flower-supernode")),
+        *(sys.executable, "-P", "-m", "client.operator.supernode"),
         *("--superlink", operator.superlink),
         *("--root-certificates", str(folder / AUTHORITY)),
         *("--auth-supernode-private-key", str(folder / NODE_KEY)),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import FedDermError
 from common.files import write_atomically
-from common.text import log_lines
+from common.logs import log_lines
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp

@@ -12,8 +12,12 @@ NOTICE_DAYS = 30
 """Days before a certificate expires at which warnings begin."""
 
 
-def days_left(certificate: bytes) -> float:
+def days_left(certificate: bytes, now: datetime | None = None) -> float:
     """Return the days until a certificate in PEM or DER expires; negative once it has.
+
+    Parameters
+    ----------
+    now : the time from which they count; None for the present.
 
     Raises
     ------
@@ -27,7 +31,7 @@ def days_left(certificate: bytes) -> float:
             parsed = x509.load_der_x509_certificate(certificate)
     except ValueError as error:
         raise ConfigError(f"that is no certificate ({error})") from error
-    return (parsed.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
+    return (parsed.not_valid_after_utc - (now or datetime.now(UTC))).total_seconds() / 86400
 
 
 def announcement(path: Path) -> str | None:

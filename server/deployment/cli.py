@@ -1,5 +1,6 @@
 """``fedderm deploy``: what the coordinator of hospitals types."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import typer
 
 from common.command_line import run
 from common.flower_commands import flwr_environment
+from common.logs import tell
 from common.site_folder import AUTHORITY
 from common.text import printable
 from common.wire.certificates import announcement
@@ -60,7 +62,7 @@ def superlink(folder: Folder) -> None:
 
     for certificate in (AUTHORITY, operations.SERVER):
         if soon := announcement(folder / certificate):
-            typer.echo(printable(f"warning: {soon}"), err=True)
+            tell(logging.WARNING, soon)
     command = operations.superlink_command(folder)
     subprocess.Popen([sys.executable, "-P", "-m", __spec__.name, "register", str(folder)])
     environment = flwr_environment(folder / "flwr")

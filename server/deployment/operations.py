@@ -1,6 +1,5 @@
 """A federation on several machines: the folders of coordinator and sites, and their commands."""
 
-import json
 import socket
 import ssl
 import subprocess
@@ -17,12 +16,13 @@ import server
 from common.config.run import RunConfig
 from common.errors import ConfigError, FedDermError
 from common.files import abandoned, make_folder, owned, write_atomically
-from common.flower_commands import COMPLETED, flwr, flwr_environment, run_config_toml
+from common.flower_commands import COMPLETED, flwr, flwr_environment, json_in, run_config_toml
 from common.reading import read_text
 from common.site_folder import AUTHORITY, NODE_KEY, first_file
 from common.site_folder import FILE as SITE_FILE
 from common.text import NAME_RULE, Host, is_site_name
 from common.wire.secure_sums import LEAST_SITES
+from server.deployment.nodes import note_node
 from server.deployment.pki import check_hosts, make_authority, make_node_key, make_server, write_new
 
 COORDINATOR = "coordinator"
@@ -31,10 +31,10 @@ AUTHORITY_KEY = "ca.key"
 SERVER, SERVER_KEY = "server.crt", "server.key"
 NODES = "nodes"
 PORT = 9092
-_FLOWER = "flwr"
+FLOWER = "flwr"
 """Flower's folder in the coordinator's."""
-_RUN_FILE = "last-run"
-"""File in that folder: number and settings of the last run."""
+RUN_FILE = Path(FLOWER, "last-run")
+"""File in the coordinator's folder: number and settings of the last run."""
 
 APP_DIR = Path(server.__file__).parents[1]
 """Folder of the app that a run trains."""
@@ -172,13 +172,15 @@ def register(folder: Path) -> list[str]:
     FedDermError
         If the server does not answer, or refuses a key.
     """
-    environment = _environment(folder)
+    environment = flower_environment(folder)
     _wait_for_server(folder)
     new = []
     for key in sorted((folder / NODES).glob("*.pub")):
-        done = flwr(environment, "supernode", "register", str(key), COORDINATOR)
+        command = ["supernode", "register", str(key), COORDINATOR, "--format", "json"]
+        done = flwr(environment, *command)
         if done.returncode == 0:
             new.append(key.stem)
+            note_node(folder / FLOWER, key.stem, str(json_in(done.stdout)["node-id"]))
         elif _KNOWN not in done.stdout:
             raise FedDermError(f"the key {key} was not registered: {_one_line(done.stdout)}")
     return new
@@ -194,8 +196,8 @@ def train(folder: Path) -> int:
     FedDermError
         If no run can be started, or this process is interrupted; the server trains on.
     """
-    environment = _environment(folder)
-    with owned(folder / _FLOWER, wait=True):  # so that of two starts the second finds the first
+    environment = flower_environment(folder)
+    with owned(folder / FLOWER, wait=True):  # so that of two starts the second finds the first
         known = _going_on(folder, environment)
         run = known or _start(folder, environment)
     print(f"{'following' if known else 'started'} run {run}", flush=True)
@@ -208,7 +210,7 @@ def _going_on(folder: Path, environment: Mapping[str, str]) -> str | None:
 
     A run whose process was killed is ended: the server may show it for another minute.
     """
-    known, config = folder / _FLOWER / _RUN_FILE, Coordinator.read(folder).run_config(folder)
+    known, config = folder / RUN_FILE, Coordinator.read(folder).run_config(folder)
     if not known.exists():
         return None
     run, _, settings = known.read_text(encoding="utf-8").partition("\n")
@@ -226,17 +228,17 @@ def _start(folder: Path, environment: Mapping[str, str]) -> str:
     if not (APP_DIR / "pyproject.toml").is_file():
         raise FedDermError(f"{APP_DIR} is no clone of this program; install it from one, editable")
     config = Coordinator.read(folder).run_config(folder)
-    settings, file = run_config_toml(config), folder / _FLOWER / "run-config.toml"
+    settings, file = run_config_toml(config), folder / FLOWER / "run-config.toml"
     write_atomically(file, settings.encode())
     with owned(Path(str(config["out"]))):
         pass  # nobody writes there, and what a killed process left of its lock is removed
     command = ["run", str(APP_DIR), COORDINATOR, "--format", "json", "--run-config", str(file)]
     done = flwr(environment, *command)
     try:
-        run = str(_json_in(done.stdout)["run-id"])
+        run = str(json_in(done.stdout)["run-id"])
     except (ValueError, LookupError) as error:
         raise FedDermError(f"no run was started: {_one_line(done.stdout)}") from error
-    write_atomically(folder / _FLOWER / _RUN_FILE, f"{run}\n{settings}".encode())
+    write_atomically(folder / RUN_FILE, f"{run}\n{settings}".encode())
     return run
 
 
@@ -257,41 +259,50 @@ def _status(run: str, environment: Mapping[str, str]) -> str:
     """Return the status of a run by the server, "finished" where it knows no such run."""
     listing = flwr(environment, "list", COORDINATOR, "--run-id", run, "--format", "json")
     try:
-        return str(_json_in(listing.stdout)["runs"][0]["status"])
+        return str(json_in(listing.stdout)["runs"][0]["status"])
     except (ValueError, LookupError):
         return "finished"
 
 
-def _json_in(text: str) -> Any:
-    """Return the JSON in a Flower command's output, which follows its messages."""
-    return json.loads(text[text.index("{") :])
-
-
-def _environment(folder: Path) -> dict[str, str]:
+def flower_environment(folder: Path) -> dict[str, str]:
     """Return the environment of Flower's commands, which find the server by a file there."""
-    home = folder.resolve() / _FLOWER
+    home = folder.resolve() / FLOWER
     home.mkdir(exist_ok=True)
     address = f"127.0.0.1:{Coordinator.read(folder).port}"
     certificate = folder.resolve() / AUTHORITY
-    (home / "config.toml").write_text(
+    content = (
         f'[superlink]\ndefault = "{COORDINATOR}"\n\n[superlink.{COORDINATOR}]\n'
         f'address = "{address}"\nroot-certificates = "{certificate}"\n'
-    )
+    ).encode()
+    file = home / "config.toml"
+    if not (file.is_file() and file.read_bytes() == content):  # another command may be reading it
+        write_atomically(file, content)
     return flwr_environment(home)
 
 
-def _wait_for_server(folder: Path) -> None:
+def reach_server(folder: Path) -> None:
+    """Connect to the server of this machine.
+
+    Raises
+    ------
+    OSError
+        If it does not answer.
+    """
     address = "127.0.0.1", Coordinator.read(folder).port
     context = ssl.create_default_context(cafile=str(folder / AUTHORITY))
+    with socket.create_connection(address, 5) as connection:
+        context.wrap_socket(connection, server_hostname=address[0]).close()
+
+
+def _wait_for_server(folder: Path) -> None:
     end = time.monotonic() + _PATIENCE
     while True:
         try:
-            with socket.create_connection(address, 5) as connection:
-                context.wrap_socket(connection, server_hostname=address[0]).close()
+            reach_server(folder)
             return
         except OSError as error:
             if time.monotonic() > end:
-                where = f"{address[0]}:{address[1]}"
+                where = f"127.0.0.1:{Coordinator.read(folder).port}"
                 raise FedDermError(f"no server answers at {where} ({error}); start it") from error
             time.sleep(0.2)
 

@@ -15,6 +15,8 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from common.logs import choose_form
+
 FOR_SITES = "/v1/fleet/"
 
 
@@ -46,6 +48,7 @@ def _allowed(scope: Scope) -> bool:
 
 def main() -> None:
     """Run the command ``flower-superlink`` so guarded."""
+    choose_form()
     # Else what a request says of where it comes from would stand for its socket's address.
     os.environ["FORWARDED_ALLOW_IPS"] = ""
     extensions.get_middleware = lambda: (Middleware(ForSitesOnly),)

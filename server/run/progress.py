@@ -83,7 +83,9 @@ class Progress:
         facts : what was measured, by name; None for what was not.
         """
         measured = {**self._lap(stage), **facts}
-        self._folder.append(TRAINING_FILE, {"round": number + 1, "stage": stage, **measured})
+        plan = {"rounds": self._rounds, "seconds_left": self._seconds_left(number)}
+        line = {"round": number + 1, "stage": stage, **plan, **measured}
+        self._folder.append(TRAINING_FILE, line)
         if self._events is not None:
             for name, value in measured.items():
                 if value is not None:
@@ -106,9 +108,13 @@ class Progress:
 
     def _left(self, number: int) -> list[str]:
         """Return the time left after a round in words, where the number of rounds is known."""
+        seconds = self._seconds_left(number)
+        return [] if seconds is None else [f"{seconds:.0f} s left"]
+
+    def _seconds_left(self, number: int) -> float | None:
         if not self._rounds:
-            return []
-        return [f"{fmean(self._recent) * (self._rounds - number - 1):.0f} s left"]
+            return None
+        return round(fmean(self._recent) * (self._rounds - number - 1), 1)
 
     def _lap(self, stage: str) -> dict[str, float]:
         """Return time and bytes since the last round, and remember the time for rounds like it."""

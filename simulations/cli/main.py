@@ -24,10 +24,11 @@ from common.data.dimensions import read_dimensions
 from common.data.patients import stated
 from common.errors import ConfigError
 from common.features.extract import content_keys, extract
+from common.logs import log_lines
 from common.methods import METHODS
 from common.models.predictor import Predictor
 from common.networks.appearance_rows import appearances
-from common.text import log_lines, printable
+from common.text import printable
 from server.deployment import cli as deploy_cli
 from server.run.folder import model_file
 from simulations.cli import data as data_cli
@@ -40,6 +41,7 @@ from simulations.cli.json_output import refuse_taken, write_figures
 from simulations.cli.label import label
 from simulations.cli.read_settings import ConfigFile, From, Settings, Weights, read_settings
 from simulations.cli.settings import settings_text
+from simulations.cli.status import status
 
 # Flower takes a second to import: what needs it is imported where it is used.
 
@@ -336,6 +338,7 @@ app.command()(gate)
 app.command()(continual)
 app.command()(drift)
 app.command()(label)
+app.command()(status)
 
 
 @app.command()

@@ -20,10 +20,11 @@ from typing import IO, Self
 from client.operator.cli import identity_line
 from common.config.run import RunConfig
 from common.errors import FedDermError
-from common.flower_commands import flwr, flwr_environment
+from common.flower_commands import flwr_environment
 from common.json_types import Json
 from common.site_folder import FILE as SITE_FILE
 from server.deployment import operations
+from server.deployment.nodes import states
 from server.run.folder import ROUNDS_FILE
 from simulations.runtimes.flower_run import free_ports
 from simulations.runtimes.stop_signals import stops_deferred
@@ -119,9 +120,8 @@ class Loopback:
     def online(self) -> int:
         """Return how many nodes the server believes to be connected."""
         environment = flwr_environment(self.coordinator / "flwr")
-        listing = flwr(environment, "supernode", "list", operations.COORDINATOR, "--format", "json")
-        nodes = json.loads(listing.stdout[listing.stdout.index("{") :])["nodes"]
-        return sum(node["status"] == "online" for node in nodes)
+        known = states(environment, operations.COORDINATOR, _PATIENCE)
+        return sum(state == "online" for state in known.values())
 
     def start_training(self) -> "subprocess.Popen[bytes]":
         """Start a training, and return its process."""

@@ -1,0 +1,15 @@
+"""Flower's SuperNode, whose log has the form that the operator asks for."""
+
+from flwr.supernode.cli import flower_supernode
+
+from common.logs import choose_form
+
+
+def main() -> None:
+    """Run the command ``flower-supernode``."""
+    choose_form()
+    flower_supernode()
+
+
+if __name__ == "__main__":
+    main()
