@@ -6,7 +6,6 @@ import subprocess
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 ConfigValue = bool | float | int | str
 """What a value of a run configuration can be."""
@@ -60,14 +59,3 @@ def flwr(
         check=False,
         timeout=patience,
     )
-
-
-def json_in(text: str) -> Any:
-    """Return the JSON in a command's output, which follows its messages.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    return json.loads(text[text.index("{") :])

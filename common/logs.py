@@ -27,9 +27,10 @@ def choose_form() -> None:
     Whoever logs it and wherever it goes: Flower and web servers have handlers of their own.
     """
     if is_json():
-        logging.Formatter.format = _json_line  # type: ignore[method-assign]
+        logging.Formatter.format = _json_line  # type: ignore[assignment, method-assign]
         logging.captureWarnings(True)
         sys.excepthook = _log_uncaught
+        _log.setLevel(logging.INFO)
 
 
 def log_lines(level: int, layout: str) -> None:
@@ -50,9 +51,14 @@ def log_lines(level: int, layout: str) -> None:
 
 
 def tell(level: int, text: str) -> None:
-    """Tell whoever typed a command, as "warning: ...", or as a record where the log is JSON."""
+    """Tell whoever typed a command: a line, or a record where the log is JSON.
+
+    A warning or an error says that it is one, and goes to standard error.
+    """
     if is_json():
         _log.log(level, "%s", text)
+    elif level < logging.WARNING:
+        print(printable(text))
     else:
         print(f"{logging.getLevelName(level).lower()}: {printable(text)}", file=sys.stderr)
 

@@ -136,7 +136,7 @@ class Status:
         """Yield the numbers, and the level of each kind of notice."""
         for part in self.parts:
             yield from part.metrics
-        levels = dict.fromkeys(Code, Level.OK)
+        levels: dict[str, float] = dict.fromkeys(Code, Level.OK)
         for notice in self.notices:
             levels[notice.code] = max(levels[notice.code], notice.level)
         of = f"level, 0: nothing to do, {Level.WARNING}: warning, {Level.ALARM}: alarm"

@@ -75,7 +75,7 @@ def register(folder: Folder) -> None:
     from server.deployment import operations
 
     for name in operations.register(folder):
-        typer.echo(printable(f"registered the node of {name}"))
+        tell(logging.INFO, f"registered the node of {name}")
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """A federation on several machines: the folders of coordinator and sites, and their commands."""
 
+import json
 import socket
 import ssl
 import subprocess
@@ -16,13 +17,12 @@ import server
 from common.config.run import RunConfig
 from common.errors import ConfigError, FedDermError
 from common.files import abandoned, make_folder, owned, write_atomically
-from common.flower_commands import COMPLETED, flwr, flwr_environment, json_in, run_config_toml
+from common.flower_commands import COMPLETED, flwr, flwr_environment, run_config_toml
 from common.reading import read_text
 from common.site_folder import AUTHORITY, NODE_KEY, first_file
 from common.site_folder import FILE as SITE_FILE
 from common.text import NAME_RULE, Host, is_site_name
 from common.wire.secure_sums import LEAST_SITES
-from server.deployment.nodes import note_node
 from server.deployment.pki import check_hosts, make_authority, make_node_key, make_server, write_new
 
 COORDINATOR = "coordinator"
@@ -30,10 +30,12 @@ COORDINATOR_FILE = "coordinator.toml"
 AUTHORITY_KEY = "ca.key"
 SERVER, SERVER_KEY = "server.crt", "server.key"
 NODES = "nodes"
+NUMBER = ".node"
+"""Ending of the file beside a node's key that has the node's number."""
 PORT = 9092
-FLOWER = "flwr"
+_FLOWER = "flwr"
 """Flower's folder in the coordinator's."""
-RUN_FILE = Path(FLOWER, "last-run")
+RUN_FILE = Path(_FLOWER, "last-run")
 """File in the coordinator's folder: number and settings of the last run."""
 
 APP_DIR = Path(server.__file__).parents[1]
@@ -172,17 +174,20 @@ def register(folder: Path) -> list[str]:
     FedDermError
         If the server does not answer, or refuses a key.
     """
-    environment = flower_environment(folder)
+    environment = environment_of(folder)
     _wait_for_server(folder)
     new = []
     for key in sorted((folder / NODES).glob("*.pub")):
         command = ["supernode", "register", str(key), COORDINATOR, "--format", "json"]
         done = flwr(environment, *command)
-        if done.returncode == 0:
+        try:
+            number = str(int(json_in(done.stdout)["node-id"]))
+            write_atomically(key.with_suffix(NUMBER), number.encode())
             new.append(key.stem)
-            note_node(folder / FLOWER, key.stem, str(json_in(done.stdout)["node-id"]))
-        elif _KNOWN not in done.stdout:
-            raise FedDermError(f"the key {key} was not registered: {_one_line(done.stdout)}")
+        except (ValueError, LookupError) as error:
+            if _KNOWN not in done.stdout:
+                said = _one_line(done.stdout)
+                raise FedDermError(f"the key {key} was not registered: {said}") from error
     return new
 
 
@@ -196,8 +201,8 @@ def train(folder: Path) -> int:
     FedDermError
         If no run can be started, or this process is interrupted; the server trains on.
     """
-    environment = flower_environment(folder)
-    with owned(folder / FLOWER, wait=True):  # so that of two starts the second finds the first
+    environment = environment_of(folder)
+    with owned(folder / _FLOWER, wait=True):  # so that of two starts the second finds the first
         known = _going_on(folder, environment)
         run = known or _start(folder, environment)
     print(f"{'following' if known else 'started'} run {run}", flush=True)
@@ -228,7 +233,7 @@ def _start(folder: Path, environment: Mapping[str, str]) -> str:
     if not (APP_DIR / "pyproject.toml").is_file():
         raise FedDermError(f"{APP_DIR} is no clone of this program; install it from one, editable")
     config = Coordinator.read(folder).run_config(folder)
-    settings, file = run_config_toml(config), folder / FLOWER / "run-config.toml"
+    settings, file = run_config_toml(config), folder / _FLOWER / "run-config.toml"
     write_atomically(file, settings.encode())
     with owned(Path(str(config["out"]))):
         pass  # nobody writes there, and what a killed process left of its lock is removed
@@ -264,9 +269,20 @@ def _status(run: str, environment: Mapping[str, str]) -> str:
         return "finished"
 
 
-def flower_environment(folder: Path) -> dict[str, str]:
+def json_in(text: str) -> Any:
+    """Return the JSON in a Flower command's output, which follows its messages.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    return json.loads(text[text.index("{") :])
+
+
+def environment_of(folder: Path) -> dict[str, str]:
     """Return the environment of Flower's commands, which find the server by a file there."""
-    home = folder.resolve() / FLOWER
+    home = folder.resolve() / _FLOWER
     home.mkdir(exist_ok=True)
     address = f"127.0.0.1:{Coordinator.read(folder).port}"
     certificate = folder.resolve() / AUTHORITY

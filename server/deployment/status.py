@@ -12,7 +12,7 @@ from common.reading import read_text
 from common.site_folder import AUTHORITY
 from common.status import Code, Level, Metric, Notice, Part, Status, certificates, metrics_by
 from server.deployment import operations
-from server.deployment.nodes import known_nodes, states
+from server.deployment.node_states import numbers, states
 from server.run.observed import ObservedRun
 
 _PATIENCE = 20.0
@@ -64,17 +64,14 @@ def _nodes(folder: Path) -> tuple[dict[str, str], str]:
     """Return the state of each registered node by its number; and why, where there is no answer."""
     try:
         operations.reach_server(folder)
-        environment = operations.flower_environment(folder)
-        return states(environment, operations.COORDINATOR, _PATIENCE), ""
+        return states(operations.environment_of(folder), _PATIENCE), ""
     except (OSError, ValueError, LookupError, TypeError, subprocess.TimeoutExpired) as error:
         return {}, reason(error)
 
 
 def _sites(folder: Path, nodes: Mapping[str, str]) -> dict[str, str]:
     """Return the state of the node of each site whose key is in the folder."""
-    known = known_nodes(folder / operations.FLOWER)
-    names = sorted(key.stem for key in (folder / operations.NODES).glob("*.pub"))
-    return {name: nodes.get(known.get(name, ""), UNKNOWN) for name in names}
+    return {name: nodes.get(number, UNKNOWN) for name, number in numbers(folder).items()}
 
 
 def _run_folder(folder: Path, coordinator: operations.Coordinator) -> Path:

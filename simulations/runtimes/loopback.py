@@ -24,7 +24,7 @@ from common.flower_commands import flwr_environment
 from common.json_types import Json
 from common.site_folder import FILE as SITE_FILE
 from server.deployment import operations
-from server.deployment.nodes import states
+from server.deployment.node_states import states
 from server.run.folder import ROUNDS_FILE
 from simulations.runtimes.flower_run import free_ports
 from simulations.runtimes.stop_signals import stops_deferred
@@ -120,7 +120,7 @@ class Loopback:
     def online(self) -> int:
         """Return how many nodes the server believes to be connected."""
         environment = flwr_environment(self.coordinator / "flwr")
-        known = states(environment, operations.COORDINATOR, _PATIENCE)
+        known = states(environment, _PATIENCE)
         return sum(state == "online" for state in known.values())
 
     def start_training(self) -> "subprocess.Popen[bytes]":

@@ -1,12 +1,10 @@
 """Names that may be used, and what may be printed."""
 
-import logging
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.text import is_host, is_site_name, log_lines, printable
+from common.text import is_host, is_site_name, printable
 
 GOOD = [
     *("rosendahl", "vidir_modern", "site_00", "north", "A.O.U. Careggi", "Klinik-Süd", "3rd St."),
@@ -86,10 +84,3 @@ def test_what_is_printed_is_one_line_and_can_be_encoded(text):
     shown.encode()
     if text.isprintable():
         assert shown == text
-
-
-def test_a_record_of_the_log_is_one_line(capsys, monkeypatch):
-    monkeypatch.setattr(logging.root, "handlers", [])
-    log_lines(logging.WARNING, "%(message)s")
-    logging.getLogger("a").warning("says %s", "one\nERROR two\x1b[2J")
-    assert capsys.readouterr().err == "says one\\nERROR two\\x1b[2J\n"

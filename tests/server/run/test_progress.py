@@ -65,10 +65,21 @@ def test_each_round_is_a_line_of_json(folder, monkeypatch):
         progress.round(0, "head", FACTS)
         progress.round(1, "all", {"loss": math.nan, "balanced_accuracy": math.inf, "x": None})
     assert rounds(folder) == [
-        {"round": 1, "stage": "head", "seconds": 1.5, "bytes_down": 7, "bytes_up": 5, **FACTS},
+        {
+            "round": 1,
+            "stage": "head",
+            "rounds": 5,
+            "seconds_left": 6.0,
+            "seconds": 1.5,
+            "bytes_down": 7,
+            "bytes_up": 5,
+            **FACTS,
+        },
         {
             "round": 2,
             "stage": "all",
+            "rounds": 5,
+            "seconds_left": 0.8,
             "seconds": 0.25,
             "bytes_down": 0,
             "bytes_up": 0,

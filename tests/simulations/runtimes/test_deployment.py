@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import Reason
 from common.flower_commands import flwr, flwr_environment
 from common.models.linear import LinearModel
+from common.status import Level
 from server.deployment import operations
 from server.deployment.pki import make_authority, make_node_key, make_server
 from server.run.folder import MODEL_FILE, STATISTICS_FILE
+from simulations.cli.status import look
 from simulations.runtimes.experiment import rounds, simulate
 from simulations.runtimes.flower_run import free_ports
 from simulations.runtimes.loopback import Loopback, set_keys
@@ -157,6 +160,24 @@ def test_what_a_site_forbids_or_cannot_read_is_refused_without_a_path(federation
         if file.is_file() and "run-config" not in file.name and "apps" not in file.parts:
             content = file.read_bytes()
             assert not [s for s in secrets if s.encode() in content], file
+
+
+def test_a_status_tells_who_is_there_and_what_was_refused(federation):
+    now = datetime.now(UTC)
+    status = look(federation.coordinator, now)
+    assert status.notices == []
+    values = status.as_json()
+    names = dict.fromkeys(federation.sites, "online")
+    assert values["sites"] == {"connected": SITES, "by_name": names}
+    assert (values["run"]["folder"], values["run"]["state"]) == (
+        str(federation.coordinator / "refused"),
+        "finished",
+    )
+    assert len(values["run"]["members"]) == 1
+    first, _, strict = (look(federation.folder / name, now) for name in federation.sites)
+    assert first.notices == []
+    assert strict.as_json()["log"]["refused_today"] == {Reason.METHOD: 1}
+    assert strict.level == Level.WARNING
 
 
 def test_a_site_that_is_killed_is_missed_within_the_timeout(federation, config):
