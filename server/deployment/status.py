@@ -15,8 +15,8 @@ from server.deployment import operations
 from server.deployment.node_states import numbers, states
 from server.run.observed import ObservedRun
 
-_PATIENCE = 20.0
-"""Seconds that the server may take to tell its nodes; Flower's command itself needs some two."""
+_PATIENCE = 60.0
+"""Seconds that the server may take to tell its nodes; on a busy machine Flower's command is slow."""
 
 _ONLINE, UNKNOWN = "online", "unknown"
 """State of a site whose node the server did not tell of."""
@@ -65,7 +65,9 @@ def _nodes(folder: Path) -> tuple[dict[str, str], str]:
     try:
         operations.reach_server(folder)
         return states(operations.environment_of(folder), _PATIENCE), ""
-    except (OSError, ValueError, LookupError, TypeError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
+        return {}, f"it tells of no nodes within {_PATIENCE:g} s"
+    except (OSError, ValueError, LookupError, TypeError) as error:
         return {}, reason(error)
 
 
