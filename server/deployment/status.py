@@ -16,7 +16,7 @@ from server.deployment.node_states import numbers, states
 from server.run.observed import ObservedRun
 
 _PATIENCE = 60.0
-"""Seconds that the server may take to tell its nodes; on a busy machine Flower's command is slow."""
+"""Seconds in which the server must list its nodes; a busy machine is slow to start the command."""
 
 _ONLINE, UNKNOWN = "online", "unknown"
 """State of a site whose node the server did not tell of."""
