@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -30,6 +31,7 @@ def choose_form() -> None:
         logging.Formatter.format = _json_line  # type: ignore[assignment, method-assign]
         logging.captureWarnings(True)
         sys.excepthook = _log_uncaught
+        threading.excepthook = _log_in_thread
         _log.setLevel(logging.INFO)
 
 
@@ -83,3 +85,8 @@ def _log_uncaught(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     _log.critical("%s", kind.__name__, exc_info=(kind, error, traceback))
+
+
+def _log_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and args.exc_type is not SystemExit:
+        _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)

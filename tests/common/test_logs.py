@@ -9,7 +9,7 @@ import sys
 from common.logs import VARIABLE, log_lines
 
 SCRIPT = """
-import logging, sys, warnings
+import logging, sys, threading, warnings
 from common.logs import log_lines, tell
 log_lines(logging.WARNING, "%(message)s")
 from flwr.supercore.logger import log
@@ -22,6 +22,9 @@ logging.getLogger("web").propagate = False
 logging.getLogger("web").error("of a server")
 warnings.warn("deprecated")
 tell(logging.ERROR, "for a user")
+thread = threading.Thread(target=lambda: {}["key"])
+thread.start()
+thread.join()
 1 / 0
 """
 
@@ -49,8 +52,9 @@ def test_every_line_is_json_if_asked_whoever_says_it():
     assert found["flwr"]["message"] == "Flower's own"
     assert (found["web"]["level"], found["web"]["message"]) == ("ERROR", "of a server")
     assert "deprecated" in found["py.warnings"]["message"]
-    assert [line["message"] for line in lines[-2:]] == ["for a user", "ZeroDivisionError"]
-    assert "1 / 0" in lines[-1]["exception"] or "division by zero" in lines[-1]["exception"]
+    said_last = [line["message"] for line in lines[-3:]]
+    assert said_last == ["for a user", "KeyError", "ZeroDivisionError"]
+    assert "division by zero" in lines[-1]["exception"]
 
 
 def test_another_form_is_named_and_text():
