@@ -100,16 +100,25 @@ def likelihood_ratios(members: Bools, margins: Floats) -> Floats:
     margins : (shadows, n) a lesion's score from a classifier; normal by assumption.
     """
     ratios = np.empty_like(margins)
-    for target in range(len(members)):
-        inside = np.delete(members, target, axis=0)
-        values = np.delete(margins, target, axis=0)
-        mean_in = np.nanmean(np.where(inside, values, np.nan), axis=0)
-        mean_out = np.nanmean(np.where(inside, np.nan, values), axis=0)
-        errors = values - np.where(inside, mean_in, mean_out)
-        variance = (errors**2).sum(axis=0) / (len(values) - 2) + _LEAST_VARIANCE
-        value = margins[target]
-        ratios[target] = ((value - mean_out) ** 2 - (value - mean_in) ** 2) / (2 * variance)
+    for target, value in enumerate(margins):
+        others = (np.delete(each, target, axis=0) for each in (members, margins))
+        ratios[target] = likelihood_ratio(*others, value)
     return ratios
+
+
+def likelihood_ratio(members: Bools, margins: Floats, value: Floats) -> Floats:
+    """Return the logarithms of the likelihood ratios (n,) of a classifier's scores ``value`` (n,).
+
+    Parameters
+    ----------
+    members : (shadows, n) of the shadow classifiers, at least 2 with each lesion and 2 without.
+    margins : (shadows, n) a lesion's score from a shadow classifier.
+    """
+    mean_in = np.nanmean(np.where(members, margins, np.nan), axis=0)
+    mean_out = np.nanmean(np.where(members, np.nan, margins), axis=0)
+    errors = margins - np.where(members, mean_in, mean_out)
+    variance = (errors**2).sum(axis=0) / (len(margins) - 2) + _LEAST_VARIANCE
+    return np.asarray(((value - mean_out) ** 2 - (value - mean_in) ** 2) / (2 * variance))
 
 
 def measure(members: Bools, ratios: Floats, trained: str, seed: int) -> Membership:

@@ -1,4 +1,4 @@
-"""``fedderm privacy``: plan what a training costs, read a site's ledger, attack a run."""
+"""``fedderm privacy``: plan what a training costs, read a site's ledger, attack runs."""
 
 import math
 from dataclasses import asdict
@@ -12,6 +12,7 @@ from client.privacy.ledger import SEAL_FOLDER, Ledger
 from common.errors import ConfigError
 from common.privacy.accounting import SampledGaussian, epsilon, largest_delta, noise_for
 from simulations.cli.json_output import refuse_taken, write_figures
+from simulations.cli.unlearning import unlearning
 
 _MOST_SITES = 1_000_000
 
@@ -114,6 +115,9 @@ def audit(
     write_figures(out, asdict(result))
     if result.refuted:
         raise typer.Exit(1)
+
+
+app.command()(unlearning)
 
 
 def _rate(rate: float | None, units: int | None, batch: int | None) -> float:
