@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Array, Context, Error, Message, RecordDict
-from flwr.common.constant import ErrorCode
 from hypothesis import strategies as st
 
 import client.app
@@ -33,6 +32,7 @@ import server.federation.transport
 from client.site import site_folders
 from common.config.run import RunConfig
 from common.errors import FedDermError
+from common.flower_inside import APP_RAISED, NODE_UNAVAILABLE
 from server.run.checkpoint import Checkpoint
 from server.run.journal import Journal
 from simulations.runtimes.in_process import RUN_ID, SERVER_NODE_ID, InProcessGrid
@@ -245,7 +245,7 @@ class FaultyGrid(InProcessGrid):
         self._world.struck.append(fault)
         rng = np.random.default_rng(fault.seed)
         if fault.kind == "gone":
-            return self._failed(message, Error(ErrorCode.NODE_UNAVAILABLE, "no heartbeat"))
+            return self._failed(message, Error(NODE_UNAVAILABLE, "no heartbeat"))
         if fault.kind == "crash before":
             return self._crash(message)
         if fault.kind == "crash during":
@@ -276,7 +276,7 @@ class FaultyGrid(InProcessGrid):
     def _crash(self, message: Message) -> Message:
         """End the site's process; the next message finds a new one."""
         client.site._site.cache_clear()
-        return self._failed(message, Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "power cut"))
+        return self._failed(message, Error(APP_RAISED, "power cut"))
 
     def _failed(self, message: Message, error: Error) -> Message:
         """Answer in the node's place, as Flower does."""

@@ -11,6 +11,7 @@ import typer
 
 from client.operator.site_rules import Operator
 from common.flower_commands import flwr_environment
+from common.flower_inside import SUPERNODE_ENVIRONMENT, supernode_options
 from common.logs import tell
 from common.site_folder import AUTHORITY, FILE, NODE_KEY
 from common.wire.certificates import announcement
@@ -57,16 +58,11 @@ def node_command(folder: Path) -> tuple[list[str], dict[str, str]]:
     make_commands(commands)
     home = operator.state / "flwr"
     home.mkdir(parents=True, exist_ok=True)
-    command = [
-        *(sys.executable, "-P", "-m", "client.operator.supernode"),
-        *("--superlink", operator.superlink),
-        *("--root-certificates", str(folder / AUTHORITY)),
-        *("--auth-supernode-private-key", str(folder / NODE_KEY)),
-        *("--port", str(operator.port)),
-        *("--node-config", f"site={str(folder / FILE)!r}"),
-    ]
-    eager = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"}
-    return command, {**flwr_environment(home), **eager, "PATH": str(commands)}
+    keys = folder / AUTHORITY, folder / NODE_KEY
+    config = f"site={str(folder / FILE)!r}"
+    options = supernode_options(operator.superlink, *keys, operator.port, config)
+    environment = {**flwr_environment(home), **SUPERNODE_ENVIRONMENT, "PATH": str(commands)}
+    return [sys.executable, "-P", "-m", "client.operator.supernode", *options], environment
 
 
 @app.command()

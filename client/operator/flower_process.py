@@ -9,26 +9,16 @@ Of what was sent only the settings are read. Flower's other kinds of tasks are n
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from common.errors import FedDermError
 from common.files import write_atomically
+from common.flower_inside import TASK_STARTER, answer_one_message, task_commands
 from common.logs import log_lines
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
-
-_HELPER = "flower-superexec"
-"""What starts the commands; it finds them by their names."""
-
-_NOT_CALLED = {
-    "flwr.supernode.cli.flower_supernode": ["flower_supernode"],
-    "flwr.supercore.error.http": ["BearerAuthenticationError", "http_error_translator"],
-}
-"""Modules of Flower with what others import from them: a node's own, and of its servers."""
 
 
 def make_commands(folder: Path) -> None:
@@ -39,14 +29,13 @@ def make_commands(folder: Path) -> None:
     FedDermError
         If Flower is not installed beside this program.
     """
-    from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
-
-    helper = Path(sys.executable).with_name(_HELPER)
+    helper = Path(sys.executable).with_name(TASK_STARTER)
     if not helper.exists():
         raise FedDermError(f"{helper} is missing; install Flower beside this program")
-    commands = dict.fromkeys(TASK_TYPE_TO_COMMAND.values(), "exit 1")
-    commands[TASK_TYPE_TO_COMMAND[TaskType.CLIENT_APP]] = f"exec {sys.executable} -P -m {__name__}"
-    commands[_HELPER] = f"exec {helper}"
+    names, of_client_app = task_commands()
+    commands = dict.fromkeys(names, "exit 1")
+    commands[of_client_app] = f"exec {sys.executable} -P -m {__name__}"
+    commands[TASK_STARTER] = f"exec {helper}"
     for name, line in commands.items():
         file = folder / name
         write_atomically(file, f'#!/bin/sh\n{line} "$@"\n'.encode())
@@ -55,34 +44,15 @@ def make_commands(folder: Path) -> None:
 
 def main() -> None:
     """Answer one message."""
-    _skip_imports()
-    from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
-    from flwr.supernode.runtime import run_clientapp
-
-    from client.app import app
-
-    def installed(**_: object) -> "Callable[..., ClientApp]":
-        return lambda *_: app
-
     log_lines(logging.WARNING, "%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("client").setLevel(logging.INFO)
-    assert hasattr(run_clientapp, "get_load_client_app_fn"), "this version of Flower is not known"
-    run_clientapp.get_load_client_app_fn = installed
-    flwr_clientapp()
+    answer_one_message(_app)
 
 
-def _skip_imports() -> None:
-    """Keep what Flower imports and does not call here from taking longer than many an answer.
+def _app() -> "ClientApp":
+    from client.app import app
 
-    Its commands import each other, and what its servers do with errors, which is a web framework.
-    """
-    from starlette import status
-
-    for name, contents in _NOT_CALLED.items():
-        vars(empty := ModuleType(name)).update(dict.fromkeys(contents))
-        sys.modules[name] = empty
-    vars(web := ModuleType("fastapi")).update(status=status)
-    sys.modules["fastapi"] = web
+    return app
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from common.config.run import RunConfig
 from common.errors import ConfigError, FedDermError
 from common.files import abandoned, make_folder, owned, write_atomically
 from common.flower_commands import COMPLETED, flwr, flwr_environment, run_config_toml
+from common.flower_inside import KEY_IS_KNOWN, superlink_options
 from common.reading import read_text
 from common.site_folder import AUTHORITY, NODE_KEY, first_file
 from common.site_folder import FILE as SITE_FILE
@@ -40,9 +41,6 @@ RUN_FILE = Path(_FLOWER, "last-run")
 
 APP_DIR = Path(server.__file__).parents[1]
 """Folder of the app that a run trains."""
-
-_KNOWN = "code: 23"
-"""What Flower says of a key that is registered already."""
 
 _PATIENCE = 60.0
 """Seconds that the server may take to start."""
@@ -155,15 +153,9 @@ def _init_site(folder: Path, coordinator: Path, superlink: str) -> None:
 def superlink_command(folder: Path) -> list[str]:
     """Return the command that starts the coordinator's server."""
     config = Coordinator.read(folder)
-    return [
-        *(sys.executable, "-P", "-m", "server.deployment.superlink"),
-        *("--host", config.host, "--port", str(config.port)),
-        *("--ssl-ca-certfile", str(folder / AUTHORITY)),
-        *("--ssl-certfile", str(folder / SERVER), "--ssl-keyfile", str(folder / SERVER_KEY)),
-        "--enable-supernode-auth",
-        "--disable-runtime-dependency-installation",
-        *("--database", str(folder / "superlink.db")),
-    ]
+    files = (folder / name for name in (AUTHORITY, SERVER, SERVER_KEY, "superlink.db"))
+    options = superlink_options(config.host, config.port, *files)
+    return [sys.executable, "-P", "-m", "server.deployment.superlink", *options]
 
 
 def register(folder: Path) -> list[str]:
@@ -185,7 +177,7 @@ def register(folder: Path) -> list[str]:
             write_atomically(key.with_suffix(NUMBER), number.encode())
             new.append(key.stem)
         except (ValueError, LookupError) as error:
-            if _KNOWN not in done.stdout:
+            if KEY_IS_KNOWN not in done.stdout:
                 said = _one_line(done.stdout)
                 raise FedDermError(f"the key {key} was not registered: {said}") from error
     return new

@@ -9,15 +9,12 @@ answer this machine only.
 import ipaddress
 import os
 
-from flwr.superlink import extensions
-from flwr.superlink.cli.flower_superlink import flower_superlink
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from common.flower_inside import FOR_SITES, run_superlink
 from common.logs import choose_form
-
-FOR_SITES = "/v1/fleet/"
 
 
 class ForSitesOnly:
@@ -51,8 +48,7 @@ def main() -> None:
     choose_form()
     # Else what a request says of where it comes from would stand for its socket's address.
     os.environ["FORWARDED_ALLOW_IPS"] = ""
-    extensions.get_middleware = lambda: (Middleware(ForSitesOnly),)
-    flower_superlink()
+    run_superlink([Middleware(ForSitesOnly)])
 
 
 if __name__ == "__main__":

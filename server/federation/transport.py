@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import Message, RecordDict
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from common.errors import ReplyError
+from common.flower_inside import NODE_UNAVAILABLE
 from common.wire.messages import check_bound, digest, size, unpack_values
 
 POLL_SECONDS = 0.2
@@ -178,7 +178,7 @@ def _digests(contents: Mapping[str, RecordDict]) -> dict[str, bytes]:
 def _refusal(reply: Message, label: str, question: bytes) -> str | None:
     """Return why a reply is no answer, with the site's name where only its node is known."""
     if reply.has_error():
-        if reply.error.code == ErrorCode.NODE_UNAVAILABLE:
+        if reply.error.code == NODE_UNAVAILABLE:
             return "is no longer connected"
         return f"failed: {reply.error.reason}"
     try:

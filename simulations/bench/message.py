@@ -30,10 +30,10 @@ _PROCESS = """
 import json, sys
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.supercore.task_identity import TaskIdentity
-from flwr.supernode.runtime import run_clientapp
+from common.flower_inside import client_command, identify_process
 
-TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 7, 3, 1
+client_command()
+identify_process(7, 3, 1)
 site, settings, digest = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 context = Context(7, 3, {"site": site}, RecordDict(), settings)
 if digest:

@@ -23,11 +23,8 @@ from common.flower_commands import (
     flwr_environment,
     run_config_toml,
 )
+from common.flower_inside import FAILED_START, local_superlink_environment
 from simulations.runtimes.stop_signals import sigterm_raises
-
-FAILED_START = "Failed to start local SuperLink"
-"""What Flower says where its SuperLink took longer than 15 s to start, as on a busy machine, or
-ended at once, as where another process took its port first."""
 
 _STARTS = 3
 _FIRST_PORT = 10_000
@@ -87,11 +84,7 @@ def _environment(home: Path, ray_dir: str) -> dict[str, str]:
 
 def local_superlink_ports() -> dict[str, str]:
     """Return the environment of a local SuperLink of one's own: two ports that are free now."""
-    superlink, control = free_ports(2)
-    return {
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(superlink),
-        "FLWR_LOCAL_CONTROL_API_PORT": str(control),
-    }
+    return local_superlink_environment(*free_ports(2))
 
 
 def free_ports(count: int) -> list[int]:

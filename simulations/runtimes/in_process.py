@@ -8,12 +8,15 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+
+from common.flower_inside import APP_RAISED, empty_run, identify_message, identify_process
+
+if TYPE_CHECKING:
+    from common.flower_inside import Run
 
 RUN_ID = 1
 SERVER_NODE_ID = 0
@@ -48,7 +51,7 @@ class InProcessGrid(Grid):
     def __init__(
         self, client_app: Answer, node_configs: Sequence[UserConfig], run_config: UserConfig
     ) -> None:
-        _identify_process()
+        identify_process(RUN_ID, SERVER_NODE_ID, task_id=RUN_ID)
         self._client_app = client_app
         self._contexts = {
             node_id: _context(node_id, node_config, run_config)
@@ -56,14 +59,14 @@ class InProcessGrid(Grid):
         }
         self._pending: dict[str, Message] = {}
         self._message_ids = map(str, itertools.count(1))
-        self._run = Run.create_empty(RUN_ID)
+        self._run = empty_run(RUN_ID)
 
-    def set_run(self, run: Run) -> None:
+    def set_run(self, run: "Run") -> None:
         """Set what `run` returns."""
         self._run = run
 
     @property
-    def run(self) -> Run:
+    def run(self) -> "Run":
         """Return the run this grid belongs to."""
         return self._run
 
@@ -130,15 +133,14 @@ class InProcessGrid(Grid):
             _log.exception("node %d failed", context.node_id)
             # Code and reason are worded as a deployed SuperNode words them.
             reason = f"{type(exception)}:<'{exception}'>"
-            error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
+            error = Error(APP_RAISED, reason)
             reply = Message(error, reply_to=message)
         self._identify(reply)
         return reply
 
     def _identify(self, message: Message) -> str:
         message_id = next(self._message_ids)
-        # Flower's own grids set the read-only id in this way.
-        message.metadata.__dict__["_message_id"] = message_id
+        identify_message(message, message_id)
         return message_id
 
 
@@ -159,10 +161,3 @@ def run_in_process(
 
 def _context(node_id: int, node_config: UserConfig, run_config: UserConfig) -> Context:
     return Context(RUN_ID, node_id, node_config, RecordDict(), run_config)
-
-
-def _identify_process() -> None:
-    """Say who this process is, which Flower wants to know before a message is made."""
-    TaskIdentity.run_id = RUN_ID
-    TaskIdentity.node_id = SERVER_NODE_ID
-    TaskIdentity.task_id = RUN_ID

@@ -5,6 +5,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 import pytest
 import uvicorn
@@ -68,7 +69,8 @@ def test_only_the_sockets_address_counts(monkeypatch, trusted):
     """Else a header would close the server to its own machine, or open it to all others."""
     monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", trusted or "127.0.0.1")
-    monkeypatch.setattr(superlink, "flower_superlink", lambda: None)
+    command = import_module("flwr.superlink.cli.flower_superlink")
+    monkeypatch.setattr(command, "flower_superlink", lambda: None)
     superlink.main()
     with served() as address:
         headers = {"X-Forwarded-For": "10.0.0.7", "X-Forwarded-Proto": "https"}

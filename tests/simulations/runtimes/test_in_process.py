@@ -5,9 +5,9 @@ import time
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
 
+from common.flower_inside import APP_RAISED
 from simulations.runtimes.in_process import InProcessGrid, run_in_process
 
 client_app = ClientApp()
@@ -81,7 +81,7 @@ def test_a_client_exception_is_an_error_reply(grid):
     failed, answered = grid.send_and_receive(messages(grid, "evaluate"))
     assert failed.has_error()
     assert failed.metadata.src_node_id == 1
-    assert failed.error.code == ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+    assert failed.error.code == APP_RAISED
     assert failed.error.reason == "<class 'ValueError'>:<'no test images'>"
     assert answered.has_content()
 
