@@ -101,8 +101,8 @@ def likelihood_ratios(members: Bools, margins: Floats) -> Floats:
     """
     ratios = np.empty_like(margins)
     for target, value in enumerate(margins):
-        others = (np.delete(each, target, axis=0) for each in (members, margins))
-        ratios[target] = likelihood_ratio(*others, value)
+        shadows, theirs = np.delete(members, target, axis=0), np.delete(margins, target, axis=0)
+        ratios[target] = likelihood_ratio(shadows, theirs, value)
     return ratios
 
 
