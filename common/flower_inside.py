@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -82,11 +82,11 @@ def answer_one_message(app: Callable[[], "ClientApp"]) -> None:
 
     # Else Flower would run what the coordinator sends.
     assert hasattr(process, "get_load_client_app_fn"), "this version of Flower is not known"
-    process.get_load_client_app_fn = installed
+    vars(process).update(get_load_client_app_fn=installed)
     command()
 
 
-def client_command() -> "tuple[Callable[[], None], Any]":
+def client_command() -> tuple[Callable[[], None], ModuleType]:
     """Return Flower's command for a client app, and the module that finds the app for it."""
     from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
     from flwr.supernode.runtime import run_clientapp

@@ -6,7 +6,7 @@ apart, or frequent diagnoses from rare ones, and call it membership.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +167,7 @@ def _area(scores: Floats, withdrawn: Bools, stratum: Ints, weights: Floats) -> F
         own = stratum == number
         area = RocCurve.of(withdrawn[own], scores[own], weights[:, own]).area()
         total += withdrawn[own].sum() * area
-    return total / withdrawn.sum()
+    return np.asarray(total / withdrawn.sum())
 
 
 def _bounded(values: Floats, sure: bool) -> Bounded:
@@ -234,9 +234,9 @@ def _records(model: LinearModel, dataset: Dataset, cache: Path) -> Records:
 def _joined(first: Records, second: Records) -> Records:
     """Return both, the lesions of the second one numbered after those of the first."""
     moved = second.lesion + int(first.lesion.max()) + 1
-    pairs = [(first.X, second.X), (first.y, second.y), (first.weight, second.weight)]
-    pairs += [(first.lesion, moved), (first.fold, second.fold)]
-    return Records(*(np.concatenate(pair) for pair in pairs))
+    both = first, replace(second, lesion=moved)
+    names = ("X", "y", "weight", "lesion", "fold")
+    return Records(*(np.concatenate([getattr(part, name) for part in both]) for name in names))
 
 
 def _scores(model: LinearModel, records: Records) -> Floats:
