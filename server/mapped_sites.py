@@ -1,6 +1,7 @@
 """The sites of an SVM's federation, behind one map of their features: what they are asked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 from common.answers.counts import AnswerCounts
@@ -17,6 +18,7 @@ from common.statistics.sums import Nothing, S
 from common.svm import objective as svm
 from common.svm.feature_map import FeatureMap
 from common.task import Task
+from common.wire.messages import Arrays, Value
 from server.federation.federation import Federation
 from server.federation.plausibility import HingeLimits, check_moments, check_screening
 from server.federation.question import Answers, LossPolicy, Question
@@ -162,6 +164,30 @@ class MappedSites:
         base_rates: Floats,
         check: Callable[[S, int], None] | None = None,
     ) -> Answers[S]:
-        arrays = {"weights": weights, "calibration": parameters, "base_rates": base_rates}
-        asked = Question(question, zero, arrays, self._values, check)
-        return self._federation.answers(asked, LossPolicy.RESTART)
+        arrays = {"calibration": parameters, "base_rates": base_rates}
+        return self.of_weights(weights)(Question(question, zero, arrays, check_answer=check))
+
+    def of_weights(self, weights: Floats) -> "OfWeights":
+        """Return what asks about scores by ``weights`` (n_fits, n_classes, n_outputs + 1)."""
+        return OfWeights(self._federation, {"weights": weights}, self._values)
+
+
+@dataclass(frozen=True)
+class OfWeights:
+    """Asks the sites about scores of their images by weights under a map.
+
+    Attributes
+    ----------
+    arrays, values : the weights and the name of the map, as they go with each question.
+    """
+
+    federation: Federation
+    arrays: Arrays
+    values: Mapping[str, Value]
+
+    def __call__(self, question: Question[S], /) -> Answers[S]:
+        """Return the answers, all of them or none."""
+        arrays, values = {**self.arrays, **question.arrays}, {**self.values, **question.values}
+        return self.federation.answers(
+            replace(question, arrays=arrays, values=values), LossPolicy.RESTART
+        )

@@ -13,6 +13,7 @@ from client.group_weights import balanced_groups
 from client.site import Site
 from common.answers.appearance import SIZE, DistanceCounts
 from common.answers.operating import targets_of
+from common.answers.paired import Said
 from common.statistics.metrics import CALIBRATION_BINS, SCORE_BINS
 from common.wire.secure_sums import KEY, PEERS, UNMASK
 
@@ -92,6 +93,10 @@ def _patient_groups(site: Site, _: Question) -> tuple[int, ...]:
     return (groups.counted.size if groups else 0,)
 
 
+def _gate_groups(site: Site, _: Question) -> tuple[int, ...]:
+    return (site.config.gate_groups.size,)
+
+
 _SQUARE = by_class(lambda k: (k, k))
 _HISTOGRAMS = by_class(lambda k: (k, 2, SCORE_BINS))
 
@@ -142,6 +147,20 @@ SCREENING: Arrays = {
         counts=True,
         by_group=True,
     ),
+}
+_PAIRS = by_class(lambda k: (k, 2, 2))
+PAIRS: Arrays = {name: Array(_PAIRS, "<i8", counts=True) for name in Said._fields}
+GROUP_PAIRS: Arrays = {
+    "lesions": Array(_gate_groups, "<i8", counts=True, groups=True, by_group=True),
+    **{
+        name: Array(
+            lambda site, question: (*_gate_groups(site, question), *_PAIRS(site, question)),
+            "<i8",
+            counts=True,
+            by_group=True,
+        )
+        for name in Said._fields
+    },
 }
 APPEARANCE: Mapping[str, Arrays] = {
     "appearance": {

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from client import lesion_appearance
 from client.egress.questions import Question
 from client.group_weights import count_groups, group_weights
-from client.judged_scores import RULE, judge
+from client.judged_scores import judge
 from client.local_round import batches_of, loss_before, pull_of, walk
 from client.moments import Moments, Tensors
 from client.network_scores import image_features, scores
+from client.paired_counts import count_pairs, keep_incumbent
 from client.site import Site
 from client.state import kept_array
+from common.answers.paired import INCUMBENT, PAIRED, PAIRED_GROUPS, RULE_NAMES
 from common.arrays import Floats, Floats32, Ints
 from common.config.finetune import FAIRLY, FORMER, TRAIN
 from common.config.run import RunConfig
@@ -37,7 +39,7 @@ from common.statistics.sums import Nothing, Sums
 from common.verified import write_array
 from common.wire.messages import Value
 
-_NO_TENSORS = (*RULE, GROUP_COUNTS)
+_NO_TENSORS = (*RULE_NAMES, GROUP_COUNTS)
 
 
 def describe(site: Site) -> dict[str, Value]:
@@ -77,8 +79,14 @@ def answer(site: Site, question: Question) -> Sums:
         return _train(site, tensors, question)
     if question.name == FORMER:
         return _keep_former(site, tensors, question)
+    if question.name == INCUMBENT:
+        said = scores(site, tensors, site.part("test"), site.config.predictions)
+        return keep_incumbent(site, question, said)
     images = site.part(str(question.values["subset"]))
-    return judge(site, question, images, _kept_scores(site, tensors, question))
+    found = _kept_scores(site, tensors, question)
+    if question.name in (PAIRED, PAIRED_GROUPS):
+        return count_pairs(site, question, images, found)
+    return judge(site, question, images, found)
 
 
 def _train(site: Site, tensors: Tensors, question: Question) -> Update:

@@ -13,8 +13,11 @@ from client.egress.dependent_questions import Lines
 from client.egress.questions import Question
 from client.group_weights import count_groups, group_weights
 from client.judged_scores import judge
+from client.linear_scores import linear_scores
+from client.paired_counts import count_pairs, keep_incumbent
 from client.site import Site
 from client.state import kept_array
+from common.answers.paired import INCUMBENT, PAIRED, PAIRED_GROUPS
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
@@ -104,6 +107,9 @@ def answer(site: Site, question: Question) -> Sums | Gated:
         return count_groups(site, site.training_images)
     if question.name in lesion_appearance.QUESTIONS:
         return lesion_appearance.answer_appearance(site, question)
+    if question.name == INCUMBENT:
+        scores = linear_scores(site, np.flatnonzero(site.held_out), question)
+        return keep_incumbent(site, question, scores)
     folder = site.state.scratch(question.run) / str(question.values["map"])
     if question.name == "prepare":
         _prepare(site, question).save(folder)
@@ -135,6 +141,8 @@ def _judge(site: Site, prepared: Prepared, weights: Floats, question: Question) 
     else:
         folds = 1 if site.config.judged == "first" else site.config.folds
         images, scores = _unseen_scores(prepared, weights, folds)
+    if question.name in (PAIRED, PAIRED_GROUPS):
+        return count_pairs(site, question, images, scores)
     return judge(site, question, images, scores)
 
 

@@ -6,19 +6,17 @@ import numpy as np
 
 from client import frozen_features
 from client.egress.questions import Question
+from client.linear_scores import linear_scores
 from client.operator import pins
 from client.site import Site
 from client.state import kept_array
 from common.answers.counts import AnswerCounts
 from common.answers.group_counts import GroupCounts
 from common.arrays import Floats, Ints
-from common.data.metadata import beside, width
 from common.errors import Reason, RefusalError
-from common.models.linear import average_views, check_map, decision_values, seen_numbers
 from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Nothing, Sums
-from common.svm.feature_map import FeatureMap
 from common.verified import write_array
 from common.wire.messages import Value
 
@@ -41,7 +39,7 @@ def answer(site: Site, question: Question) -> Sums:
     images, labels = _judged(site)
     file = site.state.scratch(question.run) / "scores.npy"
     if question.name in ("linear", "network"):
-        of_model = _linear_scores if question.name == "linear" else _network_scores
+        of_model = linear_scores if question.name == "linear" else _network_scores
         write_array(file, of_model(site, images, question))
         return Nothing()
     missing = "no model was sent in this run; send the one to judge first"
@@ -73,20 +71,6 @@ def _judged(site: Site) -> tuple[Ints, Ints]:
     every = site.config.lesions == "all"
     images = np.arange(len(site.dataset)) if every else np.flatnonzero(site.held_out)
     return images, site.dataset.labels[images]
-
-
-def _linear_scores(site: Site, images: Ints, question: Question) -> Floats:
-    """Return decision values (n, n_classes) of the images by a linear model's arrays."""
-    arrays = {n: np.asarray(a, dtype=np.float64) for n, a in question.arrays.items()}
-    columns = site.config.metadata
-    try:
-        check_map(arrays, width(columns))
-    except ValueError as error:
-        raise RefusalError(Reason.FORM, f"what came is no linear model: {error}") from error
-    feature_map = FeatureMap.from_record(arrays, width(columns))
-    numbers = seen_numbers(feature_map, columns, site.metadata[images])
-    views = beside(site.features.predict[images], numbers)
-    return decision_values(average_views(feature_map, views), arrays["weights"])
 
 
 def _network_scores(site: Site, images: Ints, question: Question) -> Floats:

@@ -87,10 +87,26 @@ def sets(probabilities: Floats, thresholds: Thresholds) -> Bools:
     -------
     (n, n_classes); the likeliest class is in each set, so that none is empty.
     """
-    values = scores(probabilities, thresholds.score)
     if thresholds.score == "probability":
-        inside = values >= thresholds.values
-    else:
-        inside = values <= thresholds.values
+        return members(probabilities, thresholds.values)
+    return _with_likeliest(scores(probabilities, "adaptive") <= thresholds.values, probabilities)
+
+
+def members(probabilities: Floats, least: Floats) -> Bools:
+    """Return which classes cannot be excluded by thresholds of the score "probability".
+
+    Parameters
+    ----------
+    probabilities : (n, n_classes) whose rows sum to 1.
+    least : (n_classes,) least probability of a class in a set.
+
+    Returns
+    -------
+    (n, n_classes); the likeliest class is in each set.
+    """
+    return _with_likeliest(probabilities >= least, probabilities)
+
+
+def _with_likeliest(inside: Bools, probabilities: Floats) -> Bools:
     inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
     return inside

@@ -1,15 +1,12 @@
 """The settings of an external validation."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 
-from common.config.fields import OptionalPath, listed, read_by
+from common.config.fields import OptionalPath
+from common.config.groups import GroupNames, groups_of
 from common.data.counted_groups import CountedGroups
-
-
-def _groups_of(names: tuple[str, ...]) -> CountedGroups:
-    return CountedGroups.read(",".join(names))
 
 
 class ValidateConfig(BaseModel):
@@ -25,7 +22,7 @@ class ValidateConfig(BaseModel):
         default=False,
         description="judge a model with metadata as if nothing was known of the patients",
     )
-    by: Annotated[tuple[str, ...], BeforeValidator(listed), read_by(_groups_of)] = Field(
+    by: GroupNames = Field(
         default=(),
         description="groups that are counted apart: sex, age, localization, dx_type, skin_tone,"
         " site, or two as sex*age; none if empty",
@@ -34,4 +31,4 @@ class ValidateConfig(BaseModel):
     @property
     def counted_groups(self) -> CountedGroups:
         """The groups of lesions that sites count apart."""
-        return _groups_of(self.by)
+        return groups_of(self.by)

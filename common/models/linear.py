@@ -128,11 +128,11 @@ class LinearModel:
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
-        arrays = {
-            **self.feature_map.to_record(),
-            "weights": self.weights,
-        }
-        ModelFile(arrays, self.basis, self.config).write(path)
+        ModelFile(self.to_record(), self.basis, self.config).write(path)
+
+    def to_record(self) -> dict[str, Floats]:
+        """Return the arrays by name, of the shapes that its classes document."""
+        return {**self.feature_map.to_record(), "weights": self.weights}
 
     @classmethod
     def load(cls, path: Path, *weights: Path | None) -> Self:

@@ -25,6 +25,7 @@ from common.site_folder import FILE as SITE_FILE
 from common.text import NAME_RULE, Host, is_site_name
 from common.wire.secure_sums import LEAST_SITES
 from server.deployment.pki import check_hosts, make_authority, make_node_key, make_server, write_new
+from server.run.summary import exit_code
 
 COORDINATOR = "coordinator"
 COORDINATOR_FILE = "coordinator.toml"
@@ -186,7 +187,8 @@ def register(folder: Path) -> list[str]:
 def train(folder: Path) -> int:
     """Run one training; what it logs goes to standard output. Return the exit code.
 
-    A run that was interrupted goes on; one that is being trained is followed.
+    A run that was interrupted goes on; one that is being trained is followed. The exit code is
+    another than 0 where the run failed, and where its model may not replace that of its parent.
 
     Raises
     ------
@@ -198,8 +200,9 @@ def train(folder: Path) -> int:
         known = _going_on(folder, environment)
         run = known or _start(folder, environment)
     print(f"{'following' if known else 'started'} run {run}", flush=True)
-    code = _follow(run, environment)
-    return train(folder) if known and code else code
+    if _follow(run, environment):
+        return train(folder) if known else 1
+    return exit_code(Path(str(Coordinator.read(folder).run_config(folder)["out"])))
 
 
 def _going_on(folder: Path, environment: Mapping[str, str]) -> str | None:
@@ -239,11 +242,11 @@ def _start(folder: Path, environment: Mapping[str, str]) -> str:
     return run
 
 
-def _follow(run: str, environment: Mapping[str, str]) -> int:
-    """Show what a run logs until it ends; return the exit code."""
+def _follow(run: str, environment: Mapping[str, str]) -> bool:
+    """Show what a run logs until it ends; return whether it failed."""
     try:
         subprocess.run(["flwr", "log", run, COORDINATOR, "--stream"], env=environment, check=False)
-        return int(_status(run, environment) != COMPLETED)
+        return _status(run, environment) != COMPLETED
     except KeyboardInterrupt:
         home = environment["FLWR_HOME"]
         raise FedDermError(

@@ -6,6 +6,7 @@ A false sum that some images could give passes, and an exact sum cannot outvote 
 import numpy as np
 
 from common.answers.group_counts import GroupCounts, ScreeningCounts
+from common.answers.paired import GroupPairs, PairedCounts
 from common.arrays import Floats
 from common.data.counted_groups import CountedGroups
 from common.errors import ReplyError
@@ -93,6 +94,50 @@ def check_screening(counts: ScreeningCounts, images: int) -> None:
     if (counts.screening.sum(axis=(2, 3)) != counts.lesions[:, None]).any():
         raise ReplyError(
             f"of its {images} images, counts of a group of patients are not all of the same ones"
+        )
+
+
+def check_pairs(counts: PairedCounts, images: int) -> None:
+    """Refuse counts of two models that are not all of the same lesions.
+
+    That they are of no more than ``images`` is checked before.
+
+    Raises
+    ------
+    ReplyError
+        If they are not.
+    """
+    _check_same(counts, images)
+
+
+def check_group_pairs(groups: CountedGroups, counts: GroupPairs, images: int) -> None:
+    """Refuse the same by group, or groups of more lesions than a site has images.
+
+    Parameters
+    ----------
+    groups : what was counted.
+
+    Raises
+    ------
+    ReplyError
+        If they are.
+    """
+    _check_same(counts, images)
+    if (counts.correct.sum(axis=(1, 2, 3)) != counts.lesions).any():
+        raise ReplyError("counts of a group are not all of the same lesions")
+    for dimension, place in groups.places():
+        if (total := int(counts.lesions[place].sum())) > images:
+            raise ReplyError(
+                f"groups by {dimension.name} add up to {total} lesions, it has {images} images"
+            )
+
+
+def _check_same(counts: PairedCounts | GroupPairs, images: int) -> None:
+    by_class = counts.correct.sum(axis=(-2, -1))
+    others = (counts.covered, counts.flagged)
+    if any((each.sum(axis=(-2, -1)) != by_class).any() for each in others):
+        raise ReplyError(
+            f"of its {images} images, counts of two models are not all of the same lesions"
         )
 
 

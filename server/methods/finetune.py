@@ -4,18 +4,14 @@ import hashlib
 import itertools
 import math
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.answers.basis import AnswerBasis
-from common.answers.counts import AnswerCounts
-from common.answers.group_counts import ScreeningCounts
-from common.answers.group_thresholds import GroupLesions
+from common.answers.paired import INCUMBENT
 from common.arrays import Floats, Floats32
 from common.config.finetune import FAIRLY, FORMER, TRAIN
 from common.config.run import RunConfig
@@ -30,19 +26,20 @@ from common.models.network import NetworkModel
 from common.networks.network import ALL, Network, Stage, open_stage, run_network
 from common.statistics import calibration
 from common.statistics.calibration import even, uncalibrated
-from common.statistics.metrics import Evaluation, Metrics
+from common.statistics.metrics import Metrics
 from common.statistics.sums import Nothing, S
 from common.wire.messages import Arrays, Value
 from server.federation.federation import Federation
-from server.federation.plausibility import check_screening
 from server.federation.question import Answers, LossPolicy, Question
 from server.group_balance import balance_facts, group_question, warn_of_groups
 from server.lesion_appearance import learn_appearance
+from server.replacement import check_gate, judge
 from server.run.checkpoint import Checkpoint, Tensors
 from server.run.folder import CHECKPOINT_FILE, RunFolder
 from server.run.parent import Parent, widened
 from server.run.progress import Progress
 from server.run.training_result import TrainingResult
+from server.scored_sites import NetworkScores, ScoredSites
 from server.strategies.aggregation import Aggregation
 from server.strategies.robust import Defence
 
@@ -64,32 +61,6 @@ def train(federation: Federation, config: RunConfig, folder: RunFolder) -> Train
     return _Training(federation, config, folder).run()
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """Scores of a part of the sites' images under some weights.
-
-    Attributes
-    ----------
-    subset : name of the part.
-    views : prediction views of each image.
-    personal : whether each site first trains the head on its own images.
-    """
-
-    weights: Tensors
-    subset: str
-    views: int
-    personal: bool = False
-
-    @cached_property
-    def key(self) -> str:
-        """A digest of all this."""
-        digest = hashlib.sha256(repr((self.subset, self.views, self.personal)).encode())
-        for name, array in sorted(self.weights.items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
-
-
 class _Training:
     def __init__(self, federation: Federation, config: RunConfig, folder: RunFolder) -> None:
         self._federation, self._config = federation, config
@@ -103,7 +74,7 @@ class _Training:
         self._everything = open_stage(self._network, ALL)
         self._defence = Defence(config)
         self._aggregation = Aggregation(config.strategy, config.server_lr, config.server_momentum)
-        self._sent: set[str] = set()
+        self._sites, self._remembered = ScoredSites(federation, config.task), False
         self._parent = Parent.of(config)
         self._former = self._of_parent(self._parent)
         self._folder = folder
@@ -177,7 +148,8 @@ class _Training:
         stage = self._stages[this.stage]
         # Until a cycle ends its rounds build on moments that the sites kept.
         if this.begins and self._federation.take_back():
-            self._sent.clear()  # these sites do not have what was sent before
+            self._sites.forget()  # these do not have what was sent before
+            self._remembered = False
         known = {n: t.numpy() for n, t in self._network.pretrained.items()}
         known |= state.weights | state.moments
         self._remember()
@@ -205,11 +177,11 @@ class _Training:
 
     def _remember(self) -> None:
         """Let sites keep what the parent says of their images, to which training holds on."""
-        if self._parent is None or not self._config.distillation or FORMER in self._sent:
+        if self._parent is None or not self._config.distillation or self._remembered:
             return
         known = [code in self._parent.model.task.codes for code in self._task.codes]
         self._answers(Question(FORMER, Nothing(), self._former, {"known": known}))
-        self._sent.add(FORMER)
+        self._remembered = True
 
     def _bytes(self, stage: Stage, this: Round) -> int:
         """Return the size of a stage's tensors to a site and back; secure sums are of 64 bits."""
@@ -243,8 +215,8 @@ class _Training:
         last = follow == len(self._rounds) or not self._same_stage(follow, this)
         if not last and follow % self._config.validate_every:
             return {}
-        scores = _Scores(dict(state.weights), "validation", views=1)
-        counts = self._evaluate(scores, *self._raw)
+        scores = NetworkScores(dict(state.weights), "validation", views=1)
+        counts = self._sites.evaluate(scores, *self._raw)
         metrics = Metrics.compute(counts.total)
         # Not balanced accuracy: a handful of lesions of the rarest class decide it. Of equals the
         # later one, which has seen more; without validation images, the last. Where sites may be
@@ -273,14 +245,14 @@ class _Training:
 
     def _result(self, state: Checkpoint) -> TrainingResult:
         weights, views = state.best or state.weights, self._config.predictions
-        validation = _Scores(weights, "validation", views)
-        test, own = _Scores(weights, "test", views), _Scores(weights, "test", views, personal=True)
+        validation = NetworkScores(weights, "validation", views)
+        test = NetworkScores(weights, "test", views)
         basis = self._basis(validation, np.array(state.counts) / sum(state.counts))
         rule = basis.calibration, basis.base_rates
         return TrainingResult(
             NetworkModel(weights, basis, self._config),
-            self._evaluate(test, *rule),
-            self._evaluate(test, *self._raw),
+            self._sites.evaluate(test, *rule),
+            self._sites.evaluate(test, *self._raw),
             {
                 "rounds": state.trained,
                 "best_round": state.best_round,
@@ -289,17 +261,28 @@ class _Training:
                 "bytes_sent": state.bytes_sent,
                 "bytes_of_whole_networks": state.bytes_whole,
             },
-            self._count_answers(test, basis.calibration),
-            self._evaluate(own, *rule) if self._config.personal else None,
+            self._sites.count_answers(test, basis.calibration),
+            self._sites.evaluate(replace(test, personal=True), *rule)
+            if self._config.personal
+            else None,
+            gate=self._gate(test, basis) if self._config.gate else None,
         )
 
-    def _basis(self, validation: _Scores, base_rates: Floats) -> AnswerBasis:
+    def _gate(self, scores: NetworkScores, basis: AnswerBasis) -> JsonObject:
+        """Judge whether the model may replace that of the parent."""
+        assert self._parent is not None  # as checked
+        self._answers(Question(INCUMBENT, Nothing(), self._former))
+        return judge(self._config, self._parent, basis, partial(self._sites.ask, scores))
+
+    def _basis(self, validation: NetworkScores, base_rates: Floats) -> AnswerBasis:
         """Calibrate on validation lesions, but where hostile sites could lie about them."""
         if self._config.hostile:
             return AnswerBasis.of(self._task, as_trained(self._config, base_rates), base_rates)
-        parameters = calibration.fit(lambda p: self._calibrate(validation, p), self._n_classes)
-        counts = self._count_answers(validation, parameters)
+        calibrate = partial(self._sites.calibrate, validation)
+        parameters = calibration.fit(calibrate, self._n_classes)
+        counts = self._sites.count_answers(validation, parameters)
         appearance = learn_appearance(self._federation, LossPolicy.CONTINUE)
+        groups = self._config.patient_groups
         return AnswerBasis.of(
             self._task,
             parameters,
@@ -307,54 +290,8 @@ class _Training:
             counts.total,
             counts.by_site,
             appearance,
-            self._by_group(validation, parameters),
+            self._sites.count_groups(groups, validation, parameters) if groups else None,
         )
-
-    def _by_group(self, scores: _Scores, parameters: Floats) -> GroupLesions | None:
-        """Count lesions of groups of patients, where these have thresholds of their own."""
-        if (groups := self._config.patient_groups) is None:
-            return None
-        zero, rates = ScreeningCounts.zero(self._task, groups.counted.size), even(self._n_classes)
-        question = ("screening", zero, parameters, rates, check_screening)
-        total = self._ask_about(scores, *question).total
-        return GroupLesions(groups, groups.joined(total.screening))
-
-    def _count_answers(self, scores: _Scores, parameters: Floats) -> Answers[AnswerCounts]:
-        zero = AnswerCounts.zero(self._task)
-        return self._ask_about(scores, "answers", zero, parameters, even(self._n_classes))
-
-    def _calibrate(self, scores: _Scores, parameters: Floats) -> calibration.CalibrationSums:
-        zero = calibration.CalibrationSums.zero(self._n_classes)
-        rates = even(self._n_classes)
-        return self._ask_about(scores, "calibrate", zero, parameters, rates).total
-
-    def _evaluate(
-        self, scores: _Scores, parameters: Floats, base_rates: Floats
-    ) -> Answers[Evaluation]:
-        zero = Evaluation.zero(self._n_classes)
-        return self._ask_about(scores, "evaluate", zero, parameters, base_rates)
-
-    def _ask_about(
-        self,
-        scores: _Scores,
-        question: str,
-        zero: S,
-        parameters: Floats,
-        base_rates: Floats,
-        check: Callable[[S, int], None] | None = None,
-    ) -> Answers[S]:
-        """Ask about scores; their weights are sent once, because the sites keep the scores."""
-        arrays: dict[str, NDArray[Any]] = {"calibration": parameters, "base_rates": base_rates}
-        if scores.key not in self._sent:
-            arrays |= scores.weights
-        self._sent.add(scores.key)
-        values: dict[str, Value] = {
-            "scores": scores.key,
-            "subset": scores.subset,
-            "views": scores.views,
-            "personal": scores.personal,
-        }
-        return self._answers(Question(question, zero, arrays, values, check))
 
     def _answers(self, question: Question[S]) -> Answers[S]:
         return self._federation.answers(question, LossPolicy.CONTINUE)
@@ -386,7 +323,9 @@ def check(config: RunConfig) -> None:
     """Refuse a network that cannot be loaded or was trained before, or has no such stages."""
     refuse_tuned(config.weights, "fine-tuning starts from pretrained weights")
     _open_stages(run_network(config), config.stages)
-    if Parent.of(config) is None and config.distillation:
+    parent = Parent.of(config)
+    check_gate(config, parent)
+    if parent is None and config.distillation:
         raise ConfigError(
             f"'distillation' is {config.distillation:g}, but there is no model whose answers to "
             "keep; set parent=RUN"

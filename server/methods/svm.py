@@ -9,6 +9,7 @@ import numpy as np
 
 from common.answers.appearance import Appearance
 from common.answers.basis import AnswerBasis
+from common.answers.paired import INCUMBENT
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.metadata import GIVES_AWAY, information, width
@@ -20,16 +21,19 @@ from common.models.linear import LinearModel
 from common.statistics.calibration import even, uncalibrated
 from common.statistics.metrics import Metrics
 from common.statistics.moments import Moments, lda, ridge
+from common.statistics.sums import Nothing
 from common.svm import objective as svm
 from common.svm.feature_map import FeatureMap, FourierMap
 from server.federation.federation import Federation, SitesLostError
-from server.federation.question import LossPolicy
+from server.federation.question import LossPolicy, Question
 from server.going_on import begin, check_parent
 from server.group_balance import Weighting, balance_facts, weigh
 from server.lesion_appearance import learn_appearance
 from server.mapped_sites import MappedSites
+from server.replacement import check_gate, judge
 from server.run.fit_rounds import FitRounds
 from server.run.folder import RunFolder
+from server.run.parent import Parent
 from server.run.progress import Progress
 from server.run.training_result import TrainingResult
 
@@ -171,7 +175,24 @@ def _train(
         sites.evaluate(weights, uncalibrated(n_classes), even(n_classes)),
         fitted.details,
         sites.count_answers(weights, fitted.calibration),
+        gate=_gate(federation, config, sites, weights, basis) if config.gate else None,
     )
+
+
+def _gate(
+    federation: Federation,
+    config: RunConfig,
+    sites: MappedSites,
+    weights: Floats,
+    basis: AnswerBasis,
+) -> JsonObject:
+    """Judge whether the model of ``weights`` (1, n_classes, n_outputs + 1) may replace the old."""
+    parent = Parent.of(config)
+    assert parent is not None  # as checked
+    assert isinstance(parent.model, LinearModel)
+    sent = Question(INCUMBENT, Nothing(), parent.model.to_record())
+    federation.answers(sent, LossPolicy.RESTART)
+    return judge(config, parent, basis, sites.of_weights(weights))
 
 
 def _basis(
@@ -308,6 +329,7 @@ def check(config: RunConfig) -> None:
         _check_unseen(config, tuned)
     check_network(config.feature_spec)
     check_parent(config)
+    check_gate(config, Parent.of(config))
 
 
 def _check_unseen(config: RunConfig, tuned: JsonObject) -> None:

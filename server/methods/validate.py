@@ -131,8 +131,7 @@ def _sent(model: Model) -> Question[Nothing]:
     if model.trained is not None:
         return Question("network", Nothing(), model.trained)
     assert isinstance(model, LinearModel)  # as checked
-    arrays = {**model.feature_map.to_record(), "weights": model.weights}
-    return Question("linear", Nothing(), arrays)
+    return Question("linear", Nothing(), model.to_record())
 
 
 def _model(config: RunConfig) -> Model:

@@ -12,7 +12,9 @@ from common.methods import METHODS
 from common.task import Task
 from server.method import ServerMethod
 from server.run.card_answers import card_answers
+from server.run.card_gate import card_gate
 from server.run.card_groups import card_groups
+from server.run.training_result import GATE
 
 _SYNTHETIC = (
     "**SYNTHETIC: trained and tested on generated images. The figures show that the software "
@@ -80,6 +82,7 @@ def model_card(config: RunConfig, method: ServerMethod, metrics: JsonObject) -> 
         "## Answers",
         *card_answers(metrics.get("answers")),
         *card_groups(metrics.get("groups")),
+        *card_gate(metrics.get(GATE)),
         "## Use and limits",
         _LIMITS.format(n_classes=_NUMBERS.get(config.task.n_classes, config.task.n_classes)),
     ]

@@ -11,6 +11,9 @@ from common.statistics.metrics import Evaluation, Metrics
 from common.task import Task
 from server.federation.question import Answers
 
+GATE = "gate"
+"""The key in a run's metrics of whether its model may replace that of its parent."""
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -24,6 +27,7 @@ class TrainingResult:
     details : how the training went, by name.
     answers : the sites' counts of the model's answers about test lesions; None where none leave.
     groups : how groups of lesions are served, by dimension; None where none were counted.
+    gate : whether the model may replace that of its parent; None where that was not asked.
     personal : their counts under a model of each site's own, where there is one.
     """
 
@@ -34,6 +38,7 @@ class TrainingResult:
     answers: Answers[AnswerCounts] | None = None
     personal: Answers[Evaluation] | None = None
     groups: Mapping[str, Json] | None = None
+    gate: Mapping[str, Json] | None = None
 
     def metrics(self) -> dict[str, Json]:
         """Return the metrics of all sites together, from added counts, and of each alone.
@@ -53,6 +58,8 @@ class TrainingResult:
             metrics["answers"] = performance(self.model.basis, counts.total, counts.by_site)
         if self.groups is not None:
             metrics["groups"] = self.groups
+        if self.gate is not None:
+            metrics[GATE] = self.gate
         if self.personal is not None:
             metrics |= {"overall_personal": _json(task, self.personal.total)}
             metrics |= {"personal": _each(task, self.personal)}

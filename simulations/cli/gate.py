@@ -6,18 +6,15 @@ from typing import Annotated
 
 import typer
 
+from common.answers.verdict import REFUSED
 from common.config.run import RunConfig
 from common.data.dimensions import read_dimensions
-from common.formats import markdown_table, rounded
 from common.synthetic_note import synthetic_note
-from common.text import printable
+from server.run.card_gate import gate_lines
 from server.run.folder import model_file
 from simulations.cli.data import Data
 from simulations.cli.json_output import refuse_taken, write_figures
 from simulations.cli.read_settings import Weights
-
-REFUSED = 3
-"""Exit code where the old model stays."""
 
 _CACHE = RunConfig().cache
 
@@ -51,37 +48,18 @@ def gate(
     or in a group.
     """
     from simulations.study import replacement
-    from simulations.study.groups.measures import METRICS
 
     refuse_taken(out)
     files = model_file(old), model_file(new)
     dimensions = read_dimensions(by) if by is not None else ()
     found = replacement.compare(data, *files, cache, weights or (), dimensions, margin, least)
-    rows = [
-        (
-            printable(row.group),
-            METRICS[row.metric],
-            f"{row.lesions:.0f}",
-            rounded(row.old),
-            rounded(row.new),
-            str(row.change),
-            row.verdict,
-        )
-        for row in found.rows
-    ]
-    header = ("lesions of", "figure", "lesions", "old", "new", "change (95 %)", "")
-    lines = [*synthetic_note(found.synthetic), markdown_table(header, rows), ""]
-    lines.append(
+    values = asdict(found)
+    about = (
         f"{found.images} images of {found.lesions} lesions; intervals are paired over lesions, and "
         "hold together."
     )
-    if found.small:
-        lines.append(f"Too few lesions to judge: {printable(', '.join(found.small))}.")
-    if found.refused:
-        lines.append(f"The old model stays: the new one is worse in {', '.join(found.refused)}.")
-    else:
-        lines.append("The new model may replace the old one.")
-    typer.echo("\n".join(lines))
-    write_figures(out, {"data": str(data), "old": str(old), "new": str(new), **asdict(found)})
-    if found.refused:
+    lines = gate_lines({**values, "reason": found.reason})
+    typer.echo("\n".join([*synthetic_note(found.synthetic), about, *lines]))
+    write_figures(out, {"data": str(data), "old": str(old), "new": str(new), **values})
+    if found.reason:
         raise typer.Exit(REFUSED)

@@ -455,10 +455,12 @@ def _numbers(text: str) -> list[int]:
 
 
 def _show(run: Path) -> None:
-    from server.run.summary import result_text
+    from server.run.summary import exit_code, result_text
 
     typer.echo(result_text(run))
     typer.echo(printable(f"run folder: {run}"))
+    if code := exit_code(run):
+        raise typer.Exit(code)
 
 
 def main() -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from common.answers.paired import FIGURES
+from common.answers.verdict import ALL, Verdict, unjudged, verdict, worse
 from common.arrays import Floats
 from common.data.dataset import Dataset
 from common.data.dimensions import Dimension
@@ -16,15 +17,8 @@ from simulations.study.evaluation import common_images
 from simulations.study.groups.changes import GroupChange, changes_by_group
 from simulations.study.groups.figures import Grouping
 from simulations.study.groups.gaps import Gap
-from simulations.study.groups.measures import METRICS, Records
+from simulations.study.groups.measures import Records
 from simulations.study.held_out import HeldOut
-
-MEASURED = ("balanced_accuracy", "melanoma_sensitivity", "coverage")
-"""Those of the groups' metrics that must not be lost."""
-
-ALL = "all lesions"
-
-Verdict = Literal["passed", "worse, not shown", "refused", "not measured"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +28,11 @@ class Row:
     Attributes
     ----------
     group : name of the site or group, or ``ALL``.
-    metric : one of ``MEASURED``.
+    metric : one of :data:`common.answers.paired.FIGURES`.
     lesions : of the group.
     old, new : of the models, in [0, 1]; nan where a model does not say.
     change : the new model's minus the old one's.
-    verdict : over all lesions, a loss above the margin is refused as it is estimated; in a part it
-        must be shown, too: of many small parts one is worse by chance.
+    verdict : of :func:`common.answers.verdict.verdict`.
     """
 
     group: str
@@ -72,10 +65,9 @@ class Replacement:
     small: tuple[str, ...]
 
     @property
-    def refused(self) -> list[str]:
-        """In what the new model is worse than allowed."""
-        rows = [row for row in self.rows if row.verdict == "refused"]
-        return [f"{METRICS[row.metric]} of {row.group}" for row in rows]
+    def reason(self) -> str:
+        """Why the old model stays; "" if it need not."""
+        return worse((row.group, row.metric, row.verdict) for row in self.rows)
 
 
 def compare(
@@ -124,10 +116,7 @@ def compare(
 def _refuse_missing(dataset: Dataset) -> None:
     codes, labels = dataset.task.codes, dataset.labels
     if missing := [code for k, code in enumerate(codes) if k not in labels]:
-        raise DataError(
-            f"{dataset.folder} has no held-out lesion of {', '.join(missing)}, so nobody can say "
-            "that a new model keeps it; raise test_fraction, or add lesions"
-        )
+        raise DataError(f"{dataset.folder}: {unjudged(missing)}")
 
 
 def _judged(
@@ -143,7 +132,7 @@ def _judged(
     dimensions = [Dimension(("site",)), *(each for each in by if each.name != "site")]
     groupings = [everyone, *(Grouping.of(each, dataset.images) for each in dimensions)]
     large = [_of_at_least(least, grouping, weights[0]) for grouping in groupings]
-    found = changes_by_group(before, after, weights, large, MEASURED)
+    found = changes_by_group(before, after, weights, large, tuple(FIGURES))
     where = {(g.dimension, name): g.group == name for g in groupings for name in g.names}
     rows: list[Row] = []
     for group in found.groups:
@@ -170,16 +159,8 @@ def _of_at_least(least: int, grouping: Grouping, weights: Floats) -> Grouping:
 def _rows(
     group: GroupChange, old: Mapping[str, Floats], new: Mapping[str, Floats], margin: float
 ) -> Iterator[Row]:
-    for metric in MEASURED:
+    for metric in FIGURES:
         change = group.changes[metric]
-        verdict = _verdict(change, margin, group.group == ALL)
+        judged = verdict(change.value, change.high, margin, group.group == ALL)
         pair = float(old[metric][0]), float(new[metric][0])
-        yield Row(group.group, metric, group.lesions, *pair, change, verdict)
-
-
-def _verdict(change: Gap, margin: float, whole: bool) -> Verdict:
-    if np.isnan(change.value):
-        return "not measured"
-    if change.value >= -margin:
-        return "passed"
-    return "refused" if whole or change.high < 0 else "worse, not shown"
+        yield Row(group.group, metric, group.lesions, *pair, change, judged)

@@ -1,9 +1,10 @@
 """What a site may be asked and may answer while a network is fine-tuned."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from client.egress.network_forms import LARGEST_TENSOR, tensor, whole_network
+from client.egress.paired_forms import gated, grouped_forms, paired_forms
 from client.egress.questions import (
     APPEARANCE_QUESTIONS,
     DIGEST,
@@ -27,6 +28,8 @@ from client.egress.records import (
     COUNTS,
     EVALUATION,
     GROUP_IMAGES,
+    GROUP_PAIRS,
+    PAIRS,
     SCREENING,
     TENSORS,
     Array,
@@ -34,6 +37,7 @@ from client.egress.records import (
     Declared,
 )
 from client.site import Site
+from common.answers.paired import INCUMBENT, PAIRED, PAIRED_GROUPS
 from common.config.finetune import FAIRLY, FORMER
 from common.data.balance import GROUP_COUNTS
 from common.errors import Reason, RefusalError
@@ -96,12 +100,17 @@ def _scored_network(site: Site, values: Values) -> Forms:
     return {**whole_network(site, values), **rule_forms(site)}
 
 
+def _with_network(rules: Callable[[Site, Values], Forms]) -> Callable[[Site, Values], Forms]:
+    return lambda site, values: {**whole_network(site, values), **rules(site, values)}
+
+
 _SCORES = {
     "scores": DIGEST,
     "subset": Literal["validation", "test"],
     "views": whole(1, PREDICTION_VIEWS),
     "personal": FLAG,
 }
+_TEST_SCORES = {**_SCORES, "subset": Literal["test"]}
 
 QUESTIONS: Mapping[str, QuestionForm] = {
     "counts": QuestionForm(),
@@ -116,6 +125,9 @@ QUESTIONS: Mapping[str, QuestionForm] = {
     "evaluate": QuestionForm(_SCORES, _scored_network, optional=True),
     "answers": QuestionForm(_SCORES, _scored_network, optional=True),
     "screening": QuestionForm(_SCORES, _scored_network, optional=True),
+    INCUMBENT: QuestionForm({}, gated(whole_network), optional=True),
+    PAIRED: QuestionForm(_TEST_SCORES, gated(_with_network(paired_forms)), optional=True),
+    PAIRED_GROUPS: QuestionForm(_TEST_SCORES, gated(_with_network(grouped_forms)), optional=True),
 }
 
 _CHANGE: Declared = {
@@ -134,4 +146,7 @@ SUMS: Mapping[str, Declared] = {
     "evaluate": EVALUATION,
     "answers": ANSWERS,
     "screening": SCREENING,
+    INCUMBENT: {},
+    PAIRED: PAIRS,
+    PAIRED_GROUPS: GROUP_PAIRS,
 }

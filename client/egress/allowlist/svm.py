@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from client.egress.linear_forms import linear_model
+from client.egress.paired_forms import gated, grouped_forms, paired_forms
 from client.egress.questions import (
     APPEARANCE_QUESTIONS,
     DIGEST,
@@ -23,6 +25,8 @@ from client.egress.records import (
     CALIBRATION,
     EVALUATION,
     GROUP_IMAGES,
+    GROUP_PAIRS,
+    PAIRS,
     SCREENING,
     Array,
     Arrays,
@@ -31,6 +35,7 @@ from client.egress.records import (
     like_weights,
 )
 from client.site import Site
+from common.answers.paired import INCUMBENT, PAIRED, PAIRED_GROUPS
 from common.data.balance import GROUP_COUNTS
 
 
@@ -53,6 +58,14 @@ def _fits(site: Site, _: Values) -> Forms:
 
 def _scored(site: Site, values: Values) -> Forms:
     return {**_fits(site, values), **rule_forms(site)}
+
+
+def _with_weights(rules: Callable[[Site, Values], Forms]) -> Callable[[Site, Values], Forms]:
+    def forms(site: Site, values: Values) -> Forms:
+        one_fit = Form((1, site.config.task.n_classes, None))
+        return {"weights": one_fit, **rules(site, values)}
+
+    return forms
 
 
 def _features(site: Site, _: Question) -> int:
@@ -92,6 +105,9 @@ QUESTIONS: Mapping[str, QuestionForm] = {
     "evaluate": QuestionForm(_MAPPED, _scored),
     "answers": QuestionForm(_MAPPED, _scored),
     "screening": QuestionForm(_MAPPED, _scored),
+    INCUMBENT: QuestionForm({}, gated(linear_model)),
+    PAIRED: QuestionForm(_MAPPED, gated(_with_weights(paired_forms))),
+    PAIRED_GROUPS: QuestionForm(_MAPPED, gated(_with_weights(grouped_forms))),
 }
 
 SUMS: Mapping[str, Arrays] = {
@@ -105,4 +121,7 @@ SUMS: Mapping[str, Arrays] = {
     "evaluate": EVALUATION,
     "answers": ANSWERS,
     "screening": SCREENING,
+    INCUMBENT: {},
+    PAIRED: PAIRS,
+    PAIRED_GROUPS: GROUP_PAIRS,
 }
