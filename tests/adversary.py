@@ -19,6 +19,7 @@ from client.app import app
 from client.egress.quota import REFUSED
 from client.site import SITE
 from common.answers.appearance import SIZE
+from common.answers.paired import OF_INCUMBENT, DecisionRules
 from common.config.run import RunConfig, flat, settings_of
 from common.data.metadata import width
 from common.errors import Reason
@@ -277,6 +278,7 @@ def mutated(draw: Any, asks: Asks, sizes: st.SearchStrategy[int]) -> Asks:
     return Asks(asks.question, arrays, values, draw(st.integers(1, 2)))
 
 
+_SHARE = st.sampled_from([0.0, 0.5, 2.0])
 _WEIGHTS = st.sampled_from([0.0, 1e-3, 1.0, -2.0, 1e3, 1e9])
 
 
@@ -313,7 +315,22 @@ def of_svm(draw: Any, settings: Values) -> list[Asks]:
         asks.append(Asks(question, arrays, named))
     if fourier:
         asks.insert(asks.index(prepare) + 1, Asks("mapped_moments", {}, named))
+    if settings["gate"]:
+        asks += draw(of_gate(feature_map, named))
     return asks
+
+
+@st.composite
+def of_gate(draw: Any, feature_map: FeatureMap, named: Values) -> list[Asks]:
+    """Ask how two models of the attacker's do on the same lesions."""
+    shape = (K, feature_map.n_outputs + 1)
+    old = {**feature_map.to_record(), "weights": draw(weights(shape))}
+    rules = DecisionRules(
+        draw(weights((2, K))), np.full(K, 1 / K), np.full(K, 0.2), np.array(draw(_SHARE))
+    )
+    both = {**rules.to_record(OF_INCUMBENT), **rules.to_record()}
+    asked = {"weights": draw(weights((1, *shape))), **both}
+    return [Asks("incumbent", old), *(Asks(n, asked, named) for n in ("paired", "paired_groups"))]
 
 
 @st.composite
@@ -449,6 +466,8 @@ _SETTINGS: Mapping[str, Mapping[str, st.SearchStrategy[Any]]] = {
         "fourier": st.just(50),
         "clip_features": st.sampled_from([0.0, 1.0]),
         "min_active": st.integers(1, 40),
+        "gate": st.just(True),
+        "gate_by": st.sampled_from(["sex", "sex*age"]),
     },
     "private": {
         **_PRIVACY,

@@ -1,5 +1,6 @@
 """Fine-tuning that goes on from a finished run keeps old logits, and old answers where asked."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from common.data.dataset import Dataset
 from common.errors import ConfigError
 from common.models.file import load_model
 from common.models.network import NetworkModel
-from server.run.folder import MODEL_FILE
+from server.run.folder import METRICS_FILE, MODEL_FILE
 from simulations.runtimes.experiment import simulate
 from tests.finetuning import changed
 
@@ -70,6 +71,21 @@ def test_distillation_holds_on_to_what_the_parent_said(base, first, dataset: Dat
     held = go_on(base, tmp_path / "held", parent=first, rounds=(6,), distillation=10)
     gap_plain, gap_held = (np.abs(said(m) - before).mean() for m in (plain, held))
     assert gap_held < 0.7 * gap_plain
+
+
+def test_it_is_compared_with_its_parent_on_lesions_that_both_held_out(base, first, tmp_path):
+    def compared(name: str, **changes: Any) -> dict:
+        go_on(base, tmp_path / name, parent=first, gate=True, **changes)
+        return json.loads((tmp_path / name / METRICS_FILE).read_text())["gate"]
+
+    still, moved = compared("still", lr=(1e-12,)), compared("moved", lr=(0.03,))
+    assert still["accepted"]
+    assert still["rows"]
+    assert {row["change"]["value"] for row in still["rows"]} <= {0, None}
+    assert [row["old"] for row in still["rows"]] == [row["old"] for row in moved["rows"]]
+    assert still["lesions"] == moved["lesions"] > 0
+    with pytest.raises(ConfigError, match="saw them otherwise; set size="):
+        compared("larger", size=96)
 
 
 @pytest.mark.parametrize(
