@@ -42,7 +42,7 @@ class ModelAnswerer:
         self._answering = Answering(model.basis, options)
         prevalence = options.prevalence
         self.about = About(
-            model=_described(model.config),
+            model=_described(model.config, predictor.digest),
             task=model.task,
             base_rates=_by_code(model.task, model.basis.base_rates),
             prevalence=None if prevalence is None else _by_code(model.task, prevalence),
@@ -156,9 +156,10 @@ def _probabilities(predictor: Predictor, folder: Path) -> Floats:
     )
 
 
-def _described(config: RunConfig) -> str:
+def _described(config: RunConfig, digest: str) -> str:
     method = METHODS[config.method]
-    return f"Model: {method.name} ({method.description}), seed {config.seed}."
+    named = f", {digest[:16]} (SHA-256)" if digest else ""
+    return f"Model: {method.name} ({method.description}), seed {config.seed}{named}."
 
 
 def _by_code(task: Task, rates: Floats) -> dict[str, float]:

@@ -36,7 +36,7 @@ def columns(task: Task) -> tuple[str, ...]:
         *("stands_out", "times_base_rate"),
         *(f"screening_{target}_{name}" for target in targets_of(task) for name in _OF_TARGET),
         *_OF_SET,
-        *("refer", "distance", "notes"),
+        *("refer", "distance", "notes", "model"),
         *BLOCKS,
         *("diagnosis_without", "flagged_without"),
         *(f"probability_without_{code}" for code in task.codes),
@@ -73,6 +73,7 @@ def _answer_cells(answer: Answer) -> dict[str, Cell]:
         "refer": _SEPARATOR.join(answer.refer),
         "distance": answer.distance,
         "notes": _SEPARATOR.join(answer.notes),
+        "model": answer.model,
     }
     cells |= {f"probability_{code}": share for code, share in answer.probabilities.items()}
     trained = answer.trained_probabilities or {}

@@ -109,6 +109,7 @@ class Answer:
     notes : what else must be said of this answer, in sentences.
     metadata : what it says of the image alone, where it used what is known of the patient; else
         None.
+    model : SHA-256 of the model's file, in hexadecimal; "" where it was not read from one.
     """
 
     image: str
@@ -127,6 +128,7 @@ class Answer:
     distance: float | None
     notes: tuple[str, ...] = ()
     metadata: Metadata | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True)

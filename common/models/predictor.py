@@ -1,5 +1,6 @@
 """A model with its network loaded: it judges images one by one, on all cores, without PyTorch."""
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from common.errors import DataError
 from common.models.file import Model, Prediction, load_model, network_folders
 from common.networks.appearance_rows import LEVELS, appearance_of, stem_spec
 from common.networks.spatial_maps import BLOCK, MapNetwork, Maps, map_network
+from common.reading import read_bytes
 
 _NOTHING: Mapping[str, Described] = MappingProxyType({})
 
@@ -67,10 +69,11 @@ class Predictor:
     ----------
     folders : where the exported network may be; it is kept in the first that can be written.
         Without any, PyTorch runs the network and nothing is exported.
+    digest : SHA-256 of the model's file, which answers name; "" where it was not read from one.
     """
 
-    def __init__(self, model: Model, folders: Sequence[Path] = ()) -> None:
-        self.model = model
+    def __init__(self, model: Model, folders: Sequence[Path] = (), digest: str = "") -> None:
+        self.model, self.digest = model, digest
         self._folders = folders
 
     @cached_property
@@ -94,7 +97,8 @@ class Predictor:
         Parameters and errors are those of ``load_model``.
         """
         model = load_model(file, *weights)
-        return cls(model, network_folders(file, model.config))
+        digest = hashlib.sha256(read_bytes(file)).hexdigest()
+        return cls(model, network_folders(file, model.config), digest)
 
     def judge(
         self,
@@ -196,7 +200,7 @@ class Predictor:
     def _noted(self, answer: Answer, data: bytes, about: Described | None) -> Answer:
         """Add what must be said of an image and of what is known of its patient."""
         notes = (*self._small(data), *self._unused(about), *self._unheard(about))
-        return replace(answer, notes=(*answer.notes, *notes))
+        return replace(answer, notes=(*answer.notes, *notes), model=self.digest)
 
     def _small(self, data: bytes) -> Iterator[str]:
         """Say that an image has fewer pixels than the model works at, if it has."""

@@ -16,6 +16,7 @@ from common.features.pretrained import weights_digest
 from common.files import append, make_folder, owned, write_atomically
 from common.json_types import Json, JsonObject
 from common.methods import METHODS
+from common.models import registry
 from common.models.file import Model
 from common.verified import read_verified, write_verified
 from server.run.journal import Journal
@@ -27,7 +28,7 @@ CARD_FILE = "MODEL_CARD.md"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.json"
-MODEL_FILE = "model.safetensors"
+MODEL_FILE = registry.MODEL_FILE
 ROUNDS_FILE = "rounds.jsonl"
 RUN = "run"
 """The run's folder in the one given for results, beside the sites'."""
@@ -51,11 +52,16 @@ def read_metrics(run: Path) -> JsonObject:
 def model_file(path: Path) -> Path:
     """Return the model of a run's folder, or of the one given for results; or ``path`` itself.
 
+    Of a model registry it is the current version.
+
     Raises
     ------
     DataError
         If there is none.
     """
+    if registry.Registry.is_at(path):
+        models = registry.Registry.open(path)
+        return models.file(models.current)
     # Not a pipe, for which a reader waits.
     for file in (path, path / MODEL_FILE, path / RUN / MODEL_FILE):
         if file.is_file():

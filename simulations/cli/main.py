@@ -13,8 +13,10 @@ from client.predict.answerer import ModelAnswerer, chosen_prevalence, refuse_pla
 from client.predict.cli import check_form
 from client.predict.cli import predict as show_answers
 from client.predict.images import expand, patients_of
+from client.predict.recorded import RecordedAnswerer
 from client.predict.serve import LOOPBACK
 from client.predict.serve import serve as serve_answers
+from client.predict.shown import Answerer
 from common.answers.answering import AnswerOptions
 from common.command_line import command
 from common.command_line import run as run_command
@@ -27,11 +29,13 @@ from common.features.extract import content_keys, extract
 from common.logs import log_lines
 from common.methods import METHODS
 from common.models.predictor import Predictor
+from common.models.registry import Registry
 from common.networks.appearance_rows import appearances
 from common.text import printable
 from server.deployment import cli as deploy_cli
 from server.run.folder import model_file
 from simulations.cli import data as data_cli
+from simulations.cli import models as models_cli
 from simulations.cli import privacy as privacy_cli
 from simulations.cli.continual import continual
 from simulations.cli.drift import drift
@@ -51,6 +55,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_cli.app, name="data")
+app.add_typer(models_cli.app, name="models")
 app.add_typer(privacy_cli.app, name="privacy")
 app.add_typer(deploy_cli.app, name="deploy")
 app.add_typer(site_cli.app, name="site")
@@ -282,7 +287,8 @@ OfPatients = Annotated[
     ),
 ]
 RunModel = Annotated[
-    Path, typer.Argument(metavar="RUN", help="The folder of a run, or its model file.")
+    Path,
+    typer.Argument(metavar="RUN", help="Folder of a run, its model file, or a model registry."),
 ]
 
 
@@ -438,8 +444,17 @@ def bench(
 
 def _answerer(
     run: Path, options: AnswerOptions, prevalence: str | None, weights: list[Path] | None
+) -> Answerer:
+    # Opened once, so that a version that is promoted meanwhile is not named in this one's place.
+    registry = Registry.open(run) if Registry.is_at(run) else None
+    file = model_file(run) if registry is None else registry.file(registry.current)
+    answerer = _of_model(Predictor.open(file, *(weights or ())), options, prevalence)
+    return answerer if registry is None else RecordedAnswerer(answerer, registry)
+
+
+def _of_model(
+    predictor: Predictor, options: AnswerOptions, prevalence: str | None
 ) -> ModelAnswerer:
-    predictor = Predictor.open(model_file(run), *(weights or ()))
     refuse_place_as_site(predictor, options.site)
     if prevalence is None:
         return ModelAnswerer(predictor, options)
