@@ -178,7 +178,8 @@ class OfWeights:
 
     Attributes
     ----------
-    arrays, values : the weights and the name of the map, as they go with each question.
+    arrays : that go with each question: ``weights``, (n_fits, n_classes, n_outputs + 1).
+    values : that go with each question: the name of the map.
     """
 
     federation: Federation

@@ -29,6 +29,7 @@ class NetworkScores:
 
     Attributes
     ----------
+    weights : of the network by name, of its shapes.
     subset : name of the part.
     views : prediction views of each image.
     personal : whether each site first trains the head on its own images.

@@ -45,13 +45,13 @@ _LEVEL = 0.05
 
 
 class Said(NamedTuple):
-    """Whether a model is right about n lesions, (n,) each.
+    """Whether a model is right about n lesions.
 
     Attributes
     ----------
-    correct : its decision (rule ``balanced``) is the diagnosis.
-    covered : its prediction set holds the diagnosis.
-    flagged : its screening rule for melanoma flags the image.
+    correct : (n,) whether its decision (rule ``balanced``) is the diagnosis.
+    covered : (n,) whether its prediction set holds the diagnosis.
+    flagged : (n,) whether its screening rule for melanoma flags the image.
     """
 
     correct: Bools
@@ -95,7 +95,12 @@ class DecisionRules:
 
     @classmethod
     def from_record(cls, arrays: Mapping[str, Floats], prefix: str = "") -> Self:
-        """Read what :meth:`to_record` gives, of the shapes that the class documents."""
+        """Read what :meth:`to_record` gives.
+
+        Parameters
+        ----------
+        arrays : by name, of the shapes that the class documents.
+        """
         return cls(*(arrays[f"{prefix}{name}"] for name in (f.name for f in fields(cls))))
 
     def says(self, figure: str) -> bool:

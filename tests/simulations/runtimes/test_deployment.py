@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from client.egress.log import lines_of
 from client.operator.site_rules import Operator
 from client.privacy.ledger import Ledger
 from client.site import site_folders
+from common.answers.verdict import ALL, REFUSED
 from common.config.run import RunConfig
 from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import Reason
@@ -200,6 +202,13 @@ def test_a_site_that_is_killed_is_missed_within_the_timeout(federation, config):
     here = with_changes(config, {**QUICK, "out": run.out.parent / "all-here"})
     simulate(here)
     same_scores(on, here)
+    # A worse one is said not to replace it, by the counts of the hospitals.
+    gate = {"parent": "joined", "gate": True, "gate_least": 5, "penalty": 1e9}
+    worse = configured(federation, config, "worse", **{**QUICK, **gate})
+    assert federation.start_training().wait() == REFUSED, federation.log("train")
+    found = json.loads((worse.out / "metrics.json").read_text())["gate"]
+    assert {row["group"] for row in found["rows"]} == {ALL, *federation.sites}
+    assert found["old"] == sha256((on.out / MODEL_FILE).read_bytes()).hexdigest()
 
 
 def test_a_killed_coordinator_goes_on_and_no_budget_is_spent_twice(federation, config):
