@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 from client.operator.site_rules import Operator
+from common.errors import ConfigError
 from common.flower_commands import flwr_environment
 from common.flower_inside import SUPERNODE_ENVIRONMENT, supernode_options
 from common.logs import tell
 from common.site_folder import AUTHORITY, FILE, NODE_KEY
+from common.text import printable
 from common.wire.certificates import announcement
 
 app = typer.Typer(help="Run and inspect a hospital's part of a federation.", no_args_is_help=True)
@@ -54,6 +56,8 @@ def node_command(folder: Path) -> tuple[list[str], dict[str, str]]:
 
     folder = folder.resolve()
     operator = Operator.read(folder / FILE)
+    if not (folder / NODE_KEY).exists():
+        raise ConfigError(f"{folder / NODE_KEY} is missing; make it by `fedderm site key {folder}`")
     commands = operator.state / "bin"
     make_commands(commands)
     home = operator.state / "flwr"
@@ -63,6 +67,22 @@ def node_command(folder: Path) -> tuple[list[str], dict[str, str]]:
     options = supernode_options(operator.superlink, *keys, operator.port, config)
     environment = {**flwr_environment(home), **SUPERNODE_ENVIRONMENT, "PATH": str(commands)}
     return [sys.executable, "-P", "-m", "client.operator.supernode", *options], environment
+
+
+@app.command()
+def key(
+    folder: Folder,
+    following: Annotated[
+        bool, typer.Option("--next", help="The key that is to follow the one in use.")
+    ] = False,
+) -> None:
+    """Name the public key of this hospital's node, for the coordinator; make the pair if needed."""
+    from client.operator.node_key import NEXT, public_key
+    from common.wire.node_keys import fingerprint
+
+    Operator.read(folder / FILE)
+    public = public_key(folder, NEXT if following else NODE_KEY)
+    typer.echo(printable(f"{public}\t{fingerprint(public)}"))
 
 
 @app.command()

@@ -132,13 +132,16 @@ def _disk(operator: Operator) -> Finding:
 
 def _keys(folder: Path) -> Finding:
     key = folder / NODE_KEY
+    if not key.exists():
+        return Finding("keys", False, f"{key} is missing; make it by `fedderm site key {folder}`")
     mode = key.stat().st_mode & 0o077
     if mode:
         return Finding("keys", False, f"others may read {key}; `chmod 600 {key}`")
     try:
         load_ssh_private_key(read_bytes(key), None)
     except ValueError as error:
-        return Finding("keys", False, f"{key} is no key ({error}); ask the coordinator for one")
+        advice = f"remove it, and make one by `fedderm site key {folder}`"
+        return Finding("keys", False, f"{key} is no key ({error}); {advice}")
     soon = announcement(folder / AUTHORITY)
     return Finding("keys", soon is None, soon or "node key for its owner only, authority valid")
 

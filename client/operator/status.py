@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from client.egress import questions
-from client.egress.guard import REFUSED, log_of
+from client.egress.log_files import EgressLog
+from client.egress.log_files import Part as LogPart
+from client.egress.quota import REFUSED, Sums
+from client.log_file import Line
 from client.operator.site_rules import Operator, Rules
 from client.privacy.ledger import FILE as LEDGER_FILE
 from client.privacy.ledger import Ledger
 from client.privacy.paid_step import FOLDER as LEDGER_FOLDER
-from client.sealed_log import Line
 from common.errors import DataError, described
 from common.site_folder import AUTHORITY
 from common.site_folder import FILE as SITE_FILE
@@ -85,48 +86,58 @@ def _node(operator: Operator) -> Part:
 def _messages(operator: Operator, now: datetime) -> Iterator[Part]:
     """Verify the log of all that left, and tell what it holds."""
     try:
-        lines = _lines(operator)
+        parts, sums = _verified_log(operator)
     except DataError as error:
         alarm = Notice(Level.ALARM, Code.LOG, described(error))
         facts = {"log": {"verified": False}, "quotas": None}
         yield Part(facts, {"log": "not verified"}, [_verified(False)], [alarm])
         return
-    since = (now - timedelta(days=1)).isoformat(timespec="seconds")
-    day = [line for line in lines if line["time"] > since]
-    yield _of_log(lines, day)
-    yield _of_quotas(operator.rules, lines, day)
+    yield _of_log(parts, sums, _day(now))
+    yield _of_quotas(operator.rules, sums, _day(now))
 
 
-def _lines(operator: Operator) -> list[Line]:
-    log = log_of(operator)
+def _verified_log(operator: Operator) -> tuple[list[LogPart], Sums]:
+    """Return the files of the log, and what all its lines add up to."""
+    log = EgressLog.of(operator)
     if not (log.path.exists() or log.seal.exists()):  # to open it would begin it
-        return []
-    with log.opened() as lines:
-        return lines
+        return [], Sums()
+    parts = list(log.files())
+    with log.opened() as sums:
+        return parts, sums
+
+
+def _day(now: datetime) -> str:
+    return (now - timedelta(days=1)).isoformat(timespec="seconds")
 
 
 def _verified(value: bool) -> Metric:
     return Metric("log_verified", "whether the log of what left is what was written", value)
 
 
-def _of_log(lines: list[Line], day: list[Line]) -> Part:
-    reasons = dict(Counter(line[REFUSED] for line in day if line[REFUSED]))
-    size = sum(line["bytes"] for line in lines)
+def _of_log(parts: list[LogPart], sums: Sums, since: str) -> Part:
+    lines = [line for part in parts for line in part.lines or ()]
+    missing = [part.path.name for part in parts if part.lines is None]
+    count = parts[-1].end.lines if parts else 0
+    reasons = dict(
+        Counter(each[REFUSED] for each in lines if each["time"] > since and each[REFUSED])
+    )
     keys = ("time", "run", "round", "question", REFUSED)
     last = [{key: line[key] for key in keys} for line in lines[-_SHOWN:]]
-    facts = {"messages": len(lines), "bytes": size, "last": last, "refused_today": reasons}
+    facts = {"messages": count, "bytes": sums.bytes, "last": last, "refused_today": reasons}
+    facts["missing"] = missing
     refused = f"{sum(reasons.values())} refused in 24 hours"
-    words = {"log": f"verified: {len(lines)} messages, {size} bytes, {refused}"}
+    gone = f"; not here: {', '.join(missing)}" if missing else ""
+    words = {"log": f"verified: {count} messages, {sums.bytes} bytes, {refused}{gone}"}
     words |= {f"last {number}": _in_words(line) for number, line in enumerate(reversed(last), 1)}
     metrics = [
         _verified(True),
-        Metric("messages", "messages that left", len(lines)),
-        Metric("bytes", "bytes that left", size),
+        Metric("messages", "messages that left", count),
+        Metric("bytes", "bytes that left", sums.bytes),
         *metrics_by("refused_today", "refusals in 24 hours", "reason", reasons),
     ]
     notices = [
-        Notice(Level.WARNING, Code.REFUSED, f"{count} in 24 hours: {why}")
-        for why, count in reasons.items()
+        Notice(Level.WARNING, Code.REFUSED, f"{times} in 24 hours: {why}")
+        for why, times in reasons.items()
     ]
     return Part({"log": {"verified": True, **facts}}, words, metrics, notices)
 
@@ -136,15 +147,14 @@ def _in_words(line: Line) -> str:
     return f"{line['time']} run {line['run']} round {line['round']} {line['question']} {what}"
 
 
-def _of_quotas(rules: Rules, lines: list[Line], day: list[Line]) -> Part:
+def _of_quotas(rules: Rules, sums: Sums, since: str) -> Part:
     """Count as the guard does."""
-    about_data = [line["question"] for line in lines if line["question"] not in questions.OF_ALL]
-    sent = [line["bytes"] for line in day if not line[REFUSED]]
+    sent, size = sums.since(since)
     quotas = {
-        "rounds_a_day": Used(len(sent), rules.rounds_a_day),
-        "megabytes_a_day": Used(round(sum(sent) / 1e6, 3), rules.megabytes_a_day),
-        "rounds": Used(about_data.count(questions.ROUND), rules.rounds),
-        "questions": Used(len(about_data), rules.questions),
+        "rounds_a_day": Used(sent, rules.rounds_a_day),
+        "megabytes_a_day": Used(round(size / 1e6, 3), rules.megabytes_a_day),
+        "rounds": Used(sums.rounds, rules.rounds),
+        "questions": Used(sums.questions, rules.questions),
     }
     return Part(
         {"quotas": {name: quota._asdict() for name, quota in quotas.items()}},

@@ -13,10 +13,11 @@ NOTICE_DAYS = 30
 
 
 def days_left(certificate: bytes, now: datetime | None = None) -> float:
-    """Return the days until a certificate in PEM or DER expires; negative once it has.
+    """Return the days until the first of some certificates expires; negative once it has.
 
     Parameters
     ----------
+    certificate : one in DER, or one or more in PEM.
     now : the time from which they count; None for the present.
 
     Raises
@@ -25,13 +26,14 @@ def days_left(certificate: bytes, now: datetime | None = None) -> float:
         If it is no certificate.
     """
     try:
-        if certificate.startswith(b"-----"):
-            parsed = x509.load_pem_x509_certificate(certificate)
+        if b"-----BEGIN" in certificate:
+            parsed = x509.load_pem_x509_certificates(certificate)
         else:
-            parsed = x509.load_der_x509_certificate(certificate)
+            parsed = [x509.load_der_x509_certificate(certificate)]
     except ValueError as error:
         raise ConfigError(f"that is no certificate ({error})") from error
-    return (parsed.not_valid_after_utc - (now or datetime.now(UTC))).total_seconds() / 86400
+    end = min(each.not_valid_after_utc for each in parsed)
+    return (end - (now or datetime.now(UTC))).total_seconds() / 86400
 
 
 def announcement(path: Path) -> str | None:

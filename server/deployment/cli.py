@@ -5,22 +5,34 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from common.command_line import run
+from common.errors import ConfigError
 from common.flower_commands import flwr_environment
 from common.logs import tell
 from common.site_folder import AUTHORITY
 from common.text import printable
 from common.wire.certificates import announcement
 
+if TYPE_CHECKING:
+    from server.deployment.authority import Authority
+
 # Flower takes a second to import: what needs it is imported where it is used.
 
 app = typer.Typer(help="Federate hospitals on machines of their own.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The coordinator's folder.")]
+Ca = Annotated[
+    Path | None,
+    typer.Option(help="Certificates of your own authority: the one that signs, up to the root."),
+]
+CaKey = Annotated[
+    Path | None,
+    typer.Option(help="The authority's private key; without it a request is written for it."),
+]
 
 
 @app.command()
@@ -31,37 +43,72 @@ def init(
         list[str], typer.Option(help="Name or address of the coordinator; sites use the first.")
     ],
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the coordinator.")] = 9092,
+    ca: Ca = None,
+    ca_key: CaKey = None,
 ) -> None:
-    """Make the coordinator's folder and one for each hospital, with keys for TLS."""
+    """Make the coordinator's folder and one to hand to each hospital, without any secret."""
     from server.deployment import operations
 
-    operations.init(out, site, host, port)
+    request = operations.init(out, site, host, port, _authority(ca, ca_key))
     typer.echo(
         printable(f"{out / operations.COORDINATOR}: keep it; start the server with its run.sh")
     )
     for name in site:
-        line = f"{out / name}: hand it to {name} over a safe way; it holds a private key"
-        typer.echo(printable(line))
+        typer.echo(printable(f"{out / name}: hand it to {name}, by a way where nobody changes it"))
+    nodes = out / operations.COORDINATOR / operations.NODES
+    typer.echo(printable(f"{nodes}: for each hospital's node.pub, as NAME.pub"))
+    _announce(request)
 
 
 @app.command()
 def renew(
     folder: Folder,
     host: Annotated[list[str], typer.Option(help="Name or address of the coordinator.")],
+    ca: Ca = None,
+    ca_key: CaKey = None,
 ) -> None:
-    """Make a new server certificate, by the same authority, where the old one was deleted."""
+    """Make a new key and certificate for the server, which takes them when it starts again."""
     from server.deployment import operations
 
-    operations.renew(folder, host)
+    _announce(operations.renew(folder, host, _authority(ca, ca_key)))
+
+
+@app.command()
+def certificate(
+    folder: Folder,
+    signed: Annotated[Path, typer.Argument(metavar="CERT", help="What the authority signed.")],
+) -> None:
+    """Check a certificate that an authority signed on request, and put it into its place."""
+    from server.deployment import operations, server_files
+
+    server_files.accept(folder, signed, operations.Coordinator.read(folder).here)
+
+
+def _authority(certificates: Path | None, key: Path | None) -> "Authority | None":
+    from server.deployment.authority import Authority
+
+    if certificates is not None:
+        return Authority.read(certificates, key)
+    if key is not None:
+        raise ConfigError("--ca-key is given without --ca; name the authority's certificates too")
+    return None
+
+
+def _announce(request: Path | None) -> None:
+    """Say what is to be done with a request that an authority has yet to sign."""
+    if request is not None:
+        line = f"{request}: have the authority sign it, then `fedderm deploy certificate "
+        typer.echo(printable(f"{line}{request.parent} CERT`"))
 
 
 @app.command()
 def superlink(folder: Folder) -> None:
     """Start the coordinator's server, and register the keys of its hospitals' nodes."""
     from server.deployment import operations
+    from server.deployment.server_files import SERVER
 
-    for certificate in (AUTHORITY, operations.SERVER):
-        if soon := announcement(folder / certificate):
+    for file in (AUTHORITY, SERVER):
+        if soon := announcement(folder / file):
             tell(logging.WARNING, soon)
     command = operations.superlink_command(folder)
     subprocess.Popen([sys.executable, "-P", "-m", __spec__.name, "register", str(folder)])
@@ -71,11 +118,22 @@ def superlink(folder: Folder) -> None:
 
 @app.command()
 def register(folder: Folder) -> None:
-    """Register the nodes of the hospitals whose public keys are in FOLDER/nodes."""
-    from server.deployment import operations
+    """Register the nodes whose public keys are in FOLDER/nodes, also while the server runs."""
+    from server.deployment import nodes
 
-    for name in operations.register(folder):
-        tell(logging.INFO, f"registered the node of {name}")
+    for name, mark in nodes.register(folder).items():
+        tell(logging.INFO, f"registered the node of {name}, key {mark}")
+
+
+@app.command()
+def unregister(
+    folder: Folder,
+    name: Annotated[str, typer.Argument(help="Of the key in FOLDER/nodes, without .pub.")],
+) -> None:
+    """Let a node in no longer, and remove its public key from FOLDER/nodes."""
+    from server.deployment import nodes
+
+    nodes.unregister(folder, name)
 
 
 @app.command()

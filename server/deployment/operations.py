@@ -18,19 +18,22 @@ from common.config.run import RunConfig
 from common.errors import ConfigError, FedDermError
 from common.files import abandoned, make_folder, owned, write_atomically
 from common.flower_commands import COMPLETED, flwr, flwr_environment, run_config_toml
-from common.flower_inside import KEY_IS_KNOWN, superlink_options
+from common.flower_inside import superlink_options
+from common.new_file import write_new
 from common.reading import read_text
-from common.site_folder import AUTHORITY, NODE_KEY, first_file
+from common.site_folder import AUTHORITY, first_file
 from common.site_folder import FILE as SITE_FILE
 from common.text import NAME_RULE, Host, is_site_name
 from common.wire.secure_sums import LEAST_SITES
-from server.deployment.pki import check_hosts, make_authority, make_node_key, make_server, write_new
+from server.deployment.authority import Authority
+from server.deployment.pki import check_hosts, make_authority
+from server.deployment.server_files import SERVER, SERVER_KEY
+from server.deployment.server_files import renew as renew_server
 from server.run.summary import exit_code
 
 COORDINATOR = "coordinator"
 COORDINATOR_FILE = "coordinator.toml"
 AUTHORITY_KEY = "ca.key"
-SERVER, SERVER_KEY = "server.crt", "server.key"
 NODES = "nodes"
 NUMBER = ".node"
 """Ending of the file beside a node's key that has the node's number."""
@@ -53,6 +56,7 @@ class Coordinator(BaseModel):
     Attributes
     ----------
     host, port : the host and port at which the server listens.
+    here : name or address by which this machine asks its own server; its certificate has it.
     run : settings of a run.
     """
 
@@ -60,7 +64,13 @@ class Coordinator(BaseModel):
 
     host: Host = "0.0.0.0"
     port: Annotated[int, Field(ge=1, le=65535)] = PORT
+    here: Host = "127.0.0.1"
     run: Mapping[str, Any] = Field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """Where this machine asks its own server."""
+        return f"{_bracketed(self.here)}:{self.port}"
 
     @classmethod
     def read(cls, folder: Path) -> "Coordinator":
@@ -94,8 +104,22 @@ class Coordinator(BaseModel):
         return config.model_copy(update=own).flat()
 
 
-def init(out: Path, sites: Sequence[str], hosts: Sequence[str], port: int = PORT) -> None:
+def init(
+    out: Path,
+    sites: Sequence[str],
+    hosts: Sequence[str],
+    port: int = PORT,
+    authority: Authority | None = None,
+) -> Path | None:
     """Write the folders of a new federation: the coordinator's, and one to hand to each site.
+
+    Parameters
+    ----------
+    authority : signs the server's certificate; by default one is made for this federation.
+
+    Returns
+    -------
+    The file of the request that the authority has yet to sign; None if there is none.
 
     Raises
     ------
@@ -108,15 +132,20 @@ def init(out: Path, sites: Sequence[str], hosts: Sequence[str], port: int = PORT
     check_hosts(hosts)
     make_folder(out)
     folder = out / COORDINATOR
-    make_authority(folder / AUTHORITY, folder / AUTHORITY_KEY)
-    renew(folder, hosts)
     settings = _COORDINATOR_TOML.format(port=port, sites=len(sites), quorum=_quorum(len(sites)))
     write_new(folder / COORDINATOR_FILE, settings.encode())
+    if authority is None:
+        make_authority(folder / AUTHORITY, folder / AUTHORITY_KEY)
+    else:
+        write_new(folder / AUTHORITY, authority.trusted())
+    request = renew(folder, hosts, authority)
     _write_script(folder / "run.sh", "deploy superlink")
     _write_script(folder / "train.sh", "deploy train")
+    (folder / NODES).mkdir()
     folder.chmod(0o700)
     for site in sites:
         _init_site(out / site, folder, f"{_bracketed(hosts[0])}:{port}")
+    return request
 
 
 def _check_sites(sites: Sequence[str], hosts: Sequence[str]) -> None:
@@ -134,21 +163,25 @@ def _check_sites(sites: Sequence[str], hosts: Sequence[str]) -> None:
         )
 
 
-def renew(folder: Path, hosts: Sequence[str]) -> None:
-    """Write a key and a certificate for the coordinator's server, which must have none."""
-    authority = folder / AUTHORITY, folder / AUTHORITY_KEY
-    make_server(folder / SERVER, folder / SERVER_KEY, authority, hosts)
+def renew(folder: Path, hosts: Sequence[str], authority: Authority | None = None) -> Path | None:
+    """Renew the server's certificate by an authority, by default by the federation's own.
+
+    Returns
+    -------
+    The file of the request that the authority has yet to sign; None if there is none.
+    """
+    if authority is None:
+        key = folder / AUTHORITY_KEY
+        authority = Authority.read(folder / AUTHORITY, key if key.exists() else None)
+    return renew_server(folder, hosts, authority, Coordinator.read(folder).here)
 
 
 def _init_site(folder: Path, coordinator: Path, superlink: str) -> None:
     name = folder.name
-    make_node_key(folder / NODE_KEY, folder / f"{NODE_KEY}.pub")
-    folder.chmod(0o700)
-    public = (folder / f"{NODE_KEY}.pub").read_bytes()
-    write_new(coordinator / NODES / f"{name}.pub", public)
     write_new(folder / AUTHORITY, (coordinator / AUTHORITY).read_bytes())
     write_new(folder / SITE_FILE, first_file(name, superlink).encode())
     _write_script(folder / "run.sh", "site run")
+    folder.chmod(0o700)
 
 
 def superlink_command(folder: Path) -> list[str]:
@@ -157,31 +190,6 @@ def superlink_command(folder: Path) -> list[str]:
     files = (folder / name for name in (AUTHORITY, SERVER, SERVER_KEY, "superlink.db"))
     options = superlink_options(config.host, config.port, *files)
     return [sys.executable, "-P", "-m", "server.deployment.superlink", *options]
-
-
-def register(folder: Path) -> list[str]:
-    """Register the nodes of all sites whose key is in the folder; return the names of new ones.
-
-    Raises
-    ------
-    FedDermError
-        If the server does not answer, or refuses a key.
-    """
-    environment = environment_of(folder)
-    _wait_for_server(folder)
-    new = []
-    for key in sorted((folder / NODES).glob("*.pub")):
-        command = ["supernode", "register", str(key), COORDINATOR, "--format", "json"]
-        done = flwr(environment, *command)
-        try:
-            number = str(int(json_in(done.stdout)["node-id"]))
-            write_atomically(key.with_suffix(NUMBER), number.encode())
-            new.append(key.stem)
-        except (ValueError, LookupError) as error:
-            if KEY_IS_KNOWN not in done.stdout:
-                said = _one_line(done.stdout)
-                raise FedDermError(f"the key {key} was not registered: {said}") from error
-    return new
 
 
 def train(folder: Path) -> int:
@@ -237,7 +245,7 @@ def _start(folder: Path, environment: Mapping[str, str]) -> str:
     try:
         run = str(json_in(done.stdout)["run-id"])
     except (ValueError, LookupError) as error:
-        raise FedDermError(f"no run was started: {_one_line(done.stdout)}") from error
+        raise FedDermError(f"no run was started: {one_line(done.stdout)}") from error
     write_atomically(folder / RUN_FILE, f"{run}\n{settings}".encode())
     return run
 
@@ -279,7 +287,7 @@ def environment_of(folder: Path) -> dict[str, str]:
     """Return the environment of Flower's commands, which find the server by a file there."""
     home = folder.resolve() / _FLOWER
     home.mkdir(exist_ok=True)
-    address = f"127.0.0.1:{Coordinator.read(folder).port}"
+    address = Coordinator.read(folder).address
     certificate = folder.resolve() / AUTHORITY
     content = (
         f'[superlink]\ndefault = "{COORDINATOR}"\n\n[superlink.{COORDINATOR}]\n'
@@ -299,13 +307,21 @@ def reach_server(folder: Path) -> None:
     OSError
         If it does not answer.
     """
-    address = "127.0.0.1", Coordinator.read(folder).port
+    coordinator = Coordinator.read(folder)
+    address = coordinator.here, coordinator.port
     context = ssl.create_default_context(cafile=str(folder / AUTHORITY))
     with socket.create_connection(address, 5) as connection:
         context.wrap_socket(connection, server_hostname=address[0]).close()
 
 
-def _wait_for_server(folder: Path) -> None:
+def wait_for_server(folder: Path) -> None:
+    """Wait until the coordinator's server answers.
+
+    Raises
+    ------
+    FedDermError
+        If it does not within a minute.
+    """
     end = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -313,7 +329,7 @@ def _wait_for_server(folder: Path) -> None:
             return
         except OSError as error:
             if time.monotonic() > end:
-                where = f"127.0.0.1:{Coordinator.read(folder).port}"
+                where = Coordinator.read(folder).address
                 raise FedDermError(f"no server answers at {where} ({error}); start it") from error
             time.sleep(0.2)
 
@@ -332,7 +348,8 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return what a command printed as one line."""
     return " ".join(text.split())
 
 

@@ -1,12 +1,9 @@
-"""Keys and certificates of a federation: its authority, its server, and the nodes of its sites.
+"""Keys and certificates of a federation's authority and server, which TLS shows to the sites.
 
-TLS authenticates the server to the sites; a site's node key authenticates the site to the server.
-Curves and formats are those that Flower reads. Private keys are for their owner's eyes only, and
-nothing that exists is written over.
+Private keys are for their owner's eyes only, and nothing that exists is written over.
 """
 
 import ipaddress
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,13 +15,13 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError
+from common.new_file import write_new, write_secret
 from common.text import is_host
+from server.deployment.authority import Authority, pem
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397
@@ -52,8 +49,8 @@ def make_authority(certificate: Path, key: Path, days: float = AUTHORITY_DAYS) -
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(**usage), critical=True)
     )
-    write_secret(key, _private_pem(secret))
-    write_new(certificate, _pem(builder.sign(secret, SHA256())))
+    write_secret(key, private_pem(secret))
+    write_new(certificate, pem((builder.sign(secret, SHA256()),)))
 
 
 def make_server(
@@ -67,7 +64,7 @@ def make_server(
 
     Parameters
     ----------
-    authority : its certificate and its key.
+    authority : files of its certificate and its key.
     hosts : names and addresses by which sites reach the server; this machine's own are added.
 
     Raises
@@ -77,24 +74,64 @@ def make_server(
     DataError
         If one of the files exists or cannot be written.
     """
+    secret = new_key()
+    signed = server_certificate(Authority.read(*authority), secret, hosts, days)
+    write_secret(key, private_pem(secret))
+    write_new(certificate, signed)
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """Return a new key of a server."""
+    return ec.generate_private_key(ec.SECP384R1())
+
+
+def server_certificate(
+    authority: Authority,
+    key: ec.EllipticCurvePrivateKey,
+    hosts: Sequence[str],
+    days: float = SERVER_DAYS,
+) -> bytes:
+    """Return a server's certificate, and those between it and the authority's root, in PEM.
+
+    Parameters
+    ----------
+    authority : with its key.
+    hosts : names and addresses by which sites reach the server; this machine's own are added.
+
+    Raises
+    ------
+    ConfigError
+        If a host is neither a name nor an address.
+    """
+    signer, public = authority.key, key.public_key()
+    assert signer is not None
+    builder = _builder(_name("FedDerm server"), authority.signer.subject, public, days)
+    builder = builder.add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+    )
+    for extension, critical in _of_server(hosts):
+        builder = builder.add_extension(extension, critical)
+    return pem((builder.sign(signer, SHA256()), *authority.between))
+
+
+def server_request(key: ec.EllipticCurvePrivateKey, hosts: Sequence[str]) -> bytes:
+    """Return a request in PEM that an authority elsewhere signs; arguments and errors as above."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_name("FedDerm server"))
+    for extension, critical in _of_server(hosts):
+        builder = builder.add_extension(extension, critical)
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+
+
+def _of_server(hosts: Sequence[str]) -> list[tuple[x509.ExtensionType, bool]]:
+    """Return what a server's certificate says, and whether others must understand it."""
     check_hosts(hosts)
     names = [_general_name(host) for host in dict.fromkeys([*hosts, *LOOPBACK])]
-    issuer = x509.load_pem_x509_certificate(authority[0].read_bytes())
-    signer = load_pem_private_key(authority[1].read_bytes(), None)
-    assert isinstance(signer, ec.EllipticCurvePrivateKey)
-    secret = ec.generate_private_key(ec.SECP384R1())
-    builder = (
-        _builder(_name("FedDerm server"), issuer.subject, secret.public_key(), days)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(digital_signature=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
-    )
-    write_secret(key, _private_pem(secret))
-    write_new(certificate, _pem(builder.sign(signer, SHA256())))
+    return [
+        (x509.SubjectAlternativeName(names), False),
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_usage(digital_signature=True), True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+    ]
 
 
 def check_hosts(hosts: Sequence[str]) -> None:
@@ -107,51 +144,6 @@ def check_hosts(hosts: Sequence[str]) -> None:
     """
     if odd := [host for host in hosts if not is_host(host)]:
         raise ConfigError(f"'{odd[0]}' is neither a host's name nor an address")
-
-
-def make_node_key(private: Path, public: Path) -> None:
-    """Write the key pair by which a site's node is known to the server.
-
-    Raises
-    ------
-    DataError
-        If one of the files exists or cannot be written.
-    """
-    secret = ec.generate_private_key(ec.SECP384R1())
-    write_secret(private, secret.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
-    write_new(
-        public, secret.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n"
-    )
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner may read.
-
-    Raises
-    ------
-    DataError
-        If it exists or cannot be written.
-    """
-    write_new(path, content, 0o600)
-
-
-def write_new(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a new file.
-
-    Raises
-    ------
-    DataError
-        If it exists or cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-    except FileExistsError as error:
-        raise DataError(f"{path} exists, and is never written over; name a new folder") from error
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror}); name another folder") from error
 
 
 def _builder(
@@ -196,9 +188,6 @@ def _usage(**allowed: bool) -> x509.KeyUsage:
     return x509.KeyUsage(**{name: allowed.get(name, False) for name in names})
 
 
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a private key in PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.PEM)

@@ -13,6 +13,7 @@ from common.site_folder import AUTHORITY
 from common.status import Code, Level, Metric, Notice, Part, Status, certificates, metrics_by
 from server.deployment import operations
 from server.deployment.node_states import numbers, states
+from server.deployment.server_files import SERVER
 from server.run.observed import ObservedRun
 
 _PATIENCE = 60.0
@@ -32,14 +33,13 @@ def coordinator_status(folder: Path, now: datetime) -> Status:
     """
     coordinator = operations.Coordinator.read(folder)
     run = ObservedRun.read(_run_folder(folder, coordinator), now.timestamp())
-    files = [folder / AUTHORITY, folder / operations.SERVER]
-    parts = [_server(folder, coordinator.port), _run(run), certificates(files, now)]
+    files = [folder / AUTHORITY, folder / SERVER]
+    parts = [_server(folder, coordinator.address), _run(run), certificates(files, now)]
     return Status("coordinator", str(folder), now, parts)
 
 
-def _server(folder: Path, port: int) -> Part:
+def _server(folder: Path, address: str) -> Part:
     """Ask the server which nodes are connected."""
-    address = f"127.0.0.1:{port}"
     nodes, why = _nodes(folder)
     sites = _sites(folder, nodes)
     online = sum(state == _ONLINE for state in nodes.values())

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from client.operator.cli import identity_line
+from client.operator.node_key import public_key
 from common.config.run import RunConfig
 from common.errors import FedDermError
 from common.flower_commands import flwr_environment
@@ -72,10 +74,15 @@ class Loopback:
                 "seals": "seals",
             }
             set_keys(self.site_file(name), {**places, **(rules or {})})
+            self.hand_in_key(public_key(folder / name), name)
         self._logs.mkdir()
         peers = "".join(f"{identity_line(folder / name)}\n" for name in self.sites)
         for name in self.sites:
             (folder / name / "peers").write_text(peers)
+
+    def hand_in_key(self, public: Path, name: str) -> None:
+        """Put a node's public key where the coordinator registers it from."""
+        shutil.copy(public, self.coordinator / operations.NODES / f"{name}.pub")
 
     def configure(self, config: RunConfig) -> None:
         """Set what the next runs are to do."""
@@ -94,8 +101,14 @@ class Loopback:
     def start_server(self) -> None:
         """Start the server, and wait until all keys are registered."""
         self._start(operations.COORDINATOR, "deploy", "superlink", self.coordinator)
-        command = self._command(operations.COORDINATOR, "deploy", "register", self.coordinator)
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        self.at_coordinator("register")
+
+    def at_coordinator(self, command: str, *arguments: object) -> None:
+        """Run a command of ``fedderm deploy`` on the coordinator's folder, and wait for it."""
+        line = self._command(
+            operations.COORDINATOR, "deploy", command, self.coordinator, *arguments
+        )
+        subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
 
     def start_node(self, name: str) -> None:
         """Start a site's node."""

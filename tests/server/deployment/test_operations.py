@@ -17,6 +17,7 @@ from client.egress.log import add as add_to_log
 from client.egress.questions import Question
 from client.operator.cli import identity_line, node_command
 from client.operator.cli import run as run_node
+from client.operator.node_key import public_key
 from client.operator.readiness import Finding, check
 from client.operator.site_rules import Operator
 from common.errors import ConfigError, DataError
@@ -44,16 +45,12 @@ def test_every_folder_has_what_it_needs_and_nobody_else_reads_it(federation):
         assert (operator.name, operator.superlink) == (site, "127.0.0.1:9092")
         assert (operator.rules.least_sites, operator.rules.least_count) == (3, 5)
         assert folder.stat().st_mode & 0o077 == 0
-        public = (folder / "node.pub").read_bytes()
-        assert (federation / "coordinator" / "nodes" / f"{site}.pub").read_bytes() == public
-        assert {path.name for path in folder.iterdir()} == {
-            *("ca.crt", "node", "node.pub", "run.sh", "site.toml")
-        }
+        assert {path.name for path in folder.iterdir()} == {"ca.crt", "run.sh", "site.toml"}
     assert (federation / "coordinator").stat().st_mode & 0o077 == 0
     config = operations.Coordinator.read(federation / "coordinator")
     assert config.run_config(federation / "coordinator")["secure"] is True
     secrets = [p for p in federation.rglob("*") if p.is_file() and b"PRIVATE" in p.read_bytes()]
-    assert len(secrets) == len(SITES) + 2
+    assert {path.name for path in secrets} == {"ca.key", "server.key"}
     assert all(path.stat().st_mode & 0o077 == 0 for path in secrets)
 
 
@@ -61,8 +58,6 @@ def test_nothing_is_written_over(federation):
     before = {path: path.read_bytes() for path in federation.rglob("*") if path.is_file()}
     with pytest.raises(DataError, match="is not an empty folder"):
         operations.init(federation, SITES, ["127.0.0.1"])
-    with pytest.raises(DataError, match="exists, and is never written over"):
-        operations.renew(federation / "coordinator", ["127.0.0.1"])
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
@@ -124,6 +119,9 @@ def test_a_node_starts_only_where_all_of_its_log_is_as_it_was_written(
 
 
 def test_a_node_has_its_own_programs_as_its_only_commands(federation):
+    with pytest.raises(ConfigError, match="north/node is missing; make it by `fedderm site key"):
+        node_command(federation / "north")
+    public_key(federation / "north")
     command, environment = node_command(federation / "north")
     commands = Path(environment["PATH"])
     assert commands == federation / "north" / "state" / "bin"
@@ -165,6 +163,7 @@ class Handler(BaseHTTPRequestHandler):
 def ready(federation: Path, server: int, synthetic_folder: Path) -> Path:
     """Fill in a hospital's folder as its operator would."""
     folder = federation / "north"
+    public_key(folder)
     places = {"superlink": f"127.0.0.1:{server}", "data": str(synthetic_folder)}
     set_keys(folder / "site.toml", {**places, "seals": str(federation.parent / "seals")})
     lines = [identity_line(federation / site) for site in SITES]
@@ -189,6 +188,10 @@ def test_a_hospital_that_is_ready_has_no_problem(ready):
 
 def no_data(folder: Path) -> None:
     set_keys(folder / "site.toml", {"data": "nowhere"})
+
+
+def no_key(folder: Path) -> None:
+    (folder / "node").unlink()
 
 
 def open_key(folder: Path) -> None:
@@ -261,8 +264,9 @@ def clock_off(folder: Path) -> None:
     ("spoil", "what", "says"),
     [
         (no_data, "data", "nowhere cannot be listed"),
+        (no_key, "keys", "node is missing; make it by `fedderm site key "),
         (open_key, "keys", "others may read .*; `chmod 600"),
-        (spoiled_key, "keys", "is no key .*; ask the coordinator"),
+        (spoiled_key, "keys", "is no key .*; remove it, and make one by"),
         (no_peer, "peers", "lacks this site's line: north\t[0-9a-f]{64}"),
         (too_few_peers, "peers", "2 sites are trusted: .*; a secure sum is over 3 or more"),
         (a_peer_twice, "peers", "a site occurs twice"),

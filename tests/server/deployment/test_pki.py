@@ -6,10 +6,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from common.errors import ConfigError, DataError
-from server.deployment.pki import make_authority, make_node_key, make_server
+from server.deployment.pki import make_authority, make_server
 
 
 def paths(folder: Path, name: str) -> tuple[Path, Path]:
@@ -78,24 +77,19 @@ def test_an_expired_certificate_is_refused(tmp_path, authority):
 
 
 def test_secrets_are_for_their_owner_and_never_written_over(tmp_path, authority):
-    node = tmp_path / "node", tmp_path / "node.pub"
-    make_node_key(*node)
     server = paths(tmp_path, "server")
     make_server(*server, authority, ["localhost"])
     before = {}
-    for secret in (authority[1], server[1], node[0]):
+    for secret in (authority[1], server[1]):
         assert secret.stat().st_mode & 0o777 == 0o600
         before[secret] = secret.read_bytes()
     for again in (
         lambda: make_authority(*authority),
         lambda: make_server(*server, authority, ["localhost"]),
-        lambda: make_node_key(*node),
     ):
         with pytest.raises(DataError, match="exists, and is never written over"):
             again()
     assert all(secret.read_bytes() == content for secret, content in before.items())
-    private, public = load_ssh_private_key(node[0].read_bytes(), None), node[1].read_bytes()
-    assert private.public_key() == load_ssh_public_key(public)
 
 
 def test_a_host_that_is_none_is_named(tmp_path, authority):

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from client.egress.log import lines_of
+from client.operator.node_key import NEXT, public_key
 from client.operator.site_rules import Operator
 from client.privacy.ledger import Ledger
 from client.site import site_folders
@@ -31,9 +32,10 @@ from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import Reason
 from common.flower_commands import flwr, flwr_environment
 from common.models.linear import LinearModel
+from common.site_folder import NODE_KEY
 from common.status import Level
 from server.deployment import operations
-from server.deployment.pki import make_authority, make_node_key, make_server
+from server.deployment.pki import make_authority, make_server
 from server.run.folder import MODEL_FILE, STATISTICS_FILE
 from simulations.cli.status import look
 from simulations.runtimes.experiment import rounds, simulate
@@ -293,6 +295,28 @@ def test_a_site_runs_its_own_program_whatever_app_the_coordinator_sends(federati
     assert not [*federation.folder.rglob("stolen")]
 
 
+def test_a_node_gets_a_new_key_while_the_server_runs(federation, config):
+    """Both keys hold until the old one is unregistered, which then is worth nothing."""
+    name = federation.sites[0]
+    folder, nodes = federation.folder / name, federation.coordinator / operations.NODES
+    federation.hand_in_key(public_key(folder, NEXT), f"{name}-next")
+    federation.at_coordinator("register")
+    federation.kill(name)
+    old = (folder / NODE_KEY).rename(folder / "old")
+    (folder / NEXT).rename(folder / NODE_KEY)
+    federation.start_node(name)
+    federation.at_coordinator("unregister", name)
+    assert not [*nodes.glob(f"{name}.*")]
+    assert trained(federation, config, "renewed", **{**QUICK, "quorum": SITES}).out.exists()
+    said = refusal(
+        folder,
+        Operator.read(federation.site_file(name)).superlink,
+        folder / "log",
+        auth_supernode_private_key=old,
+    )
+    assert "Exit Code: 305" in said
+
+
 def refusal(folder: Path, superlink: str, log: Path, **changed: Path) -> str:
     """Start a node whose certificate or key is not right; return what it says before it ends."""
     [port] = free_ports(1)
@@ -321,7 +345,7 @@ def refusal(folder: Path, superlink: str, log: Path, **changed: Path) -> str:
 def test_a_node_whose_key_is_not_registered_is_refused(federation, tmp_path):
     folder = federation.folder / federation.sites[0]
     superlink = Operator.read(federation.site_file(federation.sites[0])).superlink
-    make_node_key(tmp_path / "node", tmp_path / "node.pub")
+    public_key(tmp_path)
     key = {"auth_supernode_private_key": tmp_path / "node"}
     said = refusal(folder, superlink, tmp_path / "log", **key)
     assert "Exit Code: 305" in said
