@@ -50,6 +50,20 @@ def check(folder: Folder) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def service(folder: Folder) -> None:
+    """Print a unit of systemd that runs this hospital's node as a service, in a sandbox."""
+    from common.systemd_unit import systemd_unit
+
+    operator, folder = Operator.read(folder / FILE), folder.resolve()
+    writable = [folder, operator.cache, operator.state]
+    if not operator.seals.is_relative_to(Path.home()):  # else they are in the service's own home
+        writable.append(operator.seals)
+    what = f"Federated node of {operator.name}"
+    command = "site", "run", folder
+    typer.echo(systemd_unit(what, command, writable, [operator.data]), nl=False)
+
+
 def node_command(folder: Path) -> tuple[list[str], dict[str, str]]:
     """Return the command of a hospital's node, and its environment."""
     from client.operator.flower_process import make_commands  # it imports Flower

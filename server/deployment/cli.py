@@ -137,6 +137,16 @@ def unregister(
 
 
 @app.command()
+def service(folder: Folder) -> None:
+    """Print a unit of systemd that runs the coordinator's server as a service, in a sandbox."""
+    from common.systemd_unit import systemd_unit
+
+    folder = folder.resolve()
+    command = "deploy", "superlink", folder
+    typer.echo(systemd_unit("Federated coordinator", command, [folder], []), nl=False)
+
+
+@app.command()
 def train(folder: Folder) -> None:
     """Train once, with the settings in FOLDER; a run that was interrupted goes on."""
     from server.deployment import operations

@@ -1,0 +1,144 @@
+"""Runs the steps of the image's Dockerfile in folders, where there is no container engine.
+
+As root: ``debootstrap --variant=minbase bookworm BASE``, then ``python -m tests.image_root BASE
+OUT -- COMMAND``. Each stage is a copy of BASE in which the steps run by ``chroot``. The command is
+the finished image's: it runs under its user, environment and entry point, on a root that is
+read-only but for /tmp and the paths that ``--mount`` names.
+
+What a builder does beside that is not tried: layers, BASE's digest, .dockerignore.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+DOCKERFILE = REPOSITORY / "common" / "container" / "Dockerfile"
+
+
+@dataclass
+class Stage:
+    """One stage: its root, and what its instructions have set."""
+
+    root: Path
+    environment: dict[str, str] = field(
+        default_factory=lambda: {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    )
+    folder: str = "/"
+    user: str = "0:0"
+    entry: list[str] = field(default_factory=list)
+
+
+def instructions(text: str) -> Iterator[tuple[str, str]]:
+    """Yield a Dockerfile's instructions and their arguments."""
+    lines = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    for line in lines.replace("\\\n", " ").splitlines():
+        if line.strip():
+            name, _, rest = line.strip().partition(" ")
+            yield name, re.sub(r"\s+", " ", rest.strip())
+
+
+def build(base: Path, out: Path, mounts: Sequence[str], environment: Mapping[str, str]) -> Stage:
+    """Run all steps whose stage is not there yet; return the last stage."""
+    stages: dict[str, Stage] = {}
+    stage, done = Stage(base), False
+    for name, rest in instructions(DOCKERFILE.read_text()):
+        match name:
+            case "FROM":
+                title = rest.partition(" AS ")[2] or "final"
+                stage = stages[title] = Stage(out / title)
+                if not (done := stage.root.exists()):
+                    subprocess.run(["cp", "--archive", base, stage.root], check=True)
+            case "RUN" if not done:
+                inside = {**stage.environment, **environment}
+                run(stage, mounts, inside, ["/bin/sh", "-c", f"cd {stage.folder} && {rest}"])
+            case "COPY" if not done:
+                copy(stage, stages, rest)
+            case "WORKDIR":
+                stage.folder = rest
+                inside_root(stage, rest).mkdir(parents=True, exist_ok=True)
+            case "ENV" | "ARG" if "=" in rest:
+                stage.environment |= dict(each.split("=", 1) for each in shlex.split(rest))
+            case "USER":
+                stage.user = rest
+            case "ENTRYPOINT":
+                stage.entry = json.loads(rest)
+    return stage
+
+
+def copy(stage: Stage, stages: Mapping[str, Stage], rest: str) -> None:
+    """Copy from the repository, or from another stage."""
+    *sources, target = shlex.split(rest)
+    place = inside_root(stage, os.path.join(stage.folder, target))
+    start = REPOSITORY
+    if sources[0].startswith("--from="):
+        start = stages[sources.pop(0).partition("=")[2]].root
+    for source in sources:
+        found = start / source.lstrip("/")
+        if found.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(found, place, symlinks=True, ignore=ignored, dirs_exist_ok=True)
+        else:
+            shutil.copy2(found, place)
+
+
+def inside_root(stage: Stage, path: str) -> Path:
+    """Return where a path in a stage lies outside of it."""
+    return stage.root / os.path.normpath(path).lstrip("/")
+
+
+def run(
+    stage: Stage,
+    mounts: Sequence[str],
+    environment: Mapping[str, str],
+    command: Sequence[str],
+    *before: str,
+) -> None:
+    """Run a command in a stage, in a space of mounts of its own."""
+    root = stage.root.resolve()
+    lines = [f"mount --bind {root} {root}", f"mount -t proc proc {root}/proc"]
+    lines += [f"mount --rbind /dev {root}/dev", *before]
+    for path in map(Path, mounts):
+        there = inside_root(stage, str(path))
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.mkdir(exist_ok=True) if path.is_dir() else there.touch()
+        lines.append(shlex.join(["mount", "--bind", str(path), str(there)]))
+    clean = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in environment.items())]
+    lines.append(shlex.join(["exec", "chroot", str(root), *clean, *command]))
+    subprocess.run(["unshare", "--mount", "sh", "-ec", "\n".join(lines)], check=True)
+
+
+def start(stage: Stage, mounts: Sequence[str], command: Sequence[str]) -> None:
+    """Run a command as the image would, on a root that is read-only."""
+    user, group = stage.user.split(":")
+    as_user = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+    as_user += ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+    root = stage.root.resolve()
+    closed = f"mount -o remount,ro,bind {root}", f"mount -t tmpfs tmpfs {root}/tmp"
+    run(stage, mounts, stage.environment, [*as_user, *stage.entry, *command], *closed)
+
+
+def main() -> None:
+    """Build what is not there yet, and start it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("base", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--mount", action="append", default=[], help="a path of this machine")
+    parser.add_argument("--env", action="append", default=[], help="a variable of the steps")
+    parser.add_argument("command", nargs="*", help="for the finished image")
+    given = parser.parse_args()
+    kept = {name: os.environ[name] for name in given.env if name in os.environ}
+    stage = build(given.base, given.out, given.mount, kept)
+    if given.command:
+        start(stage, given.mount, given.command)
+
+
+if __name__ == "__main__":
+    main()
