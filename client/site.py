@@ -13,7 +13,7 @@ from flwr.app import Context
 from numpy.typing import NDArray
 
 from client.operator.site_rules import Operator, Rules
-from client.state import SiteState
+from client.state import STATE, SiteState
 from common.arrays import Floats32, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
@@ -364,10 +364,14 @@ def operator_of(context: Context) -> Operator | None:
     ------
     ConfigError
         If the file is wrong.
+    DataError
+        If a newer program has written the hospital's state.
     """
     if SITE not in context.node_config:
         return None
-    return Operator.read(Path(str(context.node_config[SITE])))
+    operator = Operator.read(Path(str(context.node_config[SITE])))
+    STATE.upgrade(operator.state)
+    return operator
 
 
 def open_site(context: Context, operator: Operator | None) -> Site:

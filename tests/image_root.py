@@ -3,7 +3,10 @@
 As root: ``debootstrap --variant=minbase bookworm BASE``, then ``python -m tests.image_root BASE
 OUT -- COMMAND``. Each stage is a copy of BASE in which the steps run by ``chroot``. The command is
 the finished image's: it runs under its user, environment and entry point, on a root that is
-read-only but for /tmp and the paths that ``--mount`` names.
+read-only but for /tmp and the paths that ``--writable`` names.
+
+A step runs as root: what ``--mount`` names of this machine it may only read, and of the devices
+only those that hold nothing.
 
 What a builder does beside that is not tried: layers, BASE's digest, .dockerignore.
 """
@@ -15,11 +18,13 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 DOCKERFILE = REPOSITORY / "common" / "container" / "Dockerfile"
 
 
@@ -99,30 +104,50 @@ def run(
     mounts: Sequence[str],
     environment: Mapping[str, str],
     command: Sequence[str],
-    *before: str,
+    *,
+    writable: Sequence[str] | None = None,
 ) -> None:
-    """Run a command in a stage, in a space of mounts of its own."""
+    """Run a command in a stage, in a space of mounts of its own.
+
+    Parameters
+    ----------
+    writable : paths to which it may write if the root is read-only; None if it is not.
+    """
     root = stage.root.resolve()
     lines = [f"mount --bind {root} {root}", f"mount -t proc proc {root}/proc"]
-    lines += [f"mount --rbind /dev {root}/dev", *before]
-    for path in map(Path, mounts):
-        there = inside_root(stage, str(path))
-        there.parent.mkdir(parents=True, exist_ok=True)
-        there.mkdir(exist_ok=True) if path.is_dir() else there.touch()
-        lines.append(shlex.join(["mount", "--bind", str(path), str(there)]))
+    lines += [f"mount -t tmpfs tmpfs {root}/dev", f"mkdir -m 1777 {root}/dev/shm"]
+    for device in DEVICES:
+        lines += [f"touch {root}{device}", f"mount --bind {device} {root}{device}"]
+    for path in (*mounts, *(writable or ())):
+        there = shlex.quote(str(_place_for(stage, Path(path))))
+        lines.append(f"mount --bind {shlex.quote(path)} {there}")
+        if path in mounts:
+            lines.append(f"mount -o remount,ro,bind {there}")
+    if writable is not None:
+        lines += [f"mount -o remount,ro,bind {root}", f"mount -t tmpfs tmpfs {root}/tmp"]
     clean = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in environment.items())]
     lines.append(shlex.join(["exec", "chroot", str(root), *clean, *command]))
     subprocess.run(["unshare", "--mount", "sh", "-ec", "\n".join(lines)], check=True)
 
 
-def start(stage: Stage, mounts: Sequence[str], command: Sequence[str]) -> None:
+def _place_for(stage: Stage, path: Path) -> Path:
+    """Make an empty file or folder in a stage, over which a path of this machine is mounted."""
+    there = inside_root(stage, str(path))
+    there.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        there.mkdir(exist_ok=True)
+    else:
+        there.touch()
+    return there
+
+
+def start(stage: Stage, writable: Sequence[str], command: Sequence[str]) -> None:
     """Run a command as the image would, on a root that is read-only."""
     user, group = stage.user.split(":")
     as_user = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
     as_user += ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
-    root = stage.root.resolve()
-    closed = f"mount -o remount,ro,bind {root}", f"mount -t tmpfs tmpfs {root}/tmp"
-    run(stage, mounts, stage.environment, [*as_user, *stage.entry, *command], *closed)
+    command = [*as_user, *stage.entry, *command]
+    run(stage, [], stage.environment, command, writable=writable)
 
 
 def main() -> None:
@@ -130,14 +155,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("base", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--mount", action="append", default=[], help="a path of this machine")
+    parser.add_argument("--mount", action="append", default=[], help="a path that steps read")
+    parser.add_argument("--writable", action="append", default=[], help="a path for the command")
     parser.add_argument("--env", action="append", default=[], help="a variable of the steps")
-    parser.add_argument("command", nargs="*", help="for the finished image")
-    given = parser.parse_args()
+    line = sys.argv[1:]
+    end = line.index("--") if "--" in line else len(line)
+    given, command = parser.parse_args(line[:end]), line[end + 1 :]
     kept = {name: os.environ[name] for name in given.env if name in os.environ}
     stage = build(given.base, given.out, given.mount, kept)
-    if given.command:
-        start(stage, given.mount, given.command)
+    if command:
+        start(stage, given.writable, command)
 
 
 if __name__ == "__main__":

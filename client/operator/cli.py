@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from client.operator.site_rules import Operator
+from client.state import STATE
 from common.errors import ConfigError
 from common.flower_commands import flwr_environment
 from common.flower_inside import SUPERNODE_ENVIRONMENT, supernode_options
@@ -72,6 +73,7 @@ def node_command(folder: Path) -> tuple[list[str], dict[str, str]]:
     operator = Operator.read(folder / FILE)
     if not (folder / NODE_KEY).exists():
         raise ConfigError(f"{folder / NODE_KEY} is missing; make it by `fedderm site key {folder}`")
+    STATE.upgrade(operator.state)
     commands = operator.state / "bin"
     make_commands(commands)
     home = operator.state / "flwr"

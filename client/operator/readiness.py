@@ -24,6 +24,7 @@ from client.operator.picture_secret import read_secret
 from client.operator.site_rules import Operator
 from client.secure.identity import Identity, read_keys
 from client.site import Site
+from client.state import STATE
 from common.config.run import RunConfig
 from common.data.check import check as check_data
 from common.data.dataset import Dataset
@@ -227,6 +228,7 @@ def _clock(folder: Path, operator: Operator) -> Finding:
 
 
 def _log(operator: Operator) -> Finding:
+    STATE.upgrade(operator.state)
     return Finding("log", True, f"of what left: {verified(operator)}")
 
 

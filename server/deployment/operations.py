@@ -21,6 +21,7 @@ from common.flower_commands import COMPLETED, flwr, flwr_environment, run_config
 from common.flower_inside import superlink_options
 from common.new_file import write_new
 from common.reading import read_text
+from common.schema import Schema, as_it_is
 from common.site_folder import AUTHORITY, first_file
 from common.site_folder import FILE as SITE_FILE
 from common.text import NAME_RULE, Host, is_site_name
@@ -37,6 +38,7 @@ AUTHORITY_KEY = "ca.key"
 NODES = "nodes"
 NUMBER = ".node"
 """Ending of the file beside a node's key that has the node's number."""
+SCHEMA = Schema("a coordinator's folder", (as_it_is,))
 PORT = 9092
 _FLOWER = "flwr"
 """Flower's folder in the coordinator's."""
@@ -187,6 +189,7 @@ def _init_site(folder: Path, coordinator: Path, superlink: str) -> None:
 def superlink_command(folder: Path) -> list[str]:
     """Return the command that starts the coordinator's server."""
     config = Coordinator.read(folder)
+    SCHEMA.upgrade(folder)
     files = (folder / name for name in (AUTHORITY, SERVER, SERVER_KEY, "superlink.db"))
     options = superlink_options(config.host, config.port, *files)
     return [sys.executable, "-P", "-m", "server.deployment.superlink", *options]
@@ -285,6 +288,7 @@ def json_in(text: str) -> Any:
 
 def environment_of(folder: Path) -> dict[str, str]:
     """Return the environment of Flower's commands, which find the server by a file there."""
+    SCHEMA.upgrade(folder)
     home = folder.resolve() / _FLOWER
     home.mkdir(exist_ok=True)
     address = Coordinator.read(folder).address
