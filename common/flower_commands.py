@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ConfigValue = bool | float | int | str
@@ -35,13 +35,17 @@ def run_config_toml(run_config: Mapping[str, ConfigValue]) -> str:
 
 
 def flwr(
-    environment: Mapping[str, str], *arguments: str, patience: float | None = None
+    environment: Mapping[str, str],
+    *arguments: str,
+    patience: float | None = None,
+    host: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of Flower and wait for it; standard error is in its output.
 
     Parameters
     ----------
     patience : seconds after which it is ended; None waits for ever.
+    host : a command that starts others on another host; empty for this one.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def flwr(
         If it was ended.
     """
     return subprocess.run(
-        ["flwr", *arguments],
+        [*host, "flwr", *arguments],
         env=environment,
         text=True,
         stdout=subprocess.PIPE,

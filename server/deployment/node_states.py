@@ -1,6 +1,6 @@
 """What the coordinator's server says of the nodes of its sites."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.flower_commands import flwr
@@ -10,13 +10,16 @@ from server.deployment.operations import COORDINATOR, NODES, NUMBER, json_in
 _GONE = ("unregistered", "deleted")
 
 
-def states(environment: Mapping[str, str], patience: float) -> dict[str, str]:
+def states(
+    environment: Mapping[str, str], patience: float, host: Sequence[str] = ()
+) -> dict[str, str]:
     """Return what the server says of each registered node, by its number: "online", for instance.
 
     Parameters
     ----------
     environment : of Flower's commands.
     patience : seconds that it may take.
+    host : a command that starts others on the server's host; empty for this one.
 
     Raises
     ------
@@ -26,7 +29,7 @@ def states(environment: Mapping[str, str], patience: float) -> dict[str, str]:
         If it takes longer.
     """
     command = ("supernode", "list", COORDINATOR, "--format", "json")
-    listing = json_in(flwr(environment, *command, patience=patience).stdout)
+    listing = json_in(flwr(environment, *command, patience=patience, host=host).stdout)
     found = {str(node["node-id"]): str(node["status"]) for node in listing["nodes"]}
     return {node: state for node, state in found.items() if state not in _GONE}
 

@@ -48,6 +48,10 @@ class Loopback:
     address : the address of the server.
     hosts : commands that start others on a host of their own, by the name of a site or
         "coordinator"; where there is none, on this one.
+
+    Attributes
+    ----------
+    hosts : the same; what is changed holds for what is started from then on.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class Loopback:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._logs = folder / "logs"
         port, *own = free_ports(1 + len(data))
-        self._hosts = hosts or {}
+        self.hosts = dict(hosts or {})
         operations.init(folder, self.sites, [address], port)
         self.configure(config)
         for (name, images), node_port in zip(data.items(), own, strict=True):
@@ -133,7 +137,8 @@ class Loopback:
     def online(self) -> int:
         """Return how many nodes the server believes to be connected."""
         environment = flwr_environment(self.coordinator / "flwr")
-        known = states(environment, _PATIENCE)
+        host = self.hosts.get(operations.COORDINATOR, ())
+        known = states(environment, _PATIENCE, host)
         return sum(state == "online" for state in known.values())
 
     def start_training(self) -> "subprocess.Popen[bytes]":
@@ -183,7 +188,7 @@ class Loopback:
         return process
 
     def _command(self, name: str, *arguments: object) -> list[str]:
-        host = self._hosts.get(operations.COORDINATOR if name == _TRAINING else name, ())
+        host = self.hosts.get(operations.COORDINATOR if name == _TRAINING else name, ())
         return [*host, sys.executable, "-c", _FEDDERM, *map(str, arguments)]
 
     def _log_file(self, name: str) -> IO[bytes]:
