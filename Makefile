@@ -7,7 +7,7 @@ BIN := .venv/bin
 # because tests of real processes wait for them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(shell expr $$(nproc) + 1)
 
-.PHONY: demo deploy-demo test test-deep browser flower-defaults bench lock clean
+.PHONY: demo deploy-demo test test-deep browser flower-defaults bench soak lock clean
 
 # On real data a study goes on if it was stopped; STUDY names another one.
 ifeq ($(DATA),data/synthetic)
@@ -23,10 +23,11 @@ demo: .venv/ready $(BUILT_IN) $(SITES)
 	$(if $(BUILT_IN),rm -rf $(RUN))
 	$(BIN)/fedderm compare $(DATA) --out $(RUN) $(if $(STUDY),--study $(STUDY))
 
-# A coordinator and four hospitals as processes of this machine, with TLS and keys.
+# A coordinator and four hospitals as processes of this machine, with TLS and keys; HOSTS=1: each on
+# a host of its own, where things go wrong (root).
 deploy-demo: .venv/ready $(BUILT_IN) $(SITES)
 	rm -rf runs/deploy-demo
-	$(BIN)/fedderm deploy demo $(DATA) --out runs/deploy-demo
+	$(BIN)/fedderm deploy demo $(DATA) --out runs/deploy-demo $(if $(HOSTS),--hosts)
 
 test: .venv/ready
 	@command -v npm >/dev/null && $(MAKE) --no-print-directory browser || \
@@ -56,6 +57,12 @@ flower-defaults: .venv/ready
 
 bench: .venv/ready $(BUILT_IN)
 	$(BIN)/fedderm bench $(DATA)
+
+# The same hosts for hours, under faults that a seed draws (root).
+MINUTES ?= 120
+soak: .venv/ready $(BUILT_IN)
+	rm -rf runs/soak
+	$(BIN)/fedderm soak $(DATA) --out runs/soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv data/synthetic data/sites runs

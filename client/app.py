@@ -25,7 +25,7 @@ from common.config.run import RunConfig
 from common.errors import ConfigError, FedDermError, Reason, RefusalError, described
 from common.methods import METHODS
 from common.text import printable
-from common.wire.messages import Value, bind, digest, pack, size
+from common.wire.messages import Value, bind, digest, pack, same_program, size
 from common.wire.secure_sums import KEY, PEERS, UNMASK
 
 _log = logging.getLogger(__name__)
@@ -101,6 +101,8 @@ def _answer(site: Site, question: Question, content: RecordDict) -> Answer:
     content : the content of the question's message.
     """
     operator = site.operator
+    if question.name != CLOSE:
+        _refuse_other_program(content)
     if operator is not None and question.name != CLOSE:
         _obey(site.config, operator, question.name)
     method = client_method(site.config)
@@ -121,6 +123,22 @@ def _answer(site: Site, question: Question, content: RecordDict) -> Answer:
     if question.name in (KEY, PEERS, UNMASK):
         return _respond(site, question)
     return _sums(site, method, question, content)
+
+
+def _refuse_other_program(content: RecordDict) -> None:
+    """Refuse a coordinator of another version: sums of two versions need not add up to a model.
+
+    Raises
+    ------
+    RefusalError
+        If it is one; a site may be upgraded between any two questions.
+    """
+    if not same_program(content):
+        raise RefusalError(
+            Reason.PROGRAM,
+            "the coordinator's program is not the one that is installed here; put back the version "
+            "with which the run began, or begin a new one when all have the new version",
+        )
 
 
 def _respond(site: Site, question: Question) -> Answer:

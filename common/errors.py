@@ -29,6 +29,7 @@ class Reason(StrEnum):
 
     FORM = "the question, or what came with it, is not in the form and range that it must have"
     SETTINGS = "the run's settings cannot be used at this site; check them and the versions"
+    PROGRAM = "this site runs another version of this program than the coordinator; run the same"
     METHOD = "the operator's rules do not allow this method; choose one that they allow"
     PINS = "this site does not run the code, weights or network that its operator pinned"
     QUOTA = "the operator's limit of answers, rounds or bytes is reached; ask the operator"

@@ -26,7 +26,7 @@ from common.errors import Reason
 from common.methods import METHODS
 from common.svm.feature_map import FeatureMap, FourierMap
 from common.task import HAM10000
-from common.wire.messages import pack, unpack_arrays, unpack_values
+from common.wire.messages import pack, stamp, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, UNMASK, SumRound
 from simulations.runtimes.in_process import InProcessGrid
 from tests.sites import N_FEATURES, hospital_file
@@ -159,7 +159,9 @@ class Hospital:
     def _send(
         self, place: int, asks: Asks, secure: SumRound | None = None
     ) -> tuple[Arrays, Values]:
-        content = pack(copy.deepcopy(asks.arrays), {"question": asks.question, **asks.values})
+        content = stamp(
+            pack(copy.deepcopy(asks.arrays), {"question": asks.question, **asks.values})
+        )
         if secure:
             secure.put_into(content)
         self._grid._contexts[place + 1].run_id = asks.run

@@ -20,7 +20,7 @@ from client.site import Site
 from common.answers.appearance import SIZE
 from common.data.balance import GROUP_COUNTS
 from common.errors import Reason, RefusalError, ReplyError
-from common.wire.messages import Arrays, Value, unpack_arrays, unpack_values
+from common.wire.messages import PROGRAM, Arrays, Value, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, RECORD, UNMASK
 
 LARGEST = 1e9
@@ -30,7 +30,7 @@ LARGEST_MAP = 1e15
 """Of a feature map's, such as one over the deviation of a feature that hardly varies; and of a
 calibration, whose solver may try anything."""
 
-_RECORDS = {"arrays", "values", RECORD}
+_RECORDS = {"arrays", "values", PROGRAM, RECORD}
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,9 @@ in its own configuration. Whatever a coordinator then asks for, a site answers f
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
-from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 
 from client.site import Site
@@ -19,6 +17,7 @@ from common.errors import ConfigError, Reason, RefusalError
 from common.features.pretrained import weights_digest
 from common.methods import METHODS
 from common.reading import read_text
+from common.sources import sources_digest
 
 CODE, WEIGHTS, NETWORK = "code", "weights", "network"
 
@@ -87,10 +86,7 @@ def _compare(pins: Path, present: Mapping[str, str]) -> None:
 @lru_cache(maxsize=1)
 def code_digest() -> str:
     """Return a digest of the sources of this program that run at a site, by name and content."""
-    digest = hashlib.sha256()
-    for name, source in sorted(_sources()):
-        digest.update(json.dumps([name, len(source)]).encode() + source)
-    return digest.hexdigest()
+    return sources_digest(_packages())
 
 
 def network_digest(config: RunConfig) -> str:
@@ -108,14 +104,6 @@ def network_digest(config: RunConfig) -> str:
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _sources() -> Iterator[tuple[str, bytes]]:
-    for package in _packages():
-        spec = find_spec(package)
-        for folder in map(Path, (spec and spec.submodule_search_locations) or ()):
-            for file in chain(folder.rglob("*.py"), folder.rglob("*.json")):
-                yield file.relative_to(folder.parent).as_posix(), file.read_bytes()
 
 
 def _packages() -> set[str]:

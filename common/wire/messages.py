@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, ConfigRecordValues, Recor
 from numpy.typing import NDArray
 
 from common.errors import ReplyError
+from common.sources import shared_digest
 
 Arrays = Mapping[str, NDArray[np.generic]]
 Value = ConfigRecordValues
@@ -21,6 +22,9 @@ _RAW = "raw"
 
 BOUND = "bound"
 """Record of what binds an answer to its question."""
+
+PROGRAM = "program"
+"""Record of which program asks."""
 
 
 def pack(arrays: Arrays, values: Mapping[str, Value]) -> RecordDict:
@@ -72,6 +76,17 @@ def digest(content: RecordDict, without: str = BOUND) -> bytes:
         if name != without:
             sha256.update(repr((name, sorted(values.items()))).encode())
     return sha256.digest()
+
+
+def stamp(content: RecordDict) -> RecordDict:
+    """Say with a question which program asks."""
+    content[PROGRAM] = ConfigRecord({"sha256": shared_digest()})
+    return content
+
+
+def same_program(content: RecordDict) -> bool:
+    """Tell whether who asks a question computes with the same sources as this process."""
+    return content.config_records.get(PROGRAM, ConfigRecord()).get("sha256") == shared_digest()
 
 
 def bind(content: RecordDict, question: bytes) -> RecordDict:

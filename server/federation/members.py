@@ -11,7 +11,7 @@ from flwr.app import RecordDict
 from common.config.run import RunConfig
 from common.errors import QuorumError
 from common.text import printable
-from common.wire.messages import pack
+from server.federation.question import content_of
 from server.federation.rounds import Rounds
 from server.federation.site_info import (
     SiteInfo,
@@ -149,7 +149,7 @@ class Members:
 
     def close(self, finished: bool) -> None:
         """Ask all sites that joined, lost ones too, to forget what they kept for this run."""
-        content = pack({}, {"question": "close", "finished": finished})
+        content = content_of("close", {"finished": finished})
         contents = dict.fromkeys(self._nodes, content)
         with self._rounds.round("close") as record:
             replies = self._rounds.ask(record, self._nodes, contents, self._patience, _ignore)
@@ -174,7 +174,7 @@ class Members:
     def _introductions(
         self, record: RoundRecord, nodes: Mapping[str, int], patience: float
     ) -> Iterator[tuple[str, SiteInfo]]:
-        contents = dict.fromkeys(nodes, pack({}, {"question": "join"}))
+        contents = dict.fromkeys(nodes, content_of("join", {}))
         return self._rounds.ask(
             record, nodes, contents, patience, lambda _, reply: read_info(reply, self._config.task)
         )

@@ -9,7 +9,7 @@ from flwr.app import RecordDict
 
 from common.errors import ReplyError
 from common.statistics.sums import S, Sums
-from common.wire.messages import Arrays, Value, pack, unpack_arrays
+from common.wire.messages import Arrays, Value, pack, stamp, unpack_arrays
 
 _ROUNDING = 1e-9
 
@@ -25,6 +25,11 @@ class LossPolicy(Enum):
 
     RESTART = "restart"
     CONTINUE = "continue"
+
+
+def content_of(name: str, values: Mapping[str, Value], arrays: Arrays | None = None) -> RecordDict:
+    """Return a new message's content: what is asked, by which program, and what goes with it."""
+    return stamp(pack(arrays or {}, {"question": name, **values}))
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Question(Generic[S]):
 
     def content(self) -> RecordDict:
         """Return a new message's content."""
-        return pack(self.arrays, {"question": self.name, **self.values})
+        return content_of(self.name, self.values, self.arrays)
 
     def read(self, reply: RecordDict, images: int | None) -> S:
         """Read an answer.

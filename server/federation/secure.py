@@ -16,7 +16,7 @@ from flwr.app import RecordDict
 from common.errors import QuorumError, ReplyError
 from common.statistics.sums import S
 from common.wire.fixed_point import Ring, decode, length, schema
-from common.wire.messages import Value, pack, unpack_arrays, unpack_values
+from common.wire.messages import Value, unpack_arrays, unpack_values
 from common.wire.secure_sums import (
     KEY,
     LEAST_SITES,
@@ -30,7 +30,7 @@ from common.wire.secure_sums import (
     seal,
     self_mask,
 )
-from server.federation.question import LossPolicy, Question
+from server.federation.question import LossPolicy, Question, content_of
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class SecureSums:
             If there are too few sites.
         """
         _check_enough(sites)
-        content = pack({}, {"question": KEY, "run": self._run})
+        content = content_of(KEY, {"run": self._run})
         signed = dict(self._exchange(KEY, dict.fromkeys(sites, content), _read_key))
         _check_enough(signed)
         names = sorted(signed)
@@ -87,7 +87,7 @@ class SecureSums:
             "keys": [signed[name][0] for name in names],
             "signatures": [signed[name][1] for name in names],
         }
-        content = pack({}, {"question": PEERS, **values})
+        content = content_of(PEERS, values)
         states = dict(self._exchange(PEERS, dict.fromkeys(names, content), _read_state))
         self._keys = {name: key for name, (key, _) in signed.items()}
         self._number = max(state.number for state in states.values())
@@ -154,10 +154,9 @@ class SecureSums:
         """Take all masks off a total of masked shares, in place."""
         members = sum_round.members
         contents = {
-            reader: pack(
-                {},
+            reader: content_of(
+                UNMASK,
                 {
-                    "question": UNMASK,
                     "run": sum_round.run,
                     "round": sum_round.number,
                     "envelopes": [shares[name].envelopes[place] for name in members],

@@ -6,31 +6,16 @@ import typer
 
 from client.operator.cli import egress_lines
 from common.config.run import RunConfig
-from common.data.dataset import Dataset
-from common.data.splits import site_splits
 from common.errors import FedDermError
 from server.run.folder import read_metrics
 from server.run.summary import run_summary
-from simulations.data.agreed_task import agreed, for_task
-from simulations.data.partition import partition, write_sites
 from simulations.runtimes.loopback import Loopback
+from simulations.runtimes.network import Network
 from simulations.runtimes.stop_signals import sigterm_raises
-
-_SITES = 4
-
-_RUN = {
-    # Few messages, and features within seconds.
-    "head": "lda",
-    "views": 0,
-    "predictions": 1,
-    "size": 64,
-    "components": 64,
-    "min_active": 1,
-    "secure": True,
-    "expected": _SITES,
-    "quorum": _SITES,
-    "out": "run",
-}
+from simulations.soak.checks import nothing_leaked, same_model
+from simulations.soak.clock import Clock
+from simulations.soak.deployed import QUICK, SITES, deal, deploy, host_names
+from simulations.soak.events import Story
 
 
 def demo(data: Path, out: Path) -> None:
@@ -41,15 +26,7 @@ def demo(data: Path, out: Path) -> None:
     FedDermError
         If the training failed; the logs are in ``out``.
     """
-    config, dataset = RunConfig.read(_RUN), Dataset.open(data)
-    config = config.model_copy(update=agreed(config, dataset.task))
-    dataset = for_task(dataset, config.task)
-    splits = site_splits(dataset, config.test_fraction, config.folds, config.seed)
-    dataset = dataset.with_splits(splits)
-    parts = partition(dataset, "iid", _SITES, 1.0, config.seed)
-    sites = out / "data"
-    write_sites(dataset, parts, sites, link=True)
-    folders = {name: sites / name for name in parts}
+    config, folders = deal(data, out / "data", RunConfig.read(QUICK))
     with sigterm_raises(), Loopback(out / "federation", folders, config) as federation:
         typer.echo(f"keys and certificates: {federation.folder}")
         federation.start_server()
@@ -57,13 +34,48 @@ def demo(data: Path, out: Path) -> None:
         for name in federation.sites:
             federation.start_node(name)
         federation.wait_for_nodes(federation.sites)
-        typer.echo(f"{_SITES} nodes are connected; training")
+        typer.echo(f"{SITES} nodes are connected; training")
         if federation.start_training().wait():
             raise FedDermError(f"the training failed; see {federation.folder / 'logs'}")
-        run = federation.coordinator / "run"
-        typer.echo(f"\n{run_summary(read_metrics(run))}\n")
-        for name in federation.sites:
-            typer.echo(f"what left {name}, from its egress log:")
-            for line in egress_lines(federation.folder / name):
-                typer.echo(f"  {line}")
+        _show(federation)
+
+
+def demo_on_hosts(data: Path, out: Path) -> None:
+    """Federate them on hosts of their own, let happen what happens in years, and check the model.
+
+    Raises
+    ------
+    FedDermError
+        If this machine cannot make hosts, the training failed, or something does not hold.
+    """
+    clock_file = out / "clock"
+    with sigterm_raises(), Network(host_names()) as network:
+        deployment = deploy(data, out, network)
+        federation = deployment.federation
+        typer.echo(f"hosts in namespaces of their own, with no way out: {', '.join(host_names())}")
+        if clock := Clock.found(clock_file):
+            deployment.before[federation.sites[-1]] = clock.command
+            deployment.settle(federation.sites)
+        with federation:
+            federation.start_server()
+            for name in federation.sites:
+                federation.start_node(name)
+            federation.wait_for_nodes(federation.sites)
+            typer.echo(f"{SITES} nodes are connected; training")
+            for line in Story(deployment, clock).events():
+                typer.echo(f"holds: {line}")
+            same_model(federation, "run", deployment.expected)
+            typer.echo("holds: the model is, bit for bit, that of an undisturbed run in process")
+            for line in nothing_leaked(federation):
+                typer.echo(f"holds: nothing but masked sums left {line}")
+            _show(federation)
+
+
+def _show(federation: Loopback) -> None:
+    run = federation.coordinator / "run"
+    typer.echo(f"\n{run_summary(read_metrics(run))}\n")
+    for name in federation.sites:
+        typer.echo(f"what left {name}, from its egress log:")
+        for line in egress_lines(federation.folder / name):
+            typer.echo(f"  {line}")
     typer.echo(f"run folder: {run}")

@@ -1,6 +1,7 @@
 """The command ``fedderm``."""
 
 import logging
+import secrets
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -409,11 +410,17 @@ def attack(
 def deploy_demo(
     data: data_cli.Data,
     out: Annotated[Path, typer.Option(help="New folder for everything.")],
+    hosts: Annotated[
+        bool,
+        typer.Option(
+            "--hosts", help="Each on a host of its own, where things go wrong; needs root on Linux."
+        ),
+    ] = False,
 ) -> None:
     """Run a coordinator and four hospitals as processes of this machine, from keys to a model."""
-    from simulations.cli.deploy_demo import demo
+    from simulations.cli.deploy_demo import demo, demo_on_hosts
 
-    demo(data, out)
+    (demo_on_hosts if hosts else demo)(data, out)
 
 
 @app.command()
@@ -427,6 +434,26 @@ def download(
 
     download_weights(backbone, sha256, out)
     typer.echo(printable(f"to use it: backbone={backbone} weights={out}"))
+
+
+@app.command()
+def soak(
+    data: data_cli.Data,
+    out: Annotated[Path, typer.Option(help="New folder for everything.")],
+    minutes: Annotated[float, typer.Option(min=0, help="Runs begin for so long.")] = 120.0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the faults.", show_default="another each time")
+    ] = None,
+) -> None:
+    """Let four hospitals train for hours while things go wrong; needs root on Linux."""
+    from simulations.runtimes.stop_signals import sigterm_raises
+    from simulations.soak.soak import soak as run
+
+    chosen = secrets.randbelow(2**32) if seed is None else seed
+    typer.echo(f"seed {chosen}")
+    with sigterm_raises():
+        for line in run(data, out, minutes, chosen):
+            typer.echo(printable(line))
 
 
 @app.command()

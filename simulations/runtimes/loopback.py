@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -23,7 +23,7 @@ from client.operator.node_key import public_key
 from common.config.run import RunConfig
 from common.errors import FedDermError
 from common.flower_commands import flwr_environment
-from common.json_types import Json
+from common.json_types import Json, JsonObject
 from common.site_folder import FILE as SITE_FILE
 from server.deployment import operations
 from server.deployment.node_states import states
@@ -31,9 +31,12 @@ from server.run.folder import ROUNDS_FILE
 from simulations.runtimes.flower_run import free_ports
 from simulations.runtimes.stop_signals import stops_deferred
 
-_FEDDERM = "from simulations.cli.main import main; main()"
+FEDDERM = "from simulations.cli.main import main; main()"
+"""What Python runs for the command ``fedderm``."""
+
 _PATIENCE = 120.0
-_TRAINING = "train"
+_LOGS = "logs"
+TRAINING = "train"
 
 
 class Loopback:
@@ -52,6 +55,7 @@ class Loopback:
     Attributes
     ----------
     hosts : the same; what is changed holds for what is started from then on.
+    patience : seconds that whatever is waited for may take.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class Loopback:
         self.folder, self.sites = folder, list(data)
         self.coordinator = folder / operations.COORDINATOR
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._logs = folder / "logs"
+        self._logs, self.patience = folder / _LOGS, _PATIENCE
         port, *own = free_ports(1 + len(data))
         self.hosts = dict(hosts or {})
         operations.init(folder, self.sites, [address], port)
@@ -124,15 +128,25 @@ class Loopback:
         Raises
         ------
         FedDermError
-            If they are not within two minutes.
+            If they are not in time.
         """
-        end = time.monotonic() + _PATIENCE
-        while (online := self.online()) < len(names):
+        self.wait(lambda: self.online() >= len(names), f"{len(names)} nodes are connected")
+
+    def wait(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until something holds.
+
+        Raises
+        ------
+        FedDermError
+            If it does not in time.
+        """
+        end = time.monotonic() + self.patience
+        while not holds():
             if time.monotonic() > end:
                 raise FedDermError(
-                    f"{online} of {len(names)} nodes are connected; see {self._logs}"
+                    f"not within {self.patience:g} s: {what}; see {self.folder / _LOGS}"
                 )
-            time.sleep(0.5)
+            time.sleep(0.2)
 
     def online(self) -> int:
         """Return how many nodes the server believes to be connected."""
@@ -143,29 +157,39 @@ class Loopback:
 
     def start_training(self) -> "subprocess.Popen[bytes]":
         """Start a training, and return its process."""
-        return self._start(_TRAINING, "deploy", "train", self.coordinator)
+        return self._start(TRAINING, "deploy", "train", self.coordinator)
 
-    def wait_for_round(self, out: str, question: str) -> None:
-        """Wait until a run's log has a round of a question.
+    def wait_for_round(self, out: str, question: str, after: int = 0) -> None:
+        """Wait until a run's log has a round of a question, beyond its first ``after`` rounds.
 
         Raises
         ------
         FedDermError
-            If it has none within two minutes.
+            If it has none in time.
         """
-        file, end = self.coordinator / out / ROUNDS_FILE, time.monotonic() + _PATIENCE
-        while not (file.exists() and f'"question": "{question}"' in file.read_text()):
-            if time.monotonic() > end:
-                raise FedDermError(f"no round '{question}' in {file}; see {self._logs}")
-            time.sleep(0.1)
+        self.wait(
+            lambda: question in [entry["question"] for entry in self.rounds(out)[after:]],
+            f"round '{question}' of {out} is logged",
+        )
+
+    def rounds(self, out: str) -> list[JsonObject]:
+        """Return the rounds that a run has logged so far."""
+        file = self.coordinator / out / ROUNDS_FILE
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def log(self, name: str) -> str:
         """Return what a process has written."""
         return (self._logs / f"{name}.log").read_text(errors="replace")
 
+    def ended(self, name: str) -> bool:
+        """Tell whether a process ended by itself."""
+        return self._processes[name].poll() is not None
+
     def kill(self, name: str) -> None:
         """End a process and those that it started, at once, as a power cut does."""
-        _kill_group(self._processes.pop(name))
+        if process := self._processes.pop(name, None):
+            _kill_group(process)
 
     def __enter__(self) -> Self:
         return self
@@ -188,8 +212,8 @@ class Loopback:
         return process
 
     def _command(self, name: str, *arguments: object) -> list[str]:
-        host = self.hosts.get(operations.COORDINATOR if name == _TRAINING else name, ())
-        return [*host, sys.executable, "-c", _FEDDERM, *map(str, arguments)]
+        host = self.hosts.get(operations.COORDINATOR if name == TRAINING else name, ())
+        return [*host, sys.executable, "-c", FEDDERM, *map(str, arguments)]
 
     def _log_file(self, name: str) -> IO[bytes]:
         return (self._logs / f"{name}.log").open("ab")

@@ -53,6 +53,10 @@ class Network:
         """Take a host's link up again."""
         _ip("-n", self.hub, "link", "set", _port(name), "up")
 
+    def processes(self, name: str) -> list[int]:
+        """Return the ids of the processes on a host."""
+        return [int(word) for word in _ip("netns", "pids", self._spaces[name]).split()]
+
     def replace(self, name: str) -> None:
         """Put a new host at the address of another one, which is gone."""
         self._remove(self._spaces[name])
@@ -113,5 +117,5 @@ def _port(name: str) -> str:
     return name[:_LONGEST_DEVICE]
 
 
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+def _ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout

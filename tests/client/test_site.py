@@ -137,12 +137,12 @@ import json, sys
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 from client.app import app
-from common.wire.messages import pack, unpack_arrays
+from common.wire.messages import pack, unpack_arrays, stamp
 from simulations.runtimes.in_process import InProcessGrid
 
 run_config, digest, site = json.loads(sys.argv[1]), *sys.argv[2:]
 context = Context(7, 3, {"site": site}, RecordDict(), run_config)
-content = pack({"weights": np.zeros((1, 7, 41))}, {"question": "hinge", "map": digest})
+content = stamp(pack({"weights": np.zeros((1, 7, 41))}, {"question": "hinge", "map": digest}))
 InProcessGrid(app, [], {})  # says who this process is
 sums = unpack_arrays(app(Message(content, 3, "query"), context).content)
 print(json.dumps([sums["loss"].tolist(), sorted({name.split(".")[0] for name in sys.modules})]))

@@ -30,7 +30,7 @@ from common.errors import DataError, Reason
 from common.statistics.sums import Sums
 from common.svm.feature_map import FeatureMap
 from common.task import HAM10000
-from common.wire.messages import BOUND, pack, unpack_arrays, unpack_values
+from common.wire.messages import BOUND, pack, stamp, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, UNMASK
 from simulations.runtimes.in_process import InProcessGrid
 from tests.documents import listed_records, records_of
@@ -54,7 +54,7 @@ class Node:
         return Operator.read(self.file)
 
     def ask(self, question: str, arrays: dict | None = None, **values: Any) -> RecordDict:
-        content = pack(arrays or {}, {"question": question, **values})
+        content = stamp(pack(arrays or {}, {"question": question, **values}))
         message = Message(content, 1, "query", group_id="5")
         self._grid._contexts[1].run_id = self.run
         return self._grid.send_and_receive([message])[0].content

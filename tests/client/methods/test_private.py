@@ -42,7 +42,7 @@ from common.privacy.linear import (
     public_map,
 )
 from common.privacy.noise import STEP
-from common.wire.messages import pack, unpack_arrays, unpack_values
+from common.wire.messages import pack, stamp, unpack_arrays, unpack_values
 from simulations.runtimes.in_process import InProcessGrid
 from tests.documents import listed_records
 from tests.sites import hospital_file, make_quick_sites, with_changes, write_features
@@ -507,7 +507,7 @@ def test_every_record_that_leaves_a_site_is_in_the_table(make_site, monkeypatch)
         ("evaluate", {"weights": weights, **rule}, {}),
         ("close", {}, {"finished": True}),
     ]:
-        content = pack(arrays, {"question": question, **values})
+        content = stamp(pack(arrays, {"question": question, **values}))
         reply = grid.send_and_receive([Message(content, 1, "query")])[0].content
         told = unpack_values(reply)
         if question in ("evaluate",) or values.get("step") == 9:

@@ -19,7 +19,7 @@ from common.errors import Reason
 from common.methods import METHODS
 from common.networks.network import shared_network
 from common.task import HAM10000
-from common.wire.messages import pack, unpack_values
+from common.wire.messages import pack, stamp, unpack_values
 from simulations.cli import main as cli
 from simulations.runtimes.in_process import InProcessGrid
 from tests.finetuning import BACKBONE, changed, dealt, quick, small_dataset, spread
@@ -58,7 +58,7 @@ def refusal(config: RunConfig, pins: Path) -> str | None:
     rules = {"pins": str(pins), "methods": [config.method]}
     file = hospital_file(data, folder, config.cache, config.weights, **rules)
     grid = InProcessGrid(app, [{SITE: str(file)}], config.flat())
-    [reply] = grid.send_and_receive([Message(pack({}, {"question": "join"}), 1, "query")])
+    [reply] = grid.send_and_receive([Message(stamp(pack({}, {"question": "join"})), 1, "query")])
     reason = unpack_values(reply.content).get("refused")
     assert "\n" not in str(reason)
     return None if reason is None else str(reason)

@@ -16,7 +16,7 @@ from client.secure.identity import Identity, pinned_keys
 from client.site import SITE, Site
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError, Reason, RefusalError
-from common.wire.messages import pack, unpack_arrays, unpack_values
+from common.wire.messages import pack, stamp, unpack_arrays, unpack_values
 from common.wire.secure_sums import KEY, PEERS, UNMASK, SumRound, combine, statement
 from simulations.runtimes.in_process import InProcessGrid
 from tests.secure import QUESTION, RUN, Attacker, Pair, names
@@ -214,7 +214,7 @@ class Coordinator:
         self._grid = InProcessGrid(app, nodes, config.flat())
 
     def ask(self, place: int, question: str, asked: SumRound | None = None, **values) -> dict:
-        content = pack({}, {"question": question, **values})
+        content = stamp(pack({}, {"question": question, **values}))
         if asked:
             asked.put_into(content)
         [reply] = self._grid.send_and_receive([Message(content, place + 1, "query")])

@@ -13,6 +13,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 import client.app
+import common.wire.messages
 import server.app
 from common.config.run import RunConfig
 from common.data.tables.ham10000 import METADATA_FILE
@@ -198,6 +199,24 @@ def test_a_site_without_data_is_left_out(config, without_bad, tmp_path):
     (run.sites / BAD / METADATA_FILE).write_text(header + "\n")
     train(run, client.app.app)
     assert_bad_is_out(run, without_bad, NODE, "(site_01) refused")
+
+
+def test_a_site_that_is_upgraded_between_two_questions_is_left_out(
+    config, without_bad, tmp_path, monkeypatch
+):
+    app = ClientApp()
+
+    @app.query()
+    def answer(message: Message, context: Context) -> Message:
+        upgraded = unpack_values(message.content)["question"] != "join"
+        with monkeypatch.context() as patch:
+            if upgraded and context.node_id == BAD_NODE:
+                patch.setattr(common.wire.messages, "shared_digest", lambda: "0" * 64)
+            return client.app.app(message, context)
+
+    run = config.model_copy(update={"out": tmp_path / "run", "quorum": 2})
+    train(run, app)
+    assert_bad_is_out(run, without_bad, BAD, "refused: the coordinator's program is not")
 
 
 def test_the_same_data_count_once(config, tmp_path):

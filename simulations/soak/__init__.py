@@ -1,0 +1,1 @@
+"""Deployed federations under faults: what must hold whatever happens."""

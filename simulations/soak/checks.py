@@ -1,0 +1,78 @@
+"""What must hold after a run, whatever went wrong in it."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from client.egress.guard import lines_of
+from client.operator.site_rules import Operator
+from client.privacy.ledger import Ledger
+from common.errors import FedDermError
+from common.privacy.accounting import SampledGaussian
+from server.run.folder import MODEL_FILE
+from simulations.runtimes.loopback import Loopback
+
+_CLEAR = re.compile(r"(\w+) \[[\d, ]*\](?: norm \S+)?(?=,|$)")
+"""A record in a line of an egress log that is not hidden in a secure sum."""
+
+_OPEN = {"masked", "values"}
+"""Records that may leave by themselves: what is masked in secure runs, noisy in private ones."""
+
+
+_AT_EACH_START = {"join", "secure.key", "secure.peers", "close"}
+
+
+class BrokenError(FedDermError):
+    """Something that must hold does not."""
+
+
+def same_model(federation: Loopback, out: str, expected: bytes) -> None:
+    """Check that a run's model is, bit for bit, the expected one.
+
+    Raises
+    ------
+    BrokenError
+        If not.
+    """
+    if (federation.coordinator / out / MODEL_FILE).read_bytes() != expected:
+        raise BrokenError(f"the model of {out} is not that of the run in process")
+
+
+def asked(federation: Loopback, out: str) -> Counter[str]:
+    """Count the questions of a run that all sites answered, but for those that begin it."""
+    rounds = federation.rounds(out)
+    names = (entry["question"] for entry in rounds if entry["answered"] and not entry["faults"])
+    return Counter(name for name in names if name not in _AT_EACH_START)
+
+
+def nothing_leaked(federation: Loopback) -> Iterator[str]:
+    """Verify every site's egress log; yield what it says of itself.
+
+    Raises
+    ------
+    BrokenError
+        If a record left that is neither masked nor noisy.
+    DataError
+        If a log is not what was written.
+    """
+    for name in federation.sites:
+        *lines, verified = lines_of(Operator.read(federation.site_file(name)))
+        for line in lines:
+            if odd := set(_CLEAR.findall(line)) - _OPEN:
+                raise BrokenError(f"'{min(odd)}' left {name} as it is: {line}")
+        yield f"{name}: {verified}"
+
+
+def paid_once(federation: Loopback, costs: Collection[SampledGaussian], runs: int) -> None:
+    """Check that each ledger holds what so many private runs cost, once.
+
+    Raises
+    ------
+    BrokenError
+        If one does not.
+    """
+    for name in federation.sites:
+        operator = Operator.read(federation.site_file(name))
+        history = Ledger(operator.state / "ledger", operator.seals).account().history
+        if history != [*costs] * runs:
+            raise BrokenError(f"the ledger of {name} has {len(history)} entries for {runs} runs")

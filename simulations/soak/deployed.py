@@ -1,0 +1,122 @@
+"""Four hospitals dealt from one data set: as a federation of processes, and as a run in process."""
+
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.config.run import RunConfig
+from common.data.dataset import Dataset
+from common.data.splits import site_splits
+from common.errors import FedDermError
+from common.json_types import Json
+from server.deployment.operations import COORDINATOR
+from server.run.folder import MODEL_FILE, RUN
+from simulations.data.agreed_task import agreed, for_task
+from simulations.data.partition import partition, write_sites
+from simulations.runtimes.loopback import FEDDERM, Loopback
+from simulations.runtimes.network import Network
+
+SITES = 4
+
+QUICK: Mapping[str, Any] = {
+    # Few messages, and features within seconds.
+    "head": "lda",
+    "views": 0,
+    "predictions": 1,
+    "size": 64,
+    "components": 64,
+    "min_active": 1,
+    "secure": True,
+    "expected": SITES,
+    "quorum": SITES,
+    "out": "run",
+}
+"""An exact run over all hospitals."""
+
+PATIENCE = 900.0
+"""Seconds that a step may take on a busy machine before the federation is said to hang."""
+
+
+def deal(data: Path, out: Path, config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
+    """Deal lesions to hospitals; return the configuration for their task, and their folders."""
+    dataset = Dataset.open(data)
+    config = config.model_copy(update=agreed(config, dataset.task))
+    dataset = for_task(dataset, config.task)
+    splits = site_splits(dataset, config.test_fraction, config.folds, config.seed)
+    dataset = dataset.with_splits(splits)
+    parts = partition(dataset, "iid", SITES, 1.0, config.seed)
+    write_sites(dataset, parts, out, link=True)
+    return config, {name: out / name for name in parts}
+
+
+def host_names() -> list[str]:
+    """Return the names of the hosts of such a federation."""
+    return [COORDINATOR, *(f"site_{number:02}" for number in range(SITES))]
+
+
+@dataclass
+class Deployment:
+    """Hospitals and a coordinator on hosts of their own, and the model that they must make.
+
+    Attributes
+    ----------
+    federation : their folders and processes.
+    network : their hosts.
+    expected : the model of the same run in one process, in which nothing goes wrong.
+    before : of each host, what goes before its commands beside the host's own.
+    """
+
+    federation: Loopback
+    network: Network
+    expected: bytes
+    before: dict[str, list[str]] = field(default_factory=dict)
+
+    def settle(self, names: Collection[str]) -> None:
+        """Let hosts start their next commands where and how they are to run."""
+        for name in names:
+            # Sums of one thread are the same, bit for bit, in each process.
+            command = [*self.network.command(name), "env", "OMP_NUM_THREADS=1"]
+            self.federation.hosts[name] = [*command, *self.before.get(name, [])]
+
+
+def deploy(
+    data: Path, out: Path, network: Network, rules: Mapping[str, Json] | None = None
+) -> Deployment:
+    """Make the folders of a federation on hosts, and train its model in process first.
+
+    Parameters
+    ----------
+    out : new folder for everything.
+    network : has the hosts of :func:`host_names`.
+    rules : keys of every site's file that differ from the usual.
+    """
+    config, folders = deal(data, out / "data", RunConfig.read(QUICK))
+    cache = (out / "cache").resolve()
+    expected = _alone(out / "data", out / "alone", cache)
+    places: dict[str, Json] = {"cache": str(cache), **(rules or {})}
+    address = network.address(COORDINATOR)
+    federation = Loopback(out / "federation", folders, config, places, address)
+    federation.patience = PATIENCE
+    deployment = Deployment(federation, network, expected)
+    deployment.settle(host_names())
+    return deployment
+
+
+def _alone(sites: Path, out: Path, cache: Path) -> bytes:
+    """Train over the same sites in one process; return the model's file."""
+    settings = {**QUICK, "out": None, "cache": cache}
+    words = [f"{key}={value}" for key, value in settings.items() if value is not None]
+    command = ["simulate", str(sites), "--scheme", "folders", "--out", str(out), *words]
+    done = subprocess.run(
+        ["env", "OMP_NUM_THREADS=1", sys.executable, "-c", FEDDERM, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise FedDermError(f"the run in process failed: {done.stdout.strip().splitlines()[-1]}")
+    return (out / RUN / MODEL_FILE).read_bytes()
