@@ -13,7 +13,6 @@ from simulations.runtimes.loopback import Loopback
 from simulations.runtimes.network import Network
 from simulations.runtimes.stop_signals import sigterm_raises
 from simulations.soak.checks import nothing_leaked, same_model
-from simulations.soak.clock import Clock
 from simulations.soak.deployed import QUICK, SITES, deal, deploy, host_names
 from simulations.soak.events import Story
 
@@ -48,21 +47,17 @@ def demo_on_hosts(data: Path, out: Path) -> None:
     FedDermError
         If this machine cannot make hosts, the training failed, or something does not hold.
     """
-    clock_file = out / "clock"
     with sigterm_raises(), Network(host_names()) as network:
         deployment = deploy(data, out, network)
         federation = deployment.federation
         typer.echo(f"hosts in namespaces of their own, with no way out: {', '.join(host_names())}")
-        if clock := Clock.found(clock_file):
-            deployment.before[federation.sites[-1]] = clock.command
-            deployment.settle(federation.sites)
         with federation:
             federation.start_server()
             for name in federation.sites:
                 federation.start_node(name)
             federation.wait_for_nodes(federation.sites)
             typer.echo(f"{SITES} nodes are connected; training")
-            for line in Story(deployment, clock).events():
+            for line in Story(deployment).events():
                 typer.echo(f"holds: {line}")
             same_model(federation, "run", deployment.expected)
             typer.echo("holds: the model is, bit for bit, that of an undisturbed run in process")

@@ -37,6 +37,7 @@ FEDDERM = "from simulations.cli.main import main; main()"
 _PATIENCE = 120.0
 _LOGS = "logs"
 TRAINING = "train"
+"""Name of the process that shows a training."""
 
 
 class Loopback:

@@ -1,9 +1,12 @@
 """Four hospitals dealt from one data set: as a federation of processes, and as a run in process."""
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from server.deployment.operations import COORDINATOR
 from server.run.folder import MODEL_FILE, RUN
 from simulations.data.agreed_task import agreed, for_task
 from simulations.data.partition import partition, write_sites
-from simulations.runtimes.loopback import FEDDERM, Loopback
+from simulations.runtimes.loopback import FEDDERM, TRAINING, Loopback
 from simulations.runtimes.network import Network
 
 SITES = 4
@@ -66,20 +69,32 @@ class Deployment:
     federation : their folders and processes.
     network : their hosts.
     expected : the model of the same run in one process, in which nothing goes wrong.
-    before : of each host, what goes before its commands beside the host's own.
     """
 
     federation: Loopback
     network: Network
     expected: bytes
-    before: dict[str, list[str]] = field(default_factory=dict)
 
-    def settle(self, names: Collection[str]) -> None:
-        """Let hosts start their next commands where and how they are to run."""
-        for name in names:
-            # Sums of one thread are the same, bit for bit, in each process.
-            command = [*self.network.command(name), "env", "OMP_NUM_THREADS=1"]
-            self.federation.hosts[name] = [*command, *self.before.get(name, [])]
+    def settle(self, name: str, before: Sequence[str] = ()) -> None:
+        """Let a host start its next commands there, with something before them."""
+        # Sums of one thread are the same, bit for bit, in each process.
+        one = ["env", "OMP_NUM_THREADS=1"]
+        self.federation.hosts[name] = [*self.network.command(name), *one, *before]
+
+    def cut_power(self, host: str) -> None:
+        """End all processes of a host at once."""
+        if host == COORDINATOR:
+            self.federation.kill(TRAINING)
+        self.federation.kill(host)
+        for process in self.network.processes(host):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def restart_node(self, name: str, before: Sequence[str] = ()) -> None:
+        """End a site's node and start it again, with something before its command."""
+        self.cut_power(name)
+        self.settle(name, before)
+        self.federation.start_node(name)
 
 
 def deploy(
@@ -101,7 +116,8 @@ def deploy(
     federation = Loopback(out / "federation", folders, config, places, address)
     federation.patience = PATIENCE
     deployment = Deployment(federation, network, expected)
-    deployment.settle(host_names())
+    for name in host_names():
+        deployment.settle(name)
     return deployment
 
 

@@ -11,12 +11,14 @@ from common.errors import Reason
 from server.deployment import operations
 from server.deployment.pki import make_server
 from simulations.soak.checks import BrokenError
-from simulations.soak.clock import Clock
+from simulations.soak.clock import clock_off_by
 from simulations.soak.deployed import Deployment
 
 _RUN = "run"
 _CUT_SECONDS = 8.0
 _HOUR = 3600.0
+_CLOCK = "401"
+"""What a node says when its signature is of another time."""
 
 
 class Story:
@@ -25,11 +27,10 @@ class Story:
     Parameters
     ----------
     deployment : whose nodes are connected.
-    clock : of its last site; None where clocks cannot be set here.
     """
 
-    def __init__(self, deployment: Deployment, clock: Clock | None) -> None:
-        self._deployment, self._clock = deployment, clock
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
         self._federation, self._network = deployment.federation, deployment.network
 
     def events(self) -> Iterator[str]:
@@ -65,9 +66,10 @@ class Story:
         _copy(federation.coordinator, backup)
         before = self._logged()
         self._wait_for(before + 1)
-        self._stop_coordinator()
+        self._deployment.cut_power(operations.COORDINATOR)
         shutil.rmtree(federation.coordinator)
         self._network.replace(operations.COORDINATOR)
+        self._deployment.settle(operations.COORDINATOR)
         backup.rename(federation.coordinator)
         self._start_coordinator()
         self._wait_for(before + 1)
@@ -81,7 +83,7 @@ class Story:
     def _expired(self) -> Iterator[str]:
         federation, folder = self._federation, self._federation.coordinator
         name = federation.sites[2]
-        self._stop_coordinator()
+        self._deployment.cut_power(operations.COORDINATOR)
         started = time.monotonic()
         self._certify(days=1)
         federation.start_server()
@@ -92,12 +94,11 @@ class Story:
         self._start_coordinator()
         time.sleep(max(0.0, ends - time.monotonic()))
         sent = self._sent(name)
-        federation.kill(name)
-        federation.start_node(name)
+        self._deployment.restart_node(name)
         federation.wait(lambda: "handshake" in federation.log(name), f"{name} refuses the server")
         _hold(self._sent(name) == sent, f"nothing leaves {name}")
         yield f"the server's certificate expired after {life:.0f} s: {name}'s node refuses it"
-        self._stop_coordinator()
+        self._deployment.cut_power(operations.COORDINATOR)
         federation.kill(name)
         for file in (operations.SERVER, operations.SERVER_KEY):
             (folder / file).unlink()
@@ -107,34 +108,25 @@ class Story:
         yield "renewed by `fedderm deploy renew`, with no other change: the run goes on"
 
     def _wrong_clock(self) -> Iterator[str]:
-        if self._clock is None:
+        wrong = clock_off_by(_HOUR)
+        if wrong is None:
             yield "no clock was set wrong: install libfaketime for that"
             return
-        name, sent = self._federation.sites[3], 0
-        log = len(self._federation.log(name))
-        self._clock.set(_HOUR)
-        time.sleep(60)
-        print("LOG", self._federation.log(name)[log:])
-        print("FAULTS", self._faults(), self._federation.online(), self._training.poll())
-        self._clock.set(0)
-        time.sleep(30)
-        print("LOG", self._federation.log(name)[log:])
-        print("FAULTS", self._faults(), self._federation.online(), self._training.poll())
-        yield f"the clock of {name} went an hour ahead: {self._sent(name) - sent} answers left"
+        federation, name = self._federation, self._federation.sites[3]
+        log, sent = len(federation.log(name)), self._sent(name)
+        self._deployment.restart_node(name, wrong)
+        federation.wait(lambda: _CLOCK in federation.log(name)[log:], f"{name} is refused")
+        _hold(self._sent(name) == sent, f"nothing leaves {name}")
+        self._deployment.restart_node(name)
+        yield f"{name}'s clock was an hour ahead: the server refused its node; set right, it is in"
 
     def _upgraded(self) -> Iterator[str]:
         federation, name = self._federation, self._federation.sites[0]
-        federation.kill(name)
         newer = _newer_program(federation.folder / "newer")
-        self._deployment.before[name] = ["env", f"PYTHONPATH={newer}"]
-        self._deployment.settle([name])
-        federation.start_node(name)
+        self._deployment.restart_node(name, ["env", f"PYTHONPATH={newer}"])
         federation.wait(lambda: Reason.PROGRAM in str(self._faults()), f"{name} is refused")
         federation.wait(lambda: self._training.poll() is not None, "the run stops")
-        self._deployment.before[name] = []
-        self._deployment.settle([name])
-        federation.kill(name)
-        federation.start_node(name)
+        self._deployment.restart_node(name)
         federation.wait_for_nodes(federation.sites)
         yield f"{name} was upgraded in mid-run and refused: {Reason.PROGRAM}"
 
@@ -147,10 +139,6 @@ class Story:
         make_server(
             folder / operations.SERVER, folder / operations.SERVER_KEY, authority, hosts, days
         )
-
-    def _stop_coordinator(self) -> None:
-        self._federation.kill("train")
-        self._federation.kill(operations.COORDINATOR)
 
     def _start_coordinator(self) -> None:
         """Start the server and the training, with all nodes in it."""

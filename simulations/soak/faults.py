@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from server.deployment.operations import COORDINATOR
-from simulations.runtimes.loopback import TRAINING
-from simulations.soak.clock import Clock
+from simulations.soak.clock import clock_off_by
 from simulations.soak.deployed import Deployment
 from simulations.soak.disk import Disk
 
@@ -68,22 +67,13 @@ class Hosts:
 
     Attributes
     ----------
-    disks, clocks : of the sites that have one which can be filled or set.
+    disks : of the sites that have one which can be filled.
     restart : starts a coordinator that was killed, and its training.
     """
 
     deployment: Deployment
     disks: Mapping[str, Disk]
-    clocks: Mapping[str, Clock]
     restart: Callable[[], None]
-
-    def kill(self, host: str) -> None:
-        """End all processes of a host at once, as a power cut does."""
-        federation = self.deployment.federation
-        if host == COORDINATOR:
-            federation.kill(TRAINING)
-        federation.kill(host)
-        self.signal(host, signal.SIGKILL)
 
     def start(self, host: str) -> None:
         """Start what runs on a host."""
@@ -130,7 +120,11 @@ def _command(process: int) -> bytes:
 
 
 KINDS: Mapping[str, Kind] = {
-    "power cut": Kind(lambda hosts, host: True, Hosts.kill, Hosts.start),
+    "power cut": Kind(
+        lambda hosts, host: True,
+        lambda hosts, host: hosts.deployment.cut_power(host),
+        Hosts.start,
+    ),
     "answer killed": Kind(
         lambda hosts, host: host != COORDINATOR,
         lambda hosts, host: hosts.signal(host, signal.SIGKILL, ANSWERING),
@@ -152,9 +146,9 @@ KINDS: Mapping[str, Kind] = {
         lambda hosts, host: hosts.disks[host].free(),
     ),
     "clock wrong": Kind(
-        lambda hosts, host: host in hosts.clocks,
-        lambda hosts, host: hosts.clocks[host].set(_FAR),
-        lambda hosts, host: hosts.clocks[host].set(0),
+        lambda hosts, host: host != COORDINATOR and clock_off_by(_FAR) is not None,
+        lambda hosts, host: hosts.deployment.restart_node(host, clock_off_by(_FAR) or ()),
+        lambda hosts, host: hosts.deployment.restart_node(host),
     ),
 }
 """Everything that may go wrong, by name."""

@@ -21,7 +21,6 @@ from common.privacy.accounting import SampledGaussian
 from common.privacy.linear import plan
 from simulations.runtimes.network import Network
 from simulations.soak.checks import BrokenError, asked, nothing_leaked, paid_once, same_model
-from simulations.soak.clock import Clock
 from simulations.soak.deployed import PATIENCE, QUICK, Deployment, deploy, host_names
 from simulations.soak.disk import Disk, small_disk
 from simulations.soak.faults import ANSWERING, KINDS, Fault, Hosts
@@ -85,7 +84,7 @@ class Soak:
     Parameters
     ----------
     deployment : its folders and hosts; all nodes are to be started.
-    disks, clocks : of its sites.
+    disks : of its sites.
     seed : of the faults.
     """
 
@@ -93,11 +92,10 @@ class Soak:
         self,
         deployment: Deployment,
         disks: Mapping[str, Disk],
-        clocks: Mapping[str, Clock],
         seed: int,
     ) -> None:
         self._deployment, self._federation = deployment, deployment.federation
-        self._hosts = Hosts(deployment, disks, clocks, self._start_coordinator)
+        self._hosts = Hosts(deployment, disks, self._start_coordinator)
         self._rng = np.random.default_rng(seed)
         self._usual: dict[str, Counter[str]] = {}
         self._first: dict[str, dict[str, Usage]] = {}
@@ -235,16 +233,12 @@ def soak(data: Path, out: Path, minutes: float, seed: int) -> Iterator[str]:
         network = stack.enter_context(Network(host_names()))
         deployment = deploy(data, out, network, {"epsilon": _EPSILON})
         federation = stack.enter_context(deployment.federation)
-        disks, clocks = {}, {}
+        disks = {}
         for name in federation.sites:
-            folder = federation.folder / name
             state = Operator.read(federation.site_file(name)).state
             disks[name] = stack.enter_context(small_disk(state, _STATE_MEGABYTES))
-            if clock := Clock.found(folder / "clock"):
-                clocks[name], deployment.before[name] = clock, clock.command
-        deployment.settle(federation.sites)
         broken = []
-        for run in Soak(deployment, disks, clocks, seed).runs(60 * minutes):
+        for run in Soak(deployment, disks, seed).runs(60 * minutes):
             append(out / RESULTS, f"{json.dumps(asdict(run))}\n".encode())
             broken += run.broken
             yield str(run)

@@ -1,0 +1,106 @@
+"""The checks of a soak find what they are there for, and its faults are those of its seed."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.privacy.accounting import SampledGaussian
+from server.run.folder import MODEL_FILE
+from simulations.soak import checks
+from simulations.soak.checks import BrokenError
+from simulations.soak.faults import Hosts
+from simulations.soak.usage import Usage, usage
+
+SITES = ["site_00", "site_01"]
+LINE = "     1  2026-01-01T00:00:00  run 1  round 4  moments  9 bytes  "
+HIDDEN = f"{LINE}masked [9], gram [4] norm 3 hidden"
+NOISY = f"{LINE}values [2, 3] norm 1, epsilon 1 spent"
+CLEAR = f"{LINE}masked [9], gram [4] norm 3e+02"
+
+
+def federation(tmp_path: Path, *entries: dict[str, Any]) -> Any:
+    return SimpleNamespace(
+        sites=SITES,
+        coordinator=tmp_path,
+        site_file=lambda name: tmp_path / name,
+        rounds=lambda out: list(entries),
+    )
+
+
+def test_one_other_bit_is_another_model(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / MODEL_FILE).write_bytes(b"\x00\x01")
+    checks.same_model(federation(tmp_path), "run", b"\x00\x01")
+    with pytest.raises(BrokenError, match="not that of the run in process"):
+        checks.same_model(federation(tmp_path), "run", b"\x00\x03")
+
+
+@pytest.fixture
+def log(monkeypatch) -> list[str]:
+    """Return the lines of every site's egress log."""
+    lines: list[str] = []
+    monkeypatch.setattr(checks.Operator, "read", lambda file: file)
+    monkeypatch.setattr(checks, "lines_of", lambda operator: iter([*lines, "verified: 9"]))
+    return lines
+
+
+def test_a_record_that_is_neither_masked_nor_noisy_is_a_leak(tmp_path, log):
+    log += [HIDDEN, NOISY]
+    said = [*checks.nothing_leaked(federation(tmp_path))]
+    assert said == [f"{name}: verified: 9" for name in SITES]
+    log.append(CLEAR)
+    with pytest.raises(BrokenError, match="'gram' left site_00 as it is"):
+        [*checks.nothing_leaked(federation(tmp_path))]
+
+
+def test_a_budget_that_is_spent_twice_is_found(tmp_path, log, monkeypatch):
+    cost, ledger = SampledGaussian(1.0, 1.0, 2), []
+    account = SimpleNamespace(history=ledger)
+    place = SimpleNamespace(state=tmp_path, seals=tmp_path)
+    monkeypatch.setattr(checks.Operator, "read", lambda file: place)
+    monkeypatch.setattr(checks, "Ledger", lambda *_: SimpleNamespace(account=lambda: account))
+    ledger += [cost, cost]
+    checks.paid_once(federation(tmp_path), [cost], runs=2)
+    with pytest.raises(BrokenError, match="site_00 has 2 entries for 1 runs"):
+        checks.paid_once(federation(tmp_path), [cost], runs=1)
+
+
+def test_what_all_answered_is_counted_but_not_what_each_start_asks(tmp_path):
+    def entry(question: str, **faults: str) -> dict[str, Any]:
+        return {"question": question, "answered": SITES, "faults": faults}
+
+    log = [entry("join"), entry("moments", site_00="gone"), entry("moments"), entry("moments")]
+    assert checks.asked(federation(tmp_path, *log), "run") == {"moments": 2}
+
+
+def test_what_a_process_holds_is_counted(tmp_path):
+    before = usage([os.getpid()], tmp_path)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "file").write_bytes(bytes(3_000_000))
+    with open(tmp_path / "deep" / "file"), open(tmp_path / "deep" / "file"):
+        after = usage([os.getpid(), 2**30], tmp_path)  # none has the second number
+    assert before.processes == after.processes == 1
+    assert after.handles - before.handles == 2
+    assert after.megabytes > 10
+    bounds = Usage(0, 1e6, 1, 2.0)
+    assert [line.split()[0] for line in after.grown(before, bounds)] == [
+        "handles",
+        "disk_megabytes",
+    ]
+
+
+def test_faults_are_those_of_the_seed_and_of_what_hosts_have():
+    deployment = SimpleNamespace(federation=SimpleNamespace(sites=SITES))
+    hosts = Hosts(deployment, {"site_01": object()}, lambda: None)  # type: ignore[arg-type]
+
+    def drawn(seed: int) -> list[str]:
+        rng = np.random.default_rng(seed)
+        return [str(fault) for _ in range(50) for fault in hosts.drawn(rng, 12)]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert any("disk full at site_01" in fault for fault in drawn(1))
+    assert not any("disk full at site_00" in fault for fault in drawn(1))
