@@ -109,7 +109,7 @@ def deploy(
     rules : keys of every site's file that differ from the usual.
     """
     config, folders = deal(data, out / "data", RunConfig.read(QUICK))
-    cache = (out / "cache").resolve()
+    cache = RunConfig().cache.expanduser()  # a second start finds the features
     expected = _alone(out / "data", out / "alone", cache)
     places: dict[str, Json] = {"cache": str(cache), **(rules or {})}
     address = network.address(COORDINATOR)

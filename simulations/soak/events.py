@@ -8,6 +8,7 @@ from pathlib import Path
 from client.egress.guard import lines_of
 from client.operator.site_rules import Operator
 from common.errors import Reason
+from common.site_folder import AUTHORITY
 from server.deployment import operations
 from server.deployment.pki import make_server
 from simulations.soak.checks import BrokenError
@@ -134,7 +135,7 @@ class Story:
         folder = self._federation.coordinator
         for file in (operations.SERVER, operations.SERVER_KEY):
             (folder / file).unlink()
-        authority = folder / operations.AUTHORITY, folder / operations.AUTHORITY_KEY
+        authority = folder / AUTHORITY, folder / operations.AUTHORITY_KEY
         hosts = [self._network.address(operations.COORDINATOR)]
         make_server(
             folder / operations.SERVER, folder / operations.SERVER_KEY, authority, hosts, days

@@ -268,4 +268,6 @@ def table(out: Path) -> Iterator[str]:
 
 
 def _costs() -> list[SampledGaussian]:
-    return [*plan(RunConfig.read(PRIVATE))]
+    costs = plan(RunConfig.read(PRIVATE))
+    assert costs is not None
+    return list(costs)
