@@ -49,17 +49,21 @@ def flwr(
 
     Raises
     ------
-    subprocess.TimeoutExpired
+    TimeoutError
         If it was ended.
     """
-    return subprocess.run(
-        [*host, "flwr", *arguments],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        # Groups are ended as a whole: this process must not be in the same one.
-        start_new_session=True,
-        check=False,
-        timeout=patience,
-    )
+    try:
+        return subprocess.run(
+            [*host, "flwr", *arguments],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # Groups are ended as a whole: this process must not be in the same one.
+            start_new_session=True,
+            check=False,
+            timeout=patience,
+        )
+    except subprocess.TimeoutExpired as error:
+        command = " ".join(arguments)
+        raise TimeoutError(f"'flwr {command}' took more than {patience:g} s") from error

@@ -61,12 +61,29 @@ OTHER_NAMES = {
     *("true", "false", "everywhere", "pooled", "class", "site", "prevalence"),
 }
 
-IN_TABLES = {
-    word
-    for module in (ROOT / "common" / "data" / "tables").glob("*.py")
-    for word in re.findall(r"[a-z_]+", module.read_text())
-}
+
+def words_in(*modules):
+    """Return the words in modules, by their paths or patterns of these."""
+    files = (file for module in modules for file in ROOT.glob(module))
+    return {word for file in files for word in re.findall(r"[a-z_]+", file.read_text())}
+
+
+IN_TABLES = words_in("common/data/tables/*.py")
 """What the readers of tables know: columns, words in cells, keys of data.toml."""
+
+IN_STATUS = words_in(
+    "common/logs.py", "common/status.py", "*/*/status.py", "server/run/observed.py"
+)
+"""Keys and codes of a status and a log; tests/simulations/cli/test_status.py compares them."""
+
+NODE_STATES = {"online", "offline", "registered"}
+"""What Flower calls them."""
+
+IN_PAGE = {
+    "data.md": IN_TABLES,
+    "fairness.md": IN_TABLES,
+    "deployment.md": IN_STATUS | NODE_STATES,
+}
 
 CODE = [page for page in PAGES if documents.blocks(page, "python")]
 """Pages about code, whose names are not a user's; their own tests run it."""
@@ -206,9 +223,7 @@ def test_settings_in_sentences_exist(page):
 def test_single_words_in_backticks_are_names_that_exist(page):
     """So a renamed setting does not stay in a sentence."""
     words = {span for span in spans(page) if re.fullmatch(r"[a-z_]+", span)}
-    assert words <= names() | OTHER_NAMES | (
-        IN_TABLES if page.name in ("data.md", "fairness.md") else set()
-    )
+    assert words <= names() | OTHER_NAMES | IN_PAGE.get(page.name, set())
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def states(
     ------
     ValueError, LookupError, TypeError
         If what it says is not understood.
-    subprocess.TimeoutExpired
+    TimeoutError
         If it takes longer.
     """
     command = ("supernode", "list", COORDINATOR, "--format", "json")

@@ -19,6 +19,7 @@ from common.errors import ConfigError, FedDermError
 from common.files import abandoned, make_folder, owned, write_atomically
 from common.flower_commands import COMPLETED, flwr, flwr_environment, run_config_toml
 from common.flower_inside import superlink_options
+from common.json_types import JsonObject
 from common.new_file import write_new
 from common.reading import read_text
 from common.schema import Schema, as_it_is
@@ -275,7 +276,7 @@ def _status(run: str, environment: Mapping[str, str]) -> str:
         return "finished"
 
 
-def json_in(text: str) -> Any:
+def json_in(text: str) -> JsonObject:
     """Return the JSON in a Flower command's output, which follows its messages.
 
     Raises
@@ -283,7 +284,8 @@ def json_in(text: str) -> Any:
     ValueError
         If there is none.
     """
-    return json.loads(text[text.index("{") :])
+    values: JsonObject = json.loads(text[text.index("{") :])
+    return values
 
 
 def environment_of(folder: Path) -> dict[str, str]:

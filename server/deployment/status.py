@@ -1,6 +1,5 @@
 """What the coordinator of a federation sees: server, sites, the last run, certificates."""
 
-import subprocess
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -65,8 +64,6 @@ def _nodes(folder: Path) -> tuple[dict[str, str], str]:
     try:
         operations.reach_server(folder)
         return states(operations.environment_of(folder), _PATIENCE), ""
-    except subprocess.TimeoutExpired:
-        return {}, f"it tells of no nodes within {_PATIENCE:g} s"
     except (OSError, ValueError, LookupError, TypeError) as error:
         return {}, reason(error)
 
