@@ -435,7 +435,15 @@ def _digest(dataset: Dataset, contents: list[str]) -> str:
     return hashlib.sha256(repr((dataset.images, contents)).encode()).hexdigest()
 
 
-@lru_cache(maxsize=1024)
 def _site(folder: Path, config: RunConfig, operator: Operator | None = None) -> Site:
     """Keep sites in memory, because a process may answer many messages for many of them."""
-    return Site(folder, config, operator)
+    sites = _sites_of(config)
+    if (folder, operator) not in sites:
+        sites[folder, operator] = Site(folder, config, operator)
+    return sites[folder, operator]
+
+
+@lru_cache(maxsize=16)
+def _sites_of(config: RunConfig) -> dict[tuple[Path, Operator | None], Site]:
+    """Return the sites of a run that are in memory: however many, all of the last runs."""
+    return {}

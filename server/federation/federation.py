@@ -115,6 +115,10 @@ class Federation:
         """
         return self._ask(question, on_loss, _keep_each)
 
+    def added(self, question: Question[S], on_loss: LossPolicy) -> Answers[S]:
+        """Return the same without each site's answer: of many sites large ones need much memory."""
+        return self._ask(question, on_loss, _add)
+
     def close(self, finished: bool) -> None:
         """Ask all sites that joined, lost ones too, to forget what they kept for this run.
 

@@ -171,8 +171,9 @@ class SecureSums:
                 f"{len(opened)} of {len(members)} sites opened round {sum_round.number}, "
                 f"{self._threshold} must: it stays closed"
             )
-        for place, name in enumerate(members):
-            parts = {members.index(o): keys.parts[place] for o, keys in opened.items()}
+        places = {name: place for place, name in enumerate(members)}
+        for name, place in places.items():
+            parts = {places[o]: keys.parts[place] for o, keys in opened.items()}
             own = opened[name].seed if name in opened else b""
             seed = _checked_seed(own, parts, shares[name].seal, bound_to, name)
             add_mask(total, self_mask(seed, bound_to), -1)

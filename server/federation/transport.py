@@ -114,7 +114,7 @@ class Transport:
         labels = dict(pending)
         end = time.monotonic() + patience
         while pending and time.monotonic() < end:
-            replies = list(self._grid.pull_messages(pending))
+            replies = list(self._grid.pull_messages(pending.keys()))
             for reply in replies:
                 label = self._first_reply_of(reply, labels, pending, nodes, record)
                 if label is None:

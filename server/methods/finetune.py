@@ -200,7 +200,10 @@ class _Training:
     ) -> Answers[Update]:
         fair = _fair(self._config)
         name, zero = (FAIRLY, FairUpdate.zero(needed)) if fair else (TRAIN, Update.zero(needed))
-        return self._answers(Question(name, zero, arrays, values, sites=sites))
+        question = Question(name, zero, arrays, values, sites=sites)
+        if self._config.defended:
+            return self._answers(question)
+        return self._federation.added(question, LossPolicy.CONTINUE)
 
     def _sample(self, this: Round) -> list[str]:
         """Return the sites of a round: a share of all, drawn by seed and cycle alone."""

@@ -1,7 +1,6 @@
 """What the runtimes themselves cost: a model goes to each site and comes back untrained."""
 
 import multiprocessing
-import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from common.errors import FedDermError
-from simulations.bench.measurement import Measurement, timed
+from simulations.bench.measurement import Measurement, peak_memory, timed
 from simulations.runtimes.flower_run import flwr_run
 from simulations.runtimes.in_process import run_in_process
 
@@ -61,11 +60,11 @@ def bench_runtime(sites: int = 100, rounds: int = 10) -> list[Measurement]:
         Measurement(f"in process, {work}", in_process, "s"),
         Measurement(f"flwr run (Ray), {work}", flower, "s"),
         Measurement("flwr run over in process", flower / in_process, "times", ">= 20"),
-        Measurement("1,000 sites in process, peak memory", peak_memory(1000), "GiB", "<= 4"),
+        Measurement("1,000 sites in process, peak memory", memory_of_round(1000), "GiB", "<= 4"),
     ]
 
 
-def peak_memory(sites: int) -> float:
+def memory_of_round(sites: int) -> float:
     """Return the peak resident memory, in GiB, of one round in a process of its own.
 
     Every site returns its own copy of the model, as a site that trains does.
@@ -144,6 +143,4 @@ def _run_in_process(run_config: UserConfig) -> None:
 
 def _run_and_read_peak_memory(sites: int) -> float:
     _run_in_process(_run_config(sites, 1, "train.copy"))
-    # Not getrusage: its peak includes that of the parent process before the child's start.
-    [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(kilobytes) / 2**20
+    return peak_memory()

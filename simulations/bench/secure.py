@@ -2,6 +2,7 @@
 
 import itertools
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +44,11 @@ def bench_secure(data: Path) -> Iterator[Measurement]:
     """Measure single sums of several sizes, then rounds of fine-tuning over ten sites."""
     for sites, length in itertools.product(_SITES, _LENGTHS):
         with tempfile.TemporaryDirectory() as folder:
-            yield from _sums(Path(folder), sites, length)
+            yield from sums(Path(folder), sites, length)
     yield _round_ratio(data)
 
 
-def _sums(folder: Path, sites: int, length: int) -> Iterator[Measurement]:
+def sums(folder: Path, sites: int, length: int) -> Iterator[Measurement]:
     """Compare a secure sum with a plain one over as many sites."""
     names = [f"site_{number:03}" for number in range(sites)]
     sessions = [_Site(folder / name, name) for name in names]
@@ -57,13 +58,16 @@ def _sums(folder: Path, sites: int, length: int) -> Iterator[Measurement]:
     share = Weights(np.random.default_rng(0).standard_normal(length, dtype=np.float32))
     question = pack({}, {"question": "bench"})
     masked, at_site = timed(
-        lambda: [site.mask(SumRound(_RUN, 1, names), share, question) for site in sessions[:_TIMED]]
+        lambda: [
+            site.mask(SumRound(_RUN, 1, names), share, question) for site in sessions[:_TIMED]
+        ],
+        time.process_time,
     )
     values: dict[str, Value] = {"envelopes": masked[0].envelopes, "seal": masked[0].seal}
     secure = pack({"masked": masked[0].vector.view(np.int64)}, values)
     plain = pack(share.to_record(), {})
-    _, adding = timed(lambda: _add_plain(plain, share, sites))
-    _, opening = timed(lambda: _add_secure(secure, length, sites))
+    _, adding = timed(lambda: _add_plain(plain, share, sites), time.process_time)
+    _, opening = timed(lambda: _add_secure(secure, masked[0].vector, sites), time.process_time)
     what = f"sum of {length:,} values over {sites} sites"
     # Opening it sends a seed, and a part for each site.
     up = size(secure) + 16 * (sites + 1)
@@ -103,12 +107,12 @@ def _add_plain(content: RecordDict, zero: Weights, sites: int) -> Weights:
     return total
 
 
-def _add_secure(content: RecordDict, length: int, sites: int) -> Ring:
+def _add_secure(content: RecordDict, masked: Ring, sites: int) -> Ring:
     """Add masked shares, and take as many masks off as the coordinator does."""
-    total = np.zeros(length, np.uint64)
+    total = np.zeros_like(masked)
     for number in range(sites):
         total += unpack_arrays(content)["masked"].view(np.uint64)
-        add_mask(total, self_mask(bytes(16), bytes([number])), -1)
+        add_mask(total, self_mask(bytes(16), number.to_bytes(2)), -1)
     return total
 
 

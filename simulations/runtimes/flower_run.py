@@ -115,14 +115,14 @@ def last_status(environment: Mapping[str, str]) -> str:
 
 def end_processes(variable: str) -> None:
     """End the groups of all processes that have ``NAME=value`` in their environment."""
-    while groups := _groups_with(variable):
+    while groups := groups_with(variable):
         for group in groups:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
         time.sleep(0.1)
 
 
-def _groups_with(variable: str) -> set[int]:
+def groups_with(variable: str) -> set[int]:
     """Return the process groups in which one has ``NAME=value`` in its environment.
 
     Not the processes alone: some of Ray's overwrite their environment with their title.

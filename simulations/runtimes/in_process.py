@@ -7,7 +7,7 @@ everything between them: no serialisation, no processes, no polling.
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import TYPE_CHECKING
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
@@ -96,7 +96,8 @@ class InProcessGrid(Grid):
         -------
         One reply, or none when every id has been pulled.
         """
-        wanted = set(message_ids)
+        # A set, of which a server with many sites passes one, is not copied for each reply.
+        wanted = message_ids if isinstance(message_ids, Set) else set(message_ids)
         for message_id, message in self._pending.items():
             if message_id in wanted:
                 del self._pending[message_id]

@@ -132,6 +132,9 @@ class Again:
     def total(self, question: Question[Any], on_loss: LossPolicy) -> Any:
         return self.answers(question, on_loss).total
 
+    def added(self, question: Question[Any], on_loss: LossPolicy) -> Answers[Any]:
+        return self.answers(question, on_loss)
+
     def answers(self, question: Question[Any], on_loss: LossPolicy) -> Answers[Any]:
         asked, zero = next(self._left), question.zero
         assert (asked.question, asked.number) == (question.name, number_of(question))

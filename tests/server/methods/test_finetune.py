@@ -1,5 +1,6 @@
 """Every setting of federated fine-tuning does what it says."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,26 @@ def test_a_share_of_the_sites_is_drawn_by_seed_and_cycle(dataset, network_file, 
     # Who goes on with moments of its own was there when they were averaged.
     assert drawn[0][::2] == drawn[0][1::2]
     assert {site for sites in drawn[0] for site in sites} == {f"site_{k:02}" for k in range(5)}
+
+
+def test_the_coordinator_holds_few_updates_at_once(
+    dataset, network_file, cache, tmp_path, monkeypatch
+):
+    spread(dataset, tmp_path, dealt(10))
+    alive, most, real = weakref.WeakSet(), [], common.finetune.plan.Update.from_record
+
+    def counting(self, record):
+        update = real(self, record)
+        alive.add(update)
+        most.append(len(alive))
+        return update
+
+    monkeypatch.setattr(common.finetune.plan.Update, "from_record", counting)
+    monkeypatch.setattr(common.finetune.plan.Update, "__hash__", object.__hash__)
+    run = quick(tmp_path, network_file, cache=cache, stages=HEAD, rounds=2, views=1)
+    simulate(run)
+    assert len(most) == 20
+    assert max(most) <= 3
 
 
 @pytest.mark.parametrize(("fraction", "sites", "size"), [(0.28, 25, 7), (0.1, 3, 1), (1, 4, 4)])

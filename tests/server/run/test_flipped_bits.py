@@ -80,7 +80,7 @@ class Disk:
 
 def outcome(config: RunConfig) -> str:
     """Run as a new process would; return in what words it failed."""
-    client.site._site.cache_clear()
+    client.site._sites_of.cache_clear()
     try:
         simulate(config)
     except FedDermError as error:
@@ -176,7 +176,7 @@ def test_what_a_site_keeps_between_questions_is_verified(configs, monkeypatch) -
     monkeypatch.setattr(Prepared, "save", damaged)
     config = configs["svm"]
     run = config.model_copy(update={"out": config.out.parent / "other"})
-    client.site._site.cache_clear()
+    client.site._sites_of.cache_clear()
     with pytest.raises(QuorumError, match=r"X1\.npy is damaged"):
         simulate(run)
 
