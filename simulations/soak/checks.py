@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 
-from client.egress.guard import lines_of
+from client.egress.log import lines_of
 from client.operator.site_rules import Operator
 from client.privacy.ledger import Ledger
 from common.errors import FedDermError

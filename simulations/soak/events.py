@@ -5,12 +5,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from client.egress.guard import lines_of
+from client.egress.log import lines_of
 from client.operator.site_rules import Operator
 from common.errors import Reason
 from common.site_folder import AUTHORITY
 from server.deployment import operations
 from server.deployment.pki import make_server
+from server.deployment.server_files import SERVER, SERVER_KEY
 from simulations.soak.checks import BrokenError
 from simulations.soak.clock import clock_off_by
 from simulations.soak.deployed import Deployment
@@ -101,7 +102,7 @@ class Story:
         yield f"the server's certificate expired after {life:.0f} s: {name}'s node refuses it"
         self._deployment.cut_power(operations.COORDINATOR)
         federation.kill(name)
-        for file in (operations.SERVER, operations.SERVER_KEY):
+        for file in (SERVER, SERVER_KEY):
             (folder / file).unlink()
         operations.renew(folder, [self._network.address(operations.COORDINATOR)])
         federation.start_node(name)
@@ -133,13 +134,11 @@ class Story:
 
     def _certify(self, days: float) -> None:
         folder = self._federation.coordinator
-        for file in (operations.SERVER, operations.SERVER_KEY):
+        for file in (SERVER, SERVER_KEY):
             (folder / file).unlink()
         authority = folder / AUTHORITY, folder / operations.AUTHORITY_KEY
         hosts = [self._network.address(operations.COORDINATOR)]
-        make_server(
-            folder / operations.SERVER, folder / operations.SERVER_KEY, authority, hosts, days
-        )
+        make_server(folder / SERVER, folder / SERVER_KEY, authority, hosts, days)
 
     def _start_coordinator(self) -> None:
         """Start the server and the training, with all nodes in it."""

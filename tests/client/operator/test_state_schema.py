@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, RecordDict
 
-from client.egress.guard import lines_of, log_of
+from client.egress.log import lines_of
+from client.egress.log_files import EgressLog
 from client.operator.cli import node_command
 from client.operator.node_key import public_key
 from client.operator.readiness import check
@@ -33,7 +34,7 @@ def hospital(tmp_path: Path) -> Path:
     for seal in (folder / "seals").iterdir():
         seal.write_text(seal.read_text().replace("PLACE", str(folder)))
     [egress] = (folder / "seals").glob("egress-*.json")
-    egress.rename(log_of(operator(folder)).seal)
+    egress.rename(EgressLog.of(operator(folder)).seal)
     return folder
 
 
