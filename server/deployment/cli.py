@@ -140,7 +140,9 @@ def unregister(
 def service(folder: Folder) -> None:
     """Print a unit of systemd that runs the coordinator's server as a service, in a sandbox."""
     from common.systemd_unit import systemd_unit
+    from server.deployment.operations import Coordinator
 
+    Coordinator.read(folder)
     folder = folder.resolve()
     command = "deploy", "superlink", folder
     typer.echo(systemd_unit("Federated coordinator", command, [folder], []), nl=False)
