@@ -82,7 +82,7 @@ def shake_hands(certificate: Path, key: Path, authority: Path, host: str) -> Non
 
     Raises
     ------
-    ssl.SSLError
+    OSError
         If one refuses the other, or the key is not the certificate's.
     """
     of_server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
