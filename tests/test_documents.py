@@ -25,6 +25,7 @@ from common.answers.answer import Answer, Metadata, PredictionSet, Screening
 from common.config.run import RunConfig, complete_class
 from common.errors import ConfigError
 from common.methods import METHODS
+from common.status import Level
 from common.task import HAM10000, KNOWN, TASKS
 from simulations.attacks.hostile_sites import ATTACKS
 from simulations.cli.main import app
@@ -82,7 +83,7 @@ NODE_STATES = {"online", "offline", "registered"}
 IN_PAGE = {
     "data.md": IN_TABLES,
     "fairness.md": IN_TABLES,
-    "deployment.md": IN_STATUS | NODE_STATES,
+    "deployment.md": IN_STATUS | NODE_STATES | {level.name.lower() for level in Level},
 }
 
 CODE = [page for page in PAGES if documents.blocks(page, "python")]
