@@ -28,7 +28,12 @@ class LossPolicy(Enum):
 
 
 def content_of(name: str, values: Mapping[str, Value], arrays: Arrays | None = None) -> RecordDict:
-    """Return a new message's content: what is asked, by which program, and what goes with it."""
+    """Return a new message's content: what is asked, by which program, and what goes with it.
+
+    Parameters
+    ----------
+    arrays : by name, of the shapes that the allow-list declares.
+    """
     return stamp(pack(arrays or {}, {"question": name, **values}))
 
 

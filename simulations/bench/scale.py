@@ -48,12 +48,9 @@ _WEIGHTS = "weights.safetensors"
 _SAMPLE_SECONDS = 2.0
 _BACKBONE = "test_resnet"
 _SMALL = {"backbone": _BACKBONE, "size": 32, "predictions": 1, "folds": 2}
-SETTINGS = {
-    "svm": RunConfig(views=1, levels=0, c=(1e-6,), min_active=1, judged="first", **_SMALL),
-    "finetune": RunConfig(
-        method="finetune", stages=("all",), rounds=(3,), local_epochs=(1.0,), **_SMALL
-    ),
-}
+_SVM = RunConfig(views=1, levels=0, c=(1e-6,), min_active=1, judged="first")
+_FINETUNE = RunConfig(method="finetune", stages=("all",), rounds=(3,), local_epochs=(1.0,))
+SETTINGS = {each.method: each.model_copy(update=_SMALL) for each in (_SVM, _FINETUNE)}
 """One fit of an SVM, and three rounds of fine-tuning all layers, of a network with random weights
 that is a hundredth of the default one."""
 

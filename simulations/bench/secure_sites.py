@@ -6,6 +6,7 @@ Times are seconds of CPU, of a site's own process and of the coordinator's.
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -89,7 +90,7 @@ class _Sites:
 def bench_secure_sites(counts: Sequence[int], lengths: Sequence[int]) -> Iterator[Measurement]:
     """Measure a secure sum at one site and at the coordinator, and the protocol's own messages."""
     for count in counts:
-        _, sharing = timed(lambda n=count: split(_SEED, threshold(n), n), time.process_time)
+        _, sharing = timed(partial(split, _SEED, threshold(count), count), time.process_time)
         yield Measurement(f"{count:,} sites: parts of a seed, a site", sharing, "s")
         for values in lengths:
             with tempfile.TemporaryDirectory() as folder:

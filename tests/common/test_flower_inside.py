@@ -16,6 +16,7 @@ from flwr.common.constant import ErrorCode
 from starlette.middleware import Middleware
 
 from client.operator.cli import node_command
+from client.operator.node_key import public_key
 from common import flower_inside
 from server.deployment.superlink import ForSitesOnly
 from tests.sites import hospital_file
@@ -109,6 +110,7 @@ def test_flowers_commands_take_the_options(synthetic_folder, tmp_path):
     assert (taken.host, taken.port, taken.enable_supernode_auth) == ("0.0.0.0", 9092, True)
     assert (taken.database, taken.ssl_ca_certfile) == (str(files[3]), str(files[0]))
     file = hospital_file(synthetic_folder, tmp_path / "site")
+    public_key(file.parent)
     command, _ = node_command(file.parent)
     taken = _parse_args_run_supernode().parse_args(command[4:])
     assert taken.superlink == "127.0.0.1:9092"

@@ -104,6 +104,7 @@ def test_a_node_starts_only_where_all_of_its_log_is_as_it_was_written(
     monkeypatch.setattr("client.egress.log_files.SIZE", 1)  # two messages a file
     started = []
     monkeypatch.setattr(os, "execve", lambda *command: started.append(command))
+    public_key(federation / "north")
     operator = Operator.read(federation / "north" / "site.toml")
     for _ in range(5):
         add_to_log(operator, Question(1, "5", "join"), {}, 12, ())

@@ -13,7 +13,7 @@ from flwr.app import Message
 from prometheus_client.parser import text_string_to_metric_families
 
 from client.app import app
-from client.egress.guard import FILE as LOG
+from client.egress.log_files import FILE as LOG
 from client.operator.site_rules import Operator
 from client.privacy.ledger import FILE as LEDGER
 from client.privacy.ledger import Ledger
