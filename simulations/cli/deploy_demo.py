@@ -52,11 +52,6 @@ def demo_on_hosts(data: Path, out: Path) -> None:
         federation = deployment.federation
         typer.echo(f"hosts in namespaces of their own, with no way out: {', '.join(host_names())}")
         with federation:
-            federation.start_server()
-            for name in federation.sites:
-                federation.start_node(name)
-            federation.wait_for_nodes(federation.sites)
-            typer.echo(f"{SITES} nodes are connected; training")
             for line in Story(deployment).events():
                 typer.echo(f"holds: {line}")
             same_model(federation, "run", deployment.expected)

@@ -113,11 +113,19 @@ class Loopback:
         self.at_coordinator("register")
 
     def at_coordinator(self, command: str, *arguments: object) -> None:
-        """Run a command of ``fedderm deploy`` on the coordinator's folder, and wait for it."""
+        """Run a command of ``fedderm deploy`` on the coordinator's folder, and wait for it.
+
+        Raises
+        ------
+        FedDermError
+            If it fails, with what it says.
+        """
         line = self._command(
             operations.COORDINATOR, "deploy", command, self.coordinator, *arguments
         )
-        subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise FedDermError(f"`fedderm deploy {command}` failed: {done.stderr.strip()}")
 
     def start_node(self, name: str) -> None:
         """Start a site's node."""
@@ -131,10 +139,11 @@ class Loopback:
         FedDermError
             If they are not in time.
         """
-        self.wait(lambda: self.online() >= len(names), f"{len(names)} nodes are connected")
+        what = f"{len(names)} nodes are connected"
+        self.wait(lambda: self.online() >= len(names), what, pause=2.0)
 
-    def wait(self, holds: Callable[[], bool], what: str) -> None:
-        """Wait until something holds.
+    def wait(self, holds: Callable[[], bool], what: str, pause: float = 0.2) -> None:
+        """Wait until something holds, with seconds of pause between looks.
 
         Raises
         ------
@@ -147,7 +156,7 @@ class Loopback:
                 raise FedDermError(
                     f"not within {self.patience:g} s: {what}; see {self.folder / _LOGS}"
                 )
-            time.sleep(0.2)
+            time.sleep(pause)
 
     def online(self) -> int:
         """Return how many nodes the server believes to be connected."""

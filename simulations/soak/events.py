@@ -1,8 +1,10 @@
 """What happens to a federation in years, one thing after the other, in one run."""
 
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from client.egress.log import lines_of
@@ -10,6 +12,7 @@ from client.operator.site_rules import Operator
 from common.errors import Reason
 from common.site_folder import AUTHORITY
 from server.deployment import operations
+from server.deployment.operations import COORDINATOR
 from server.deployment.pki import make_server
 from server.deployment.server_files import SERVER, SERVER_KEY
 from simulations.soak.checks import BrokenError
@@ -17,10 +20,12 @@ from simulations.soak.clock import clock_off_by
 from simulations.soak.deployed import Deployment
 
 _RUN = "run"
-_CUT_SECONDS = 8.0
-_HOUR = 3600.0
-_CLOCK = "401"
-"""What a node says when its signature is of another time."""
+_CUT_SECONDS, _HOUR, _DAY = 8.0, 3600.0, 86400.0
+
+_DATABASE = "superlink.db"
+
+_HANDSHAKE, _REFUSED = "SSL/TLS handshake error", "Exit Code"
+"""What a node writes of a certificate that is not valid, and where the server refuses it."""
 
 
 class Story:
@@ -28,12 +33,13 @@ class Story:
 
     Parameters
     ----------
-    deployment : whose nodes are connected.
+    deployment : nothing of it is started yet.
     """
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._federation, self._network = deployment.federation, deployment.network
+        self._program = deployment.federation.folder / "program"
 
     def events(self) -> Iterator[str]:
         """Train, and let everything happen.
@@ -44,21 +50,32 @@ class Story:
             If something does not hold.
         """
         federation = self._federation
-        self._training = federation.start_training()
-        federation.wait_for_round(_RUN, "join")
-        for event in (self._cut_off, self._restored, self._expired, self._wrong_clock):
+        # The first site has a program of its own, which can be another version.
+        _copy_program(self._program)
+        self._deployment.settle(federation.sites[0], ["env", f"PYTHONPATH={self._program}"])
+        federation.start_server()
+        for name in federation.sites:
+            federation.start_node(name)
+        self._train()
+        yield f"{len(federation.sites)} nodes are connected; the run has begun"
+        events = (self._cut_off, self._restored, self._expired, self._wrong_clock, self._upgraded)
+        for event in events:
             yield from event()
-        yield from self._upgraded()
         if federation.start_training().wait():
             raise BrokenError(f"the run does not end; see {federation.folder / 'logs'}")
+
+    def _train(self) -> None:
+        """Start the training, and wait until all sites are in it."""
+        before = self._logged()
+        self._training = self._federation.start_training()
+        self._federation.wait_for_round(_RUN, "join", before)
 
     def _cut_off(self) -> Iterator[str]:
         name = self._federation.sites[1]
         self._network.cut_off(name)
         time.sleep(_CUT_SECONDS)
         self._network.reconnect(name)
-        seen = self._logged()
-        self._wait_for(seen + 1)
+        self._wait_for(self._logged() + 1)
         _hold(not self._faults(), f"no site is left out: {self._faults()}")
         yield f"{name} was cut off for {_CUT_SECONDS:g} s in a round: it answered when it was back"
 
@@ -66,48 +83,46 @@ class Story:
         federation, backup = self._federation, self._federation.folder / "backup"
         federation.wait_for_round(_RUN, "prepare")
         _copy(federation.coordinator, backup)
-        before = self._logged()
-        self._wait_for(before + 1)
-        self._deployment.cut_power(operations.COORDINATOR)
+        kept = self._logged()
+        self._wait_for(kept + 1)
+        self._deployment.cut_power(COORDINATOR)
         shutil.rmtree(federation.coordinator)
-        self._network.replace(operations.COORDINATOR)
-        self._deployment.settle(operations.COORDINATOR)
+        self._network.replace(COORDINATOR)
+        self._deployment.settle(COORDINATOR)
         backup.rename(federation.coordinator)
-        self._start_coordinator()
-        self._wait_for(before + 1)
+        federation.start_server()
+        self._train()
+        self._wait_for(self._logged() + 3)  # with the keys of secure sums
         asked = [entry["question"] for entry in federation.rounds(_RUN)]
         _hold(asked.count("moments") == 1, "what was summed up is not asked again")
         yield (
             "the coordinator's machine was lost; another one at its address, restored from a "
-            f"backup of {before} rounds, goes on: no sum of the backup was asked for again"
+            f"backup of {kept} rounds, goes on: no sum of the backup was asked for again"
         )
 
     def _expired(self) -> Iterator[str]:
-        federation, folder = self._federation, self._federation.coordinator
-        name = federation.sites[2]
-        self._deployment.cut_power(operations.COORDINATOR)
+        federation, name = self._federation, self._federation.sites[2]
+        self._deployment.cut_power(COORDINATOR)
         started = time.monotonic()
-        self._certify(days=1)
+        self._certify(_DAY)
         federation.start_server()
         life = 2 * (time.monotonic() - started) + 20
-        federation.kill(operations.COORDINATOR)
-        self._certify(days=life / 86400)
+        self._deployment.cut_power(COORDINATOR)
+        self._certify(life)
         ends = time.monotonic() + life
-        self._start_coordinator()
+        federation.start_server()
         time.sleep(max(0.0, ends - time.monotonic()))
-        sent = self._sent(name)
+        sent, said = self._sent(name), len(federation.log(name))
         self._deployment.restart_node(name)
-        federation.wait(lambda: "handshake" in federation.log(name), f"{name} refuses the server")
+        self._wait_to_read(name, said, _HANDSHAKE)
         _hold(self._sent(name) == sent, f"nothing leaves {name}")
         yield f"the server's certificate expired after {life:.0f} s: {name}'s node refuses it"
-        self._deployment.cut_power(operations.COORDINATOR)
-        federation.kill(name)
-        for file in (SERVER, SERVER_KEY):
-            (folder / file).unlink()
-        operations.renew(folder, [self._network.address(operations.COORDINATOR)])
-        federation.start_node(name)
-        self._start_coordinator()
-        yield "renewed by `fedderm deploy renew`, with no other change: the run goes on"
+        self._deployment.cut_power(COORDINATOR)
+        self._discard_certificate()
+        operations.renew(federation.coordinator, [self._network.address(COORDINATOR)])
+        federation.start_server()
+        self._deployment.restart_node(name)
+        yield "it was renewed by `fedderm deploy renew`, and server and node started again"
 
     def _wrong_clock(self) -> Iterator[str]:
         wrong = clock_off_by(_HOUR)
@@ -115,36 +130,37 @@ class Story:
             yield "no clock was set wrong: install libfaketime for that"
             return
         federation, name = self._federation, self._federation.sites[3]
-        log, sent = len(federation.log(name)), self._sent(name)
+        sent, said = self._sent(name), len(federation.log(name))
         self._deployment.restart_node(name, wrong)
-        federation.wait(lambda: _CLOCK in federation.log(name)[log:], f"{name} is refused")
+        self._wait_to_read(name, said, _REFUSED)
         _hold(self._sent(name) == sent, f"nothing leaves {name}")
         self._deployment.restart_node(name)
-        yield f"{name}'s clock was an hour ahead: the server refused its node; set right, it is in"
+        yield f"{name}'s clock was an hour ahead: the server refused its node"
 
     def _upgraded(self) -> Iterator[str]:
         federation, name = self._federation, self._federation.sites[0]
-        newer = _newer_program(federation.folder / "newer")
-        self._deployment.restart_node(name, ["env", f"PYTHONPATH={newer}"])
-        federation.wait(lambda: Reason.PROGRAM in str(self._faults()), f"{name} is refused")
+        self._train()
+        yield "clock set right, the run goes on with all sites"
+        module = self._program / "common" / "__init__.py"
+        older = module.read_text(encoding="utf-8")
+        module.write_text(f"{older}\nNEWER = True\n", encoding="utf-8")
         federation.wait(lambda: self._training.poll() is not None, "the run stops")
-        self._deployment.restart_node(name)
-        federation.wait_for_nodes(federation.sites)
-        yield f"{name} was upgraded in mid-run and refused: {Reason.PROGRAM}"
+        _hold(Reason.PROGRAM in self._faults().get(name, ""), f"{name} is refused for its program")
+        module.write_text(older, encoding="utf-8")
+        yield f"{name} was upgraded in mid-run and left out: {self._faults()[name]}"
 
-    def _certify(self, days: float) -> None:
+    def _certify(self, seconds: float) -> None:
+        """Replace the server's certificate by one that is valid for so long."""
+        self._discard_certificate()
         folder = self._federation.coordinator
-        for file in (SERVER, SERVER_KEY):
-            (folder / file).unlink()
+        certificate = folder / SERVER, folder / SERVER_KEY
         authority = folder / AUTHORITY, folder / operations.AUTHORITY_KEY
-        hosts = [self._network.address(operations.COORDINATOR)]
-        make_server(folder / SERVER, folder / SERVER_KEY, authority, hosts, days)
+        hosts = [self._network.address(COORDINATOR)]
+        make_server(*certificate, authority, hosts, seconds / _DAY)
 
-    def _start_coordinator(self) -> None:
-        """Start the server and the training, with all nodes in it."""
-        self._federation.start_server()
-        self._federation.wait_for_nodes(self._federation.sites)
-        self._training = self._federation.start_training()
+    def _discard_certificate(self) -> None:
+        for file in (SERVER, SERVER_KEY):
+            (self._federation.coordinator / file).unlink()
 
     def _logged(self) -> int:
         return len(self._federation.rounds(_RUN))
@@ -152,9 +168,14 @@ class Story:
     def _wait_for(self, rounds: int) -> None:
         self._federation.wait(lambda: self._logged() >= rounds, f"{rounds} rounds are logged")
 
+    def _wait_to_read(self, name: str, after: int, word: str) -> None:
+        """Wait until a word stands in what a site's node has written since."""
+        federation = self._federation
+        federation.wait(lambda: word in federation.log(name)[after:], f"{name} writes '{word}'")
+
     def _faults(self) -> dict[str, str]:
-        """Return why sites failed in the run's last round that has a failure."""
-        faults = [entry["faults"] for entry in self._federation.rounds(_RUN) if entry["faults"]]
+        """Return why sites failed in the run's last round with answers or failures."""
+        faults = [e["faults"] for e in self._federation.rounds(_RUN) if e["question"] != "close"]
         return dict(faults[-1]) if faults else {}
 
     def _sent(self, name: str) -> int:
@@ -168,16 +189,17 @@ def _hold(holds: bool, what: str) -> None:
 
 
 def _copy(coordinator: Path, backup: Path) -> None:
-    """Back a coordinator's folder up while it works, without Flower's database."""
-    # A copy of a database in use may be torn; the nodes' keys in it are registered anew.
-    shutil.copytree(coordinator, backup, ignore=shutil.ignore_patterns("superlink.db*", "*.lock"))
+    """Back a coordinator's folder up while it works."""
+    shutil.copytree(coordinator, backup, ignore=shutil.ignore_patterns(f"{_DATABASE}*", "*.lock"))
+    # A copied file of a database in use may be torn.
+    with (
+        closing(sqlite3.connect(coordinator / _DATABASE)) as source,
+        closing(sqlite3.connect(backup / _DATABASE)) as copy,
+    ):
+        source.backup(copy)
 
 
-def _newer_program(folder: Path) -> Path:
-    """Copy the program to a folder and change what a new version would."""
-    root = operations.APP_DIR
+def _copy_program(folder: Path) -> None:
     for room in ("client", "common", "server", "simulations"):
-        shutil.copytree(root / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-    module = folder / "common" / "__init__.py"
-    module.write_text(module.read_text(encoding="utf-8") + "\nNEWER = True\n", encoding="utf-8")
-    return folder
+        source = operations.APP_DIR / room
+        shutil.copytree(source, folder / room, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,7 +1,6 @@
 """A federation that works for hours while things go wrong, and what is checked after each run."""
 
 import json
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +39,7 @@ PRIVATE: Mapping[str, Any] = {
 BOUNDS = Usage(processes=4, megabytes=100.0, handles=40, disk_megabytes=20.0)
 """How much more a host may use after a run than after the first of its kind."""
 
-_TIMEOUT = 120.0
+_TIMEOUT = 300.0
 _STATE_MEGABYTES = 256
 _EPSILON = 1000.0
 _MOST_STARTS = 8
@@ -156,21 +155,24 @@ class Soak:
             for name in self._federation.sites:
                 if self._federation.ended(name):
                     self._federation.start_node(name)
-            self._federation.wait_for_nodes(self._federation.sites)
             self._start_training()
 
     def _code(self) -> int:
-        try:
-            return self._training.wait(timeout=PATIENCE)
-        except subprocess.TimeoutExpired as error:
-            raise BrokenError(f"{self._out} hangs") from error
+        """Return the exit code of the training, which must get on until its end."""
+        seen, end = -1, 0.0
+        while not self._ended():
+            if (logged := len(self._federation.rounds(self._out))) != seen:
+                seen, end = logged, time.monotonic() + PATIENCE
+            if time.monotonic() > end:
+                raise BrokenError(f"{self._out} hangs after round {seen}")
+            time.sleep(0.5)
+        return self._training.wait()
 
     def _ended(self) -> bool:
         return self._training.poll() is not None
 
     def _start_coordinator(self) -> None:
         self._federation.start_server()
-        self._federation.wait_for_nodes(self._federation.sites)
         self._start_training()
 
     def _start_training(self) -> None:
