@@ -105,6 +105,7 @@ def test_a_node_starts_only_where_all_of_its_log_is_as_it_was_written(
     started = []
     monkeypatch.setattr(os, "execve", lambda *command: started.append(command))
     public_key(federation / "north")
+    set_keys(federation / "north" / "site.toml", {"seals": "../seals"})
     operator = Operator.read(federation / "north" / "site.toml")
     for _ in range(5):
         add_to_log(operator, Question(1, "5", "join"), {}, 12, ())
