@@ -15,6 +15,7 @@ from client.privacy.ledger import SEAL_FOLDER, Ledger
 from common.errors import FedDermError
 from common.status import Level
 from server.deployment import operations
+from server.run.folder import CONFIG_FILE
 from simulations.cli import main as cli
 
 NUMBERS = ("0", "-1", "nan", "inf", "-inf", "1e-300", "1e308", str(10**18), str(10**400))
@@ -33,6 +34,7 @@ HEAVY = (
     "simulations.study.comparison._warm_up",
     "simulations.study.replacement.changes_by_group",
     "simulations.audit.audit.AuditedRun.opened",
+    "simulations.audit.unlearning._confidence",
     "simulations.bench.all.bench_features",
     "simulations.cli.deploy_demo.Loopback",
     "server.deployment.nodes.flwr",
@@ -103,6 +105,8 @@ def good(
         "run": [finished],
         "old": [finished],
         "new": [shutil.copytree(finished, folder / "newer")],
+        "before": [finished],
+        "after": [_without_a_site(finished, folder / "fewer")],
         "runs": [finished],
         "steps": [3],
         "site": ["north", "--site", "south", "--site", "east"],
@@ -110,6 +114,15 @@ def good(
         "backbone": ["resnet18.a1_in1k"],
         "sha256": ["0" * 64],
     }
+
+
+def _without_a_site(run: Path, folder: Path) -> Path:
+    """Copy a run as if one of its sites had never been there."""
+    shutil.copytree(run, folder, symlinks=True)
+    shutil.rmtree(folder / "sites" / "site_01")
+    file = folder / "run" / CONFIG_FILE
+    file.write_text(file.read_text().replace(str(run / "sites"), str(folder / "sites")))
+    return folder
 
 
 MORE: dict[tuple[str, ...], list[str]] = {
