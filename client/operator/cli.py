@@ -98,7 +98,7 @@ def key(
 
     Operator.read(folder / FILE)
     public = public_key(folder, NEXT if following else NODE_KEY)
-    typer.echo(printable(f"{public}\t{fingerprint(public)}"))
+    typer.echo(printable(f"{public}  {fingerprint(public)}"))
 
 
 @app.command()
