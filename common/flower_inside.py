@@ -33,6 +33,8 @@ FAILED_START = "Failed to start local SuperLink"
 """What Flower says where its SuperLink took longer than 15 s to start, as on a busy machine, or
 ended at once, as where another process took its port first."""
 
+_BUSY_MILLISECONDS = "120000"
+
 _NOT_CALLED = {
     "flwr.supernode.cli.flower_supernode": ["flower_supernode"],
     "flwr.supercore.error.http": ["BearerAuthenticationError", "http_error_translator"],
@@ -109,11 +111,20 @@ def _skip_imports() -> None:
 
 
 def run_superlink(middleware: "Sequence[Middleware]") -> None:
-    """Run the command ``flower-superlink`` behind ``middleware``, the outermost first."""
+    """Run the command ``flower-superlink`` behind ``middleware``, the outermost first.
+
+    Requests wait longer for the database than the 5 s after which Flower lets them fail: on a busy
+    machine, or while a backup is made, that is too short, and a run would end.
+    """
+    from flwr.supercore import sql_mixin
     from flwr.superlink import extensions
     from flwr.superlink.cli.flower_superlink import flower_superlink
 
     extensions.get_middleware = lambda: tuple(middleware)
+    sql_mixin.SQLITE_PRAGMAS = tuple(
+        (name, _BUSY_MILLISECONDS if name == "busy_timeout" else value)
+        for name, value in sql_mixin.SQLITE_PRAGMAS
+    )
     flower_superlink()
 
 

@@ -33,8 +33,9 @@ def run(folder: Folder) -> None:
     The log of all that left is verified first.
     """
     typer.echo(f"egress log {_verified_log(folder)}")
-    if soon := announcement(folder / AUTHORITY):
-        tell(logging.WARNING, soon)
+    for warning in (announcement(folder / AUTHORITY), clock_warning(folder)):
+        if warning:
+            tell(logging.WARNING, warning)
     command, environment = node_command(folder)
     os.execve(command[0], command, environment)
 
@@ -99,6 +100,13 @@ def key(
     Operator.read(folder / FILE)
     public = public_key(folder, NEXT if following else NODE_KEY)
     typer.echo(printable(f"{public}  {fingerprint(public)}"))
+
+
+def clock_warning(folder: Path) -> str | None:
+    """Return a warning where the clock of a hospital's machine is wrong."""
+    from client.operator.clock import warning
+
+    return warning(folder, Operator.read(folder / FILE))
 
 
 @app.command()

@@ -6,10 +6,6 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http.client import HTTPSConnection
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from packaging.requirements import Requirement
 
 from client.egress.log import verified
-from client.operator import pins
+from client.operator import clock, pins
+from client.operator.clock import address
 from client.operator.picture_secret import read_secret
 from client.operator.site_rules import Operator
 from client.secure.identity import Identity, read_keys
@@ -38,9 +35,6 @@ from common.wire.secure_sums import LEAST_SITES
 
 _CACHE_BYTES, _STATE_BYTES = 2e9, 1e8
 """Free space that features and logs of some thousand images take."""
-
-_SECONDS = 5.0
-"""How far a clock may be off; Flower refuses messages signed some 15 s ago."""
 
 _PATIENCE = 10.0
 
@@ -189,7 +183,7 @@ def _peers(operator: Operator) -> Finding:
 
 
 def _server(folder: Path, operator: Operator) -> Finding:
-    host, port = _address(operator)
+    host, port = address(operator)
     context = ssl.create_default_context(cafile=str(folder / AUTHORITY))
     try:
         with (
@@ -210,28 +204,13 @@ def _server(folder: Path, operator: Operator) -> Finding:
 
 
 def _clock(folder: Path, operator: Operator) -> Finding:
-    host, port = _address(operator)
-    context = ssl.create_default_context(cafile=str(folder / AUTHORITY))
-    with closing(HTTPSConnection(host, port, timeout=_PATIENCE, context=context)) as connection:
-        try:
-            connection.request("GET", "/")
-        except OSError:
-            return Finding("clock", False, "not compared, as the server cannot be asked")
-        date = connection.getresponse().headers["Date"]
-    if date is None:
-        return Finding("clock", False, "the server does not tell its time; is it a SuperLink?")
-    # The server tells whole seconds.
-    off = (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds() - 0.5
-    says = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the server's"
-    good = abs(off) < _SECONDS
-    return Finding("clock", good, says if good else f"{says}; synchronise it, by NTP for instance")
+    try:
+        ahead = clock.seconds_ahead(folder, operator)
+    except OSError:
+        return Finding("clock", False, "not compared, as the server cannot be asked")
+    return Finding("clock", abs(ahead) < clock.MOST_SECONDS, clock.in_words(ahead))
 
 
 def _log(operator: Operator) -> Finding:
     STATE.upgrade(operator.state)
     return Finding("log", True, f"of what left: {verified(operator)}")
-
-
-def _address(operator: Operator) -> tuple[str, int]:
-    host, _, port = operator.superlink.rpartition(":")
-    return host.strip("[]"), int(port)

@@ -48,6 +48,7 @@ RELIED = [
     Relied("flwr.supercore.error.http:http_error_translator", None, "answer_one_message"),
     Relied("flwr.superlink.extensions:get_middleware", (), "run_superlink"),
     Relied("flwr.superlink.cli.flower_superlink:flower_superlink", (), "run_superlink"),
+    Relied("flwr.supercore.sql_mixin:SQLITE_PRAGMAS", None, "run_superlink"),
 ]
 
 
@@ -119,11 +120,13 @@ def test_flowers_commands_take_the_options(synthetic_folder, tmp_path):
 
 
 def test_a_superlink_has_the_guard_outermost_and_sites_paths_where_it_lets_them(monkeypatch):
+    from flwr.supercore import sql_mixin
     from flwr.superlink import extensions, main
     from flwr.superlink.routers.control import router as control
     from flwr.superlink.routers.fleet.router import router as fleet
 
     monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
+    monkeypatch.setattr(sql_mixin, "SQLITE_PRAGMAS", sql_mixin.SQLITE_PRAGMAS)
     command = import_module("flwr.superlink.cli.flower_superlink")
     monkeypatch.setattr(command, "flower_superlink", lambda: None)
     flower_inside.run_superlink([Middleware(ForSitesOnly)])

@@ -1,14 +1,16 @@
 """Other machines reach what is for sites, and nothing else of the coordinator's server."""
 
+import sqlite3
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import import_module
 
 import pytest
 import uvicorn
+from flwr.supercore import sql_mixin
 from flwr.superlink import extensions
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -77,3 +79,16 @@ def test_only_the_sockets_address_counts(monkeypatch, trusted):
         request = urllib.request.Request(f"{address}/v1/control/start-run", headers=headers)
         with urllib.request.urlopen(request) as answer:
             assert (answer.status, answer.read()) == (200, b"127.0.0.1")
+
+
+def test_requests_wait_for_the_database_longer_than_flower_lets_them(monkeypatch):
+    """Flower's 5 s pass on a busy machine, and a request that fails ends the run."""
+    monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
+    monkeypatch.setattr(sql_mixin, "SQLITE_PRAGMAS", sql_mixin.SQLITE_PRAGMAS)
+    command = import_module("flwr.superlink.cli.flower_superlink")
+    monkeypatch.setattr(command, "flower_superlink", lambda: None)
+    superlink.main()
+    with closing(sqlite3.connect(":memory:")) as connection:
+        sql_mixin._set_sqlite_pragmas(connection, None)
+        [[wait]] = connection.execute("PRAGMA busy_timeout")
+    assert wait >= 60_000
