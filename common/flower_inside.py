@@ -7,6 +7,7 @@ what a version lacks. Flower is imported where it is used: a site's process keep
 
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -116,14 +117,14 @@ def run_superlink(middleware: "Sequence[Middleware]") -> None:
     Requests wait longer for the database than the 5 s after which Flower lets them fail: on a busy
     machine, or while a backup is made, that is too short, and a run would end.
     """
-    from flwr.supercore import sql_mixin
     from flwr.superlink import extensions
     from flwr.superlink.cli.flower_superlink import flower_superlink
 
     extensions.get_middleware = lambda: tuple(middleware)
-    sql_mixin.SQLITE_PRAGMAS = tuple(
+    database: Any = import_module("flwr.supercore.sql_mixin")
+    database.SQLITE_PRAGMAS = tuple(
         (name, _BUSY_MILLISECONDS if name == "busy_timeout" else value)
-        for name, value in sql_mixin.SQLITE_PRAGMAS
+        for name, value in database.SQLITE_PRAGMAS
     )
     flower_superlink()
 
