@@ -54,7 +54,7 @@ SETTINGS = {each.method: each.model_copy(update=_SMALL) for each in (_SVM, _FINE
 """One fit of an SVM, and three rounds of fine-tuning all layers, of a network with random weights
 that is a hundredth of the default one."""
 
-_TRAINING = {"svm": "hinge", "finetune": "train"}
+_TRAINING = dict(zip(SETTINGS, ("hinge", "train"), strict=True))
 """The question of a round of training."""
 
 app = typer.Typer(add_completion=False)

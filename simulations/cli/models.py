@@ -15,7 +15,6 @@ from common.models.registry import MODEL_FILE, Registry, Version, changing
 from common.reading import read_bytes
 from common.text import printable
 from server.run.folder import METRICS_FILE, model_file, read_metrics
-from server.run.parent import LINEAGE
 from server.run.training_result import GATE
 from simulations.cli.read_settings import Weights
 
@@ -47,6 +46,8 @@ def promote(
     The run compared it, by gate=true, with the current version. The first version needs no gate.
     The exit code is 3 where the current version stays.
     """
+    from server.run.parent import LINEAGE  # it imports Flower
+
     file = model_file(run)
     load_model(file, *(weights or ()))
     metrics = _metrics(file)

@@ -417,7 +417,6 @@ def test_configuration_refuses_what_cannot_train() -> None:
     for changes, message in (
         ({"views": 0}, "'views' is 0; fine-tuning trains on augmented views"),
         ({"strategy": "scaffold"}, "scaffold corrects plain SGD; set optimizer=sgd momentum=0"),
-        ({"stages": ""}, "'stages'"),
         ({"stages": "head,../x"}, "'stages'"),
         ({"rounds": "0"}, "'rounds'"),
         ({"lr": "-1"}, "'lr'"),

@@ -101,6 +101,7 @@ def good(
         "status folder": [hospital],
         "site folders": [hospital],
         "privacy folder": [ledger],
+        "models": [folder / "models"],
         "paths": [image],
         "run": [finished],
         "old": [finished],

@@ -23,8 +23,8 @@ from common.errors import ConfigError, Reason
 from common.files import owned
 from common.privacy.accounting import SampledGaussian
 from common.status import Code, Level, Status
-from common.wire.messages import pack
 from server.deployment import operations
+from server.federation.question import content_of
 from server.run.folder import MODEL_FILE, ROUNDS_FILE
 from server.run.progress import TRAINING_FILE
 from simulations.cli.status import look
@@ -76,7 +76,7 @@ def site(federation: Path, config: RunConfig) -> Path:
     set_keys(folder / "site.toml", {"least_lesions": 0, "min_active": 1, "least_count": 0})
     grid = InProcessGrid(app, [{SITE: str(folder / "site.toml")}], config.flat())
     for question in ("join", "nothing"):
-        grid.send_and_receive([Message(pack({}, {"question": question}), 1, "query")])
+        grid.send_and_receive([Message(content_of(question, {}), 1, "query")])
     return folder
 
 
