@@ -14,7 +14,7 @@ from server.method import ServerMethod
 from server.run.card_answers import card_answers
 from server.run.card_gate import card_gate
 from server.run.card_groups import card_groups
-from server.run.training_result import GATE
+from server.run.folder import GATE
 
 _SYNTHETIC = (
     "**SYNTHETIC: trained and tested on generated images. The figures show that the software "

@@ -28,6 +28,8 @@ CARD_FILE = "MODEL_CARD.md"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.json"
+GATE = "gate"
+"""The key in a run's metrics of whether its model may replace that of its parent."""
 MODEL_FILE = registry.MODEL_FILE
 ROUNDS_FILE = "rounds.jsonl"
 RUN = "run"

@@ -9,8 +9,7 @@ from common.synthetic_note import synthetic_note
 from common.text import printable
 from server.run.card_gate import gate_lines
 from server.run.card_groups import group_lines
-from server.run.folder import STATISTICS_FILE, read_metrics
-from server.run.training_result import GATE
+from server.run.folder import GATE, STATISTICS_FILE, read_metrics
 from server.survey.documents import survey_text
 
 

@@ -10,9 +10,7 @@ from common.models.file import Model
 from common.statistics.metrics import Evaluation, Metrics
 from common.task import Task
 from server.federation.question import Answers
-
-GATE = "gate"
-"""The key in a run's metrics of whether its model may replace that of its parent."""
+from server.run.folder import GATE
 
 
 @dataclass(frozen=True)

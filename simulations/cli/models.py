@@ -14,8 +14,7 @@ from common.models.file import load_model
 from common.models.registry import MODEL_FILE, Registry, Version, changing
 from common.reading import read_bytes
 from common.text import printable
-from server.run.folder import METRICS_FILE, model_file, read_metrics
-from server.run.training_result import GATE
+from server.run.folder import GATE, METRICS_FILE, model_file, read_metrics
 from simulations.cli.read_settings import Weights
 
 app = typer.Typer(help="Keep the versions of a model, and choose which one answers.")

@@ -11,7 +11,6 @@ from common.errors import ConfigError
 from common.prometheus import check_file, write_metrics
 from common.site_folder import FILE as SITE_FILE
 from common.status import Status
-from server.deployment.operations import COORDINATOR_FILE
 
 
 def status(
@@ -53,9 +52,10 @@ def look(folder: Path, now: datetime) -> Status:
         from client.operator.status import site_status  # it imports Flower
 
         return site_status(folder, now)
-    if (folder / COORDINATOR_FILE).is_file():
-        from server.deployment.status import coordinator_status
+    from server.deployment.operations import COORDINATOR_FILE
+    from server.deployment.status import coordinator_status
 
+    if (folder / COORDINATOR_FILE).is_file():
         return coordinator_status(folder, now)
     raise ConfigError(
         f"{folder} has neither {SITE_FILE} nor {COORDINATOR_FILE}; name a coordinator's folder or "
