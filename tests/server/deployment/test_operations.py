@@ -292,7 +292,7 @@ def test_what_is_not_is_named_with_what_to_do(ready, monkeypatch, spoil, what, s
             def now(cls, tz=None):
                 return datetime.now(tz) + timedelta(seconds=150)
 
-        monkeypatch.setattr("client.operator.readiness.datetime", Ahead)
+        monkeypatch.setattr("client.operator.clock.datetime", Ahead)
     found = findings(ready)[what]
     assert not found.good
     assert re.search(says, found.says), found.says
