@@ -1,12 +1,13 @@
 """The nodes of hospitals that the coordinator's server lets in, by the keys in its folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.errors import ConfigError, FedDermError
 from common.files import write_atomically
 from common.flower_commands import flwr
 from common.flower_inside import KEY_IS_KNOWN
+from common.reading import read_text
 from common.wire.node_keys import fingerprint
 from server.deployment.operations import (
     COORDINATOR,
@@ -17,6 +18,8 @@ from server.deployment.operations import (
     one_line,
     wait_for_server,
 )
+
+_GONE = ("unregistered", "deleted")
 
 
 def register(folder: Path) -> dict[str, str]:
@@ -31,9 +34,8 @@ def register(folder: Path) -> dict[str, str]:
     """
     environment = environment_of(folder)
     wait_for_server(folder)
-    keys = sorted((folder / NODES).glob("*.pub"))
     new = {}
-    for key in keys:
+    for key in _keys(folder):
         mark = fingerprint(key)
         if _register(key, environment):
             new[key.stem] = mark
@@ -56,7 +58,7 @@ def unregister(folder: Path, name: str) -> None:
     """
     key = folder / NODES / f"{name}.pub"
     number = _number_of(key)
-    if name not in {file.stem for file in key.parent.glob("*.pub")}:
+    if name not in {file.stem for file in _keys(folder)}:
         raise ConfigError(f"{key} is missing; name one of the keys in {key.parent}")
     if not number.exists():
         raise ConfigError(
@@ -70,6 +72,38 @@ def unregister(folder: Path, name: str) -> None:
         raise FedDermError(f"{name} is still registered: {one_line(done.stdout)}")
     key.unlink()
     number.unlink()
+
+
+def states(
+    environment: Mapping[str, str], patience: float, host: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return what the server says of each registered node, by its number: "online", for instance.
+
+    Parameters
+    ----------
+    environment : of Flower's commands.
+    patience : seconds that it may take.
+    host : a command that starts others on the server's host; empty for this one.
+
+    Raises
+    ------
+    ValueError, LookupError, TypeError
+        If what it says is not understood.
+    TimeoutError
+        If it takes longer.
+    """
+    command = "supernode", "list", COORDINATOR, "--format", "json"
+    listing = json_in(flwr(environment, *command, patience=patience, host=host).stdout)
+    found = {str(node["node-id"]): str(node["status"]) for node in listing["nodes"]}
+    return {node: state for node, state in found.items() if state not in _GONE}
+
+
+def numbers(folder: Path) -> dict[str, str]:
+    """Return the number of each site's node, by the keys in a coordinator's folder.
+
+    It is "" where a version before 0.2 registered the node.
+    """
+    return {key.stem: _content(_number_of(key)) for key in _keys(folder)}
 
 
 def _register(key: Path, environment: Mapping[str, str]) -> bool:
@@ -89,3 +123,15 @@ def _register(key: Path, environment: Mapping[str, str]) -> bool:
 
 def _number_of(key: Path) -> Path:
     return key.with_suffix(NUMBER)
+
+
+def _keys(folder: Path) -> list[Path]:
+    """Return the public keys in a coordinator's folder, in the order of their names."""
+    return sorted((folder / NODES).glob("*.pub"))
+
+
+def _content(file: Path) -> str:
+    try:
+        return read_text(file)
+    except (OSError, ValueError):
+        return ""

@@ -11,7 +11,7 @@ from common.reading import read_text
 from common.site_folder import AUTHORITY
 from common.status import Code, Level, Metric, Notice, Part, Status, certificates, metrics_by
 from server.deployment import operations
-from server.deployment.node_states import numbers, states
+from server.deployment.nodes import numbers, states
 from server.deployment.server_files import SERVER
 from server.run.observed import ObservedRun
 

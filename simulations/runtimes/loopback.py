@@ -26,7 +26,7 @@ from common.flower_commands import flwr_environment
 from common.json_types import Json, JsonObject
 from common.site_folder import FILE as SITE_FILE
 from server.deployment import operations
-from server.deployment.node_states import states
+from server.deployment.nodes import states
 from server.run.folder import ROUNDS_FILE
 from simulations.runtimes.flower_run import free_ports
 from simulations.runtimes.stop_signals import stops_deferred

@@ -47,15 +47,15 @@ class Network:
 
     def cut_off(self, name: str) -> None:
         """Take a host's link down."""
-        _ip("-n", self.hub, "link", "set", _port(name), "down")
+        ip("-n", self.hub, "link", "set", _port(name), "down")
 
     def reconnect(self, name: str) -> None:
         """Take a host's link up again."""
-        _ip("-n", self.hub, "link", "set", _port(name), "up")
+        ip("-n", self.hub, "link", "set", _port(name), "up")
 
     def processes(self, name: str) -> list[int]:
         """Return the ids of the processes on a host."""
-        return [int(word) for word in _ip("netns", "pids", self._spaces[name]).split()]
+        return [int(word) for word in ip("netns", "pids", self._spaces[name]).split()]
 
     def replace(self, name: str) -> None:
         """Put a new host at the address of another one, which is gone."""
@@ -85,9 +85,9 @@ class Network:
         if not shutil.which("ip"):
             raise FedDermError("no command `ip` to make hosts with; install iproute2")
         try:
-            _ip("netns", "add", self.hub)
-            _ip("-n", self.hub, "link", "add", _BRIDGE, "type", "bridge")
-            _ip("-n", self.hub, "link", "set", _BRIDGE, "up")
+            ip("netns", "add", self.hub)
+            ip("-n", self.hub, "link", "add", _BRIDGE, "type", "bridge")
+            ip("-n", self.hub, "link", "set", _BRIDGE, "up")
         except subprocess.CalledProcessError as error:
             why = " ".join(error.stderr.split())
             raise FedDermError(
@@ -98,13 +98,13 @@ class Network:
         # A namespace that is removed lives on while a process in it does; a name is not used twice.
         space = f"{self._prefix}-{name}-{len(self._spaces)}-{time.time_ns() % 10**6}"
         self._spaces[name] = space
-        _ip("netns", "add", space)
+        ip("netns", "add", space)
         ends = ("link", "add", _DEVICE, "netns", space, "type", "veth")
-        _ip(*ends, "peer", "name", _port(name), "netns", self.hub)
-        _ip("-n", self.hub, "link", "set", _port(name), "master", _BRIDGE, "up")
-        _ip("-n", space, "address", "add", f"{self.address(name)}/24", "dev", _DEVICE)
+        ip(*ends, "peer", "name", _port(name), "netns", self.hub)
+        ip("-n", self.hub, "link", "set", _port(name), "master", _BRIDGE, "up")
+        ip("-n", space, "address", "add", f"{self.address(name)}/24", "dev", _DEVICE)
         for device in ("lo", _DEVICE):
-            _ip("-n", space, "link", "set", device, "up")
+            ip("-n", space, "link", "set", device, "up")
 
     def _remove(self, space: str) -> None:
         # Its devices go with a namespace at once only if they are removed first.
@@ -117,5 +117,6 @@ def _port(name: str) -> str:
     return name[:_LONGEST_DEVICE]
 
 
-def _ip(*arguments: str) -> str:
+def ip(*arguments: str) -> str:
+    """Run the command ``ip``; return what it says."""
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout

@@ -18,6 +18,7 @@ from common.models.linear import LinearModel
 from server.run.folder import MODEL_FILE
 from simulations.runtimes.experiment import rounds, simulate
 from simulations.runtimes.flower_run import end_processes
+from simulations.runtimes.network import ip
 from tests.simulations.runtimes.test_runtimes import FLWR_RUN, ROOT
 from tests.sites import N_FEATURES, make_quick_sites, with_changes
 from tests.watch import processes_of
@@ -33,10 +34,6 @@ addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
 actors = ray._private.state.actors().values()
 print(*sorted({addresses[actor["Address"]["NodeID"]] for actor in actors}))
 """
-
-
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
 
 
 @pytest.fixture
