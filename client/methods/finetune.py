@@ -28,10 +28,12 @@ from common.data.dataset import Dataset
 from common.features.extract import content_keys
 from common.features.inference_engine import one_thread_per_core
 from common.finetune.former import softened
+from common.finetune.half_precision import at_site, rounded
 from common.finetune.imbalance import Balance, ClassCounts
 from common.finetune.local_steps import Load, Loaded, LocalSteps
-from common.finetune.plan import CONTROL, Item, Round, Stream, Update, plan
+from common.finetune.plan import CONTROL, Item, Round, Stream, plan
 from common.finetune.qfedavg import FairUpdate
+from common.finetune.update import Update
 from common.networks.activations import Views, activations
 from common.networks.appearance_rows import appearances
 from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, run_network
@@ -72,11 +74,11 @@ def answer(site: Site, question: Question) -> Sums:
         return lesion_appearance.answer_appearance(site, question)
     if question.name == GROUP_COUNTS:
         return count_groups(site, site.part("train"))
-    tensors = {
-        n: np.asarray(a, np.float32) for n, a in question.arrays.items() if n not in _NO_TENSORS
-    }
+    sent = {n: a for n, a in question.arrays.items() if n not in _NO_TENSORS}
     if question.name in (TRAIN, FAIRLY):
-        return _train(site, tensors, question)
+        pretrained = run_network(site.config).pretrained_arrays
+        return _train(site, at_site(sent, pretrained), question)
+    tensors = {n: np.asarray(a, np.float32) for n, a in sent.items()}
     if question.name == FORMER:
         return _keep_former(site, tensors, question)
     if question.name == INCUMBENT:
@@ -128,7 +130,7 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
         before = loss_before(steps, batches) if question.name == FAIRLY else 0.0
         course = walk(steps, this, batches, config)
     change, moments = steps.change(), moments.after(steps.moments())
-    moved = _control_change(stage, config, tensors, change, course.travelled)
+    moved = rounded(_control_change(stage, config, tensors, change, course.travelled))
     if moved:
         kept |= {n: np.asarray(kept.get(n, 0) + a, np.float32) for n, a in moved.items()}
         own.save(this.number + 1, kept)
@@ -144,7 +146,7 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
     if question.name == FAIRLY:
         pull = pull_of(steps, course, before, config)
         return FairUpdate.pulled(weight, loss, change | moved, pull)
-    return Update.of(weight, loss, change | moved)
+    return Update.of(weight, loss, change | moved, this.most(int(counts.sum())))
 
 
 def _keep_former(site: Site, tensors: Tensors, question: Question) -> Nothing:
