@@ -58,7 +58,7 @@ class Network(nn.Module):
         }
 
     @property
-    def pretrained_arrays(self) -> Weights:
+    def pretrained_arrays(self) -> dict[str, Floats32]:
         """The pretrained parameters by name, in their shapes."""
         return {name: tensor.numpy() for name, tensor in self.pretrained.items()}
 

@@ -155,7 +155,7 @@ class _Training:
             self._sites.forget()  # these do not have what was sent before
             self._remembered = False
         pretrained = self._network.pretrained_arrays
-        known = {**pretrained, **state.weights, **state.moments}
+        known = pretrained | state.weights | state.moments
         self._remember()
         down, up = (shapes(stage, self._config, moments) for moments in (this.begins, this.ends))
         arrays = {n: known.get(n, np.zeros(s, np.float32)) for n, s in (down | up).items()}
