@@ -17,14 +17,11 @@ from common.data.metadata import UNKNOWN, encode
 from common.finetune.former import distillation_loss
 from common.finetune.imbalance import Balance
 from common.finetune.mixup import Mix
-from common.finetune.plan import ROOTS, STEP, Item, moment_kinds
+from common.finetune.plan import SQUARES, STEP, Item, moment_kinds
 from common.networks.network import DEVICE, Network, Stage, autocast, to_device
 
 CHUNK = 4
 """Most images that one core differentiates at once: more leave its cache."""
-
-_SQUARES = "exp_avg_sq"
-"""PyTorch's name for AdamW's mean squares."""
 
 Loaded = tuple[Floats32, Floats32, Floats32]
 """The activations at a stage's cut, the factors (n_features,) of dropout, and the metadata."""
@@ -136,7 +133,7 @@ class LocalSteps:
     def moments(self) -> dict[str, Floats32]:
         """Return the optimiser's moments as they are, by kind and parameter, in their shapes."""
         return {
-            f"{kind}/{name}": _moment(optimizer.state[part[name]], kind).cpu().numpy().copy()
+            f"{kind}/{name}": optimizer.state[part[name]][kind].cpu().numpy().copy()
             for part, optimizer in self._halves
             for name, kind in itertools.product(part, moment_kinds(self._config))
         }
@@ -271,16 +268,12 @@ def _squared(change: Tensor, optimizer: torch.optim.Optimizer, parameter: nn.Par
     change : of the parameter's shape.
     """
     squares = change.double() ** 2
-    if _SQUARES not in (state := optimizer.state[parameter]):
+    if SQUARES not in (state := optimizer.state[parameter]):
         return float(squares.sum())
     options = optimizer.param_groups[0]
     steps = max(float(state[STEP]), 1.0)
-    mean = state[_SQUARES].double() / (1 - options["betas"][1] ** steps)
+    mean = state[SQUARES].double() / (1 - options["betas"][1] ** steps)
     return float((squares * (mean.sqrt() + options["eps"])).sum())
-
-
-def _moment(state: Mapping[str, Tensor], kind: str) -> Tensor:
-    return state[_SQUARES].sqrt() if kind == ROOTS else state[kind]
 
 
 def _optimizer(
@@ -309,8 +302,5 @@ def _optimizer(
                 moment = torch.zeros_like(parameter, requires_grad=False)
             if start is not None:
                 moment.copy_(torch.from_numpy(np.array(start)))
-            if kind == ROOTS:
-                optimizer.state[parameter][_SQUARES] = moment.square_()
-            else:
-                optimizer.state[parameter][kind] = moment
+            optimizer.state[parameter][kind] = moment
     return optimizer

@@ -21,14 +21,14 @@ from common.networks.network import Stage
 CONTROL = "control/"
 """Prefix of the names of SCAFFOLD's control variates."""
 
-ROOTS = "root_exp_avg_sq"
-"""AdamW's mean squares, by their roots: in half precision small squares would be zeros."""
+SQUARES = "exp_avg_sq"
+"""The one of AdamW's moments that a step divides by the root of."""
 
 STEP = "step"
 """The one of AdamW's moments that is a number: how many steps there were."""
 
 
-NONNEGATIVE = (f"{ROOTS}/", f"{STEP}/")
+NONNEGATIVE = (f"{SQUARES}/", f"{STEP}/")
 """Prefixes of the names of moments that no steps make negative."""
 
 
@@ -107,9 +107,9 @@ def plan(config: FinetuneConfig) -> list[Round]:
 
 
 def moment_kinds(config: FinetuneConfig) -> tuple[str, ...]:
-    """Return the optimiser's moments, by PyTorch's names for them, but for ``ROOTS``."""
+    """Return the optimiser's moments, by PyTorch's names for them."""
     if config.optimizer == "adamw":
-        return ("exp_avg", ROOTS, STEP)
+        return ("exp_avg", SQUARES, STEP)
     return ("momentum_buffer",) if config.momentum else ()
 
 

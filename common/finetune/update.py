@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from common.arrays import Floats, Floats32
 from common.errors import ReplyError
 from common.finetune.half_precision import dtype_of, from_wire, to_wire
+from common.finetune.plan import SQUARES
 from common.statistics.sums import Narrow, Sums
 
 _LARGEST = 16.0
@@ -77,10 +78,15 @@ class Update(Sums):
         return self._added(addends)
 
     def narrow(self, sites: int) -> Narrow:
-        """Say how tensors go into a secure sum: in steps of what no mean change is larger than."""
-        names = [name for name in self.tensors if dtype_of(name) == "<f2"]
+        """Say how tensors but mean squares go into a secure sum, in steps that the round decides."""
+        wide = (f"{SQUARES}/",)
+        names = [name for name in self.tensors if dtype_of(name, wide) == "<f2"]
         most = _LARGEST * (self.most + 2 * sites)
         return Narrow(names, 30 - math.ceil(math.log2(most)), _LARGEST * float(self.share))
+
+    def extra_bits(self, name: str) -> int:
+        """Return 16 for mean squares, since steps divide by their roots, else 0."""
+        return 16 if name.startswith(f"{SQUARES}/") else 0
 
     def changes(self) -> dict[str, Floats32]:
         """Return the weighted mean of the changes, in their own shapes; zeros without images."""

@@ -103,6 +103,10 @@ class Sums:
         """
         return self.from_record(addends)
 
+    def extra_bits(self, name: str) -> int:
+        """Return how many bits finer than others a wide array's steps are in a secure sum."""
+        return 0
+
     def narrow(self, sites: int) -> Narrow:
         """Say which arrays go into a secure sum over ``sites`` in half of the others' bits."""
         return Narrow()

@@ -1,7 +1,7 @@
 """Sums as whole numbers in a ring of 64 bits, in which masks hide them and cancel.
 
-A real number becomes the nearest multiple of a public step, 2^-36; a whole number stays what it is.
-With n sites each may add at most ``(2^63 - 1) / n`` steps, so that no sum wraps. A larger value, or
+A real number becomes the nearest multiple of a public step, 2^-36 unless its class says otherwise
+(:meth:`common.statistics.sums.Sums.extra_bits`); a whole number stays what it is. With n sites each may add at most ``(2^63 - 1) / n`` steps, so that no sum wraps. A larger value, or
 one that is no number, is cut off there, and a last value of the vector counts the sites that cut
 off. A site does not refuse, because a refusal would name it and depend on its records; a sum in
 which some site cut off is an error. Every other sum of n sites is off by at most ``n / 2`` steps.
@@ -41,7 +41,10 @@ def encode(sums: Sums, sites: int) -> Ring:
     sites : number of sites whose vectors are added.
     """
     arrays, narrow = sums.addends(), sums.narrow(sites)
-    wide = [_steps(a, FRACTION_BITS, _LARGEST // sites) for a in _wide(arrays, narrow)]
+    wide = [
+        _steps(arrays[name], FRACTION_BITS + sums.extra_bits(name), _LARGEST // sites)
+        for name in _wide(arrays, narrow)
+    ]
     most = min(math.floor(narrow.largest * 2.0**narrow.bits), _LARGEST_NARROW) + 1
     parts = [_steps(arrays[name], narrow.bits, most) for name in sorted(narrow.names)]
     cut = any(was_cut for _, was_cut in (*wide, *parts))
@@ -69,23 +72,30 @@ def decode(total: Ring, zero: S, sites: int) -> S:
             "are numbers"
         )
     arrays, narrow = zero.addends(), zero.narrow(sites)
-    names = [*(n for n in sorted(arrays) if n not in narrow.names), *sorted(narrow.names)]
-    wide = sum(array.size for array in _wide(arrays, narrow))
+    names = _wide(arrays, narrow)
+    wide = sum(arrays[name].size for name in names)
     steps = np.concatenate([total[:wide].view(np.int64), _unpaired(total[wide:-1])])
     found, begin = {}, 0
-    for name in names:
+    for name in [*names, *sorted(narrow.names)]:
         like = arrays[name]
         part = steps[begin : begin + like.size]
         begin += like.size
         if not np.issubdtype(like.dtype, np.integer):
-            part = part * 2.0 ** -(narrow.bits if name in narrow.names else FRACTION_BITS)
+            own = FRACTION_BITS + zero.extra_bits(name)
+            part = part * 2.0 ** -(narrow.bits if name in narrow.names else own)
         found[name] = part.astype(like.dtype).reshape(like.shape)
     return zero.from_addends(found)
 
 
 def length(zero: Sums) -> int:
     """Return how many values the vector of such sums has."""
-    return masked_length(zero.to_record())
+    return masked_length(masked_record(zero))
+
+
+def masked_record(sums: Sums) -> dict[str, NDArray[np.generic]]:
+    """Return what a vector holds by name, in its shapes: narrow arrays as in a record."""
+    record, narrow = sums.to_record(), sums.narrow(1).names
+    return {n: record[n] if n in narrow else a for n, a in sums.addends().items()}
 
 
 def masked_length(record: Arrays) -> int:
@@ -100,14 +110,15 @@ def schema(sums: Sums, sites: int) -> str:
     arrays = sorted(sums.addends().items())
     return repr(
         [
-            *((name, array.dtype.str, array.shape, name in narrow.names) for name, array in arrays),
+            *((n, a.dtype.str, a.shape, n in narrow.names, sums.extra_bits(n)) for n, a in arrays),
             (FRACTION_BITS, narrow.bits),
         ]
     )
 
 
-def _wide(arrays: Arrays, narrow: Narrow) -> list[NDArray[np.generic]]:
-    return [array for name, array in sorted(arrays.items()) if name not in narrow.names]
+def _wide(arrays: Arrays, narrow: Narrow) -> list[str]:
+    """Return the names of the arrays whose numbers have a value of their own, in order."""
+    return [name for name in sorted(arrays) if name not in narrow.names]
 
 
 def _paired(parts: Iterable[Ring]) -> Ring:

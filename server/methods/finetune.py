@@ -18,9 +18,9 @@ from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
 from common.errors import ConfigError, DataError
 from common.features.tuned import refuse_tuned
-from common.finetune.half_precision import dtype_of, to_site
+from common.finetune.half_precision import dtype_of, to_site, wide_sums
 from common.finetune.imbalance import ClassCounts, as_trained
-from common.finetune.plan import CONTROL, ROOTS, Round, plan, shapes
+from common.finetune.plan import CONTROL, SQUARES, Round, plan, shapes
 from common.finetune.qfedavg import FairUpdate
 from common.finetune.update import Update
 from common.json_types import JsonObject
@@ -46,8 +46,6 @@ from server.strategies.aggregation import Aggregation
 from server.strategies.robust import Defence
 
 _ROUNDING = 1e-9
-_LEAST_ROOT = np.float32(2**-24)
-"""What a secure sum can be off by, and six times what AdamW adds to each root."""
 
 
 def train(federation: Federation, config: RunConfig, folder: RunFolder) -> TrainingResult:
@@ -189,15 +187,12 @@ class _Training:
         self._remembered = True
 
     def _bytes(self, stage: Stage, this: Round) -> int:
-        """Return the size of a stage's tensors to a site and back; secure sums have twice the bits.
-
-        Those of q-FedAvg come back in single precision.
-        """
+        """Return the size of a stage's tensors to a site and back; secure sums have twice the bits."""
         down, up = (
-            sum(np.dtype(dtype_of(name, fair)).itemsize * math.prod(shape) for name, shape in found)
-            for fair, found in (
-                (False, shapes(stage, self._config, this.begins).items()),
-                (_fair(self._config), shapes(stage, self._config, this.ends).items()),
+            sum(np.dtype(dtype_of(name, wide)).itemsize * math.prod(shape) for name, shape in found)
+            for wide, found in (
+                ((), shapes(stage, self._config, this.begins).items()),
+                (wide_sums(self._config), shapes(stage, self._config, this.ends).items()),
             )
         )
         return down + (2 if self._config.secure else 1) * up
@@ -324,8 +319,8 @@ def _open_stages(network: Network, names: Sequence[str]) -> dict[str, Stage]:
 
 def _moved(name: str, array: Floats32, change: Floats32) -> Floats32:
     moved = np.asarray(array + change, np.float32)
-    # Steps divide by it: where rounding makes it zero, what it made of a mean must not be large.
-    return np.maximum(moved, _LEAST_ROOT) if name.startswith(f"{ROOTS}/") else moved
+    # Steps divide by the root of mean squares, which rounding must not make negative.
+    return np.maximum(moved, np.float32(0)) if name.startswith(f"{SQUARES}/") else moved
 
 
 def _fair(config: RunConfig) -> bool:

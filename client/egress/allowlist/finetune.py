@@ -78,13 +78,13 @@ def _trained(site: Site, values: Values) -> Forms:
 
 def _moved(site: Site, question: Question) -> Arrays:
     """Return the tensors of a round's stage, with moments where these are averaged after it."""
-    from common.finetune.half_precision import dtype_of
+    from common.finetune.half_precision import dtype_of, wide_sums
     from common.finetune.plan import plan
 
     this = plan(site.config)[int(str(question.values["round"]))]
     moved = _shapes(site, this.stage, this.ends)
-    fair = question.name == FAIRLY
-    return {n: Array(shape, dtype_of(n, fair)) for n, shape in moved.items()}
+    wide = wide_sums(site.config)
+    return {name: Array(shape, dtype_of(name, wide)) for name, shape in moved.items()}
 
 
 def _shapes(site: Site, stage: str, moments: bool) -> Mapping[str, tuple[int, ...]]:

@@ -295,9 +295,9 @@ REFUSED = {
         lambda a: a | {"step/head.bias": np.zeros(1, np.float32)},
         r"'step/head.bias', <f4\[1\], is not Form",
     ),
-    "negative roots": (
-        lambda a: a | {"root_exp_avg_sq/head.bias": -a["root_exp_avg_sq/head.bias"] - 1},
-        "'root_exp_avg_sq/head.bias', .* is not Form",
+    "negative squares": (
+        lambda a: a | {"exp_avg_sq/head.bias": -a["exp_avg_sq/head.bias"] - 1},
+        "'exp_avg_sq/head.bias', .* is not Form",
     ),
     "single precision": (
         lambda a: a | {"head.bias": a["head.bias"].astype(np.float32)},

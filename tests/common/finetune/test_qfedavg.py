@@ -49,13 +49,13 @@ def test_the_step_is_that_of_flower(losses: list[float], q: float, seed: int) ->
 @pytest.mark.parametrize(("q", "step", "moment"), [(0.0, 2.0, 2.0), (1.0, 7 / 5, 7 / 3)])
 def test_moments_are_averaged_by_pull_without_a_shorter_step(q, step, moment) -> None:
     """Without q all sites count alike, however many images they have."""
-    total = FairUpdate.zero({"w": (1,), "root_exp_avg_sq/w": (1,)})
+    total = FairUpdate.zero({"w": (1,), "exp_avg_sq/w": (1,)})
     for images, change in ((9.0, 1), (1.0, 3)):
         loss = 1.0 if change == 1 else 2.0
-        moved = {name: np.full(1, change, np.float32) for name in ("w", "root_exp_avg_sq/w")}
+        moved = {name: np.full(1, change, np.float32) for name in ("w", "exp_avg_sq/w")}
         total = total + FairUpdate.pulled(images, loss, moved, Pull.of(q, loss, 1.0, 1.0))
     assert total.mean()["w"][0] == pytest.approx(step)
-    assert total.mean()["root_exp_avg_sq/w"][0] == pytest.approx(moment)
+    assert total.mean()["exp_avg_sq/w"][0] == pytest.approx(moment)
 
 
 def test_a_site_without_images_or_without_loss_breaks_nothing() -> None:

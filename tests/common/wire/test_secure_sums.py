@@ -86,7 +86,7 @@ def test_noisy_sums_pass_as_they_are():
     np.testing.assert_array_equal(decode(summed(shares), NoisySum.zero(2, 2), 3).values, 3 * values)
 
 
-NARROW = {"head.weight": (2, 3), "root_exp_avg_sq/head.weight": (2, 3), "step/head.weight": ()}
+NARROW = {"head.weight": (2, 3), "exp_avg_sq/head.weight": (2, 3), "step/head.weight": ()}
 
 
 @given(
@@ -104,8 +104,8 @@ def test_changes_go_two_to_a_value_in_steps_that_the_round_decides(seed, weights
     updates = [Update.of(w, 1.0, c, most) for w, c in zip(weights, changes, strict=True)]
     zero = Update.zero(NARROW, most)
     vectors = [encode(update, sites) for update in updates]
-    # Six narrow numbers twice make six values; weight, loss and steps have one each, and a count.
-    assert {len(vector) for vector in vectors} == {6 + 3 + 1} == {length(zero)}
+    # Six narrow numbers make three values; squares, weight, loss and steps have one each, and a count.
+    assert {len(vector) for vector in vectors} == {3 + 6 + 3 + 1} == {length(zero)}
     found = decode(summed(vectors), zero, sites)
     assert found.weight == pytest.approx(most)
     # Half a step for each site, a step being a 2^30th of 16 times the weights and a little more.

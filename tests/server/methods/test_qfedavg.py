@@ -85,15 +85,10 @@ def _algorithm_2(
         if adamw and (t + 1) % every:
             moments = dict(zip(sites, ends, strict=True))
         elif adamw:
-            # Mean squares are averaged by their roots.
-            powers = {"exp_avg": 1.0, "exp_avg_sq": 0.5, "step": 1.0}
             mean_of_all = [
                 {
-                    k: sum(
-                        f / sum(pulls) * end[i][k] ** p for f, end in zip(pulls, ends, strict=True)
-                    )
-                    ** (1 / p)
-                    for k, p in powers.items()
+                    k: sum(f * end[i][k] for f, end in zip(pulls, ends, strict=True)) / sum(pulls)
+                    for k in ("exp_avg", "exp_avg_sq", "step")
                 }
                 for i in range(2)
             ]
