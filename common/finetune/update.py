@@ -78,7 +78,7 @@ class Update(Sums):
         return self._added(addends)
 
     def narrow(self, sites: int) -> Narrow:
-        """Say how tensors but mean squares go into a secure sum, in steps that the round decides."""
+        """Say how all tensors but mean squares go into a secure sum, by the round's size."""
         wide = (f"{SQUARES}/",)
         names = [name for name in self.tensors if dtype_of(name, wide) == "<f2"]
         most = _LARGEST * (self.most + 2 * sites)

@@ -1,10 +1,11 @@
 """Sums as whole numbers in a ring of 64 bits, in which masks hide them and cancel.
 
 A real number becomes the nearest multiple of a public step, 2^-36 unless its class says otherwise
-(:meth:`common.statistics.sums.Sums.extra_bits`); a whole number stays what it is. With n sites each may add at most ``(2^63 - 1) / n`` steps, so that no sum wraps. A larger value, or
-one that is no number, is cut off there, and a last value of the vector counts the sites that cut
-off. A site does not refuse, because a refusal would name it and depend on its records; a sum in
-which some site cut off is an error. Every other sum of n sites is off by at most ``n / 2`` steps.
+(:meth:`common.statistics.sums.Sums.extra_bits`); a whole number stays what it is. With n sites each
+may add at most ``(2^63 - 1) / n`` steps, so that no sum wraps. A larger value, or one that is no
+number, is cut off there, and a last value of the vector counts the sites that cut off. A site does
+not refuse, because a refusal would name it and depend on its records; a sum in which some site cut
+off is an error. Every other sum of n sites is off by at most ``n / 2`` steps.
 
 Two narrow numbers (:meth:`common.statistics.sums.Sums.narrow`) share a value: one is added to it,
 one times 2^32. As long as no sum of either is above 2^31 steps, the sum of the values has both.

@@ -187,7 +187,7 @@ class _Training:
         self._remembered = True
 
     def _bytes(self, stage: Stage, this: Round) -> int:
-        """Return the size of a stage's tensors to a site and back; secure sums have twice the bits."""
+        """Return the size of a stage's tensors to a site and back; secure sums double the bits."""
         down, up = (
             sum(np.dtype(dtype_of(name, wide)).itemsize * math.prod(shape) for name, shape in found)
             for wide, found in (

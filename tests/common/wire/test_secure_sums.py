@@ -97,14 +97,17 @@ NARROW = {"head.weight": (2, 3), "exp_avg_sq/head.weight": (2, 3), "step/head.we
 def test_changes_go_two_to_a_value_in_steps_that_the_round_decides(seed, weights, size):
     """However they are signed, neither of a value's two sums becomes a part of the other."""
     rng, sites, most = np.random.default_rng(seed), len(weights), sum(weights)
+    # Mean squares are far smaller, as are their steps.
+    sizes = {n: size * (0.01 if n.startswith("exp_avg_sq/") else 1) for n in NARROW}
     changes = [
-        {n: np.asarray(size * rng.uniform(-1, 1, s), np.float32) for n, s in NARROW.items()}
+        {n: np.asarray(sizes[n] * rng.uniform(-1, 1, s), np.float32) for n, s in NARROW.items()}
         for _ in weights
     ]
     updates = [Update.of(w, 1.0, c, most) for w, c in zip(weights, changes, strict=True)]
     zero = Update.zero(NARROW, most)
     vectors = [encode(update, sites) for update in updates]
-    # Six narrow numbers make three values; squares, weight, loss and steps have one each, and a count.
+    # Six narrow numbers make three values; squares, weight, loss and steps have one each, and
+    # the sites that cut off.
     assert {len(vector) for vector in vectors} == {3 + 6 + 3 + 1} == {length(zero)}
     found = decode(summed(vectors), zero, sites)
     assert found.weight == pytest.approx(most)
@@ -114,6 +117,14 @@ def test_changes_go_two_to_a_value_in_steps_that_the_round_decides(seed, weights
         exact = sum(update.tensors[name].astype(float) for update in updates)
         np.testing.assert_allclose(found.tensors[name], exact, rtol=1e-6, atol=off)
     assert {schema(update, sites) for update in updates} == {schema(zero, sites)}
+
+
+def test_mean_squares_are_finer_than_adamws_smallest_divisor():
+    zero = Update.zero(NARROW, 400.0)
+    tiny = Update.of(40.0, 1.0, {n: np.full(s, 1e-15, np.float32) for n, s in NARROW.items()}, 400)
+    found = decode(summed([encode(tiny, 10) for _ in range(10)]), zero, 10).mean()
+    error = np.abs(found["exp_avg_sq/head.weight"] - np.float32(1e-15)).max()
+    assert np.sqrt(error) < 1e-8
 
 
 @pytest.mark.parametrize("large", [16.01, -1e30, np.nan])
