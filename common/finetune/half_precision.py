@@ -49,7 +49,7 @@ def wide_sums(config: RunConfig) -> Collection[str]:
 
 
 def to_wire(tensors: Tensors) -> dict[str, NDArray[np.generic]]:
-    """Return ``tensors`` by name, in their shapes and as they cross the wire.
+    """Return ``tensors`` (...) by name as they cross the wire, of the same shapes.
 
     Numbers are right to one part in 2,048, or to 1.2e-10 where that is more; mean squares go by
     their roots, and so do their changes, with the sign. What is above 255 becomes infinite, which
@@ -63,7 +63,7 @@ def to_wire(tensors: Tensors) -> dict[str, NDArray[np.generic]]:
 
 
 def from_wire(sent: Sent) -> dict[str, Floats32]:
-    """Return what :func:`to_wire` made smaller, by name and in the same shapes."""
+    """Return what was ``sent`` (...) by name as it was before, of the same shapes."""
     return {
         name: np.asarray(a, np.float32) if _exact(name) else _large(name, a)
         for name, a in sent.items()
@@ -71,22 +71,28 @@ def from_wire(sent: Sent) -> dict[str, Floats32]:
 
 
 def rounded(tensors: Tensors) -> dict[str, Floats32]:
-    """Return ``tensors`` by name, in their shapes, as the other side of the wire has them."""
+    """Return ``tensors`` (...) by name as the other side has them, of the same shapes."""
     return from_wire(to_wire(tensors))
 
 
 def to_site(tensors: Tensors, pretrained: Tensors) -> dict[str, NDArray[np.generic]]:
-    """Return what a round starts from, by name and in its shapes, as it goes to a site.
+    """Return ``tensors`` (...) that a round starts from as they go to a site, of these shapes.
 
     Parameters
     ----------
-    pretrained : weights by name, of the same shapes, which the site has.
+    pretrained : weights (...) by name, which the site has.
     """
     return to_wire({n: a - pretrained[n] if n in pretrained else a for n, a in tensors.items()})
 
 
 def at_site(sent: Sent, pretrained: Tensors) -> dict[str, Floats32]:
-    """Return what a round starts from at a site, by name and in its shapes."""
+    """Return what a round starts from at a site, of the same shapes (...) as what was ``sent``.
+
+    Parameters
+    ----------
+    sent : what :func:`to_site` returned, (...) by name.
+    pretrained : weights (...) by name, of which those that were sent have the same shapes.
+    """
     return {
         name: a + pretrained[name] if name in pretrained else a
         for name, a in from_wire(sent).items()
