@@ -20,7 +20,7 @@ from client.egress.quota import REFUSED
 from client.site import SITE
 from common.answers.appearance import SIZE
 from common.answers.paired import OF_INCUMBENT, DecisionRules
-from common.config.run import RunConfig, flat, settings_of
+from common.config.run import RunConfig, dependent, flat, settings_of
 from common.data.metadata import width
 from common.errors import Reason
 from common.methods import METHODS
@@ -218,17 +218,8 @@ def sent_config(settings: Mapping[str, Any]) -> Values:
     plain = {key: value for key, value in _USUAL.items() if key not in settings}
     chosen = {key: str(v) if isinstance(v, Path) else v for key, v in settings.items()}
     # What a method chooses for itself is left to it.
-    return {
-        **plain,
-        "rounds": "",
-        "lr": "",
-        "imbalance": "",
-        "imbalance_strength": "",
-        "head": "",
-        "views": "",
-        "metadata_scale": "",
-        **chosen,
-    }
+    own = dict.fromkeys(("rounds", "lr", *dependent()), "")
+    return {**plain, **own, **chosen}
 
 
 # What an attacker tries.

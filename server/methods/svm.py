@@ -23,7 +23,7 @@ from common.statistics.metrics import Metrics
 from common.statistics.moments import Moments, lda, ridge
 from common.statistics.sums import Nothing
 from common.svm import objective as svm
-from common.svm.feature_map import FeatureMap, FourierMap
+from common.svm.feature_map import FeatureMap, FourierMap, powers_of
 from server.federation.federation import Federation, SitesLostError
 from server.federation.question import LossPolicy, Question
 from server.going_on import begin, check_parent
@@ -150,8 +150,9 @@ def _train(
     moments, config = begin(federation, config, folder)
     n_features = len(moments.mean)
     weighting = weigh(federation, config, svm.balanced_weights(moments.class_weight))
+    columns, powers = width(config.metadata), powers_of(config, n_features)
     feature_map = FeatureMap.principal(
-        moments, config.components, width(config.metadata), config.whitening
+        moments, config.components, columns, config.whitening, powers
     )
     # A standardised view's norm is the root of the number of features, on average.
     feature_map = replace(feature_map, clip=config.clip_features * float(np.sqrt(n_features)))
