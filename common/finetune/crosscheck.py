@@ -57,7 +57,7 @@ class PairCounts(Sums):
 
 
 def chosen(labels: Ints) -> Ints:
-    """Return the numbers of the images to look at, the first of each of ``labels`` (n,)."""
+    """Return the numbers (m,) of the images to look at, the first of each of ``labels`` (n,)."""
     by_class = [np.flatnonzero(labels == k) for k in np.unique(labels)]
     enough = [each[:MOST_IMAGES] for each in by_class if len(each) >= LEAST_IMAGES]
     return np.sort(np.concatenate([*enough, np.zeros(0, np.int64)]))

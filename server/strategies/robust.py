@@ -110,7 +110,7 @@ class Defence:
 
         Parameters
         ----------
-        weights : those that the round began with, by name.
+        weights : those that the round began with, by name, of the updates' shapes.
 
         Returns
         -------

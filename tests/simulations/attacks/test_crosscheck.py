@@ -24,10 +24,11 @@ RULE = {"robust": "crosscheck", "hostile": 1, "optimizer": "sgd", "momentum": 0,
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     folder = tmp_path_factory.mktemp("crosscheck")
     values: dict[str, object] = dict(setting.split("=") for setting in TUNE)
-    config = RunConfig.read({**values, "rounds": 2, "cache": folder / "cache", **RULE})
+    changes = {"rounds": 2, "folds": 10, "test_fraction": 0.1, "cache": folder / "cache"}
+    config = RunConfig.read({**values, **changes, **RULE})
     write_synthetic(folder / "data", images=400, seed=1)
     dataset = split(Dataset.open(folder / "data"), config)
-    make_sites(dataset, folder / "sites", "dirichlet", SITES, 5.0, 0)
+    make_sites(dataset, folder / "sites", "dirichlet", SITES, 100.0, 0)
     return config.model_copy(update={"sites": folder / "sites", "out": folder / "run"})
 
 
