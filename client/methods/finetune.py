@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from client import lesion_appearance
+from client.crosscheck import count_right
 from client.egress.questions import Question
 from client.group_weights import count_groups, group_weights
 from client.judged_scores import judge
@@ -22,6 +23,7 @@ from client.state import kept_array
 from common.answers.paired import INCUMBENT, PAIRED, PAIRED_GROUPS, RULE_NAMES
 from common.arrays import Floats, Floats32, Ints
 from common.config.finetune import FAIRLY, FORMER, TRAIN
+from common.config.robust import CROSSCHECK
 from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
 from common.data.dataset import Dataset
@@ -72,6 +74,8 @@ def answer(site: Site, question: Question) -> Sums:
         return lesion_appearance.answer_appearance(site, question)
     if question.name == GROUP_COUNTS:
         return count_groups(site, site.part("train"))
+    if question.name == CROSSCHECK:
+        return count_right(site, question, _loader)
     tensors = {
         n: np.asarray(a, np.float32) for n, a in question.arrays.items() if n not in _NO_TENSORS
     }
