@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from common.data.dataset import Dataset
 from simulations.runtimes.experiment import with_splits
@@ -66,6 +67,27 @@ def test_weeks_are_compared_with_usual_ones(fedderm: Type, finished, weeks, tmp_
     assert code == 3, error
     assert "week-1 (diagnoses, " in said
     assert "week-2 (unlike lesions)" in said
+
+
+def test_a_darker_camera_is_named(fedderm: Type, finished, weeks, synthetic_folder, tmp_path):
+    """By a federation's statistics, and by earlier weeks."""
+    dark = tmp_path / "dark"
+    dark.mkdir()
+    for file in weeks[0].iterdir():
+        with Pillow.open(file) as image:
+            image.point(lambda value: value // 3).save(dark / file.name, quality=95)
+    survey, usual = tmp_path / "survey", tmp_path / "usual.json"
+    code, _, error = fedderm("simulate", synthetic_folder, "--out", survey, "method=statistics")
+    assert code == 0, error
+    fedderm("drift", finished, weeks[0], "--out", usual)
+    for before in (("--statistics", survey), ("--usual", usual)):
+        code, said, error = fedderm("drift", finished, weeks[0], dark, *before)
+        assert code == 3, error
+        names = said.rpartition("dark (")[2]
+        assert "brightness" in names
+        assert "as by another camera or light" in names
+        assert "week-1 (brightness" not in said
+    assert is_one_error(*fedderm("drift", finished, weeks[0], "--statistics", finished))
 
 
 def test_what_cannot_be_compared_is_one_line(fedderm: Type, finished, weeks, tmp_path):
