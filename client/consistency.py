@@ -79,14 +79,18 @@ def _compared(items: Sequence[Item], n: int, seed: Sequence[int]) -> list[Item]:
 
 
 def aligned(chances: Floats, base: Floats, own: Ints) -> Floats:
-    """Move probabilities (n, n_classes) so that their means are the frequencies of the classes.
+    """Move probabilities so that their means are the frequencies of the classes.
 
     Parameters
     ----------
-    chances : at the frequencies ``base``; rows sum to 1.
+    chances : (n, n_classes) at the frequencies ``base``; rows sum to 1.
     base : (n_classes,) frequencies over all sites.
     own : (n_classes,) images of each diagnosis at this site. As many images as there are classes,
         at the frequencies ``base``, are added to these and to the probabilities: few tell little.
+
+    Returns
+    -------
+    (n, n_classes) whose rows sum to 1.
     """
     prior = len(base) * base
     wanted, mean = own + prior, chances.sum(axis=0) + prior
