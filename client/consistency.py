@@ -35,7 +35,14 @@ _ROUNDING = 1e-9
 
 
 class Known(NamedTuple):
-    """Images of each diagnosis (n_classes,) at all sites and at this one, and the round's seed."""
+    """What a site knows when it gives pseudo-labels.
+
+    Attributes
+    ----------
+    everywhere : (n_classes,) images of each diagnosis over all sites.
+    here : (n_classes,) those of this site.
+    seed : of site and round.
+    """
 
     everywhere: Ints
     here: Ints

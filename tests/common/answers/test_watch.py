@@ -103,6 +103,19 @@ def test_what_has_changed_of_pictures_is_named(what: str) -> None:
     assert Week(said, week).compared(Week(said, unknown)).keys() == compare(said, said).keys()
 
 
+def test_a_camera_that_nobody_had_is_named_and_one_odd_image_is_not() -> None:
+    rng = np.random.default_rng(6)
+    said, usual = draw(rng, 25), picture_groups([ImageMeasures(450, 0.65, 100.0)] * 1525)
+    odd, other = usual[1500:].copy(), usual[1500:].copy()
+    odd[0] -= 1
+    other[:, 0] -= 1
+    expected = Week(said, PictureCounts.measure(usual[:1500]))
+    found = [Week(said, PictureCounts.measure(each)).compared(expected) for each in (odd, other)]
+    assert alarms(found) == [[], ["short side"]]
+    # The one image is among the 25 of 1,525, or it is not; two sides are looked at.
+    assert found[0]["short side"].p == pytest.approx(2 * 25 / 1525)
+
+
 @pytest.mark.parametrize("what", ["diagnoses", "surety", "unlike lesions"])
 def test_what_has_changed_is_named_and_nothing_else(what: str) -> None:
     rng = np.random.default_rng(1)
