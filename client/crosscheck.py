@@ -1,32 +1,24 @@
 """What a site counts about the changes of others: images that they tell apart, by class."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from client.egress.questions import Question
+from client.network_scores import finite
 from client.site import Site
+from client.training_views import loader
 from common.arrays import Floats, Floats32
 from common.finetune.crosscheck import PairCounts, chosen
-from common.finetune.local_steps import Load
 from common.finetune.plan import Item, plan
 from common.networks.network import Network, Stage, autocast, open_stage, run_network, to_device
 
 _BATCH = 64
-_LARGEST = 1e30
-"""Largest score; a larger one is cut off."""
-
-MakeLoad = Callable[[Site, Network, Stage], Load]
 
 
-def count_right(site: Site, question: Question, make_load: MakeLoad) -> PairCounts:
-    """Count what each candidate of a round tells apart among this site's training images.
-
-    Parameters
-    ----------
-    make_load : returns what reads the activations that a stage starts from.
-    """
+def count_right(site: Site, question: Question) -> PairCounts:
+    """Count what each candidate of a round tells apart among this site's training images."""
     number, candidates = (int(str(question.values[name])) for name in ("round", "candidates"))
     network = run_network(site.config)
     stage = open_stage(network, plan(site.config)[number].stage)
@@ -34,7 +26,7 @@ def count_right(site: Site, question: Question, make_load: MakeLoad) -> PairCoun
     images = chosen(labels)
     if not len(images):
         return PairCounts.zero(candidates, site.config.task.n_classes)
-    load = make_load(site, network, stage)
+    load = loader(site, network, stage)
     inputs = [load(Item(int(image), 0)) for image in images]
     views, about = np.stack([each for each, _, _ in inputs]), np.stack([a for *_, a in inputs])
 
@@ -54,6 +46,4 @@ def _scores(network: Network, stage: Stage, views: Floats32, about: Floats32) ->
             part = slice(start, start + _BATCH)
             inputs, numbers = (to_device(torch.from_numpy(a[part])) for a in (views, about))
             found.append(network.classify(stage.tail(inputs), numbers).float().cpu().numpy())
-    scores = np.concatenate(found).astype(np.float64)
-    # Weights that somebody crafted can make a score of some image no number.
-    return np.nan_to_num(scores, posinf=_LARGEST, neginf=-_LARGEST)
+    return finite(np.concatenate(found))
