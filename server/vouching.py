@@ -6,7 +6,7 @@ import numpy as np
 
 from common.config.robust import CROSSCHECK
 from common.finetune.crosscheck import PairCounts
-from common.finetune.plan import Update
+from common.finetune.update import Update
 from common.statistics.sums import S
 from server.federation.federation import Federation
 from server.federation.question import Answers, LossPolicy, Question

@@ -23,6 +23,8 @@ from common.answers.paired import OF_INCUMBENT, DecisionRules
 from common.config.run import RunConfig, dependent, flat, settings_of
 from common.data.metadata import width
 from common.errors import Reason
+from common.finetune.half_precision import to_wire
+from common.finetune.plan import NONNEGATIVE
 from common.methods import METHODS
 from common.svm.feature_map import FeatureMap, FourierMap
 from common.task import HAM10000
@@ -377,14 +379,20 @@ def of_finetune(draw: Any, settings: Values) -> list[Asks]:
         number = draw(st.integers(0, len(plan(config)) - 1))
         this = plan(config)[number]
         needed = shapes(open_stage(network, this.stage), config, this.begins)
-        scale = draw(st.sampled_from([0.0, 1.0, 1e3, 1e6]))
+        scale = draw(st.sampled_from([0.0, 1.0, 200.0, 1e6]))
         rng = np.random.default_rng(draw(st.integers(0, 99)))
         tensors = {}
         for name, shape in needed.items():
             tensor = np.asarray(scale * rng.uniform(-1, 1, shape), np.float32)
-            tensors[name] = abs(tensor) if name.startswith(("exp_avg_sq/", "step/")) else tensor
+            tensors[name] = abs(tensor) if name.startswith(NONNEGATIVE) else tensor
         counts = draw(st.lists(st.sampled_from([0, 1, 50, 2000]), min_size=K, max_size=K))
-        asks.append(Asks("train", tensors, {"run": RUN, "round": number, "counts": counts}))
+        asks.append(
+            Asks(
+                "train",
+                to_wire(tensors),
+                {"run": RUN, "round": number, "counts": counts, "images": 99},
+            )
+        )
         weights_ = {n: a for n, a in tensors.items() if "/" not in n}
         rule = {"calibration": draw(weights((2, K))), "base_rates": np.full(K, 1 / K)}
         about = {"scores": f"{number:064x}", "subset": "test", "views": 1, "personal": False}

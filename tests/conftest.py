@@ -102,3 +102,9 @@ def open_page(browser):
     yield opened
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def unrounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tensors cross the wire in single precision, where a test is of all but the rounding."""
+    monkeypatch.setattr("common.finetune.half_precision.HALF", "<f4")

@@ -47,7 +47,7 @@ class Form:
     shape: tuple[int | None, ...]
     low: float = -LARGEST
     high: float = LARGEST
-    dtype: Literal["<f8", "<f4"] = "<f8"
+    dtype: Literal["<f8", "<f4", "<f2"] = "<f8"
 
     def fits(self, array: NDArray[np.generic]) -> bool:
         """Tell whether ``array`` has this shape, type and range; NaN is in no range."""

@@ -42,7 +42,7 @@ class Array:
     """
 
     shape: tuple[int, ...] | Shape
-    dtype: Literal["<f8", "<f4", "<i8"] = "<f8"
+    dtype: Literal["<f8", "<f4", "<f2", "<i8"] = "<f8"
     counts: bool = False
     groups: bool = False
     by_group: bool = False

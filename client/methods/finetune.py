@@ -33,11 +33,13 @@ from common.data.image import TRAIN as TRAIN_SPLIT
 from common.features.extract import content_keys
 from common.features.inference_engine import one_thread_per_core
 from common.finetune.former import softened
+from common.finetune.half_precision import at_site, rounded
 from common.finetune.imbalance import Balance, ClassCounts
 from common.finetune.local_steps import LocalSteps
-from common.finetune.plan import CONTROL, Round, Stream, Update, plan
+from common.finetune.plan import CONTROL, Round, Stream, plan
 from common.finetune.qfedavg import FairUpdate
 from common.finetune.targets import Targets
+from common.finetune.update import Update
 from common.networks.activations import activations
 from common.networks.appearance_rows import appearances
 from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, run_network
@@ -78,11 +80,11 @@ def answer(site: Site, question: Question) -> Sums:
         return count_groups(site, site.part("train"))
     if question.name == CROSSCHECK:
         return count_right(site, question)
-    tensors = {
-        n: np.asarray(a, np.float32) for n, a in question.arrays.items() if n not in _NO_TENSORS
-    }
+    sent = {n: a for n, a in question.arrays.items() if n not in _NO_TENSORS}
     if question.name in (TRAIN, FAIRLY):
-        return _train(site, tensors, question)
+        pretrained = run_network(site.config).pretrained_arrays
+        return _train(site, at_site(sent, pretrained), question)
+    tensors = {n: np.asarray(a, np.float32) for n, a in sent.items()}
     if question.name == FORMER:
         return _keep_former(site, tensors, question)
     if question.name == INCUMBENT:
@@ -142,7 +144,7 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
         before = loss_before(steps, batches) if question.name == FAIRLY else 0.0
         course = walk(steps, this, batches, config)
     change, moments = steps.change(), moments.after(steps.moments())
-    moved = _control_change(stage, config, tensors, change, course.travelled)
+    moved = rounded(_control_change(stage, config, tensors, change, course.travelled))
     if moved:
         kept |= {n: np.asarray(kept.get(n, 0) + a, np.float32) for n, a in moved.items()}
         rounds.save(this.number + 1, kept)
@@ -158,7 +160,7 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
     if question.name == FAIRLY:
         pull = pull_of(steps, course, before, config)
         return FairUpdate.pulled(weight, loss, change | moved, pull)
-    return Update.of(weight, loss, change | moved)
+    return Update.of(weight, loss, change | moved, this.most(int(str(values["images"]))))
 
 
 def _keep_former(site: Site, tensors: Tensors, question: Question) -> Nothing:

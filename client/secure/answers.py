@@ -16,6 +16,7 @@ from client.secure.session import Session
 from client.site import Site
 from common.errors import Reason, RefusalError, ReplyError
 from common.statistics.sums import Sums
+from common.wire.fixed_point import masked_record
 from common.wire.messages import Value
 from common.wire.secure_sums import (
     KEY,
@@ -90,7 +91,7 @@ def _masked(session: Session, sum_round: SumRound, digest: bytes, sums: Sums | G
     return Answer(
         {"masked": masked.vector.view(np.int64)},
         {"envelopes": masked.envelopes, "seal": masked.seal},
-        hidden=gated.sums.to_record(),
+        hidden=masked_record(gated.sums),
     )
 
 

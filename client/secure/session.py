@@ -222,7 +222,7 @@ class Session:
         vector = encode(gated.sums, len(members))
         counts = np.array(gated.counts, np.int64).view(np.uint64)
         keys = [bytes.fromhex(state.peers[name]) for name in members]
-        bound_to = context(sum_round, keys, question, schema(gated.sums))
+        bound_to = context(sum_round, keys, question, schema(gated.sums, len(members)))
         seed = self._seed(bound_to)
         self._add_pairwise_masks(vector, counts, members, bound_to)
         add_mask(vector, self_mask(seed, bound_to), 1)

@@ -1,4 +1,4 @@
-"""Staged fine-tuning: the rounds of a run, the order of images, and the updates of sites.
+"""Staged fine-tuning: the rounds of a run and the order of images.
 
 Time is counted in epochs. Every site goes through its images at the same pace, so in a step of
 the federation each contributes images in proportion to how many it has, and with one step a
@@ -9,18 +9,14 @@ AISTATS 2017, algorithm 1 and section 2).
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, Self
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from common.arrays import Floats, Floats32, Ints
+from common.arrays import Floats, Ints
 from common.config.finetune import FinetuneConfig
-from common.errors import ReplyError
 from common.networks.network import Stage
-from common.statistics.sums import Sums
 
 CONTROL = "control/"
 """Prefix of the names of SCAFFOLD's control variates."""
@@ -72,6 +68,13 @@ class Round:
         """Return where the steps begin, and the end, for ``images`` over all sites."""
         steps = max(1, round((self.end - self.begin) * images / batch))
         return [self.begin + (self.end - self.begin) * i / steps for i in range(steps + 1)]
+
+    def most(self, images: int) -> float:
+        """Return what the sites' weights in the average add up to, for ``images`` over all.
+
+        Each site may be above its share by one image at each end.
+        """
+        return images * (self.end - self.begin) / math.ceil(self.end - self.begin)
 
     def learning_rate(self, time: float, warmup: float) -> float:
         """Return the rate at a time: rising at a stage's start, a half cosine over the run.
@@ -179,89 +182,3 @@ class Stream:
     def _view(self, position: int) -> int:
         # With even draws, a view an epoch: the same ones wherever the image is.
         return position // self._length if self._even else position
-
-
-@dataclass(frozen=True)
-class Update(Sums):
-    """Changes of weights, each site's times its weight in the average.
-
-    Attributes
-    ----------
-    weight : () images seen by the sites, at most one for each that they have.
-    loss : () mean training loss times weight.
-    tensors : changes times weight, by name, of the shapes that :func:`shapes` returns.
-    """
-
-    nonnegative: ClassVar[tuple[str, ...]] = ("weight", "loss")
-    counted: ClassVar[str | None] = "weight"
-
-    weight: Floats
-    loss: Floats
-    tensors: Mapping[str, Floats32]
-
-    @classmethod
-    def of(cls, weight: float, loss: float, change: Mapping[str, Floats32]) -> Self:
-        """Weigh a site's mean loss and ``change``, by name, of the shapes in :func:`shapes`."""
-        scaled = {name: np.asarray(np.float32(weight) * a) for name, a in change.items()}
-        return cls(np.array(weight), np.array(weight * loss), scaled)
-
-    @classmethod
-    def zero(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:
-        """Return the update of no sites."""
-        return cls.of(0.0, 0.0, {n: np.zeros(s, dtype=np.float32) for n, s in shapes.items()})
-
-    @property
-    def share(self) -> Floats:
-        """What the changes are times, ()."""
-        return self.weight
-
-    def __add__(self, other: Self) -> Self:
-        tensors = {name: a + other.tensors[name] for name, a in self.tensors.items()}
-        theirs = other._numbers()
-        numbers = {name: a + theirs[name] for name, a in self._numbers().items()}
-        return type(self)(tensors=tensors, **numbers)
-
-    def to_record(self) -> dict[str, NDArray[np.generic]]:
-        """Return the arrays by name: those of one number (), and tensors of their own shapes."""
-        return {**self._numbers(), **self.tensors}
-
-    def from_record(self, record: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Read a ``record`` with this one's names and shapes; without weight it changes nothing.
-
-        Raises
-        ------
-        ReplyError
-            If it does not, or a change is not finite once the weight is divided out.
-        """
-        answer = super().from_record(record)
-        most = float(np.finfo(np.float32).max) * float(answer.share)
-        for name, tensor in answer.tensors.items():
-            if (largest := float(np.abs(tensor).max(initial=0.0))) > most:
-                raise ReplyError(
-                    f"array '{name}' is up to {largest:g}, which is no change times the weight of "
-                    f"{answer.share:g}"
-                )
-        return answer
-
-    def change(self, name: str) -> Floats32:
-        """Return a tensor's change in its own shape, not times the weight, which must not be 0."""
-        return np.asarray(self.tensors[name] / self.share, np.float32)
-
-    def extra_bits(self, name: str) -> int:
-        """Return 16 for mean squares, since steps divide by their roots, else 0."""
-        return 16 if name.startswith(f"{SQUARES}/") else 0
-
-    @classmethod
-    def _from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
-        tensors: dict[str, Any] = dict(arrays)
-        numbers = {f.name: tensors.pop(f.name) for f in fields(cls) if f.name != "tensors"}
-        return cls(tensors=tensors, **numbers)
-
-    def _numbers(self) -> dict[str, Floats]:
-        """Return what is one number, (), by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tensors"}
-
-    def mean(self) -> dict[str, Floats32]:
-        """Return the weighted mean of the changes, in their own shapes; zeros without images."""
-        scale = np.float32(1 / self.share if self.share else 0.0)
-        return {name: np.asarray(a * scale) for name, a in self.tensors.items()}

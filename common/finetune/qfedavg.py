@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.arrays import Floats, Floats32
-from common.finetune.plan import Update
+from common.finetune.update import Update
+from common.statistics.sums import Narrow
 
 _LEAST_LOSS = 1e-10
 """As in the authors' program: a power below 0 of no loss at all is infinite."""
@@ -46,6 +48,8 @@ class Pull(NamedTuple):
 @dataclass(frozen=True)
 class FairUpdate(Update):
     """Changes of tensors, each site's times its pull.
+
+    They stay in single precision: pulls have any size.
 
     Attributes
     ----------
@@ -77,12 +81,13 @@ class FairUpdate(Update):
             weight=np.array(weight),
             loss=np.array(weight * loss),
             tensors=tensors,
+            most=0.0,
             pull=np.array(strength),
             damping=np.array(damping),
         )
 
     @classmethod
-    def zero(cls, shapes: Mapping[str, tuple[int, ...]]) -> "FairUpdate":
+    def zero(cls, shapes: Mapping[str, tuple[int, ...]], most: float = 0.0) -> "FairUpdate":
         """Return the update of no sites."""
         zeros = {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()}
         return cls.pulled(0.0, 0.0, zeros, Pull(0.0, 0.0))
@@ -100,5 +105,15 @@ class FairUpdate(Update):
         shortened = self.pull / (self.pull + self.damping) if self.pull else 0.0
         return {
             name: np.asarray(a if "/" in name else a * np.float32(shortened))
-            for name, a in super().mean().items()
+            for name, a in self.changes().items()
         }
+
+    def narrow(self, sites: int) -> Narrow:
+        """Say that no array has fewer bits in a secure sum."""
+        return Narrow()
+
+    def _sent(self, changes: Mapping[str, Floats32]) -> dict[str, NDArray[np.generic]]:
+        return dict(changes)
+
+    def _received(self, sent: Mapping[str, NDArray[np.generic]]) -> dict[str, Floats32]:
+        return {name: np.asarray(a, np.float32) for name, a in sent.items()}

@@ -57,6 +57,11 @@ class Network(nn.Module):
             name: tensor.detach().clone() for name, tensor in self.named_parameters()
         }
 
+    @property
+    def pretrained_arrays(self) -> dict[str, Floats32]:
+        """The pretrained parameters by name, in their shapes."""
+        return {name: tensor.numpy() for name, tensor in self.pretrained.items()}
+
     def forward(self, images: Tensor, about: Tensor | None = None) -> Tensor:
         """Map normalised images (n, 3, h, w) to logits (n, n_classes).
 

@@ -1,13 +1,28 @@
 """Values that add: the only kind of value that leaves a site."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import ReplyError
+
+
+class Narrow(NamedTuple):
+    """Arrays that go into a secure sum in 32 bits a number: those that a record has in 16.
+
+    Attributes
+    ----------
+    names : of these arrays.
+    bits : their numbers become multiples of two to the power of minus this.
+    largest : largest number in those of one site.
+    """
+
+    names: Collection[str] = ()
+    bits: int = 0
+    largest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,21 @@ class Sums:
             If a name, shape or dtype differs from this object's, or a value is not finite
             or negative where none can be.
         """
-        expected = self.to_record()
+        self.check(record, self.to_record())
+        return self._from_arrays(record)
+
+    def check(
+        self,
+        record: Mapping[str, NDArray[np.generic]],
+        expected: Mapping[str, NDArray[np.generic]],
+    ) -> None:
+        """Refuse a ``record`` with other names, shapes or types than ``expected`` has.
+
+        Raises
+        ------
+        ReplyError
+            If it has, or a value is not finite or negative where none can be.
+        """
         if record.keys() != expected.keys():
             raise ReplyError(f"arrays are {sorted(record)}, expected {sorted(expected)}")
         for name, want in expected.items():
@@ -59,15 +88,31 @@ class Sums:
                 raise ReplyError(f"array '{name}' holds NaN or infinite values")
             if name in self.nonnegative and (np.asarray(array) < 0).any():
                 raise ReplyError(f"array '{name}' is negative, which no records can make it")
-        return self._from_arrays(record)
+
+    def addends(self) -> dict[str, NDArray[np.generic]]:
+        """Return the arrays that add up, in the shapes of a record's; a record's but for means."""
+        return self.to_record()
+
+    def from_addends(self, addends: Mapping[str, NDArray[np.generic]]) -> Self:
+        """Read ``addends`` that must have the names, shapes and types of this one's.
+
+        Raises
+        ------
+        ReplyError
+            As in :meth:`from_record`.
+        """
+        return self.from_record(addends)
 
     def extra_bits(self, name: str) -> int:
-        """Return how many bits finer than others an array's steps are in a secure sum."""
+        """Return how many bits finer than others a wide array's steps are in a secure sum."""
         return 0
 
-    @classmethod
-    def _from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
-        return cls(**arrays)
+    def narrow(self, sites: int) -> Narrow:
+        """Say which arrays go into a secure sum over ``sites`` in half of the others' bits."""
+        return Narrow()
+
+    def _from_arrays(self, arrays: Mapping[str, NDArray[np.generic]]) -> Self:
+        return type(self)(**arrays)
 
 
 S = TypeVar("S", bound=Sums)

@@ -121,9 +121,9 @@ class SecureSums:
             if on_loss is LossPolicy.RESTART:
                 return zero, []
         keys = [self._keys[name] for name in sum_round.members]
-        bound_to = context(sum_round, keys, question_digest(content), schema(zero))
+        bound_to = context(sum_round, keys, question_digest(content), schema(zero, len(keys)))
         self._open(sum_round, shares, bound_to, total)
-        return decode(total, zero), sum_round.members
+        return decode(total, zero, len(keys)), sum_round.members
 
     def _begin_round(self, content: RecordDict) -> SumRound:
         """Begin a round over the sites that are left, and put it into the question's content."""

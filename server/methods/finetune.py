@@ -19,9 +19,11 @@ from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
 from common.errors import ConfigError, DataError
 from common.features.tuned import refuse_tuned
+from common.finetune.half_precision import dtype_of, to_site, wide_sums
 from common.finetune.imbalance import ClassCounts, as_trained
-from common.finetune.plan import CONTROL, SQUARES, Round, Update, plan, shapes
+from common.finetune.plan import CONTROL, SQUARES, Round, plan, shapes
 from common.finetune.qfedavg import FairUpdate
+from common.finetune.update import Update
 from common.json_types import JsonObject
 from common.models.network import NetworkModel
 from common.networks.network import ALL, Network, Stage, open_stage, run_network
@@ -156,16 +158,20 @@ class _Training:
         if this.begins and self._federation.take_back():
             self._sites.forget()  # these do not have what was sent before
             self._remembered = False
-        known = {n: t.numpy() for n, t in self._network.pretrained.items()}
-        known |= state.weights | state.moments
+        pretrained = self._network.pretrained_arrays
+        known = pretrained | state.weights | state.moments
         self._remember()
         down, up = (shapes(stage, self._config, moments) for moments in (this.begins, this.ends))
         arrays = {n: known.get(n, np.zeros(s, np.float32)) for n, s in (down | up).items()}
-        values: dict[str, Value] = {"round": this.number, "run": state.run, "counts": state.counts}
-        sent: Arrays = {name: arrays[name] for name in down}
+        # Some are trained on that are in no count: pseudo-labels, and images without a diagnosis.
+        images = sum(site.images for site in self._federation.sites.values())
+        values: dict[str, Value] = {"round": this.number, "run": state.run}
+        values |= {"counts": state.counts, "images": images}
+        sent: Arrays = to_site({name: arrays[name] for name in down}, pretrained)
         if state.groups:
             sent = {**sent, GROUP_COUNTS: np.array(state.groups, dtype=np.float64)}
-        updates = self._ask_to_train(up, sent, values, self._sample(this))
+        zero = self._zero(up, this.most(images))
+        updates = self._ask_to_train(zero, sent, values, self._sample(this))
         n_sites = len(updates.sites)
         weights = {name: arrays[name] for name in stage.trainable}
         if self._config.robust == CROSSCHECK:
@@ -221,22 +227,24 @@ class _Training:
         self._remembered = True
 
     def _bytes(self, stage: Stage, this: Round) -> int:
-        """Return the size of a stage's tensors to a site and back; secure sums are of 64 bits."""
+        """Return the size of a stage's tensors to a site and back; secure sums double the bits."""
         down, up = (
-            sum(map(math.prod, shapes(stage, self._config, moments).values()))
-            for moments in (this.begins, this.ends)
+            sum(np.dtype(dtype_of(name, wide)).itemsize * math.prod(shape) for name, shape in found)
+            for wide, found in (
+                ((), shapes(stage, self._config, this.begins).items()),
+                (wide_sums(self._config), shapes(stage, self._config, this.ends).items()),
+            )
         )
-        return 4 * down + (8 if self._config.secure else 4) * up
+        return down + (2 if self._config.secure else 1) * up
+
+    def _zero(self, needed: Mapping[str, tuple[int, ...]], most: float) -> Update:
+        """Return the update of no sites; ``most`` is what the weights of all add up to."""
+        return (FairUpdate if _fair(self._config) else Update).zero(needed, most)
 
     def _ask_to_train(
-        self,
-        needed: Mapping[str, tuple[int, ...]],
-        arrays: Arrays,
-        values: Mapping[str, Value],
-        sites: Sequence[str],
+        self, zero: Update, arrays: Arrays, values: Mapping[str, Value], sites: Sequence[str]
     ) -> Answers[Update]:
-        fair = _fair(self._config)
-        name, zero = (FAIRLY, FairUpdate.zero(needed)) if fair else (TRAIN, Update.zero(needed))
+        name = FAIRLY if _fair(self._config) else TRAIN
         question = Question(name, zero, arrays, values, sites=sites)
         if self._config.defended:
             return self._answers(question)

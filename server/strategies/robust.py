@@ -15,7 +15,7 @@ from common.config.robust import CROSSCHECK, RobustConfig
 from common.data.balance import GroupImages
 from common.errors import QuorumError
 from common.finetune.imbalance import ClassCounts
-from common.finetune.plan import Update
+from common.finetune.update import Update
 from server.federation.question import Answers
 from server.strategies.aggregation import only_warnings, reply
 

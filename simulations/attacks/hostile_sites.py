@@ -203,7 +203,7 @@ def hostile_app(attack: Attack, hostile: Collection[int], seed: int) -> ClientAp
         tensors = {n: np.asarray(a, float) for n, a in true.items() if n not in ("weight", "loss")}
         with np.errstate(all="ignore"):
             false = attack.change(tensors, rng)
-        arrays = {name: np.asarray(false.get(name, a), a.dtype) for name, a in true.items()}
+            arrays = {name: np.asarray(false.get(name, a), a.dtype) for name, a in true.items()}
         return Message(bind(pack(arrays, values), question), reply_to=message)
 
     return app

@@ -79,7 +79,7 @@ class _Sites:
         if question == UNMASK:
             return pack({}, {"seed": _SEED, "parts": [_SEED] * count})
         keys, asked = [bytes(32)] * count, SumRound.read(content)
-        bound_to = context(asked, keys, question_digest(content), schema(self._zero))
+        bound_to = context(asked, keys, question_digest(content), schema(self._zero, count))
         masked = np.zeros(length(self._zero), np.uint64)
         add_mask(masked, self_mask(_SEED, bound_to), 1)
         envelopes: Value = [_ENVELOPE] * count

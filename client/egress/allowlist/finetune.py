@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from client.egress.network_forms import LARGEST_TENSOR, tensor, whole_network
+from client.egress.network_forms import tensor, whole_network
 from client.egress.paired_forms import gated, grouped_forms, paired_forms
 from client.egress.questions import (
     APPEARANCE_QUESTIONS,
@@ -12,6 +12,7 @@ from client.egress.questions import (
     GROUP_QUESTIONS,
     NUMBER,
     RUN,
+    Form,
     Forms,
     Question,
     QuestionForm,
@@ -44,12 +45,21 @@ from common.data.balance import GROUP_COUNTS
 from common.errors import Reason, RefusalError
 from common.features.augment import PREDICTION_VIEWS
 
+LARGEST_HALF = 65504.0
+"""Largest number of 16 bits: no array with an infinite one is taken."""
+
 _MOST_CLASSES = 10_000
-_ROUND = {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), 2, _MOST_CLASSES)}
+_ROUND = {
+    "round": NUMBER,
+    "run": RUN,
+    "counts": sequence(whole(0, 10**7), 2, _MOST_CLASSES),
+    "images": whole(0, 10**9),
+}
 
 
 def _trained(site: Site, values: Values) -> Forms:
     """Return the forms of what a round of fine-tuning starts from."""
+    from common.finetune.half_precision import dtype_of
     from common.finetune.plan import NONNEGATIVE, plan
 
     config, rounds = site.config, plan(site.config)
@@ -61,7 +71,12 @@ def _trained(site: Site, values: Values) -> Forms:
         raise RefusalError(Reason.FORM, f"'counts' are not of the {n_classes} classes of this run")
     this = rounds[number]
     tensors = {
-        name: tensor(shape, 0 if name.startswith(NONNEGATIVE) else -LARGEST_TENSOR)
+        name: Form(
+            shape,
+            0 if name.startswith(NONNEGATIVE) else -LARGEST_HALF,
+            LARGEST_HALF,
+            dtype_of(name),
+        )
         for name, shape in _shapes(site, this.stage, this.begins).items()
     }
     return {**tensors, **group_forms(site)}
@@ -69,11 +84,13 @@ def _trained(site: Site, values: Values) -> Forms:
 
 def _moved(site: Site, question: Question) -> Arrays:
     """Return the tensors of a round's stage, with moments where these are averaged after it."""
+    from common.finetune.half_precision import dtype_of, wide_sums
     from common.finetune.plan import plan
 
     this = plan(site.config)[int(str(question.values["round"]))]
     moved = _shapes(site, this.stage, this.ends)
-    return {name: Array(shape, "<f4") for name, shape in moved.items()}
+    wide = wide_sums(site.config)
+    return {name: Array(shape, dtype_of(name, wide)) for name, shape in moved.items()}
 
 
 def _shapes(site: Site, stage: str, moments: bool) -> Mapping[str, tuple[int, ...]]:

@@ -22,8 +22,10 @@ from common.errors import ConfigError, RefusalError
 from common.features.augment import normalise, prediction_view
 from common.features.backbone import input_statistics
 from common.features.transform import Transform
+from common.finetune.half_precision import to_site
 from common.finetune.imbalance import ClassCounts
-from common.finetune.plan import CONTROL, Item, Update, plan, shapes
+from common.finetune.plan import CONTROL, Item, plan, shapes
+from common.finetune.update import Update
 from common.networks.network import ALL, HEAD, open_stage, run_network, shared_network
 from common.statistics.calibration import uncalibrated
 from common.statistics.sums import Sums
@@ -78,10 +80,15 @@ def _tensors(site: Site, stage: str, scale: float = 0.0, moments: bool = True) -
     return found
 
 
+def _sent(site: Site, tensors: Arrays) -> Arrays:
+    """Return what a round starts from as it crosses the wire."""
+    return to_site(tensors, run_network(site.config).pretrained_arrays)
+
+
 def _values(site: Site, number: int = 0, **changes: Any) -> dict[str, Any]:
     labels = training_labels(site.dataset)
     counts = np.maximum(np.bincount(labels, minlength=7), 1).tolist()
-    return {"round": number, "run": RUN, "counts": counts, **changes}
+    return {"round": number, "run": RUN, "counts": counts, "images": sum(counts), **changes}
 
 
 def _ask(site: Site, question: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
@@ -93,7 +100,7 @@ def _ask(site: Site, question: str, arrays: Mapping[str, Any], values: Mapping[s
 def _train(site: Site, number: int = 0, scale: float = 0.0, **changes: Any) -> Update:
     this = plan(site.config)[number]
     arrays = _tensors(site, this.stage, scale, this.begins)
-    return _ask(site, "train", arrays, _values(site, number, **changes))
+    return _ask(site, "train", _sent(site, arrays), _values(site, number, **changes))
 
 
 def _assert_equal(a: Sums, b: Sums) -> None:
@@ -189,26 +196,27 @@ def _go_on(arrays: Arrays, update: Update) -> Arrays:
     return {name: np.asarray(a + mean.get(name, 0), np.float32) for name, a in arrays.items()}
 
 
+@pytest.mark.usefixtures("unrounded")
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd"}])
 def test_until_its_moments_are_averaged_a_site_goes_on_with_its_own(make_site, changes) -> None:
     site = make_site(stages=HEAD, rounds=3, moments_every=1, **changes)
     arrays, expected = _tensors(site, HEAD), []
     for number in range(3):
-        expected.append(_ask(site, "train", arrays, _values(site, number)))
+        expected.append(_ask(site, "train", _sent(site, arrays), _values(site, number)))
         arrays = _go_on(arrays, expected[-1])
     site = make_site(stages=HEAD, rounds=3, moments_every=3, **changes)
     start = _tensors(site, HEAD)
     weights = {name: a for name, a in start.items() if "/" not in name}
     for number in range(3):
         sent = start if number == 0 else weights
-        found = _ask(site, "train", sent, _values(site, number))
+        found = _ask(site, "train", _sent(site, sent), _values(site, number))
         assert found.tensors.keys() == (start if number == 2 else weights).keys()
         for name in weights:
             np.testing.assert_allclose(
                 found.change(name), expected[number].change(name), rtol=1e-3, atol=1e-6
             )
         # Asked again, after a coordinator that was killed.
-        _assert_equal(_ask(site, "train", sent, _values(site, number)), found)
+        _assert_equal(_ask(site, "train", _sent(site, sent), _values(site, number)), found)
         weights = _go_on(weights, found)
     for name in start.keys() - weights.keys():
         moved = sum(update.change(name) for update in expected)
@@ -219,12 +227,12 @@ def test_a_site_that_missed_the_begin_of_a_cycle_starts_at_zero(make_site) -> No
     changes = {"stages": HEAD, "rounds": 4, "moments_every": 2}
     site = make_site(**changes)
     weights = _tensors(site, HEAD, moments=False)
-    fresh = _ask(site, "train", weights, _values(site, 3))
+    fresh = _ask(site, "train", _sent(site, weights), _values(site, 3))
     site = make_site(**changes)
     # Of the cycle before it has moments; how far they moved since then is nobody's concern.
     ones = {n: np.ones_like(a) if "/" in n else a for n, a in _tensors(site, HEAD).items()}
-    _ask(site, "train", ones, _values(site, 0))
-    _assert_equal(_ask(site, "train", weights, _values(site, 3)), fresh)
+    _ask(site, "train", _sent(site, ones), _values(site, 0))
+    _assert_equal(_ask(site, "train", _sent(site, weights), _values(site, 3)), fresh)
 
 
 PLAIN = {"optimizer": "sgd", "momentum": 0, "clip": 0, "weight_decay": 0, "layer_decay": 0.5}
@@ -242,7 +250,7 @@ def test_control_variates_follow_option_ii_of_scaffold(make_site) -> None:
         times = this.times(sum(_values(site)["counts"]), 5)
         middles = [(a + b) / 2 for a, b in itertools.pairwise(times)]
         rate = sum(this.learning_rate(t, site.config.warmup) for t in middles)
-        update = _ask(site, "train", arrays, _values(site, number))
+        update = _ask(site, "train", _sent(site, arrays), _values(site, number))
         change = update.mean()
         for name, c in sent.items():
             steps = rate * 0.5 ** stage.depth[name]
@@ -252,7 +260,7 @@ def test_control_variates_follow_option_ii_of_scaffold(make_site) -> None:
             np.testing.assert_allclose(own[name] + moved, expected, rtol=1e-3, atol=1e-4)
             own[name] = own[name] + moved
     # Question again for the last round, the site has the state of the one before.
-    _assert_equal(_ask(site, "train", arrays, _values(site, 3)), update)
+    _assert_equal(_ask(site, "train", _sent(site, arrays), _values(site, 3)), update)
 
 
 def test_fedprox_holds_a_site_near_the_start(make_site) -> None:
@@ -270,7 +278,7 @@ REFUSED = {
     "a missing tensor": (lambda a: _without(a, "head.bias"), "'head.bias' is missing"),
     "another tensor": (lambda a: a | {"x": a["head.bias"]}, "nothing named 'x' belongs"),
     "another stage's": (
-        lambda a: a | {f"backbone.{STAGE}.0.conv1.bias": np.zeros(96, np.float32)},
+        lambda a: a | {f"backbone.{STAGE}.0.conv1.bias": np.zeros(96, np.float16)},
         rf"nothing named 'backbone.{STAGE}.* belongs",
     ),
     "no moments": (lambda a: _without(a, "exp_avg/head.bias"), "'exp_avg/.* is missing"),
@@ -280,7 +288,7 @@ REFUSED = {
     ),
     "another shape": (
         lambda a: a | {"head.weight": a["head.weight"].T},
-        r"'head.weight', <f4\[96, 7\], is not Form\(shape=\(7, 96\)",
+        r"'head.weight', <f2\[96, 7\], is not Form\(shape=\(7, 96\)",
     ),
     "a scalar": (
         lambda a: a | {"step/head.bias": np.zeros(1, np.float32)},
@@ -290,8 +298,15 @@ REFUSED = {
         lambda a: a | {"exp_avg_sq/head.bias": -a["exp_avg_sq/head.bias"] - 1},
         "'exp_avg_sq/head.bias', .* is not Form",
     ),
+    "single precision": (
+        lambda a: a | {"head.bias": a["head.bias"].astype(np.float32)},
+        r"'head.bias', <f4\[7\], is not Form",
+    ),
     "no numbers": (lambda a: a | {"head.bias": a["head.bias"] * np.nan}, "'head.bias', .* is not"),
-    "huge ones": (lambda a: a | {"head.bias": a["head.bias"] + 1e7}, "'head.bias', .* is not Form"),
+    "huge ones": (
+        lambda a: a | {"head.bias": a["head.bias"] + np.inf},
+        "'head.bias', .* is not Form",
+    ),
 }
 
 
@@ -304,7 +319,7 @@ def test_tensors_that_are_not_the_stages_are_refused(make_site, what) -> None:
     site = make_site()
     change, message = REFUSED[what]
     with pytest.raises(RefusalError, match=message) as refusal:
-        _ask(site, "train", change(_tensors(site, HEAD)), _values(site))
+        _ask(site, "train", change(_sent(site, _tensors(site, HEAD))), _values(site))
     assert "\n" not in str(refusal.value)
 
 
@@ -315,7 +330,7 @@ def test_tensors_that_are_not_the_stages_are_refused(make_site, what) -> None:
 def test_a_round_beyond_the_plan_is_refused(make_site, number, message) -> None:
     site = make_site()
     with pytest.raises(RefusalError, match=message):
-        _ask(site, "train", _tensors(site, HEAD), _values(site, number))
+        _ask(site, "train", _sent(site, _tensors(site, HEAD)), _values(site, number))
 
 
 def test_a_runs_name_cannot_lead_out_of_its_folder(make_site) -> None:
@@ -347,7 +362,7 @@ def test_other_questions_are_refused(make_site, question, changes, message) -> N
 def test_a_stage_that_the_network_does_not_have_is_refused(make_site) -> None:
     site = make_site(stages="head,blocks.77,all")
     with pytest.raises(ConfigError, match=r"stage 'blocks\.77' names no part of this network"):
-        _ask(site, "train", _tensors(site, HEAD), _values(site, 2))
+        _ask(site, "train", _sent(site, _tensors(site, HEAD)), _values(site, 2))
 
 
 def _expected_logits(site: Site, arrays: Arrays, views: int) -> np.ndarray:

@@ -147,8 +147,9 @@ class Again:
         }
         if self._config.secure:
             vectors = [encode(answer, len(answers)) for answer in answers.values()]
-            total = decode(np.sum(vectors, axis=0, dtype=np.uint64), zero)
+            total = decode(np.sum(vectors, axis=0, dtype=np.uint64), zero, len(vectors))
         else:
+            answers = {n: zero.from_record(a.to_record()) for n, a in answers.items()}
             total = zero
             for answer in answers.values():
                 total = total + answer

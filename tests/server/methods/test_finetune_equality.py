@@ -227,6 +227,7 @@ def _train_plainly(dataset: Dataset, file: Path, how: Mapping[str, Any]) -> tupl
     return start, {n: p.detach().numpy() for n, p in net.named_parameters()}
 
 
+@pytest.mark.usefixtures("unrounded")
 @pytest.mark.parametrize(
     ("reference", "how"),
     [
@@ -254,6 +255,24 @@ def test_one_step_a_round_is_pooled_training(
         np.testing.assert_allclose(found[name], theirs, rtol=rtol, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("reference", ["sgd", "momentum"], indirect=True)
+@pytest.mark.parametrize("how", ["centralized", "a class a site"])
+def test_half_precision_on_the_wire_stays_near_pooled_training(
+    reference, unvalidated, network_file, cache, tmp_path, how
+):
+    settings, start, expected = reference
+    spread(unvalidated, tmp_path, PARTITIONS[how](unvalidated))
+    config = quick(tmp_path, network_file, cache=cache, **settings)
+    simulate(config)
+    found = model_of(config).weights
+    off, moved = (
+        math.sqrt(sum(float(((a[n] - b[n]) ** 2).sum()) for n in expected))
+        for a, b in ((found, expected), (expected, start))
+    )
+    assert 0 < off < 0.02 * moved
+
+
+@pytest.mark.usefixtures("unrounded")
 @pytest.mark.parametrize("imbalance", ["focal", "logits"])
 def test_whatever_the_loss(unvalidated, network_file, cache, tmp_path, imbalance):
     found = []

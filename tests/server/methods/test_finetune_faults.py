@@ -73,7 +73,7 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     "a shape": (
         "train",
         _changed("head.weight", np.transpose),
-        "array 'head.weight' is float32[96",
+        "array 'head.weight' is float16[96",
     ),
     "a name": ("train", lambda a: {**a, "x": a["loss"]}, "expected ["),
     "a missing tensor": (

@@ -121,7 +121,7 @@ def test_they_count_as_images_in_the_average_alone(base, tmp_path, number):
 def _round(site: Site, number: int) -> Question:
     from client.egress.allowlist.finetune import QUESTIONS
 
-    values = {"round": number, "run": "0a" * 8, "counts": [5, 4, 3, 2, 1, 30, 2]}
+    values = {"round": number, "run": "0a" * 8, "counts": [5, 4, 3, 2, 1, 30, 2], "images": 60}
     forms = QUESTIONS["train"].arrays(site, values)
     rng = np.random.default_rng(1)
     arrays = {n: rng.random(form.shape, np.float32) / 100 for n, form in forms.items()}
