@@ -164,7 +164,7 @@ class _Training:
         down, up = (shapes(stage, self._config, moments) for moments in (this.begins, this.ends))
         arrays = {n: known.get(n, np.zeros(s, np.float32)) for n, s in (down | up).items()}
         # Some are trained on that are in no count: pseudo-labels, and images without a diagnosis.
-        images = sum(site.images for site in self._federation.sites.values())
+        images = sum(site.images or 0 for site in self._federation.sites.values())
         values: dict[str, Value] = {"round": this.number, "run": state.run}
         values |= {"counts": state.counts, "images": images}
         sent: Arrays = to_site({name: arrays[name] for name in down}, pretrained)
