@@ -236,8 +236,8 @@ def _describe(site: Site) -> Mapping[str, Value]:
         **({} if METHODS[site.config.method].private else _of_images(site)),
         "site": site.name,
         **known_diagnoses(site),
-        "images": len(site.dataset),
-        "lesions": len(site.dataset.by_lesion.sizes),
+        "images": len(site.dataset) + len(site.unlabelled),
+        "lesions": len({*site.dataset.lesions, *site.unlabelled.lesions}),
         "synthetic": site.dataset.synthetic,
         "fingerprint": site.data_name,
     }

@@ -11,9 +11,12 @@ from common.finetune.qfedavg import Pull
 
 
 class Course(NamedTuple):
-    """A round's steps: images seen, their summed loss, steps, and the sum of their rates."""
+    """A round's steps: images seen, their summed loss, steps, and the sum of their rates.
 
-    seen: int
+    An image without a diagnosis counts as ``unlabelled_weight`` images.
+    """
+
+    seen: float
     loss: float
     steps: int
     travelled: float
@@ -26,10 +29,15 @@ class Batch(NamedTuple):
     items: list[Item]
 
 
-def batches_of(stream: Stream, this: Round, images: int, config: RunConfig) -> list[Batch]:
+def batches_of(
+    streams: Sequence[Stream], this: Round, images: int, config: RunConfig
+) -> list[Batch]:
     """Return a round's steps, as many as ``images`` over all sites make."""
     spans = itertools.pairwise(this.times(images, config.batch))
-    return [Batch((begin + end) / 2, stream.between(begin, end)) for begin, end in spans]
+    return [
+        Batch((begin + end) / 2, [i for each in streams for i in each.between(begin, end)])
+        for begin, end in spans
+    ]
 
 
 def walk(steps: LocalSteps, this: Round, batches: Sequence[Batch], config: RunConfig) -> Course:
@@ -39,14 +47,15 @@ def walk(steps: LocalSteps, this: Round, batches: Sequence[Batch], config: RunCo
         if items:
             lr = this.learning_rate(time, config.warmup)
             loss = course.loss + steps.step(items, lr, following.items)
-            course = Course(course.seen + len(items), loss, course.steps + 1, course.travelled + lr)
+            seen = course.seen + steps.size(items)
+            course = Course(seen, loss, course.steps + 1, course.travelled + lr)
     return course
 
 
 def loss_before(steps: LocalSteps, batches: Sequence[Batch]) -> float:
     """Return the mean loss of a round's images before its first step; 0 without images."""
-    seen = sum(len(items) for _, items in batches)
-    return sum(steps.loss(items) for _, items in batches if items) / max(seen, 1)
+    seen = sum(steps.size(items) for _, items in batches)
+    return sum(steps.loss(items) for _, items in batches if items) / (seen or 1)
 
 
 def pull_of(steps: LocalSteps, course: Course, before: float, config: RunConfig) -> Pull:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.site import Site
+from common.data.dataset import Dataset
 from common.features.inference_engine import one_thread_per_core
 from common.networks.fusion import heard
 from common.networks.inference import prediction_features
@@ -35,23 +36,27 @@ def scores(
     """
     network = run_network(site.config)
     network.load(tensors)
-    features = image_features(site, network, images, views)
+    features = image_features(site, network, site.dataset.select(images), views)
     if adapt is not None:
         adapt(network)
     about = heard(site.config.metadata, site.metadata[images], tensors)
     inputs = (to_device(torch.from_numpy(each)) for each in (features, about))
     with torch.inference_mode():
         logits = network.classify(*inputs).cpu()
-    # Weights that somebody crafted can make a score of some image no number.
-    finite = np.nan_to_num(logits.numpy().astype(np.float64), posinf=_LARGEST, neginf=-_LARGEST)
-    return np.asarray(finite)
+    return finite(logits.numpy())
+
+
+def finite(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return logits as numbers: weights that somebody crafted can make one of some image none."""
+    found = np.nan_to_num(logits.astype(np.float64), posinf=_LARGEST, neginf=-_LARGEST)
+    return np.asarray(found)
 
 
 def image_features(
-    site: Site, network: Network, images: NDArray[np.int64], views: int
+    site: Site, network: Network, dataset: Dataset, views: int
 ) -> NDArray[np.float32]:
-    """Return features (n, n_features) of ``images`` (n,), averaged over prediction views."""
+    """Return features (n, n_features) of n images, averaged over prediction views."""
     spec = replace(site.config.feature_spec, predictions=views)
-    files = (site.dataset.read(site.dataset.images[i].image_id) for i in images)
+    files = (dataset.read(image.image_id) for image in dataset.images)
     with one_thread_per_core() as pool:
         return prediction_features(network.backbone, files, spec, pool)

@@ -3,8 +3,9 @@
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -20,7 +21,14 @@ from common.data.dataset import Dataset
 from common.data.duplicates import open_joined
 from common.data.image import Scan
 from common.data.metadata import UNKNOWN, as_unknown, beside, dropped, encode, forget, width
-from common.data.splits import TEST, fold_numbers, lasting_splits, one_image_a_lesion, site_splits
+from common.data.splits import (
+    TEST,
+    fold_numbers,
+    lasting_splits,
+    lasting_test,
+    one_image_a_lesion,
+    site_splits,
+)
 from common.data.tables.scan import scan
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.features.extract import Features, content_keys, extract
@@ -128,7 +136,32 @@ class Site:
     @cached_property
     def _whole(self) -> Dataset:
         """All images of the folder, whatever the run's diagnoses."""
-        return open_joined(self.folder, self.config.cache)
+        return open_joined(
+            self.folder, self.config.cache, diagnosed=not self.config.unlabelled_weight
+        )
+
+    @cached_property
+    def unlabelled(self) -> Dataset:
+        """The images without a diagnosis that the run trains on; none where it has no use for them.
+
+        Not those of lesions that are held out, or would be if they had a diagnosis.
+        """
+        whole, dataset = self._whole, self.dataset
+        held_out = {*dataset.lesions[self.held_out], *dataset.lesions[self.part("validation")]}
+        wanted = whole.undiagnosed if self.config.unlabelled_weight else ()
+        images = (
+            image
+            for image in wanted
+            if not (image.dx or image.split == TEST or image.lesion_id in held_out)
+            and not (self.deployed and lasting_test(image.lesion_id, self.rules.test_fraction))
+            and image.image_id in whole.files
+        )
+        return replace(whole, images=tuple(sorted(images, key=attrgetter("image_id"))))
+
+    @cached_property
+    def unlabelled_contents(self) -> list[str]:
+        """The key of the bytes of each of these, in order."""
+        return content_keys(self.unlabelled)
 
     @cached_property
     def scan(self) -> Scan:

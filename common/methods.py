@@ -137,7 +137,10 @@ METHODS: dict[str, Method] = {
                 *(MetadataConfig, MetadataScaleConfig, ScreeningConfig, ParentConfig),
                 ProgressConfig,
             ),
-            defaults={"size": 224, "folds": 3, "head": "svm", **_WEIGHTS},
+            defaults={
+                **{"size": 224, "views": 0, "folds": 3, "head": "svm", "components": 2048},
+                **_WEIGHTS,
+            },
             choices={"head": ("svm", "ridge", "lda")},
             refused={**_no_noise("svm", "private head=hinge"), **_no_defence(_EXACT_SUM)},
         ),

@@ -20,7 +20,7 @@ from client.egress.quota import REFUSED
 from client.site import SITE
 from common.answers.appearance import SIZE
 from common.answers.paired import OF_INCUMBENT, DecisionRules
-from common.config.run import RunConfig, flat, settings_of
+from common.config.run import RunConfig, dependent, flat, settings_of
 from common.data.metadata import width
 from common.errors import Reason
 from common.finetune.half_precision import to_wire
@@ -220,17 +220,8 @@ def sent_config(settings: Mapping[str, Any]) -> Values:
     plain = {key: value for key, value in _USUAL.items() if key not in settings}
     chosen = {key: str(v) if isinstance(v, Path) else v for key, v in settings.items()}
     # What a method chooses for itself is left to it.
-    return {
-        **plain,
-        "rounds": "",
-        "lr": "",
-        "imbalance": "",
-        "imbalance_strength": "",
-        "head": "",
-        "views": "",
-        "metadata_scale": "",
-        **chosen,
-    }
+    own = dict.fromkeys(("rounds", "lr", *dependent()), "")
+    return {**plain, **own, **chosen}
 
 
 # What an attacker tries.
@@ -396,7 +387,11 @@ def of_finetune(draw: Any, settings: Values) -> list[Asks]:
             tensors[name] = abs(tensor) if name.startswith(NONNEGATIVE) else tensor
         counts = draw(st.lists(st.sampled_from([0, 1, 50, 2000]), min_size=K, max_size=K))
         asks.append(
-            Asks("train", to_wire(tensors), {"run": RUN, "round": number, "counts": counts})
+            Asks(
+                "train",
+                to_wire(tensors),
+                {"run": RUN, "round": number, "counts": counts, "images": 99},
+            )
         )
         weights_ = {n: a for n, a in tensors.items() if "/" not in n}
         rule = {"calibration": draw(weights((2, K))), "base_rates": np.full(K, 1 / K)}

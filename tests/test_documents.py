@@ -43,7 +43,7 @@ PLACEHOLDER = re.compile(r"[A-Z]+|\.\.\.")
 
 PAIR = re.compile(r"([a-z_]+)=(\S+)")
 
-WITH_A_RULE = {"optimizer": "sgd", "hostile": "1"}
+WITH_A_RULE = {"optimizer": "sgd", "momentum": "0", "local_epochs": "1", "hostile": "1"}
 """Settings that a rule against hostile sites needs."""
 
 OTHER_NAMES = {

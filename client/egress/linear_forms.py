@@ -12,5 +12,6 @@ def linear_model(site: Site, _: Values) -> Forms:
         "fourier": Form((None,), 0, LARGEST_MAP),
         "unit": Form((), 0, 1),
         "clip": Form((), 0, LARGEST),
+        "powers": Form((site.n_features,), 0, 1),
         "weights": Form((site.config.task.n_classes, None)),
     }

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from client import lesion_appearance
+from client.consistency import Known, pseudo_labels
+from client.crosscheck import count_right
 from client.egress.questions import Question
 from client.group_weights import count_groups, group_weights
 from client.judged_scores import judge
@@ -19,22 +21,26 @@ from client.network_scores import image_features, scores
 from client.paired_counts import count_pairs, keep_incumbent
 from client.site import Site
 from client.state import kept_array
+from client.training_views import loader
 from common.answers.paired import INCUMBENT, PAIRED, PAIRED_GROUPS, RULE_NAMES
 from common.arrays import Floats, Floats32, Ints
 from common.config.finetune import FAIRLY, FORMER, TRAIN
+from common.config.robust import CROSSCHECK
 from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
 from common.data.dataset import Dataset
+from common.data.image import TRAIN as TRAIN_SPLIT
 from common.features.extract import content_keys
 from common.features.inference_engine import one_thread_per_core
 from common.finetune.former import softened
 from common.finetune.half_precision import at_site, rounded
 from common.finetune.imbalance import Balance, ClassCounts
-from common.finetune.local_steps import Load, Loaded, LocalSteps
-from common.finetune.plan import CONTROL, Item, Round, Stream, plan
+from common.finetune.local_steps import LocalSteps
+from common.finetune.plan import CONTROL, Round, Stream, plan
 from common.finetune.qfedavg import FairUpdate
+from common.finetune.targets import Targets
 from common.finetune.update import Update
-from common.networks.activations import Views, activations
+from common.networks.activations import activations
 from common.networks.appearance_rows import appearances
 from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, run_network
 from common.statistics.sums import Nothing, Sums
@@ -67,13 +73,13 @@ def answer(site: Site, question: Question) -> Sums:
         If this site does not answer it.
     """
     if question.name == "counts":
-        return ClassCounts.measure(
-            site.dataset.labels[site.part("train")], site.config.task.n_classes
-        )
+        return _known(site)
     if question.name in lesion_appearance.QUESTIONS:
         return lesion_appearance.answer_appearance(site, question)
     if question.name == GROUP_COUNTS:
         return count_groups(site, site.part("train"))
+    if question.name == CROSSCHECK:
+        return count_right(site, question)
     sent = {n: a for n, a in question.arrays.items() if n not in _NO_TENSORS}
     if question.name in (TRAIN, FAIRLY):
         pretrained = run_network(site.config).pretrained_arrays
@@ -103,13 +109,24 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
     network = run_network(config)
     stage = open_stage(network, this.stage)
     counts = np.array(values["counts"], dtype=np.int64)
-    balance = _balance(config, counts, labels)
+    own = _known(site).images
+    balance = Balance.from_counts(config, own if config.priors == "local" else counts)
     stream = Stream(labels, balance.draws, config.seed, site.name)
-    own = site.state.by_round(str(values["run"]))
-    kept = own.load(this.number)
+    blank = np.zeros(len(site.unlabelled), np.int64)
+    others = Stream(blank, np.ones(1), config.seed, site.name, len(labels))
+    batches = batches_of([stream, others], this, int(counts.sum()), config)
+    rounds = site.state.by_round(str(values["run"]))
+    kept = rounds.load(this.number)
     moments = Moments.at(this, tensors, kept)
-    load = _loader(site, network, stage)
+    load = loader(site, network, stage)
     network.load(tensors)
+    targets = Targets(labels, weights, _former(site, question))
+    if len(blank):
+        used = [i for batch in batches for i in batch.items if i.image >= len(labels)]
+        items = [item._replace(image=item.image - len(labels)) for item in used]
+        known = Known(counts, own, [*stream.seed, this.number])
+        pseudo = pseudo_labels(site, network, stage, items, known)
+        targets = targets.with_pseudo(*pseudo, config.unlabelled_weight)
     with one_thread_per_core() as pool:
         correction = _correction(stage, tensors, kept)
         steps = LocalSteps(
@@ -117,36 +134,33 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
             stage,
             config,
             balance,
-            labels,
+            targets,
             load,
             pool,
             moments.now,
             correction,
-            weights,
-            _former(site, question),
             stream.seed,
         )
-        batches = batches_of(stream, this, int(counts.sum()), config)
         before = loss_before(steps, batches) if question.name == FAIRLY else 0.0
         course = walk(steps, this, batches, config)
     change, moments = steps.change(), moments.after(steps.moments())
     moved = rounded(_control_change(stage, config, tensors, change, course.travelled))
     if moved:
         kept |= {n: np.asarray(kept.get(n, 0) + a, np.float32) for n, a in moved.items()}
-        own.save(this.number + 1, kept)
+        rounds.save(this.number + 1, kept)
     if this.ends:
         change |= moments.change()
     else:
-        own.save(this.number + 1, moments.to_keep(this))
+        rounds.save(this.number + 1, moments.to_keep(this))
     # Frequent draws of rare images must not make a site weigh more than its images; by its own
     # frequencies a site draws as many as it has.
     most = balance.draws.max() if config.priors == "global" and balance.draws.any() else 1.0
     weight = course.seen / most / math.ceil(this.end - this.begin)
-    loss = course.loss / max(course.seen, 1)
+    loss = course.loss / (course.seen or 1)
     if question.name == FAIRLY:
         pull = pull_of(steps, course, before, config)
         return FairUpdate.pulled(weight, loss, change | moved, pull)
-    return Update.of(weight, loss, change | moved, this.most(int(counts.sum())))
+    return Update.of(weight, loss, change | moved, this.most(int(str(values["images"]))))
 
 
 def _keep_former(site: Site, tensors: Tensors, question: Question) -> Nothing:
@@ -173,46 +187,11 @@ def _round(config: RunConfig, values: Mapping[str, Value]) -> Round:
     return plan(config)[int(str(values["round"]))]
 
 
-def _balance(config: RunConfig, counts: Ints, labels: Ints) -> Balance:
-    """Choose the remedy for rare classes by all sites' ``counts``, or by this site's."""
-    own = ClassCounts.measure(labels, config.task.n_classes).images
-    return Balance.from_counts(config, own if config.priors == "local" else counts)
-
-
-def _loader(site: Site, network: Network, stage: Stage) -> Load:
-    """Return the function that reads the activations that ``stage`` starts from."""
-    spec, images = site.config.feature_spec, site.part("train")
-    dataset, contents = site.dataset.select(images), [site.contents[i] for i in images]
-    views = Views(dataset, contents, spec)
-    if not stage.frozen:
-        site.forget()  # no stage closes what another has opened
-    kept = site.once(_activations)[stage.name] if stage.frozen and len(images) else None
-
-    about = site.metadata[images]
-
-    def load(item: Item) -> Loaded:
-        number = item.view % spec.views if stage.frozen else item.view
-        inputs = views.load(item) if kept is None else kept[item.image, number].astype(np.float32)
-        # Named after the image, as its view is: the same wherever the image lies.
-        rng = np.random.default_rng([spec.seed, int(contents[item.image], 16), item.view, 1])
-        keeps = rng.random(network.n_features, dtype=np.float32) >= site.config.dropout
-        factors = keeps.astype(np.float32) / np.float32(1 - site.config.dropout)
-        return inputs, factors, about[item.image]
-
-    return load
-
-
-def _activations(site: Site) -> dict[str, NDArray[np.float16]]:
-    """Return the activations (n, views, ...) of the training images at the stages' cuts."""
-    config, images = site.config, site.part("train")
-    return activations(
-        run_network(config),
-        [name for name in config.stages if name != ALL],
-        site.dataset.select(images),
-        [site.contents[i] for i in images],
-        config.feature_spec,
-        config.cache.expanduser(),
-    )
+def _known(site: Site) -> ClassCounts:
+    """Count the training images by diagnosis; a pseudo-label is none."""
+    images = site.part("train")
+    images = images[site.dataset.splits[images] != TRAIN_SPLIT]
+    return ClassCounts.measure(site.dataset.labels[images], site.config.task.n_classes)
 
 
 def _correction(stage: Stage, tensors: Tensors, control: Tensors) -> dict[str, torch.Tensor]:
@@ -266,7 +245,7 @@ def _fit_head(site: Site, views: int, network: Network) -> None:
     if not len(images):
         return
     labels = site.dataset.labels[images]
-    features = image_features(site, network, images, views)
+    features = image_features(site, network, site.dataset.select(images), views)
     epochs = float(config.personal)
     this = Round(0, HEAD, 0.0, epochs, 0.0, epochs, epochs, config.lr[0])
     balance = Balance.from_counts(config, ClassCounts.measure(labels, config.task.n_classes).images)
@@ -278,13 +257,12 @@ def _fit_head(site: Site, views: int, network: Network) -> None:
             open_stage(network, HEAD),
             config,
             balance,
-            labels,
+            Targets(labels, _own_weights(site, images)),
             lambda item: (features[item.image], even, about[item.image]),
             pool,
             {},
-            weights=_own_weights(site, images),
         )
-        walk(steps, this, batches_of(stream, this, len(labels), config), config)
+        walk(steps, this, batches_of([stream], this, len(labels), config), config)
 
 
 def _own_weights(site: Site, images: Ints) -> Floats | None:

@@ -29,7 +29,7 @@ from common.models.linear import average_views, decision_values
 from common.networks.appearance_rows import appearances
 from common.statistics.moments import Moments
 from common.statistics.sums import Nothing, Sums
-from common.svm.feature_map import FeatureMap
+from common.svm.feature_map import FeatureMap, powers_of, raised
 from common.svm.objective import HingeSums, hinge_sums, with_intercept
 from common.verified import write_array
 from common.wire.messages import Value
@@ -224,8 +224,9 @@ def _active_lesions(
 
 
 def _moments(site: Site) -> Moments:
-    records = site.training_records()
-    return Moments.measure(records.X, records.y, records.weight, site.config.task.n_classes)
+    records, config = site.training_records(), site.config
+    X = raised(records.X, powers_of(config, site.n_features))
+    return Moments.measure(X, records.y, records.weight, config.task.n_classes)
 
 
 def _refuse_other_map(config: RunConfig, feature_map: FeatureMap, digest: str) -> None:

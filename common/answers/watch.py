@@ -1,24 +1,35 @@
-"""Watching a model in use: whether what it says of new images is what it said of lesions before.
+"""Watching a model in use: whether new images, and what it says of them, are as they were before.
 
-No diagnosis is needed. Sites count what the model says of the images of a week; the counts add over
-sites, and are compared with those of lesions that the model had not seen in training, one image of
-each.
+No diagnosis is needed. Sites count what the model says of the images of a week, and what these are
+like; the counts add over sites, and are compared with those of lesions that the model had not seen
+in training, one image of each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.answers.appearance import SHARE
 from common.answers.counts import AnswerCounts
 from common.arrays import Floats, Ints
+from common.data.groups import listed, numbers
+from common.data.image_measures import ImageMeasures
 from common.statistics.metrics import SCORE_BINS, score_edges
 from common.statistics.sums import Sums
+from common.task import HAM10000
 
 LEVEL = 0.05
 """Largest chance of an alarm in all weeks together where nothing has changed."""
+
+PICTURES = ("short_side", "brightness", "sharpness")
+"""What images are like, by the names of their histograms."""
+
+OF_PICTURES = tuple(name.replace("_", " ") for name in PICTURES)
+UNLIKE = "unlike lesions"
+"""What is compared, as it is called in an alarm."""
 
 LEAST_IMAGES = 20
 """Images from which on a week is compared."""
@@ -78,6 +89,37 @@ class WatchCounts(Sums):
 
 
 @dataclass(frozen=True)
+class PictureCounts(Sums):
+    """What images are like whatever a model says of them, in numbers of images.
+
+    Attributes
+    ----------
+    short_side, brightness, sharpness : (groups,) by the groups of `common.data.groups.HISTOGRAMS`.
+    """
+
+    nonnegative: ClassVar[tuple[str, ...]] = PICTURES
+
+    short_side: Ints
+    brightness: Ints
+    sharpness: Ints
+
+    @classmethod
+    def measure(cls, groups: Ints) -> Self:
+        """Count images by their groups (n, 3), which :func:`picture_groups` returns."""
+        sizes = [len(listed(name)) for name in PICTURES]
+        pairs = zip(groups.T, sizes, strict=True)
+        return cls(*(np.bincount(column, minlength=size) for column, size in pairs))
+
+
+def picture_groups(images: Sequence[ImageMeasures | None]) -> Ints:
+    """Return the groups (n, 3) of n images in each of ``PICTURES``; None is of one unreadable."""
+    rows = [[getattr(image, name, None) for name in PICTURES] for image in images]
+    columns = zip(*rows, strict=True) if rows else [[]] * len(PICTURES)
+    found = [numbers(n, column, HAM10000) for n, column in zip(PICTURES, columns, strict=True)]
+    return np.stack(found, axis=1)
+
+
+@dataclass(frozen=True)
 class Change:
     """How one count of a week differs from what was expected.
 
@@ -110,8 +152,56 @@ def compare(week: WatchCounts, expected: WatchCounts) -> dict[str, Change]:
     return {
         "diagnoses": _change(week.likeliest, expected.likeliest),
         "surety": _change(*sure),
-        "unlike lesions": Change(far / max(n, 1), float(binom.sf(far - 1, n, SHARE))),
+        UNLIKE: Change(far / max(n, 1), float(binom.sf(far - 1, n, SHARE))),
     }
+
+
+def compare_pictures(week: PictureCounts, expected: PictureCounts) -> dict[str, Change]:
+    """Compare what the images of a week are like with images that were counted before, if any.
+
+    The groups are in order, and a changed camera has images where there were none, in which a
+    chi-squared test is blind. So the images up to each group are compared exactly, and chances are
+    corrected for the number of groups.
+    """
+    pairs = [(getattr(week, name), getattr(expected, name)) for name in PICTURES]
+    return {
+        shown: Change(_stability(now, before), _exact(now, before))
+        for shown, (now, before) in zip(OF_PICTURES, pairs, strict=True)
+        if before.any()
+    }
+
+
+@dataclass(frozen=True)
+class Week:
+    """What is counted of the images of a week: what a model says, and what they are like."""
+
+    said: WatchCounts
+    pictures: PictureCounts
+
+    def __add__(self, other: "Week") -> "Week":
+        return Week(self.said + other.said, self.pictures + other.pictures)
+
+    def compared(self, expected: "Week") -> dict[str, Change]:
+        """Compare all that was counted before, too."""
+        of_said = compare(self.said, expected.said)
+        return {**of_said, **compare_pictures(self.pictures, expected.pictures)}
+
+    def to_record(self) -> dict[str, NDArray[np.generic]]:
+        """Return the counts by name, in the shapes of both kinds."""
+        return {**self.said.to_record(), **self.pictures.to_record()}
+
+    def from_record(self, record: Mapping[str, NDArray[np.generic]]) -> "Week":
+        """Read a ``record`` with the names and shapes of this one.
+
+        Raises
+        ------
+        ReplyError
+            If it has others.
+        """
+        ours = self.pictures.to_record().keys()
+        pictures = {name: array for name, array in record.items() if name in ours}
+        said = {name: array for name, array in record.items() if name not in ours}
+        return Week(self.said.from_record(said), self.pictures.from_record(pictures))
 
 
 def alarms(weeks: Sequence[dict[str, Change]], level: float = LEVEL) -> list[list[str]]:
@@ -131,11 +221,29 @@ def _parts(week: Ints, expected: Ints) -> tuple[Ints, Ints]:
     return joined[0].astype(np.int64), joined[1].astype(np.int64)
 
 
-def _change(week: Ints, expected: Ints) -> Change:
+def _stability(week: Ints, expected: Ints) -> float:
     found = np.stack([week, expected]).astype(np.float64)
     shares = (found + 0.5) / (found + 0.5).sum(axis=1, keepdims=True)
-    stability = float(((shares[0] - shares[1]) * np.log(shares[0] / shares[1])).sum())
-    table = _joined(found)
+    return float(((shares[0] - shares[1]) * np.log(shares[0] / shares[1])).sum())
+
+
+def _exact(week: Ints, expected: Ints) -> float:
+    """Return the chance of such a difference in ordered groups, by Fisher's test at each border."""
+    from scipy.stats import hypergeom
+
+    every, up_to, n = week + expected, np.cumsum(week), int(week.sum())
+    both = np.cumsum(every)
+    borders = (both > 0) & (both < both[-1])
+    if not borders.any():
+        return 1.0
+    k, of = up_to[borders], (int(both[-1]), both[borders], n)
+    least = np.minimum(hypergeom.cdf(k, *of), hypergeom.sf(k - 1, *of)).min()
+    return float(min(1.0, 2 * least * borders.sum()))
+
+
+def _change(week: Ints, expected: Ints) -> Change:
+    stability = _stability(week, expected)
+    table = _joined(np.stack([week, expected]).astype(np.float64))
     if table.shape[1] < 2:
         return Change(stability, 1.0)
     from scipy.stats import chi2_contingency

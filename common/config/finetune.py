@@ -75,6 +75,13 @@ class FinetuneConfig(ImbalanceConfig):
         description="of a run with a parent: weight of the loss by which the network's answers stay"
         " those of the parent's on the same images",
     )
+    unlabelled_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="weight of an image without a diagnosis, which the round's model gives a"
+        " pseudo-label, beside one with; 0: such images are left out",
+    )
     augmentation: Literal["usual", "strong"] = Field(
         default="usual",
         description="how views differ from images; strong: by any angle, and more in colours",

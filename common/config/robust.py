@@ -4,7 +4,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-Rule = Literal["none", "median", "trimmed_mean", "krum", "multikrum"]
+Rule = Literal["none", "median", "trimmed_mean", "krum", "multikrum", "crosscheck"]
+
+CROSSCHECK = "crosscheck"
+"""Rule by which sites judge each other's changes, and the question that asks them to."""
 
 
 class RobustConfig(BaseModel):

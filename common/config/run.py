@@ -17,7 +17,7 @@ from common.config.metadata import FusionConfig, MetadataConfig, MetadataScaleCo
 from common.config.parent import ParentConfig
 from common.config.private import PrivateConfig
 from common.config.progress import ProgressConfig
-from common.config.robust import RobustConfig
+from common.config.robust import CROSSCHECK, RobustConfig
 from common.config.screening import ScreeningConfig
 from common.config.svm import SvmConfig
 from common.config.task_settings import task_of
@@ -159,6 +159,17 @@ class RunConfig(
                 f"'{key}' is {getattr(self, key)}, but adamw divides steps by averaged mean "
                 "squares; a defence that leaves outliers out makes these too small, and the "
                 "weights explode: set optimizer=sgd, and lr to suit"
+            )
+        if self.robust == CROSSCHECK and (self.momentum or self.strategy == "scaffold"):
+            raise ValueError(
+                "'robust' is crosscheck, by which sites judge changes of weights alone; what else "
+                "is averaged could be false: set momentum=0 and another strategy than scaffold"
+            )
+        if self.robust == CROSSCHECK and min(self.local_epochs) < 1:
+            raise ValueError(
+                f"'local_epochs' is {min(self.local_epochs):g}, but with 'robust' crosscheck sites "
+                "judge each other by the changes of one round, which tell nothing after a few "
+                "steps; set it to 1 or more"
             )
         if self.robust != "none" and self.patience:
             raise ValueError(

@@ -11,6 +11,12 @@ from common.config.fields import Positives, Sites
 class SvmConfig(FeaturesConfig):
     """What decides the classifier on frozen features."""
 
+    power: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="exponent of the features of the network's last level; 0.5: their roots",
+    )
     kernel: Literal["linear", "rbf"] = Field(default="linear", description="kernel of the SVM")
     fourier: int = Field(
         default=1024, ge=1, le=16384, description="random Fourier features of the RBF map"
@@ -27,7 +33,7 @@ class SvmConfig(FeaturesConfig):
         " run fine-tuned the network on the others",
     )
     whitening: float = Field(
-        default=0.0,
+        default=0.1,
         ge=0,
         description="evens out the variances of the components, the more the smaller it is, as 0.3"
         " of their mean; 0: not at all",

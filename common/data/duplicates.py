@@ -136,7 +136,7 @@ def join(images: Sequence[Image], groups: Iterable[Ints]) -> tuple[Image, ...]:
     return tuple(joined)
 
 
-def open_joined(folder: str | Path, cache: Path) -> Dataset:
+def open_joined(folder: str | Path, cache: Path, *, diagnosed: bool = True) -> Dataset:
     """Open a folder; where lesions are unknown, those that share a picture are one.
 
     Where a table names all lesions, they are as it says: `fedderm data check` names copies.
@@ -144,13 +144,14 @@ def open_joined(folder: str | Path, cache: Path) -> Dataset:
     Parameters
     ----------
     cache : folder for the hashes of pictures.
+    diagnosed : as of :meth:`Dataset.open`.
 
     Raises
     ------
     DataError
         As of :meth:`Dataset.open` and :func:`joined`.
     """
-    dataset = Dataset.open(folder)
+    dataset = Dataset.open(folder, diagnosed=diagnosed)
     if not dataset.unknown_lesions:
         return dataset
     return joined(dataset, cache.expanduser(), content_keys(dataset))

@@ -91,9 +91,14 @@ def lasting_splits(dataset: Dataset, test_fraction: float, n_folds: int) -> NDAr
     """
     lesions = [str(name) for name in np.unique(dataset.lesions)]
     fold = [int(_share("fold", lesion) * n_folds) for lesion in lesions]
-    test = np.array([_share(TEST, lesion) for lesion in lesions]) < test_fraction
+    test = np.array([lasting_test(lesion, test_fraction) for lesion in lesions])
     splits = np.where(test, TEST, np.array(fold).astype(np.str_))[dataset.by_lesion.index]
     return np.where(_pseudo(dataset), TRAIN, splits)
+
+
+def lasting_test(lesion: str, test_fraction: float) -> bool:
+    """Tell whether :func:`lasting_splits` tests on a lesion."""
+    return _share(TEST, lesion) < test_fraction
 
 
 def fold_numbers(splits: NDArray[np.str_]) -> Ints:

@@ -3,7 +3,9 @@
 A linear classifier on pooled maps adds up over the cells of these maps. So a score is a sum over
 all levels, prediction views and cells, and nothing is estimated: class activation maps [1]_, here
 for several levels and views at once, with scaler and principal components absorbed into the
-weights. On a network's last map they are Grad-CAM [2]_ up to a constant.
+weights. On a network's last map they are Grad-CAM [2]_ up to a constant. Where a classifier takes
+roots of the pools, each is shared among its cells in proportion to what they hold of the pool, and
+all still adds up.
 
 References
 ----------
@@ -21,7 +23,7 @@ from common.arrays import Floats, Floats32
 from common.data.metadata import beside as put_beside
 from common.errors import ConfigError
 from common.networks.spatial_maps import Maps, pooled
-from common.svm.feature_map import FeatureMap
+from common.svm.feature_map import FeatureMap, raised
 
 _NOTHING = np.zeros(0, dtype=np.float32)
 
@@ -62,17 +64,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class PooledHead:
-    """A classifier that is linear in pooled maps, but for a positive factor of each view.
+    """A classifier that is linear in raised pools, but for a positive factor of each view.
 
-    A score is the mean over the views of ``factor * (features - baseline) @ weights``, and an
+    A score is the mean over the views of ``factor * (raised - baseline) @ weights``, and an
     intercept. So a place whose maps are as the baseline says nothing.
 
     Attributes
     ----------
     weights : (n_classes, n_features).
-    baseline : (n_features,) features that add nothing.
+    baseline : (n_features,) raised features that add nothing.
     intercepts : (n_classes,).
-    feature_map : its norms make the factor of a view; None for a factor of 1.
+    feature_map : its power raises the pools, its norms make the factor of a view; None for pools as
+        they are and a factor of 1.
     beside : (width,) numbers that follow the features in the feature map, the same for all views.
     beside_scores : (n_classes,) what they add to the scores, times the mean factor.
     """
@@ -101,13 +104,15 @@ class PooledHead:
                 "map is a single cell"
             )
         weights = contrast.direction @ self.weights
-        factors = self._factors(pooled(maps)) / len(maps[0])
+        pools = pooled(maps)
+        slopes = self._slopes(pools) * weights
+        factors = self._factors(pools) / len(pools)
         constants = self.intercepts + factors.sum() * self.beside_scores
         ends = np.cumsum([each.shape[1] for each in maps])
         cells = []
         for each, end in zip(maps, ends, strict=True):
             part = slice(end - each.shape[1], end)
-            values = np.einsum("pchw,c->phw", each, weights[part], dtype=np.float64)
+            values = np.einsum("pchw,pc->phw", each, slopes[:, part], dtype=np.float64)
             values -= self.baseline[part] @ weights[part]
             cells.append(factors[:, None, None] * values / values[0].size)
         rest = float(contrast.direction @ constants) + contrast.constant
@@ -118,12 +123,21 @@ class PooledHead:
         channels = np.cumsum([each.shape[1] for each in maps[::-1]])
         return maps[len(maps) - 1 - int(np.searchsorted(channels, self.weights.shape[1])) :]
 
-    def _factors(self, features: Floats32) -> Floats:
-        """Return by how much the feature map scales each view's features (P,)."""
+    def _slopes(self, pools: Floats32) -> Floats:
+        """Return what the feature map makes of each pool (P, D), as a share of it; 0 of nothing."""
         if self.feature_map is None:
-            return np.ones(len(features))
-        rows = put_beside(features[None], self.beside[None])[0]
-        linear = (rows - self.feature_map.mean) @ self.feature_map.matrix
+            return np.ones(pools.shape)
+        powers = self.feature_map.to_record()["powers"][: pools.shape[1]]
+        found = np.zeros(pools.shape)
+        return np.divide(raised(pools, powers), pools, out=found, where=pools != 0)
+
+    def _factors(self, pools: Floats32) -> Floats:
+        """Return by how much the feature map scales each view's raised features (P,)."""
+        if self.feature_map is None:
+            return np.ones(len(pools))
+        rows = put_beside(pools[None], self.beside[None])[0]
+        known = raised(rows, self.feature_map.powers)
+        linear = (known - self.feature_map.mean) @ self.feature_map.matrix
         lengths = np.linalg.norm(linear, axis=1)
         mapped = np.linalg.norm(self.feature_map.apply(rows), axis=1)
         return np.asarray(mapped / np.maximum(lengths, np.finfo(np.float64).tiny))

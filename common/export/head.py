@@ -95,13 +95,26 @@ def _linear(model: LinearModel) -> Head:
         matrix, offset, weights = matrix @ weights, offset @ weights, np.eye(weights.shape[1])
     constants: Constants = {"mean": features.mean, "matrix": matrix, "offset": offset}
     steps = [
-        "centred = Sub(features, mean)",
+        *_raised(features, constants),
+        "centred = Sub(raised, mean)",
         "turned = MatMul(centred, matrix)",
         *_mapped(features, constants),
         "averaged = ReduceMean<keepdims = 0>(mapped, axis0)",
         *_LAST_LAYER,
     ]
     return steps, constants | {"weights": weights, "intercepts": model.weights[:, -1]}
+
+
+def _raised(features: FeatureMap, constants: Constants) -> Iterator[str]:
+    """Yield the steps from ``features`` to ``raised`` (P, D); add their constants."""
+    if features.powers is None or (features.powers == 1).all():
+        yield "raised = Identity(features)"
+        return
+    constants["powers"] = features.powers
+    yield "sizes = Abs(features)"
+    yield "raised_sizes = Pow(sizes, powers)"
+    yield "signs = Sign(features)"
+    yield "raised = Mul(raised_sizes, signs)"
 
 
 def _of_images(model: LinearModel) -> tuple[FeatureMap, Floats]:
@@ -115,7 +128,7 @@ def _of_images(model: LinearModel) -> tuple[FeatureMap, Floats]:
     end = len(whole.mean) - width(columns)
     unknown = as_unknown(columns, encode(columns, [UNKNOWN]), whole.mean[end:] > 0)[0]
     offset = (unknown - whole.mean[end:]) @ whole.matrix[end:]
-    own = FeatureMap(whole.mean[:end], whole.matrix[:end], whole.fourier, whole.unit, whole.clip)
+    own = whole.first(end, whole.matrix.shape[1])
     return own, np.asarray(offset)
 
 

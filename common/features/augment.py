@@ -82,6 +82,9 @@ STRONG = Augmentation(
 )
 """For a long training, which would learn the usual views by heart; docs/results.md compares."""
 
+WEAK = Augmentation(least_crop=1.0, shift=0.0, brightness=0.0, contrast=0.0, saturation=0.0)
+"""All of the short side as it is, but for the quarter turns and the mirroring of every view."""
+
 
 def augmented_view(
     image: Pillow.Image, content: str, number: int, seed: int, size: int, how: Augmentation

@@ -66,7 +66,7 @@ def load_pretrained(name: str, weights: Path | None) -> nn.Module:
     if not timm.is_model(name):
         raise ConfigError(f"timm knows no backbone '{name}'; see timm.list_models()")
     file = weights_file(name, weights)
-    model = _untrained(name)
+    model = untrained(name)
     tensors = _read_tensors(file)
     if weights is None:
         # The package keeps timm's order under other names; the classifier stands last.
@@ -221,7 +221,14 @@ def pools_final_map(backbone: nn.Module) -> bool:
     return pooled.shape == features.shape and torch.allclose(pooled, features, atol=1e-5)
 
 
-def _untrained(name: str) -> nn.Module:
+def untrained(name: str) -> nn.Module:
+    """Build a timm network without its classifier, with random weights.
+
+    Raises
+    ------
+    ConfigError
+        If timm does not know the name.
+    """
     try:
         model: nn.Module = timm.create_model(name, num_classes=0)
     except RuntimeError as error:  # of a known network, weights that nobody knows
@@ -234,7 +241,7 @@ def _before_tuning(name: str, tuned: TunedNetwork) -> nn.Module:
     if (trained := tuned.settings.get("backbone")) != name:
         raise ConfigError(f"the weights are of a fine-tuned '{trained}'; set backbone={trained}")
     # Of other networks nobody has the pretrained weights here: all of them must be in the file.
-    return load_pretrained(name, None) if name == DEFAULT_BACKBONE else _untrained(name).eval()
+    return load_pretrained(name, None) if name == DEFAULT_BACKBONE else untrained(name).eval()
 
 
 @torch.no_grad()

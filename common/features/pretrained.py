@@ -6,7 +6,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from common.errors import ConfigError
 
@@ -15,11 +15,20 @@ DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
 
 class _Package(NamedTuple):
-    """A pip package of weights: its module, their file in it, and the extra that installs it."""
+    """A pip package of weights.
+
+    Attributes
+    ----------
+    module : of the package.
+    file : of the weights, in the package.
+    extra : that installs it, "" if every installation has it.
+    pools : channels of the network's final map.
+    """
 
     module: str
     file: str
     extra: str
+    pools: int = 1280
 
 
 PACKAGED: Mapping[str, _Package] = MappingProxyType(
@@ -64,6 +73,23 @@ def weights_file(backbone: str, weights: Path | None) -> Path:
         )
     # The package's own look-up uses the same folder, but has no types.
     return Path(found.origin).parent / "models" / package.file
+
+
+@lru_cache(maxsize=8)
+def final_pools(backbone: str) -> int:
+    """Return how many features are pools of a backbone's final map; they stand last.
+
+    Raises
+    ------
+    ConfigError
+        If nobody knows the backbone.
+    """
+    if backbone in PACKAGED:
+        return PACKAGED[backbone].pools
+    from common.features.backbone import untrained  # PyTorch takes seconds to import
+
+    network: Any = untrained(backbone)
+    return int(network.num_features)
 
 
 def weights_digest(backbone: str, weights: Path | None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.arrays import Floats, Floats32, Ints
+from common.arrays import Floats32
 from common.config.finetune import FinetuneConfig
 from common.config.run import RunConfig
 from common.data.metadata import UNKNOWN, encode
@@ -18,6 +18,7 @@ from common.finetune.former import distillation_loss
 from common.finetune.imbalance import Balance
 from common.finetune.mixup import Mix
 from common.finetune.plan import SQUARES, STEP, Item, moment_kinds
+from common.finetune.targets import Targets
 from common.networks.network import DEVICE, Network, Stage, autocast, to_device
 
 CHUNK = 4
@@ -38,14 +39,12 @@ class LocalSteps:
     Parameters
     ----------
     network : holds the weights to start from; they are changed in place.
-    labels : (n,) of the site's training images.
+    targets : of the site's training images.
     load : reads what the steps need; called from many threads.
     pool : one thread for each core.
     moments : the optimiser's, by kind and parameter such as ``exp_avg/head.weight``, of the shapes
         that :func:`common.finetune.plan.shapes` returns; those that are not given start at zero.
     correction : by parameter and of its shape, added to every gradient (SCAFFOLD's c - c_i).
-    weights : (n,) factors of the images' losses, beside those of their classes; None for ones.
-    former : (n, n_classes) softened answers of a former model, to hold on to; None for none.
     seed : of the site, for what is drawn here.
     """
 
@@ -55,20 +54,16 @@ class LocalSteps:
         stage: Stage,
         config: RunConfig,
         balance: Balance,
-        labels: Ints,
+        targets: Targets,
         load: Load,
         pool: Executor,
         moments: Mapping[str, Floats32],
         correction: Mapping[str, Tensor] | None = None,
-        weights: Floats | None = None,
-        former: Floats32 | None = None,
         seed: Sequence[int] = (),
     ) -> None:
         self._network, self._stage, self._config = network, stage, config
-        self._balance, self._labels, self._load, self._pool = balance, labels, load, pool
-        self._correction = correction or {}
-        self._weights = None if weights is None else np.asarray(weights, dtype=np.float32)
-        self._former, self._seed = former, seed
+        self._balance, self._targets, self._load, self._pool = balance, targets, load, pool
+        self._correction, self._seed = correction or {}, seed
         self._unknown = to_device(torch.from_numpy(encode(config.metadata, [UNKNOWN])))
         self._start = {name: p.detach().clone() for name, p in stage.trainable.items()}
         self._halves = [
@@ -92,10 +87,16 @@ class LocalSteps:
             torch._foreach_add_(total, gradients)
         for parameter, gradient in zip(self._stage.trainable.values(), total, strict=True):
             parameter.grad = gradient
-        norms = itertools.chain.from_iterable(self._on_halves(self._adjust, len(items)))
+        norms = itertools.chain.from_iterable(self._on_halves(self._adjust, self.size(items)))
         norm = torch.linalg.vector_norm(torch.stack(list(norms)))
         self._on_halves(self._update, norm, lr)
         return loss
+
+    def size(self, items: Sequence[Item]) -> float:
+        """Return as how many images a batch counts."""
+        if self._targets.sizes is None:
+            return len(items)
+        return float(self._targets.sizes[[item.image for item in items]].sum())
 
     def loss(self, items: Sequence[Item]) -> float:
         """Return the summed loss of a batch under the weights as they are, without a step."""
@@ -169,11 +170,12 @@ class LocalSteps:
         stacked = (torch.from_numpy(np.stack(each)) for each in zip(*loaded, strict=True))
         inputs, factors, about = map(to_device, stacked)
         images = [item.image for item in items]
-        labels = torch.from_numpy(self._labels[images]).to(DEVICE)
-        weights = None if self._weights is None else torch.from_numpy(self._weights[images])
+        targets = self._targets.of(images)
+        labels = torch.from_numpy(targets.labels).to(DEVICE)
+        weights = None if targets.weights is None else torch.from_numpy(targets.weights).float()
         former = None
-        if self._former is not None:
-            former = to_device(torch.from_numpy(self._former[images]))
+        if targets.former is not None:
+            former = to_device(torch.from_numpy(targets.former))
         mix = self._mix(items)
         if mix is not None:
             inputs, mix = mix.images(inputs)
@@ -212,7 +214,9 @@ class LocalSteps:
         other = self._balance.loss(logits, labels.roll(1), of_others)
         return mix.share * own + (1 - mix.share) * other
 
-    def _adjust(self, part: Parameters, _: torch.optim.Optimizer, images: int) -> Sequence[Tensor]:
+    def _adjust(
+        self, part: Parameters, _: torch.optim.Optimizer, images: float
+    ) -> Sequence[Tensor]:
         """Average, correct and pull the gradients, in this order; return their norms."""
         gradients = [_laid_out(p.grad, p) for p in part.values() if p.grad is not None]
         torch._foreach_div_(gradients, images)

@@ -144,14 +144,15 @@ class Stream:
     ----------
     labels : (n,) of the site's training images.
     draws : (n_classes,) draws of an image of each class in an epoch.
+    first : number of the first of these images at the site.
 
     Attributes
     ----------
     seed : of all that is drawn for this site, beside the round or the image.
     """
 
-    def __init__(self, labels: Ints, draws: Floats, seed: int, site: str) -> None:
-        self._draws = draws[labels]
+    def __init__(self, labels: Ints, draws: Floats, seed: int, site: str, first: int = 0) -> None:
+        self._draws, self._first = draws[labels], first
         # Of classes that are never drawn nothing is seen.
         self._length = max(1, round(self._draws.sum())) if self._draws.any() else 0
         digest = hashlib.sha256(site.encode()).digest()
@@ -163,7 +164,7 @@ class Stream:
         epochs = {position // self._length for position in range(first, last)}
         orders = {epoch: self._order(epoch) for epoch in epochs}
         return [
-            Item(int(orders[p // self._length][p % self._length]), self._view(p))
+            Item(self._first + int(orders[p // self._length][p % self._length]), self._view(p))
             for p in range(first, last)
         ]
 

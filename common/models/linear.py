@@ -159,6 +159,7 @@ def _expected(kinds: Mapping[str, Kind], n_classes: int) -> dict[str, Kind]:
         "fourier": (3,) if fourier != (0,) else (0,),
         "unit": (),
         "clip": (),
+        "powers": (n_features,),
         "weights": (n_classes, outputs if fourier != (0,) else n_components + 1),
     }
     return {name: Kind("F64", shape) for name, shape in shapes.items()}
@@ -201,6 +202,8 @@ def check_map(arrays: Mapping[str, Floats], beside: int = 0) -> None:
         raise ValueError(f"it has no features beside the {beside} numbers of metadata")
     if not 0 <= arrays["unit"] <= 1 or arrays["clip"] < 0:
         raise ValueError("its features have no norm that 'unit' and 'clip' can mean")
+    if not ((arrays["powers"] > 0) & (arrays["powers"] <= 1)).all():
+        raise ValueError("its features are raised to powers that are not above 0, at most 1")
     if len(arrays["fourier"]):
         size, width, seed = arrays["fourier"].tolist()
         if size + 1 != arrays["weights"].shape[1] or width <= 0 or not 0 <= seed == int(seed):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.answers.appearance import appearance
+from common.answers.appearance import SIZE, appearance
 from common.arrays import Floats, Floats32
 from common.data.dataset import Dataset
 from common.features.extract import FeatureSpec, fill_shards, refuse_unreadable
@@ -70,4 +70,5 @@ def appearances(
             return [appearance_of(network.maps(data)).astype(np.float32)]
 
         rows |= fill_shards(dataset, missing, compute, [folder], progress=True)[0]
-    return np.stack([rows[content] for content in contents])
+    found = [rows[content] for content in contents]
+    return np.array(found, dtype=np.float32).reshape(len(found), SIZE)

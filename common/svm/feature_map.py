@@ -1,4 +1,4 @@
-"""From raw features to the SVM's: standardise, rotate to principal components, approximate RBF."""
+"""From raw features to the SVM's: roots, standardised, principal components, approximate RBF."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.arrays import Floats
+from common.config.run import RunConfig
+from common.data.metadata import width
+from common.features.pretrained import final_pools
 from common.statistics.moments import Moments, standard_deviation
 
 
@@ -40,15 +43,17 @@ class FourierMap:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """``z = (x - mean) @ matrix``, clipped, then the Fourier map if there is one.
+    """``z = (raised(x) - mean) @ matrix``, clipped, then the Fourier map if there is one.
 
     Attributes
     ----------
-    mean : (n_features,).
+    mean : (n_features,) of the raised features.
     matrix : (n_features, n_components).
     unit : norm that the result is scaled to, before the Fourier map; 0: it is not scaled.
     clip : largest norm of what is not scaled so; longer ones are shortened to it. 0 for any.
     beside : how many of the last features, and of the outputs, `unit` leaves as they are.
+    powers : (n_features,) exponents of the features' sizes, in (0, 1], as of :func:`raised`; None
+        for 1.
     """
 
     mean: Floats
@@ -57,10 +62,16 @@ class FeatureMap:
     unit: float = 0.0
     clip: float = 0.0
     beside: int = 0
+    powers: Floats | None = None
 
     @classmethod
     def principal(
-        cls, moments: Moments, components: int, beside: int = 0, whitening: float = 0.0
+        cls,
+        moments: Moments,
+        components: int,
+        beside: int = 0,
+        whitening: float = 0.0,
+        powers: Floats | None = None,
     ) -> Self:
         """Standardise, then keep the leading principal components.
 
@@ -70,9 +81,11 @@ class FeatureMap:
 
         Parameters
         ----------
+        moments : of the raised features.
         beside : how many of the last features are no part of this and follow the components as
             they are, but for their mean.
         whitening : 0 leaves the components their variances; else :func:`evened` says what is done.
+        powers : (n_features,) exponents that the features of ``moments`` were raised by.
         """
         images = len(moments.mean) - beside
         deviation = standard_deviation(moments)[:images]
@@ -85,7 +98,7 @@ class FeatureMap:
         matrix = np.zeros((len(moments.mean), components + beside))
         matrix[:images, :components] = kept
         matrix[images:, components:] = np.eye(beside)
-        return cls(moments.mean, matrix)
+        return cls(moments.mean, matrix, powers=powers)
 
     def scaled(self, beside: int, factor: float) -> Self:
         """Return the map whose last ``beside`` outputs before a Fourier map are scaled."""
@@ -106,7 +119,9 @@ class FeatureMap:
     @property
     def digest(self) -> str:
         """SHA-256 of the map, in hexadecimal."""
-        digest = hashlib.sha256(self.mean.tobytes() + self.matrix.tobytes())
+        record = self.to_record()
+        arrays = (record[name].tobytes() for name in ("mean", "matrix", "powers"))
+        digest = hashlib.sha256(b"".join(arrays))
         digest.update(repr((self.fourier, self.unit, self.clip)).encode())
         return digest.hexdigest()
 
@@ -117,7 +132,7 @@ class FeatureMap:
 
     def project(self, X: NDArray[np.floating]) -> Floats:
         """Return ``X`` (n, n_features) in the map's directions, (n, n_components)."""
-        Z: Floats = (X.astype(np.float64) - self.mean) @ self.matrix
+        Z: Floats = (raised(X, self.powers) - self.mean) @ self.matrix
         if self.unit:
             images = slice(Z.shape[1] - self.beside)
             Z[:, images] = self.unit * unit_rows(Z[:, images])
@@ -127,8 +142,17 @@ class FeatureMap:
     def of_images(self) -> Self:
         """The map of the features that have none beside them, to their own outputs."""
         features, outputs = (size - self.beside for size in self.matrix.shape)
-        matrix = self.matrix[:features, :outputs]
-        return replace(self, mean=self.mean[:features], matrix=matrix, beside=0)
+        return self.first(features, outputs)
+
+    def first(self, features: int, outputs: int) -> Self:
+        """Return the map of the first features to the first outputs before a Fourier map."""
+        return replace(
+            self,
+            mean=self.mean[:features],
+            matrix=self.matrix[:features, :outputs],
+            powers=None if self.powers is None else self.powers[:features],
+            beside=0,
+        )
 
     def to_record(self) -> dict[str, Floats]:
         """Return the map as arrays.
@@ -136,7 +160,8 @@ class FeatureMap:
         Returns
         -------
         "mean" (n_features,), "matrix" (n_features, n_components), "fourier" (3,) with size, width
-        and seed or (0,) without that map, "unit" () and "clip" ().
+        and seed or (0,) without that map, "unit" (), "clip" () and "powers"
+        (n_features,).
         """
         fourier = self.fourier
         return {
@@ -145,6 +170,7 @@ class FeatureMap:
             "fourier": np.array([fourier.size, fourier.width, fourier.seed] if fourier else []),
             "unit": np.array(self.unit),
             "clip": np.array(self.clip),
+            "powers": np.ones(len(self.mean)) if self.powers is None else self.powers,
         }
 
     @classmethod
@@ -163,6 +189,7 @@ class FeatureMap:
             float(np.asarray(record["unit"], dtype=np.float64)),
             float(np.asarray(record["clip"], dtype=np.float64)),
             beside,
+            np.asarray(record["powers"], dtype=np.float64),
         )
 
 
@@ -181,6 +208,36 @@ def evened(variances: Floats, shrinkage: float) -> Floats:
     factors = 1.0 / np.sqrt(variances + shrinkage * variances.mean())
     factors *= np.sqrt(variances.sum() / (variances * factors**2).sum())
     return np.asarray(factors)
+
+
+def raised(X: NDArray[np.floating], powers: Floats | None) -> Floats:
+    """Return features (n, n_features) whose sizes are raised to powers and whose signs stay.
+
+    Pooled activations are skewed: most are small, a few images have large ones. Their roots are
+    more alike, which suits a linear classifier: Perronnin, Sanchez and Mensink, "Improving the
+    Fisher kernel for large-scale image classification", ECCV 2010, section 3.2.
+
+    Parameters
+    ----------
+    powers : (n_features,) in (0, 1]; None for 1.
+    """
+    exact = X.astype(np.float64)
+    if powers is not None:
+        own = powers != 1
+        exact[:, own] = np.copysign(np.abs(exact[:, own]) ** powers[own], exact[:, own])
+    return exact
+
+
+def powers_of(config: RunConfig, n_features: int) -> Floats:
+    """Return the exponents (n_features,) of a run's features, those of metadata included.
+
+    The setting is for the pools of the network's final map, which no activation makes negative; of
+    earlier maps, of either sign, roots gain nothing (docs/frozen-features.md).
+    """
+    end = n_features - width(config.metadata)
+    powers = np.ones(n_features)
+    powers[max(end - final_pools(config.backbone), 0) : end] = config.power
+    return powers
 
 
 def unit_rows(X: Floats) -> Floats:

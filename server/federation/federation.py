@@ -1,7 +1,7 @@
 """The sites of a run as its method sees them: it asks a question and gets the answers' sum."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
@@ -74,6 +74,18 @@ class Federation:
         comes back, because the sites of a run may only become fewer.
         """
         return self._secure is None and self._members.take_back()
+
+    def leave_out(self, sites: Collection[str], question: str, reason: str) -> None:
+        """Go on without sites for a reason; a round of that name is logged.
+
+        Raises
+        ------
+        QuorumError
+            If too few sites are left.
+        """
+        before = list(self.sites)
+        self._members.leave_out(set(sites) & set(before), question, reason)
+        self._deal_with(self._members.lost(before), LossPolicy.CONTINUE, opened=False)
 
     def total(self, question: Question[S], on_loss: LossPolicy) -> S:
         """Return the sum of the checked answers, added in the order of the sites' names.

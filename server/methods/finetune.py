@@ -14,6 +14,7 @@ from common.answers.basis import AnswerBasis
 from common.answers.paired import INCUMBENT
 from common.arrays import Floats, Floats32
 from common.config.finetune import FAIRLY, FORMER, TRAIN
+from common.config.robust import CROSSCHECK
 from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS
 from common.errors import ConfigError, DataError
@@ -44,6 +45,7 @@ from server.run.training_result import TrainingResult
 from server.scored_sites import NetworkScores, ScoredSites
 from server.strategies.aggregation import Aggregation
 from server.strategies.robust import Defence
+from server.vouching import cross_check, kept, leave_out
 
 _ROUNDING = 1e-9
 
@@ -119,10 +121,11 @@ class _Training:
         if self._file.exists():
             state = Checkpoint.load(self._file, self._settings)
             self._aggregation.restore(state.aggregation)
+            self._defence.found = len(state.suspects)
+            leave_out(self._federation, state.suspects)
             return state
-        counts = self._defence.counts(
-            self._answers(Question("counts", ClassCounts.zero(self._n_classes)))
-        )
+        answers = self._answers(Question("counts", ClassCounts.zero(self._n_classes)))
+        counts = self._defence.counts(answers)
         if not counts.sum():
             raise DataError("no site has training images; lower test_fraction or add sites")
         state = Checkpoint(
@@ -130,6 +133,9 @@ class _Training:
             self._settings,
             counts=counts.tolist(),
             groups=self._groups(),
+            claims={site: answer.images.tolist() for site, answer in answers.by_site.items()}
+            if self._config.robust == CROSSCHECK
+            else {},
             weights=dict(self._former),
         )
         state.save(self._file)
@@ -157,15 +163,20 @@ class _Training:
         self._remember()
         down, up = (shapes(stage, self._config, moments) for moments in (this.begins, this.ends))
         arrays = {n: known.get(n, np.zeros(s, np.float32)) for n, s in (down | up).items()}
-        values: dict[str, Value] = {"round": this.number, "run": state.run, "counts": state.counts}
+        # Some are trained on that are in no count: pseudo-labels, and images without a diagnosis.
+        images = sum(site.images or 0 for site in self._federation.sites.values())
+        values: dict[str, Value] = {"round": this.number, "run": state.run}
+        values |= {"counts": state.counts, "images": images}
         sent: Arrays = to_site({name: arrays[name] for name in down}, pretrained)
         if state.groups:
             sent = {**sent, GROUP_COUNTS: np.array(state.groups, dtype=np.float64)}
-        zero = self._zero(up, this.most(sum(state.counts)))
+        zero = self._zero(up, this.most(images))
         updates = self._ask_to_train(zero, sent, values, self._sample(this))
-        total, n_sites = updates.total, len(updates.sites)
-        mean = self._defence.mean(updates)
+        n_sites = len(updates.sites)
         weights = {name: arrays[name] for name in stage.trainable}
+        if self._config.robust == CROSSCHECK:
+            updates = self._vouched(state, this, updates, weights)
+        total, mean = updates.total, self._defence.mean(updates)
         state.weights |= self._aggregation.step(weights, mean)
         # Algorithm 1 of SCAFFOLD, line 17; moments are averaged as they are.
         share = np.float32(n_sites / len(self._federation.sites))
@@ -177,6 +188,35 @@ class _Training:
         state.bytes_sent += n_sites * self._bytes(stage, this)
         state.bytes_whole += n_sites * self._bytes(self._everything, this)
         return float(total.loss / total.weight) if total.weight else None
+
+    def _vouched(
+        self, state: Checkpoint, this: Round, updates: Answers[Update], weights: Tensors
+    ) -> Answers[Update]:
+        """Return the changes that other sites vouch for; leave out sites from which none can be."""
+        zero = Update.zero({name: array.shape for name, array in weights.items()})
+        trained = {site for site, update in updates.by_site.items() if update.weight > 0}
+        updates = kept(updates, zero, trained)
+        verdict = cross_check(
+            self._federation, self._defence, this.number, updates, weights, state.claims
+        )
+        if verdict.suspects:
+            state.suspects += verdict.suspects
+            self._defence.found = len(state.suspects)
+            leave_out(self._federation, verdict.suspects)
+            self._recount(state)
+        return kept(updates, zero, trained - {*verdict.suspects, *verdict.unjudged})
+
+    def _recount(self, state: Checkpoint) -> None:
+        """Count the classes without the sites that are suspected."""
+        claims = {
+            site: ClassCounts(np.array(images, dtype=np.int64))
+            for site, images in state.claims.items()
+        }
+        zero = ClassCounts.zero(self._n_classes)
+        of_all = Answers(zero, list(claims), claims)
+        left = kept(of_all, zero, claims.keys() - set(state.suspects))
+        state.counts = self._defence.counts(left).tolist()
+        state.groups = self._groups()
 
     def _remember(self) -> None:
         """Let sites keep what the parent says of their images, to which training holds on."""

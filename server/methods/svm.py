@@ -23,7 +23,7 @@ from common.statistics.metrics import Metrics
 from common.statistics.moments import Moments, lda, ridge
 from common.statistics.sums import Nothing
 from common.svm import objective as svm
-from common.svm.feature_map import FeatureMap, FourierMap
+from common.svm.feature_map import FeatureMap, FourierMap, powers_of
 from server.federation.federation import Federation, SitesLostError
 from server.federation.question import LossPolicy, Question
 from server.going_on import begin, check_parent
@@ -78,7 +78,8 @@ class Candidate:
     c : regularisation strength.
     scale : of the metadata beside the features, in feature norms; None without metadata.
     weights : (n_fits, n_classes, n_outputs + 1).
-    balanced_accuracy : in [0, 1], over all folds.
+    calibration : (2, n_classes), of the folds' scores.
+    balanced_accuracy, macro_auc : in [0, 1], over all folds, of calibrated scores.
     judged : (n_classes,) images of each class in them.
     """
 
@@ -87,7 +88,9 @@ class Candidate:
     sites: MappedSites
     preconditioner: svm.Preconditioner
     weights: Floats
+    calibration: Floats
     balanced_accuracy: float
+    macro_auc: float
     judged: Ints
 
     def describe(self) -> dict[str, float | None]:
@@ -97,6 +100,7 @@ class Candidate:
             "c": self.c,
             "width": fourier.width if fourier else None,
             "balanced_accuracy": self.balanced_accuracy,
+            "macro_auc": self.macro_auc,
         } | ({} if self.scale is None else {"metadata_scale": self.scale})
 
 
@@ -150,8 +154,9 @@ def _train(
     moments, config = begin(federation, config, folder)
     n_features = len(moments.mean)
     weighting = weigh(federation, config, svm.balanced_weights(moments.class_weight))
+    columns, powers = width(config.metadata), powers_of(config, n_features)
     feature_map = FeatureMap.principal(
-        moments, config.components, width(config.metadata), config.whitening
+        moments, config.components, columns, config.whitening, powers
     )
     # A standardised view's norm is the root of the number of features, on average.
     feature_map = replace(feature_map, clip=config.clip_features * float(np.sqrt(n_features)))
@@ -242,9 +247,10 @@ def _svm(
     for scale, each, mapped in _feature_maps(config, feature_map, moments):
         sites = MappedSites(config.task, federation, each, weighting, mapped, rounds)
         preconditioner = svm.Preconditioner(sites.moments, weighting.classes)
-        candidates += _path(sites, config, preconditioner, scale)
-    # max keeps the first of equals, the smoothest: C ascends.
-    best = max(candidates, key=lambda candidate: candidate.balanced_accuracy)
+        candidates += _path(sites, config, preconditioner, scale, weighting.classes)
+    # Not balanced accuracy, which a handful of lesions of the rarest class decide. max keeps the
+    # first of equals, the smoothest: C ascends.
+    best = max(candidates, key=lambda candidate: candidate.macro_auc)
     start = best.weights.mean(axis=0, keepdims=True)
     solution = best.sites.solve(
         "fit", start, best.preconditioner, best.c, config.tolerance, config.max_rounds
@@ -258,10 +264,9 @@ def _svm(
         "rounds": solution.rounds,
         "gradient_norm": reached,
     }
-    unseen = _without_absent(best.weights, weighting.classes)
-    calibrated = best.sites.calibrate(unseen)
     judged = best.judged if config.judged == "all" else None
-    return Fitted(best.sites, solution.x[None], calibrated, unseen, details, judged)
+    unseen = _without_absent(best.weights, weighting.classes)
+    return Fitted(best.sites, solution.x[None], best.calibration, unseen, details, judged)
 
 
 def _feature_maps(config: RunConfig, feature_map: FeatureMap, moments: Moments) -> Iterator[Scaled]:
@@ -307,8 +312,13 @@ def _path(
     config: RunConfig,
     preconditioner: svm.Preconditioner,
     scale: float | None,
+    class_weights: Floats,
 ) -> Iterator[Candidate]:
-    """Fit every C without one fold each, all folds in the same rounds, from small C to large."""
+    """Fit every C without one fold each, all folds in the same rounds, from small C to large.
+
+    They are compared as they would be used: calibrated, for a larger C lets the scores of frequent
+    and of rare classes differ in size, which calibration takes out.
+    """
     strengths, fourier = sorted(config.c), sites.feature_map.fourier
     width = f", width {fourier.width:.3g}" if fourier else ""
     weights = np.repeat(preconditioner.start(strengths[0])[None], config.folds, axis=0)
@@ -317,10 +327,13 @@ def _path(
             f"C={c:g}{width}", weights, preconditioner, c, _CHOICE_TOLERANCE, config.max_rounds
         )
         weights = solution.x.reshape(weights.shape)
-        n_classes = config.task.n_classes
-        counts = sites.evaluate(weights, uncalibrated(n_classes), even(n_classes)).total
-        score, judged = Metrics.compute(counts).balanced_accuracy, counts.confusion.sum(axis=1)
-        yield Candidate(c, scale, sites, preconditioner, weights, score, judged)
+        unseen = _without_absent(weights, class_weights)
+        calibrated = sites.calibrate(unseen)
+        rates = sites.moments.class_weight / sites.moments.class_weight.sum()
+        counts = sites.evaluate(unseen, calibrated, rates).total
+        metrics, judged = Metrics.compute(counts), counts.confusion.sum(axis=1)
+        score = metrics.balanced_accuracy, metrics.macro_auc
+        yield Candidate(c, scale, sites, preconditioner, weights, calibrated, *score, judged)
 
 
 def check(config: RunConfig) -> None:

@@ -27,6 +27,9 @@ class Checkpoint:
     counts : training images of each class over all sites.
     groups : training images of each class and group, (n_classes, n_groups); empty where no groups
         are balanced.
+    claims : training images of each class by site, by their own word; empty where sites do not
+        judge each other.
+    suspects : sites that the others did not vouch for.
     weights : the tensors trained so far, by name, of the network's shapes.
     best : those of the best round, of the same shapes.
     moments : the averaged moments of the sites' optimiser, and SCAFFOLD's control variate, of the
@@ -44,6 +47,8 @@ class Checkpoint:
     trained: int = 0
     counts: list[int] = field(default_factory=list)
     groups: list[list[int]] = field(default_factory=list)
+    claims: dict[str, list[int]] = field(default_factory=dict)
+    suspects: list[str] = field(default_factory=list)
     weights: Tensors = field(default_factory=dict)
     best: Tensors = field(default_factory=dict)
     moments: Tensors = field(default_factory=dict)

@@ -31,7 +31,10 @@ JOINED, SAME, CHANGED, ABSENT, LEFT = "joined", "as before", "changed", "absent"
 _HEAD = ("head.weight", "head.bias")
 
 _SEEN = ("backbone", "resolution", "colour", "metadata")
-_SEEN_BY_FEATURES = ("head", "kernel", "size", "levels", "predictions", "components", "whitening")
+_SEEN_BY_FEATURES = (
+    *("head", "kernel", "size", "levels", "predictions"),
+    *("power", "components", "whitening"),
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, MultiKrum
 
 from common.arrays import Floats, Floats32, Ints
-from common.config.robust import RobustConfig
+from common.config.robust import CROSSCHECK, RobustConfig
 from common.data.balance import GroupImages
 from common.errors import QuorumError
 from common.finetune.imbalance import ClassCounts
@@ -21,6 +21,9 @@ from server.strategies.aggregation import only_warnings, reply
 
 Tensors = dict[str, Floats32]
 
+LARGEST_WEIGHT = 1e6
+"""Largest number that sites take in a network's weights."""
+
 
 class Defence:
     """The defence of a coordinator that sees each site's answer against ``hostile`` sites.
@@ -28,11 +31,21 @@ class Defence:
     The rules are Flower's: the coordinate-wise median and trimmed mean (Yin et al., "Byzantine-
     robust distributed learning", ICML 2018), Krum and Multi-Krum (Blanchard et al., "Machine
     learning with adversaries", NIPS 2017), the latter of as many sites as Damaskinos et al.,
-    "AggregaThor", SysML 2019, n - f - 2.
+    "AggregaThor", SysML 2019, n - f - 2. Under ``crosscheck`` it averages what others vouched for
+    (:mod:`server.strategies.crosscheck`).
+
+    Attributes
+    ----------
+    found : hostile sites that are out already.
     """
 
     def __init__(self, config: RobustConfig) -> None:
-        self._config = config
+        self._config, self.found = config, 0
+
+    @property
+    def hostile(self) -> int:
+        """How many more sites may be hostile."""
+        return max(self._config.hostile - self.found, 0)
 
     def check(self, sites: int) -> None:
         """Refuse a rule whose theorem needs more sites.
@@ -42,8 +55,8 @@ class Defence:
         QuorumError
             If there are too few.
         """
-        rule, hostile = self._config.robust, self._config.hostile
-        if sites < (needed := least_sites(self._config)):
+        rule, hostile = self._config.robust, self.hostile
+        if sites < (needed := least_sites(rule, hostile)):
             raise QuorumError(
                 f"'robust' is {rule} against {hostile} hostile sites, which needs {needed} sites "
                 f"that train, and there are {sites}; lower 'hostile' or add sites"
@@ -84,7 +97,7 @@ class Defence:
         QuorumError
             If too few sites answered.
         """
-        if not self._config.hostile:
+        if not self.hostile:
             return answers.total.images
         self.check(len(answers.by_site))
         each = np.stack([answer.images for answer in answers.by_site.values()])
@@ -92,9 +105,33 @@ class Defence:
         images = self._truncated(each.reshape(len(each), -1).sum(axis=1)).sum()
         return np.asarray(np.rint(parts * (images / max(parts.sum(), 1))), np.int64)
 
+    def candidates(self, updates: Answers[Update], weights: Tensors) -> Tensors:
+        """Return the weights that each site would have, in the order of the answers.
+
+        Parameters
+        ----------
+        weights : those that the round began with, by name, of the updates' shapes.
+
+        Returns
+        -------
+        By name, (n, ...) of the tensor's shape.
+        """
+        trained = updates.by_site.values()
+        changes = {name: np.stack([u.change(name) for u in trained]) for name in weights}
+        norms = np.sqrt(np.diag(sum(_products(change) for change in changes.values())))
+        factors = bound_norms(norms, self._config.norm_bound).astype(np.float32)
+        return {
+            name: np.clip(
+                weights[name] + factors.reshape(-1, *[1] * weights[name].ndim) * change,
+                -LARGEST_WEIGHT,
+                LARGEST_WEIGHT,
+            )
+            for name, change in changes.items()
+        }
+
     def _truncated(self, counts: Ints) -> Ints:
         """Lower counts (n, ...) that are above those of the site with the (f+1)-th most."""
-        most: Ints = np.sort(counts, axis=0)[-(self._config.hostile + 1)]
+        most: Ints = np.sort(counts, axis=0)[-(self.hostile + 1)]
         return np.asarray(np.minimum(counts, most))
 
     def _capped(self, weights: Floats) -> Floats:
@@ -112,7 +149,8 @@ class Defence:
         products = sum(_products(change) for change in changes.values())
         factors = bound_norms(np.sqrt(np.diag(products)), self._config.norm_bound)
         how = np.diag(factors)
-        if self._config.hostile and self._config.mixing:
+        mixes = self._config.mixing and self._config.robust != CROSSCHECK
+        if self._config.hostile and mixes:
             how = mixing(products * np.outer(factors, factors), weights, self._config.hostile) @ how
         votes = {
             name: (how @ change.reshape(len(change), -1)).astype(np.float32).reshape(change.shape)
@@ -131,11 +169,14 @@ class Defence:
         return {name: np.asarray(arrays[name].numpy(), np.float32) for name in votes}
 
 
-def least_sites(config: RobustConfig) -> int:
-    """Return how many sites a rule needs: 2f + 3 for Krum's Proposition 1, else 2f + 1."""
-    if config.robust == "none":
+def least_sites(rule: str, hostile: int) -> int:
+    """Return how many sites a rule needs against so many: 2f + 3 for Krum's Proposition 1.
+
+    2f + 2 for the cross-check, so that 2f + 1 others judge each; else 2f + 1.
+    """
+    if rule == "none":
         return 1
-    return 2 * config.hostile + (3 if config.robust.endswith("krum") else 1)
+    return 2 * hostile + (3 if rule.endswith("krum") else 2 if rule == CROSSCHECK else 1)
 
 
 def bound_norms(norms: Floats, bound: float) -> Floats:

@@ -7,6 +7,7 @@ import numpy as np
 from common.config.run import RunConfig
 from common.models.linear import LinearModel
 from common.privacy.linear import group_means
+from common.svm.feature_map import powers_of, raised
 from server.run.folder import MODEL_FILE
 from simulations.audit import canaries, membership, reconstruction
 from simulations.audit.audited_run import AuditedRun
@@ -81,7 +82,8 @@ def svm(run: AuditedRun) -> AttackResults:
     """Attack the moments that an SVM starts from, and heads trained with its feature map."""
     config, records = run.config, run.site_records()
     first = np.unique(records.lesion, return_index=True)[1]
-    lesions = run.units([(group_means(records.X, records.lesion), records.y[first])])
+    sent = raised(records.X, powers_of(config, records.X.shape[1]))
+    lesions = run.units([(group_means(sent, records.lesion), records.y[first])])
     c = run.metrics["training"]["chosen"]["c"] if config.head == "svm" else 0.0
     model = LinearModel.load(run.folder / MODEL_FILE, config.weights)
     fit = svm_fit(config, model, records, c)

@@ -13,9 +13,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.answers.watch import WatchCounts, alarms, compare
-from common.arrays import Floats
+from common.answers.watch import (
+    OF_PICTURES,
+    PictureCounts,
+    WatchCounts,
+    Week,
+    alarms,
+    picture_groups,
+)
+from common.arrays import Floats, Ints
 from common.data.dataset import Dataset
+from common.data.image_measures import measure_image
 from common.data.splits import TEST
 from common.errors import DataError
 from common.formats import markdown_table
@@ -34,14 +42,19 @@ _CHANGED_AT = 6
 
 
 class _Said(NamedTuple):
-    """Probabilities (n, n_classes) and distances (n,) of images."""
+    """Probabilities (n, n_classes), distances (n,) and groups (n, 3) of images."""
 
     probabilities: Floats
     distances: Floats
+    pictures: Ints
 
     def drawn(self, rng: np.random.Generator, n: int) -> "_Said":
         chosen = rng.integers(0, len(self.distances), n)
-        return _Said(self.probabilities[chosen], self.distances[chosen])
+        return _Said(self.probabilities[chosen], self.distances[chosen], self.pictures[chosen])
+
+    def counted(self, threshold: float) -> Week:
+        said = WatchCounts.measure(self.probabilities, self.distances, threshold)
+        return Week(said, PictureCounts.measure(self.pictures))
 
 
 def _say(predictor: Predictor, dataset: Dataset) -> _Said:
@@ -52,13 +65,34 @@ def _say(predictor: Predictor, dataset: Dataset) -> _Said:
         raise DataError(f"{dataset.folder}: some images cannot be read; `fedderm data check`")
     scores = np.array([each.scores for each in good])
     chances = probabilities(scores, predictor.model.basis.calibration)
-    return _Said(chances, np.array([each.distance for each in good]))
+    pictures = picture_groups([measure_image(dataset.read(name)) for name in names])
+    return _Said(chances, np.array([each.distance for each in good]), pictures)
 
 
-def _first_alarm(weeks: Sequence[WatchCounts], expected: WatchCounts) -> int | None:
-    """Return the number of the first week with an alarm; weeks are watched as they come."""
-    raised = alarms([compare(week, expected) for week in weeks])
-    return next((number for number, what in enumerate(raised) if what), None)
+class _Alarm(NamedTuple):
+    """The first alarm of a run: the number of its week, and whether it names the images."""
+
+    week: int
+    of_pictures: bool
+
+
+def _first_alarm(weeks: Sequence[Week], expected: Week) -> _Alarm | None:
+    """Return the first alarm, if any; weeks are watched as they come."""
+    raised = alarms([week.compared(expected) for week in weeks])
+    found = (_Alarm(n, bool(set(OF_PICTURES) & {*what})) for n, what in enumerate(raised) if what)
+    return next(found, None)
+
+
+def _figures(first: Sequence[_Alarm | None], changes: bool) -> tuple[str, ...]:
+    """Return the figures of a row, of runs whose first alarms are ``first``."""
+    until = _CHANGED_AT if changes else _WEEKS
+    early = np.mean([alarm is not None and alarm.week < until for alarm in first])
+    after = [alarm for alarm in first if alarm is not None and alarm.week >= until]
+    if not after:
+        return (f"{early:.3f}", "0.00" if changes else "-", "-", "-")
+    named = sum(alarm.of_pictures for alarm in after) / len(first)
+    delay = np.mean([alarm.week - _CHANGED_AT + 1 for alarm in after])
+    return (f"{early:.3f}", f"{len(after) / len(first):.2f}", f"{named:.2f}", f"{delay:.1f}")
 
 
 def main(run: Path, data: Path) -> None:
@@ -69,9 +103,10 @@ def main(run: Path, data: Path) -> None:
     dataset = with_splits(data, predictor.model.config)
     held_out = one_a_lesion(dataset.select(dataset.splits == TEST), len(dataset))
     usual = _say(predictor, held_out)
-    expected = read_expected(model_file(run).parent, basis.task)
-    if expected is None or not expected.images:
+    said = read_expected(model_file(run).parent, basis.task)
+    if said is None or not said.images:
         raise DataError(f"{run} keeps no counts of test lesions; train it with test lesions")
+    expected = Week(said, PictureCounts.measure(usual.pictures))
     every = np.ones(len(held_out), dtype=np.bool_)
     with TemporaryDirectory() as folder:
         changed = _say(predictor, by_another_camera(held_out, every, Path(folder) / "changed"))
@@ -85,22 +120,16 @@ def main(run: Path, data: Path) -> None:
                 for number in range(_WEEKS):
                     late = round(images * share) if number >= _CHANGED_AT else 0
                     parts = usual.drawn(rng, images - late), changed.drawn(rng, late)
-                    measured = (WatchCounts.measure(*part, threshold) for part in parts)
-                    weeks.append(next(measured) + next(measured))
+                    one, other = (part.counted(threshold) for part in parts)
+                    weeks.append(one + other)
                 first.append(_first_alarm(weeks, expected))
-            early = np.mean([f is not None and f < _CHANGED_AT for f in first])
-            if share:
-                after = [f - _CHANGED_AT + 1 for f in first if f is not None and f >= _CHANGED_AT]
-                seen = f"{len(after) / len(first):.2f}"
-                delay = f"{np.mean(after):.1f}" if after else "-"
-            else:
-                early, seen, delay = np.mean([f is not None for f in first]), "-", "-"
-            rows.append((str(images), f"{share:.2f}", f"{early:.3f}", seen, delay))
+            rows.append((str(images), f"{share:.2f}", *_figures(first, bool(share))))
     header = (
         "images a week",
         "share by the other camera",
         "runs with a false alarm",
         "runs in which the change is seen",
+        "in which the alarm names the images",
         "weeks until then",
     )
     print(

@@ -10,7 +10,7 @@ from sklearn.svm import LinearSVC
 from client.site import Site
 from common.config.run import RunConfig
 from common.statistics.moments import Moments
-from common.svm.feature_map import FeatureMap
+from common.svm.feature_map import FeatureMap, powers_of, raised
 from common.svm.objective import balanced_weights
 from simulations.bench.measurement import Measurement, timed
 from simulations.runtimes.experiment import make_sites, simulate, with_splits
@@ -31,14 +31,13 @@ def bench_svm(data: Path, c: float) -> list[Measurement]:
         records = Site(data, config).training_records()  # computes the features, not timed
         make_sites(with_splits(data, config), sites, "iid", _SITES, 1.0, config.seed)
         _, federated = timed(lambda: simulate(config))
-    moments = Moments.measure(records.X, records.y, records.weight, config.task.n_classes)
+    X = raised(records.X, powers_of(config, records.X.shape[1]))
+    moments = Moments.measure(X, records.y, records.weight, config.task.n_classes)
     weights = balanced_weights(moments.class_weight)[records.y] * records.weight
-    Z = FeatureMap.principal(moments, config.components).apply(records.X)
+    Z = FeatureMap.principal(moments, config.components, 0, config.whitening).apply(X)
     svc = LinearSVC(C=c, dual=False)
     scaled = make_pipeline(StandardScaler(), svc)
-    _, whole = timed(
-        lambda: scaled.fit(records.X.astype(float), records.y, linearsvc__sample_weight=weights)
-    )
+    _, whole = timed(lambda: scaled.fit(X, records.y, linearsvc__sample_weight=weights))
     _, reduced = timed(lambda: svc.fit(Z, records.y, sample_weight=weights))
     n, size = records.X.shape
     return [

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from client.egress.network_forms import whole_network
+from client.egress.network_forms import tensor, whole_network
 from client.egress.paired_forms import gated, grouped_forms, paired_forms
 from client.egress.questions import (
     APPEARANCE_QUESTIONS,
@@ -40,6 +40,7 @@ from client.egress.records import (
 from client.site import Site
 from common.answers.paired import INCUMBENT, PAIRED, PAIRED_GROUPS
 from common.config.finetune import FAIRLY, FORMER
+from common.config.robust import CROSSCHECK
 from common.data.balance import GROUP_COUNTS
 from common.errors import Reason, RefusalError
 from common.features.augment import PREDICTION_VIEWS
@@ -48,7 +49,12 @@ LARGEST_HALF = 65504.0
 """Largest number of 16 bits: no array with an infinite one is taken."""
 
 _MOST_CLASSES = 10_000
-_ROUND = {"round": NUMBER, "run": RUN, "counts": sequence(whole(0, 10**7), 2, _MOST_CLASSES)}
+_ROUND = {
+    "round": NUMBER,
+    "run": RUN,
+    "counts": sequence(whole(0, 10**7), 2, _MOST_CLASSES),
+    "images": whole(0, 10**9),
+}
 
 
 def _trained(site: Site, values: Values) -> Forms:
@@ -95,6 +101,20 @@ def _shapes(site: Site, stage: str, moments: bool) -> Mapping[str, tuple[int, ..
     return shapes(open_stage(run_network(site.config), stage), site.config, moments)
 
 
+def _candidates(site: Site, values: Values) -> Forms:
+    """Return the forms of a round's weights as each site would have them, one after the other."""
+    from common.finetune.plan import plan
+
+    config, rounds = site.config, plan(site.config)
+    number, candidates = int(str(values["round"])), int(str(values["candidates"]))
+    if config.robust != CROSSCHECK:
+        raise RefusalError(Reason.FORM, f"this run's rule is {config.robust}")
+    if number >= len(rounds):
+        raise RefusalError(Reason.FORM, f"there is no round {number}; this run has {len(rounds)}")
+    shapes = _shapes(site, rounds[number].stage, moments=False)
+    return {name: tensor((candidates, *shape)) for name, shape in shapes.items()}
+
+
 def _fairly_trained(site: Site, values: Values) -> Forms:
     if site.config.strategy != "qfedavg":
         raise RefusalError(Reason.FORM, f"this run's strategy is {site.config.strategy}")
@@ -130,6 +150,7 @@ QUESTIONS: Mapping[str, QuestionForm] = {
     **APPEARANCE_QUESTIONS,
     "train": QuestionForm(_ROUND, _trained),
     FAIRLY: QuestionForm(_ROUND, _fairly_trained),
+    CROSSCHECK: QuestionForm({"round": NUMBER, "candidates": whole(1, 10_000)}, _candidates),
     FORMER: QuestionForm(
         {"known": sequence(FLAG, 2, _MOST_CLASSES)}, _former_network, optional=True
     ),
@@ -142,6 +163,12 @@ QUESTIONS: Mapping[str, QuestionForm] = {
     PAIRED_GROUPS: QuestionForm(_TEST_SCORES, gated(_with_network(grouped_forms)), optional=True),
 }
 
+
+def _pairs(site: Site, question: Question) -> tuple[int, ...]:
+    n_classes = site.config.task.n_classes
+    return int(str(question.values["candidates"])), n_classes, n_classes
+
+
 _CHANGE: Declared = {
     "weight": Array((), counts=True),
     "loss": Array(()),
@@ -152,6 +179,7 @@ SUMS: Mapping[str, Declared] = {
     GROUP_COUNTS: GROUP_IMAGES,
     **APPEARANCE,
     "train": _CHANGE,
+    CROSSCHECK: {"right": Array(_pairs, "<i8", counts=True)},
     FORMER: {},
     FAIRLY: {**_CHANGE, "pull": Array(()), "damping": Array(())},
     "calibrate": CALIBRATION,

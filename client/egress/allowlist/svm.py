@@ -47,6 +47,7 @@ def _feature_map(site: Site, _: Values) -> Forms:
         "fourier": Form((3,) if rbf else (0,), 0, LARGEST_MAP),
         "unit": Form((), 0, 0),
         "clip": Form((), 0, LARGEST if config.clip_features else 0),
+        "powers": Form((site.n_features,), config.power, 1),
         "class_weights": Form((config.task.n_classes,), 0),
         **group_forms(site),
     }

@@ -15,6 +15,7 @@ from client.egress.allowlist import allowlist_of
 from client.egress.questions import Question, check
 from client.methods.finetune import answer
 from client.site import Site
+from client.training_views import loader
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import ConfigError, RefusalError
@@ -87,7 +88,7 @@ def _sent(site: Site, tensors: Arrays) -> Arrays:
 def _values(site: Site, number: int = 0, **changes: Any) -> dict[str, Any]:
     labels = training_labels(site.dataset)
     counts = np.maximum(np.bincount(labels, minlength=7), 1).tolist()
-    return {"round": number, "run": RUN, "counts": counts, **changes}
+    return {"round": number, "run": RUN, "counts": counts, "images": sum(counts), **changes}
 
 
 def _ask(site: Site, question: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
@@ -166,7 +167,7 @@ def test_counts_are_of_the_training_images_alone(make_site, dataset) -> None:
 def test_dropout_falls_on_the_image_and_its_view_wherever_it_is(make_site, folder) -> None:
     site = make_site(dropout=0.3)
     network = shared_network(BACKBONE, site.config.weights, HAM10000.n_classes)
-    load = client.methods.finetune._loader(site, network, open_stage(network, ALL))
+    load = loader(site, network, open_stage(network, ALL))
     factors = np.array([[load(Item(i, v))[1] for v in range(3)] for i in range(4)])
     np.testing.assert_allclose(np.unique(factors), [0, 1 / 0.7], rtol=1e-6)
     assert (factors == 0).mean() == pytest.approx(0.3, abs=0.05)
@@ -177,9 +178,7 @@ def test_dropout_falls_on_the_image_and_its_view_wherever_it_is(make_site, folde
     spread(few, folder / "other", lambda number, image: "elsewhere")
     there = Site(folder / "other" / "sites" / "elsewhere", site.config)
     image = names.index(names[2])
-    inputs, again, _ = client.methods.finetune._loader(there, network, open_stage(network, ALL))(
-        Item(0, 1)
-    )
+    inputs, again, _ = loader(there, network, open_stage(network, ALL))(Item(0, 1))
     np.testing.assert_array_equal(again, factors[image, 1])
     np.testing.assert_array_equal(inputs, load(Item(image, 1))[0])
 
@@ -187,7 +186,7 @@ def test_dropout_falls_on_the_image_and_its_view_wherever_it_is(make_site, folde
 def test_without_dropout_every_feature_counts(make_site) -> None:
     site = make_site(dropout=0)
     network = shared_network(BACKBONE, site.config.weights, HAM10000.n_classes)
-    load = client.methods.finetune._loader(site, network, open_stage(network, HEAD))
+    load = loader(site, network, open_stage(network, HEAD))
     assert (load(Item(0, 5))[1] == 1).all()
 
 

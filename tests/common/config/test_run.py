@@ -141,6 +141,14 @@ def test_stages_have_rounds_and_rates_that_suit_them():
             {"norm_bound": 2, "secure": True, "optimizer": "sgd"},
             "would have to prove the norm of its own",
         ),
+        (
+            {"robust": "crosscheck", "hostile": 1, "optimizer": "sgd", "local_epochs": 1},
+            "'robust' is crosscheck, by which sites judge changes of weights alone",
+        ),
+        (
+            {"robust": "crosscheck", "hostile": 1, "optimizer": "sgd", "momentum": 0},
+            "'local_epochs' is 0.05, but with 'robust' crosscheck",
+        ),
         ({"robust": "median", "hostile": 1, "method": "svm"}, "of which none can be outvoted"),
         ({"robust": "median", "hostile": 1, "method": "private"}, "noise is made for the sum"),
         ({"norm_bound": 2, "method": "private_finetune"}, "'norm_bound' is 2.0, but a private"),

@@ -34,10 +34,11 @@ def _maps(rng: np.random.Generator, views: int) -> list[np.ndarray]:
 
 
 def _linear(
-    rng: np.random.Generator, unit: bool, clip: float, width: int = 0
+    rng: np.random.Generator, unit: bool, clip: float, width: int = 0, power: float = 1.0
 ) -> tuple[FeatureMap, np.ndarray]:
-    matrix = rng.normal(size=(N_FEATURES + width, 8))
-    feature_map = FeatureMap(rng.uniform(0, 1, N_FEATURES + width), matrix, None, unit, clip)
+    matrix, mean = rng.normal(size=(N_FEATURES + width, 8)), rng.uniform(0, 1, N_FEATURES + width)
+    powers = np.repeat([1.0, power, 1.0], [5, N_FEATURES - 5, width])
+    feature_map = FeatureMap(mean, matrix, None, unit, clip, powers=powers)
     return feature_map, rng.normal(size=(N_CLASSES, 9))
 
 
@@ -48,10 +49,13 @@ def _linear(
     unit=st.booleans(),
     clip=st.sampled_from([0.0, 0.5, 3.0]),
     width=st.integers(0, 3),
+    power=st.sampled_from([1.0, 0.5]),
 )
-def test_the_cells_and_the_intercept_add_up_to_the_decision_values(seed, views, unit, clip, width):
+def test_the_cells_and_the_intercept_add_up_to_the_decision_values(
+    seed, views, unit, clip, width, power
+):
     rng = np.random.default_rng(seed)
-    feature_map, weights = _linear(rng, unit, clip, width)
+    feature_map, weights = _linear(rng, unit, clip, width, power)
     maps, numbers = _maps(rng, views), rng.uniform(0, 1, width).astype(np.float32)
     rows = beside(pooled(maps)[None], numbers[None])
     scores = decision_values(average_views(feature_map, rows), weights)[0]

@@ -37,6 +37,7 @@ def linear(
     fourier: FourierMap | None = None,
     unit: float = 0.0,
     clip: float = 0.0,
+    power: float = 1.0,
     **settings: Any,
 ) -> LinearModel:
     """Return a linear model on so many features of images."""
@@ -47,7 +48,8 @@ def linear(
     if beside:  # numbers of patients have outputs of their own
         matrix = np.pad(matrix, ((0, 0), (0, beside)))
         matrix[n_features:] = 0.1 * np.eye(beside, matrix.shape[1], COMPONENTS)
-    feature_map = FeatureMap(mean, matrix, fourier, unit, clip, beside)
+    powers = np.repeat([1.0, power, 1.0], [3, n_features - 3, beside])
+    feature_map = FeatureMap(mean, matrix, fourier, unit, clip, beside, powers)
     last = rng.normal(0, 0.5, (N_CLASSES, feature_map.n_outputs + 1))
     return LinearModel(feature_map, last, basis(), config)
 

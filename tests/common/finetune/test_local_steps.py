@@ -13,6 +13,7 @@ from common.config.run import RunConfig
 from common.finetune.imbalance import Balance
 from common.finetune.local_steps import Load, LocalSteps
 from common.finetune.plan import Item
+from common.finetune.targets import Targets
 from common.networks.network import ALL, HEAD, Network, Stage, build, open_stage, trunk
 from common.task import HAM10000
 from tests.finetuning import STAGE, write_network
@@ -124,7 +125,9 @@ def _steps(
     inputs: Floats32 = INPUTS,
 ) -> LocalSteps:
     balance, load = Balance.from_counts(config, COUNTS), _loader(network, inputs)
-    return LocalSteps(network, stage, config, balance, Y, load, pool, moments or {}, correction)
+    return LocalSteps(
+        network, stage, config, balance, Targets(Y), load, pool, moments or {}, correction
+    )
 
 
 def _items(batch: Sequence[int]) -> list[Item]:

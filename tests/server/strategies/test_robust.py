@@ -184,7 +184,7 @@ def test_a_bound_that_none_exceeds_changes_nothing():
 @pytest.mark.parametrize("rule", RULES)
 def test_fewer_sites_than_the_theorem_needs_are_refused(rule):
     config = RobustConfig(robust=rule, hostile=HOSTILE)
-    needed = least_sites(config)
+    needed = least_sites(rule, HOSTILE)
     assert needed == {"median": 7, "trimmed_mean": 7, "krum": 9, "multikrum": 9}[rule]
     enough, few = honest(0, needed), even(needed)
     Defence(config).mean(answers(enough, few))

@@ -68,6 +68,38 @@ def test_weeks_are_compared_with_usual_ones(fedderm: Type, finished, weeks, tmp_
     assert "week-2 (unlike lesions)" in said
 
 
+def test_another_camera_is_named(fedderm: Type, finished, weeks, synthetic_folder, tmp_path):
+    """By a federation's statistics, and by earlier weeks, of pictures that were less bright."""
+    survey, usual = tmp_path / "survey", tmp_path / "usual.json"
+    code, _, error = fedderm("simulate", synthetic_folder, "--out", survey, "method=statistics")
+    assert code == 0, error
+    fedderm("drift", finished, weeks[0], "--out", usual)
+    before = [("--statistics", survey), ("--usual", usual)]
+    for which in before:
+        said = fedderm("drift", finished, weeks[0], *which)[1]
+        assert "brightness: stability (p)" in said
+        assert "another camera" not in said
+    _darken(survey / "run" / "statistics.json", "histograms", "brightness", "total", "images")
+    _darken(usual, "weeks", "week-1", "brightness")
+    for which in before:
+        code, said, error = fedderm("drift", finished, weeks[0], *which)
+        assert code == 3, error
+        assert "brightness)" in said
+        assert "as by another camera or light" in said
+    assert is_one_error(*fedderm("drift", finished, weeks[0], "--statistics", finished))
+
+
+def _darken(file: Path, *place: str) -> None:
+    """Move the counts at a place of a JSON file three groups down."""
+    values = json.loads(file.read_text())
+    inner = values
+    for key in place[:-1]:
+        inner = inner[key]
+    counts = inner[place[-1]]
+    inner[place[-1]] = [*counts[3:], *counts[:3]]
+    file.write_text(json.dumps(values))
+
+
 def test_what_cannot_be_compared_is_one_line(fedderm: Type, finished, weeks, tmp_path):
     assert is_one_error(*fedderm("drift", finished))
     counts = tmp_path / "counts.json"
