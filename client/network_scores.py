@@ -47,7 +47,12 @@ def scores(
 
 
 def finite(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return logits as numbers: weights that somebody crafted can make one of some image none."""
+    """Return logits (n, n_classes) as numbers, which crafted weights can make of some image none.
+
+    Returns
+    -------
+    (n, n_classes), those that are too large cut off.
+    """
     found = np.nan_to_num(logits.astype(np.float64), posinf=_LARGEST, neginf=-_LARGEST)
     return np.asarray(found)
 

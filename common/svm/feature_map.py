@@ -211,7 +211,7 @@ def evened(variances: Floats, shrinkage: float) -> Floats:
 
 
 def raised(X: NDArray[np.floating], powers: Floats | None) -> Floats:
-    """Return features (n, n_features) whose sizes are raised to powers and whose signs stay.
+    """Return ``X`` (n, n_features) with sizes raised to powers and signs kept, same shape.
 
     Pooled activations are skewed: most are small, a few images have large ones. Their roots are
     more alike, which suits a linear classifier: Perronnin, Sanchez and Mensink, "Improving the

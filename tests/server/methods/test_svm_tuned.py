@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 
@@ -21,6 +21,7 @@ from common.features.backbone import input_statistics
 from common.features.extract import extract
 from common.models.linear import LinearModel, average_views
 from common.networks.network import shared_network
+from common.statistics import calibration
 from server.method import server_method
 from server.run.folder import MODEL_FILE
 from simulations.runtimes.experiment import simulate
@@ -79,7 +80,7 @@ def test_its_features_are_the_pooled_maps_of_the_fine_tuned_network(
 
 
 def test_c_is_judged_on_the_first_fold_alone(synthetic_folder: Path, tmp_path: Path) -> None:
-    """The choice is that of scikit-learn's SVMs of all other folds."""
+    """The choice is that of scikit-learn's SVMs of all other folds, calibrated on the first."""
     config = make_quick_sites(synthetic_folder, tmp_path / "sites", 2)
     run = config.model_copy(update={"out": tmp_path / "run", "judged": "first"})
     choice = simulate(run)["training"]["choice"]
@@ -96,10 +97,15 @@ def test_c_is_judged_on_the_first_fold_alone(synthetic_folder: Path, tmp_path: P
     for each in choice:
         svc = LinearSVC(C=each["c"], dual=False, tol=1e-8, max_iter=100_000)
         svc.fit(mapping.apply(X[fold != 0]), y[fold != 0], sample_weight=weight)
-        predicted = svc.predict(average_views(mapping, views))
-        assert each["balanced_accuracy"] == pytest.approx(
-            balanced_accuracy_score(labels, predicted)
+        scores = svc.decision_function(average_views(mapping, views))
+        calibrated = calibration.fit(
+            lambda p, s=scores: calibration.calibration_sums(s, labels, p), len(svc.classes_)
         )
+        called = calibration.decisions(scores, calibrated, np.bincount(y) / len(y))
+        assert each["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, called))
+        chances = calibration.probabilities(scores, calibrated)
+        area = roc_auc_score(labels, chances, multi_class="ovr")
+        assert each["macro_auc"] == pytest.approx(area, abs=0.01)  # of a histogram
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_nothing_of_them_is_counted_or_judged(base, tmp_path):
         np.testing.assert_array_equal(_counts(with_them), expected)
         for part in ("validation", "test"):
             assert len(with_them.part(part)) == (len(without.part(part)) if without else 0)
-    with pytest.raises(DataError, match="no row"):
+    with pytest.raises(DataError, match="without a row that can be used"):
         assert _site(base, BLANK, tmp_path / "without").dataset
 
 
