@@ -39,6 +39,12 @@ QUICK: Mapping[str, Any] = {
 }
 """An exact run over all hospitals."""
 
+_SERVICE = ("sh", "-c", 'until "$@"; do sleep 10; done', "service")
+"""Starts a node again that ends by a failure, as its service does (`fedderm site service`).
+
+The server takes a node that was cut off without a word back only once it has missed it.
+"""
+
 PATIENCE = 900.0
 """Seconds that a step may take on a busy machine before the federation is said to hang."""
 
@@ -79,7 +85,8 @@ class Deployment:
         """Let a host start its next commands there, with something before them."""
         # Sums of one thread are the same, bit for bit, in each process.
         one = ["env", "OMP_NUM_THREADS=1"]
-        self.federation.hosts[name] = [*self.network.command(name), *one, *before]
+        again = () if name == COORDINATOR else _SERVICE
+        self.federation.hosts[name] = [*self.network.command(name), *again, *one, *before]
 
     def cut_power(self, host: str) -> None:
         """End all processes of a host at once."""

@@ -25,7 +25,8 @@ _CUT_SECONDS, _HOUR, _DAY = 8.0, 3600.0, 86400.0
 _DATABASE = "superlink.db"
 
 _HANDSHAKE, _CLOCK = "SSL/TLS handshake error", "this machine's clock"
-"""What a node writes of a certificate that is not valid, and of a clock."""
+_ENDED = "Exit Code: 305"
+"""What a node writes of a certificate that is not valid, of a clock, and when it is refused."""
 
 
 class Story:
@@ -133,7 +134,7 @@ class Story:
         sent, said = self._sent(name), len(federation.log(name))
         self._deployment.restart_node(name, wrong)
         self._wait_to_read(name, said, _CLOCK)
-        federation.wait(lambda: federation.ended(name), f"the node of {name} ends")
+        self._wait_to_read(name, said, _ENDED)
         _hold(self._sent(name) == sent, f"nothing leaves {name}")
         self._deployment.restart_node(name)
         yield f"{name}'s clock was an hour ahead: its node said so, was refused and ended"
