@@ -205,6 +205,8 @@ def evened(variances: Floats, shrinkage: float) -> Floats:
     shrinkage : above 0.
     """
     variances = np.maximum(variances, 0.0)
+    if not variances.any():  # of a single record
+        return np.ones_like(variances)
     factors = 1.0 / np.sqrt(variances + shrinkage * variances.mean())
     factors *= np.sqrt(variances.sum() / (variances * factors**2).sum())
     return np.asarray(factors)

@@ -3,13 +3,15 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 
@@ -65,7 +67,9 @@ def reference(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Refe
     records = site.training_records()
     svc = LinearSVC(C=C, dual=False, tol=1e-10, max_iter=100_000)
     components = min(config.components, *records.X.shape)
-    pipeline = make_pipeline(StandardScaler(), PCA(components, svd_solver="full"), svc)
+    pca = PCA(components, svd_solver="full")
+    steps = FunctionTransformer(signed_root), StandardScaler(), Evened(pca, config.whitening), svc
+    pipeline = make_pipeline(*steps)
     weight = records.weight * compute_sample_weight("balanced", records.y)
     pipeline.fit(records.X.astype(np.float64), records.y, linearsvc__sample_weight=weight)
     views = site.features.predict
@@ -75,6 +79,28 @@ def reference(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Refe
     polished = newton_step(pipeline[:-1].transform(records.X), records.y, weight, solution)
     scores, optimum = (Z @ w[:, :-1].T + w[:, -1] for w in (solution, polished))
     return Reference(data, config, views, scores, optimum)
+
+
+def signed_root(X: NDArray[np.floating]) -> Floats:
+    """Return features with roots of the last level's 1,280, what `power=0.5` makes of them."""
+    last = X[:, -1280:].astype(np.float64)
+    return np.hstack([X[:, :-1280], np.sign(last) * np.sqrt(np.abs(last))])
+
+
+class Evened(TransformerMixin, BaseEstimator):
+    """Principal components over the roots of their variances and a share of the mean variance."""
+
+    def __init__(self, pca: PCA, share: float) -> None:
+        self.pca, self.share = pca, share
+
+    def fit(self, X: Floats, y: None = None) -> Self:
+        variances = self.pca.fit(X).explained_variance_
+        factors = 1 / np.sqrt(variances + self.share * variances.mean())
+        self.factors = factors * np.sqrt(variances.sum() / (variances * factors**2).sum())
+        return self
+
+    def transform(self, X: Floats) -> Floats:
+        return np.asarray(self.pca.transform(X) * self.factors)
 
 
 def newton_step(Z: Floats, y: NDArray[np.int64], weight: Floats, solution: Floats) -> Floats:
