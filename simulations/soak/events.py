@@ -25,8 +25,8 @@ _CUT_SECONDS, _HOUR, _DAY = 8.0, 3600.0, 86400.0
 _DATABASE = "superlink.db"
 
 _HANDSHAKE, _CLOCK = "SSL/TLS handshake error", "this machine's clock"
-_ENDED = "Exit Code: 305"
-"""What a node writes of a certificate that is not valid, of a clock, and when it is refused."""
+_ENDED = "Finished server process"
+"""What a node writes of a certificate that is not valid, of a clock, and when it ends."""
 
 
 class Story:
