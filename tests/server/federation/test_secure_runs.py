@@ -141,7 +141,7 @@ def test_fine_tuning_is_its_plain_self_but_for_rounding(tuning, tmp_path, settin
     apart = np.concatenate([np.abs(a - b).ravel() for a, b in pairs])
     # AdamW divides by the root of mean squares: of gradients of 1e-8, rounding is no small part.
     assert apart.max() < (1e-5 if settings else 5e-3)
-    assert np.mean(apart < 1e-5) > 0.99
+    assert np.mean(apart < 1e-5) > 0.98
     assert metrics[0]["overall"]["n"] == metrics[1]["overall"]["n"]
     assert metrics[1].get("personal", {}) == {}
     if settings:
