@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("features_at_hand")
 
 @pytest.fixture
 def weeks(synthetic_folder: Path, cached, tmp_path: Path) -> list[Path]:
-    """Write two weeks of images: those held out, and such as show no naevus."""
+    """Write two weeks of images, each thrice: those held out, and such as show no naevus."""
     dataset = with_splits(synthetic_folder, cached)
     one = np.unique(dataset.lesions, return_index=True)[1]
     parts = {
@@ -28,7 +28,8 @@ def weeks(synthetic_folder: Path, cached, tmp_path: Path) -> list[Path]:
 def _written(folder: Path, dataset: Dataset) -> Path:
     folder.mkdir()
     for image in dataset.images:
-        (folder / f"{image.image_id}.jpg").write_bytes(dataset.read(image.image_id))
+        for copy in range(3):
+            (folder / f"{image.image_id}-{copy}.jpg").write_bytes(dataset.read(image.image_id))
     return folder
 
 
