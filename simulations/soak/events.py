@@ -42,6 +42,11 @@ class Story:
         self._federation, self._network = deployment.federation, deployment.network
         self._program = deployment.federation.folder / "program"
 
+    @property
+    def _of_its_own(self) -> list[str]:
+        """What goes before the commands of the site that has its own program."""
+        return ["env", f"PYTHONPATH={self._program}"]
+
     def events(self) -> Iterator[str]:
         """Train, and let everything happen.
 
@@ -53,7 +58,7 @@ class Story:
         federation = self._federation
         # The first site has a program of its own, which can be another version.
         _copy_program(self._program)
-        self._deployment.settle(federation.sites[0], ["env", f"PYTHONPATH={self._program}"])
+        self._deployment.settle(federation.sites[0], self._of_its_own)
         federation.start_server()
         for name in federation.sites:
             federation.start_node(name)
@@ -122,8 +127,11 @@ class Story:
         self._discard_certificate()
         operations.renew(federation.coordinator, [self._network.address(COORDINATOR)])
         federation.start_server()
-        self._deployment.restart_node(name)
-        yield "it was renewed by `fedderm deploy renew`, and server and node started again"
+        # Whoever met the expired one may hang and try no more.
+        for each in federation.sites:
+            before = self._of_its_own if each == federation.sites[0] else ()
+            self._deployment.restart_node(each, before)
+        yield "it was renewed by `fedderm deploy renew`, and server and nodes started again"
 
     def _wrong_clock(self) -> Iterator[str]:
         wrong = clock_off_by(_HOUR)
