@@ -34,7 +34,7 @@ def test_a_hospitals_first_file_allows_the_methods_of_the_list():
 def test_a_listed_method_is_a_setting_at_once(monkeypatch):
     """It is known by its name wherever a configuration is read."""
     monkeypatch.setitem(METHODS, "other", replace(METHODS["svm"], name="other"))
-    assert RunConfig.read({"method": "other"}).components == 512
+    assert RunConfig.read({"method": "other"}).components == 2048
 
 
 def test_no_other_module_tells_methods_apart_by_name():
