@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -25,8 +25,8 @@ _CUT_SECONDS, _HOUR, _DAY = 8.0, 3600.0, 86400.0
 _DATABASE = "superlink.db"
 
 _HANDSHAKE, _CLOCK = "SSL/TLS handshake error", "this machine's clock"
-_ENDED = "Finished server process"
-"""What a node writes of a certificate that is not valid, of a clock, and when it ends."""
+_TAKEN, _ENDED = "SuperNode ID:", "Finished server process"
+"""What a node writes of a bad certificate, of a clock, when it is connected, and when it ends."""
 
 
 class Story:
@@ -41,6 +41,7 @@ class Story:
         self._deployment = deployment
         self._federation, self._network = deployment.federation, deployment.network
         self._program = deployment.federation.folder / "program"
+        self._restarted: dict[str, int] = {}
 
     @property
     def _of_its_own(self) -> list[str]:
@@ -118,8 +119,8 @@ class Story:
         ends = time.monotonic() + life
         federation.start_server()
         time.sleep(max(0.0, ends - time.monotonic()))
-        sent, said = self._sent(name), len(federation.log(name))
-        self._deployment.restart_node(name)
+        sent = self._sent(name)
+        said = self._restart(name)
         self._wait_to_read(name, said, _HANDSHAKE)
         _hold(self._sent(name) == sent, f"nothing leaves {name}")
         yield f"the server's certificate expired after {life:.0f} s: {name}'s node refuses it"
@@ -129,8 +130,7 @@ class Story:
         federation.start_server()
         # Whoever met the expired one may hang and try no more.
         for each in federation.sites:
-            before = self._of_its_own if each == federation.sites[0] else ()
-            self._deployment.restart_node(each, before)
+            self._restart(each, self._of_its_own if each == federation.sites[0] else ())
         yield "it was renewed by `fedderm deploy renew`, and server and nodes started again"
 
     def _wrong_clock(self) -> Iterator[str]:
@@ -138,17 +138,20 @@ class Story:
         if wrong is None:
             yield "no clock was set wrong: install libfaketime for that"
             return
-        federation, name = self._federation, self._federation.sites[3]
-        sent, said = self._sent(name), len(federation.log(name))
-        self._deployment.restart_node(name, wrong)
+        name = self._federation.sites[3]
+        sent = self._sent(name)
+        said = self._restart(name, wrong)
         self._wait_to_read(name, said, _CLOCK)
         self._wait_to_read(name, said, _ENDED)
         _hold(self._sent(name) == sent, f"nothing leaves {name}")
-        self._deployment.restart_node(name)
+        self._restart(name)
         yield f"{name}'s clock was an hour ahead: its node said so, was refused and ended"
 
     def _upgraded(self) -> Iterator[str]:
         federation, name = self._federation, self._federation.sites[0]
+        # Until it has missed a node the server takes the one before for connected.
+        for each, said in self._restarted.items():
+            self._wait_to_read(each, said, _TAKEN)
         self._train()
         yield "clock set right, the run goes on with all sites"
         module = self._program / "common" / "__init__.py"
@@ -158,6 +161,12 @@ class Story:
         _hold(Reason.PROGRAM in self._faults().get(name, ""), f"{name} is refused for its program")
         module.write_text(older, encoding="utf-8")
         yield f"{name} was upgraded in mid-run and left out: {self._faults()[name]}"
+
+    def _restart(self, name: str, before: Sequence[str] = ()) -> int:
+        """Start a site's node again; return how long its log was before."""
+        self._restarted[name] = said = len(self._federation.log(name))
+        self._deployment.restart_node(name, before)
+        return said
 
     def _certify(self, seconds: float) -> None:
         """Replace the server's certificate by one that is valid for so long."""
