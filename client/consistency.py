@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from client.network_scores import tail_logits
 from client.site import Site
 from client.training_views import weak_loader
 from common.answers.prevalence import for_frequencies
@@ -23,7 +23,7 @@ from common.features.inference_engine import one_thread_per_core
 from common.finetune.imbalance import as_trained
 from common.finetune.local_steps import Load
 from common.finetune.plan import Item
-from common.networks.network import Network, Stage, autocast, to_device
+from common.networks.network import Network, Stage
 from common.statistics.calibration import probabilities
 
 _LEAST = 128
@@ -125,12 +125,9 @@ def named(chances: Floats, lesions: NDArray[np.str_], least: int) -> tuple[Ints,
 def _scores(network: Network, stage: Stage, items: Sequence[Item], load: Load) -> Floats:
     """Return logits (m, n_classes) of weak views, without dropout."""
     rows = []
-    with one_thread_per_core() as pool, torch.inference_mode():
+    with one_thread_per_core() as pool:
         for start in range(0, len(items), _BLOCK):
             block = items[start : start + _BLOCK]
-            loaded = zip(*pool.map(load, block), strict=True)
-            inputs, _, about = (to_device(torch.from_numpy(np.stack(each))) for each in loaded)
-            with autocast():
-                logits = network.classify(stage.tail(inputs), about)
-            rows.append(logits.float().cpu().numpy())
+            inputs, _, about = map(np.stack, zip(*pool.map(load, block), strict=True))
+            rows.append(tail_logits(network, stage, inputs, about))
     return np.concatenate(rows).astype(np.float64)

@@ -3,16 +3,15 @@
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from client.egress.questions import Question
-from client.network_scores import finite
+from client.network_scores import finite, tail_logits
 from client.site import Site
 from client.training_views import loader
 from common.arrays import Floats, Floats32
 from common.finetune.crosscheck import PairCounts, chosen
 from common.finetune.plan import Item, plan
-from common.networks.network import Network, Stage, autocast, open_stage, run_network, to_device
+from common.networks.network import Network, Stage, open_stage, run_network
 
 _BATCH = 64
 
@@ -40,10 +39,6 @@ def count_right(site: Site, question: Question) -> PairCounts:
 
 def _scores(network: Network, stage: Stage, views: Floats32, about: Floats32) -> Floats:
     """Return scores (n, n_classes) of activations at the cut and metadata, (n, ...)."""
-    found = []
-    with torch.inference_mode(), autocast():
-        for start in range(0, len(views), _BATCH):
-            part = slice(start, start + _BATCH)
-            inputs, numbers = (to_device(torch.from_numpy(a[part])) for a in (views, about))
-            found.append(network.classify(stage.tail(inputs), numbers).float().cpu().numpy())
-    return finite(np.concatenate(found))
+    parts = [slice(start, start + _BATCH) for start in range(0, len(views), _BATCH)]
+    batches = [tail_logits(network, stage, views[part], about[part]) for part in parts]
+    return finite(np.concatenate(batches))

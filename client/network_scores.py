@@ -12,7 +12,7 @@ from common.data.dataset import Dataset
 from common.features.inference_engine import one_thread_per_core
 from common.networks.fusion import heard
 from common.networks.inference import prediction_features
-from common.networks.network import Network, run_network, to_device
+from common.networks.network import Network, Stage, autocast, run_network, to_device
 
 _LARGEST = 1e30
 """Largest score; a larger one is cut off."""
@@ -44,6 +44,22 @@ def scores(
     with torch.inference_mode():
         logits = network.classify(*inputs).cpu()
     return finite(logits.numpy())
+
+
+def tail_logits(
+    network: Network, stage: Stage, inputs: NDArray[np.float32], about: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return logits (n, n_classes) of one batch by the open part of a network, without dropout.
+
+    Parameters
+    ----------
+    inputs : (n, ...) what the stage starts from.
+    about : (n, width) metadata.
+    """
+    views, numbers = (to_device(torch.from_numpy(each)) for each in (inputs, about))
+    with torch.inference_mode(), autocast():
+        logits = network.classify(stage.tail(views), numbers)
+    return np.asarray(logits.float().cpu().numpy())
 
 
 def finite(logits: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -147,11 +147,12 @@ class Site:
         Not those of lesions that are held out, or would be if they had a diagnosis.
         """
         whole, dataset = self._whole, self.dataset
+        if not self.config.unlabelled_weight:
+            return replace(whole, images=())
         held_out = {*dataset.lesions[self.held_out], *dataset.lesions[self.part("validation")]}
-        wanted = whole.undiagnosed if self.config.unlabelled_weight else ()
         images = (
             image
-            for image in wanted
+            for image in whole.undiagnosed
             if not (image.dx or image.split == TEST or image.lesion_id in held_out)
             and not (self.deployed and lasting_test(image.lesion_id, self.rules.test_fraction))
             and image.image_id in whole.files

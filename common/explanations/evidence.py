@@ -127,7 +127,7 @@ class PooledHead:
         """Return what the feature map makes of each pool (P, D), as a share of it; 0 of nothing."""
         if self.feature_map is None:
             return np.ones(pools.shape)
-        powers = self.feature_map.to_record()["powers"][: pools.shape[1]]
+        powers = self.feature_map.exponents[: pools.shape[1]]
         found = np.zeros(pools.shape)
         return np.divide(raised(pools, powers), pools, out=found, where=pools != 0)
 

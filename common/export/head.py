@@ -107,10 +107,10 @@ def _linear(model: LinearModel) -> Head:
 
 def _raised(features: FeatureMap, constants: Constants) -> Iterator[str]:
     """Yield the steps from ``features`` to ``raised`` (P, D); add their constants."""
-    if features.powers is None or (features.powers == 1).all():
+    if (features.exponents == 1).all():
         yield "raised = Identity(features)"
         return
-    constants["powers"] = features.powers
+    constants["powers"] = features.exponents
     yield "sizes = Abs(features)"
     yield "raised_sizes = Pow(sizes, powers)"
     yield "signs = Sign(features)"

@@ -117,11 +117,15 @@ class FeatureMap:
         return float(np.sqrt(2.0 * self.fourier.size)) if self.fourier else self.clip
 
     @property
+    def exponents(self) -> Floats:
+        """What the features' sizes are raised to, (n_features,)."""
+        return np.ones(len(self.mean)) if self.powers is None else self.powers
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the map, in hexadecimal."""
-        record = self.to_record()
-        arrays = (record[name].tobytes() for name in ("mean", "matrix", "powers"))
-        digest = hashlib.sha256(b"".join(arrays))
+        arrays = self.mean, self.matrix, self.exponents
+        digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays))
         digest.update(repr((self.fourier, self.unit, self.clip)).encode())
         return digest.hexdigest()
 
@@ -150,7 +154,7 @@ class FeatureMap:
             self,
             mean=self.mean[:features],
             matrix=self.matrix[:features, :outputs],
-            powers=None if self.powers is None else self.powers[:features],
+            powers=self.exponents[:features],
             beside=0,
         )
 
@@ -170,7 +174,7 @@ class FeatureMap:
             "fourier": np.array([fourier.size, fourier.width, fourier.seed] if fourier else []),
             "unit": np.array(self.unit),
             "clip": np.array(self.clip),
-            "powers": np.ones(len(self.mean)) if self.powers is None else self.powers,
+            "powers": self.exponents,
         }
 
     @classmethod

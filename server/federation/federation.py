@@ -84,7 +84,7 @@ class Federation:
             If too few sites are left.
         """
         before = list(self.sites)
-        self._members.leave_out(set(sites) & set(before), question, reason)
+        self._members.leave_out(sites, question, reason)
         self._deal_with(self._members.lost(before), LossPolicy.CONTINUE, opened=False)
 
     def total(self, question: Question[S], on_loss: LossPolicy) -> S:

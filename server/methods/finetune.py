@@ -121,8 +121,7 @@ class _Training:
         if self._file.exists():
             state = Checkpoint.load(self._file, self._settings)
             self._aggregation.restore(state.aggregation)
-            self._defence.found = len(state.suspects)
-            leave_out(self._federation, state.suspects)
+            self._leave_out(state)
             return state
         answers = self._answers(Question("counts", ClassCounts.zero(self._n_classes)))
         counts = self._defence.counts(answers)
@@ -201,10 +200,14 @@ class _Training:
         )
         if verdict.suspects:
             state.suspects += verdict.suspects
-            self._defence.found = len(state.suspects)
-            leave_out(self._federation, verdict.suspects)
+            self._leave_out(state)
             self._recount(state)
         return kept(updates, zero, trained - {*verdict.suspects, *verdict.unjudged})
+
+    def _leave_out(self, state: Checkpoint) -> None:
+        """Go on without the sites that are suspected."""
+        self._defence.found = len(state.suspects)
+        leave_out(self._federation, state.suspects)
 
     def _recount(self, state: Checkpoint) -> None:
         """Count the classes without the sites that are suspected."""

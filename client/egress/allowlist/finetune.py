@@ -1,7 +1,7 @@
 """What a site may be asked and may answer while a network is fine-tuned."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from client.egress.network_forms import tensor, whole_network
 from client.egress.paired_forms import gated, grouped_forms, paired_forms
@@ -45,6 +45,9 @@ from common.data.balance import GROUP_COUNTS
 from common.errors import Reason, RefusalError
 from common.features.augment import PREDICTION_VIEWS
 
+if TYPE_CHECKING:
+    from common.finetune.plan import Round
+
 LARGEST_HALF = 65504.0
 """Largest number of 16 bits: no array with an infinite one is taken."""
 
@@ -60,16 +63,11 @@ _ROUND = {
 def _trained(site: Site, values: Values) -> Forms:
     """Return the forms of what a round of fine-tuning starts from."""
     from common.finetune.half_precision import dtype_of
-    from common.finetune.plan import NONNEGATIVE, plan
+    from common.finetune.plan import NONNEGATIVE
 
-    config, rounds = site.config, plan(site.config)
-    number = int(str(values["round"]))
-    if number >= len(rounds):
-        raise RefusalError(Reason.FORM, f"there is no round {number}; this run has {len(rounds)}")
-    n_classes, counts = config.task.n_classes, values["counts"]
+    this, n_classes, counts = _round(site, values), site.config.task.n_classes, values["counts"]
     if not isinstance(counts, list) or len(counts) != n_classes:
         raise RefusalError(Reason.FORM, f"'counts' are not of the {n_classes} classes of this run")
-    this = rounds[number]
     tensors = {
         name: Form(
             shape,
@@ -85,12 +83,21 @@ def _trained(site: Site, values: Values) -> Forms:
 def _moved(site: Site, question: Question) -> Arrays:
     """Return the tensors of a round's stage, with moments where these are averaged after it."""
     from common.finetune.half_precision import dtype_of, wide_sums
-    from common.finetune.plan import plan
 
-    this = plan(site.config)[int(str(question.values["round"]))]
+    this = _round(site, question.values)
     moved = _shapes(site, this.stage, this.ends)
     wide = wide_sums(site.config)
     return {name: Array(shape, dtype_of(name, wide)) for name, shape in moved.items()}
+
+
+def _round(site: Site, values: Values) -> "Round":
+    """Return the round that a question names."""
+    from common.finetune.plan import plan
+
+    rounds, number = plan(site.config), int(str(values["round"]))
+    if number >= len(rounds):
+        raise RefusalError(Reason.FORM, f"there is no round {number}; this run has {len(rounds)}")
+    return rounds[number]
 
 
 def _shapes(site: Site, stage: str, moments: bool) -> Mapping[str, tuple[int, ...]]:
@@ -103,15 +110,10 @@ def _shapes(site: Site, stage: str, moments: bool) -> Mapping[str, tuple[int, ..
 
 def _candidates(site: Site, values: Values) -> Forms:
     """Return the forms of a round's weights as each site would have them, one after the other."""
-    from common.finetune.plan import plan
-
-    config, rounds = site.config, plan(site.config)
-    number, candidates = int(str(values["round"])), int(str(values["candidates"]))
-    if config.robust != CROSSCHECK:
-        raise RefusalError(Reason.FORM, f"this run's rule is {config.robust}")
-    if number >= len(rounds):
-        raise RefusalError(Reason.FORM, f"there is no round {number}; this run has {len(rounds)}")
-    shapes = _shapes(site, rounds[number].stage, moments=False)
+    if site.config.robust != CROSSCHECK:
+        raise RefusalError(Reason.FORM, f"this run's rule is {site.config.robust}")
+    candidates = int(str(values["candidates"]))
+    shapes = _shapes(site, _round(site, values).stage, moments=False)
     return {name: tensor((candidates, *shape)) for name, shape in shapes.items()}
 
 

@@ -30,6 +30,7 @@ from server.run.folder import CARD_FILE, MODEL_FILE
 from server.run.progress import TENSORBOARD_FOLDER, TRAINING_FILE
 from simulations.runtimes.experiment import rounds, simulate
 from tests.sites import N_FEATURES, make_quick_sites
+from tests.svm_reference import evening, signed_root
 
 VIEWS = np.random.default_rng(0).standard_normal((50, 1, N_FEATURES))
 COMPONENTS = 40
@@ -55,11 +56,6 @@ def pooled(config: RunConfig) -> Records:
 def components(pooled: Records) -> Any:
     pca = PCA(COMPONENTS, svd_solver="full")
     return make_pipeline(FunctionTransformer(signed_root), StandardScaler(), pca).fit(pooled.X)
-
-
-def signed_root(X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what `power=0.5`, the default, makes of features: roots of the last level's."""
-    return np.hstack([X[:, :-1280], np.sign(X[:, -1280:]) * np.sqrt(np.abs(X[:, -1280:]))])
 
 
 def train(config: RunConfig, out: Path, **settings: object) -> tuple[LinearModel, dict[str, Any]]:
@@ -126,9 +122,7 @@ def test_the_svm_of_whitened_components_is_that_of_the_pooled_ones(
     """The components of scikit-learn, divided by the roots of their variances and a share."""
     model, metrics = train(config, tmp_path / "run", whitening=0.3)
     Z = components(pooled)
-    variances = Z[-1].explained_variance_
-    factors = 1 / np.sqrt(variances + 0.3 * variances.mean())
-    factors *= np.sqrt(variances.sum() / (variances * factors**2).sum())
+    factors = evening(Z[-1].explained_variance_, 0.3, COMPONENTS)
     X, views = (Z.transform(x) * factors for x in (pooled.X, VIEWS[:, 0]))
     weight = pooled.weight * compute_sample_weight("balanced", pooled.y)
     svc = LinearSVC(C=metrics["training"]["chosen"]["c"], dual=False, tol=1e-10, max_iter=100_000)

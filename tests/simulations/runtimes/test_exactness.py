@@ -21,6 +21,7 @@ from common.models.linear import LinearModel
 from server.run.folder import MODEL_FILE
 from simulations.data.partition import Scheme
 from simulations.runtimes.experiment import make_sites, rounds, simulate, with_splits
+from tests.svm_reference import evening, signed_root
 
 IMAGES = int(os.environ.get("FEDDERM_IMAGES", "1200"))
 """About how many images the test takes; 10015 are all."""
@@ -68,11 +69,8 @@ def reference(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Refe
     pca = PCA(components, svd_solver="full")
     pipeline = make_pipeline(FunctionTransformer(signed_root), StandardScaler(), pca)
     X = pipeline.fit_transform(records.X.astype(np.float64))
-    variances = pca.explained_variance_
-    # Of few records scikit-learn leaves out the components without variance.
-    mean = variances.sum() / min(config.components, records.X.shape[1])
-    factors = 1 / np.sqrt(variances + config.whitening * mean)
-    factors *= np.sqrt(variances.sum() / (variances * factors**2).sum())
+    kept = min(config.components, records.X.shape[1])
+    factors = evening(pca.explained_variance_, config.whitening, kept)
     weight = records.weight * compute_sample_weight("balanced", records.y)
     svc.fit(X * factors, records.y, weight)
     views = site.features.predict
@@ -82,12 +80,6 @@ def reference(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Refe
     polished = newton_step(X * factors, records.y, weight, solution)
     scores, optimum = (Z @ w[:, :-1].T + w[:, -1] for w in (solution, polished))
     return Reference(data, config, views, scores, optimum)
-
-
-def signed_root(X: NDArray[np.floating]) -> Floats:
-    """Return features with roots of the last level's 1,280, what `power=0.5` makes of them."""
-    last = X[:, -1280:].astype(np.float64)
-    return np.asarray(np.hstack([X[:, :-1280], np.sign(last) * np.sqrt(np.abs(last))]))
 
 
 def newton_step(Z: Floats, y: NDArray[np.int64], weight: Floats, solution: Floats) -> Floats:
