@@ -8,12 +8,13 @@ partition. Reading them from there imports neither PyTorch nor ONNX Runtime.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import islice, starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +142,17 @@ class Features:
         return self.views[:, self.augmented :]
 
 
+class Content(NamedTuple):
+    """An image to compute something of: the key of its bytes, and its number in a dataset."""
+
+    key: str
+    number: int
+
+    def read(self, dataset: Dataset) -> bytes:
+        """Return its file's bytes."""
+        return dataset.read(dataset.images[self.number].image_id)
+
+
 def extract(
     dataset: Dataset,
     spec: FeatureSpec,
@@ -212,8 +224,8 @@ def _compute(
     file = cache / "networks" / f"{spec.network_name}.onnx"
     row = _row_function(spec, onnx_engine(lambda: _network(spec), spec.size, file))
 
-    def rows(data: bytes, content: str) -> list[Floats32]:
-        return [row(data, content)]
+    def rows(images: Iterable[Content], pool: Executor) -> Iterator[Sequence[Floats32]]:
+        return pool.map(lambda image: [row(image.read(dataset), image.key)], images)
 
     return fill_shards(dataset, missing, rows, [cache / spec.key], progress)[0]
 
@@ -221,7 +233,7 @@ def _compute(
 def fill_shards(
     dataset: Dataset,
     missing: Mapping[str, int],
-    rows: Callable[[bytes, str], Sequence[Row]],
+    rows: Callable[[Iterable[Content], Executor], Iterator[Sequence[Row]]],
     folders: Sequence[Path],
     progress: bool,
 ) -> list[dict[str, Row]]:
@@ -230,7 +242,8 @@ def fill_shards(
     Parameters
     ----------
     missing : numbers of the images by content key.
-    rows : maps an image's bytes and content key to one row for each of ``folders``.
+    rows : gives of each image one row for each of ``folders``; its pool has one thread for each
+        core.
 
     Returns
     -------
@@ -240,20 +253,16 @@ def fill_shards(
 
     computed: list[dict[str, Row]] = [{} for _ in folders]
 
-    def compute(job: tuple[str, int]) -> Sequence[Row]:
-        content, index = job
-        return rows(dataset.read(dataset.images[index].image_id), content)
-
     with (
         one_thread_per_core() as pool,
         tqdm(total=len(missing), unit="image", disable=None if progress else True) as bar,
     ):
-        jobs = iter(missing.items())
-        while shard := list(islice(jobs, SHARD_IMAGES)):
+        images = starmap(Content, missing.items())
+        while shard := list(islice(images, SHARD_IMAGES)):
             done: list[dict[str, Row]] = [{} for _ in folders]
-            for (content, _), images_rows in zip(shard, pool.map(compute, shard), strict=True):
-                for into, row in zip(done, images_rows, strict=True):
-                    into[content] = row
+            for image, of_image in zip(shard, rows(shard, pool), strict=True):
+                for into, row in zip(done, of_image, strict=True):
+                    into[image.key] = row
                 bar.update()
             for folder, into, part in zip(folders, computed, done, strict=True):
                 write_shard(folder, part)

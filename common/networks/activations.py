@@ -5,23 +5,24 @@ several augmented views of each image, and the open part trains on it.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from common.arrays import Floats32
 from common.data.dataset import Dataset
 from common.features.augment import augmented_view, normalise
 from common.features.backbone import input_statistics
-from common.features.extract import FeatureSpec, fill_shards, refuse_unreadable
+from common.features.extract import Content, FeatureSpec, fill_shards, refuse_unreadable
 from common.features.store import read_rows
 from common.finetune.plan import Item
-from common.networks.network import Network, autocast, to_device, trunk
+from common.networks.inference import outputs_of_views
+from common.networks.network import Network, trunk
 
 Halves = NDArray[np.float16]
 
@@ -91,11 +92,13 @@ def activations(
         network.load({})
         views, frozen = Views(dataset, contents, spec), trunk(network, stages)
 
-        def compute(data: bytes, content: str) -> list[Halves]:
-            images = np.stack([views.of(data, content, k) for k in range(spec.views)])
-            with torch.inference_mode(), autocast():
-                values = frozen(to_device(torch.from_numpy(images)))
-            return [value.half().cpu().contiguous().numpy() for value in values]
+        def of_image(image: Content) -> Floats32:
+            data = image.read(dataset)
+            return np.stack([views.of(data, image.key, number) for number in range(spec.views)])
+
+        def compute(images: Iterable[Content], pool: Executor) -> Iterator[Sequence[Halves]]:
+            for values in outputs_of_views(frozen, images, of_image, pool):
+                yield [value.half().contiguous().numpy() for value in values]
 
         for kept, new in zip(
             rows, fill_shards(dataset, missing, compute, folders, progress=True), strict=True

@@ -1,7 +1,8 @@
 """What images look like to a pretrained network, computed once and kept on disk."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from common.answers.appearance import SIZE, appearance
 from common.arrays import Floats, Floats32
 from common.data.dataset import Dataset
-from common.features.extract import FeatureSpec, fill_shards, refuse_unreadable
+from common.features.extract import Content, FeatureSpec, fill_shards, refuse_unreadable
 from common.features.store import read_rows
 from common.networks.spatial_maps import MAPS_VERSION, Maps, map_network
 
@@ -66,8 +67,11 @@ def appearances(
         refuse_unreadable(dataset, list(missing.values()))
         network = map_network(stem_spec(spec), [cache / "networks"])
 
-        def compute(data: bytes, _: str) -> list[Floats32]:
-            return [appearance_of(network.maps(data)).astype(np.float32)]
+        def of_image(image: Content) -> list[Floats32]:
+            return [appearance_of(network.maps(image.read(dataset))).astype(np.float32)]
+
+        def compute(images: Iterable[Content], pool: Executor) -> Iterator[Sequence[Floats32]]:
+            return pool.map(of_image, images)
 
         rows |= fill_shards(dataset, missing, compute, [folder], progress=True)[0]
     found = [rows[content] for content in contents]
