@@ -83,7 +83,8 @@ def node_command(folder: Path) -> tuple[list[str], dict[str, str]]:
     config = f"site={str(folder / FILE)!r}"
     options = supernode_options(operator.superlink, *keys, operator.port, config)
     environment = {**flwr_environment(home), **SUPERNODE_ENVIRONMENT, "PATH": str(commands)}
-    return [sys.executable, "-P", "-m", "client.operator.supernode", *options], environment
+    node = [sys.executable, "-P", "-m", "client.operator.supernode", str(folder)]
+    return [*node, *options], environment
 
 
 @app.command()

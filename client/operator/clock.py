@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from http.client import HTTPSConnection
 from pathlib import Path
 
+from client.operator.server_certificate import address
 from client.operator.site_rules import Operator
 from common.errors import FedDermError
 from common.site_folder import AUTHORITY
@@ -53,9 +54,3 @@ def warning(folder: Path, operator: Operator) -> str | None:
     if abs(ahead) < MOST_SECONDS:
         return None
     return f"this machine's clock, for which the server refuses the node, is {in_words(ahead)}"
-
-
-def address(operator: Operator) -> tuple[str, int]:
-    """Return the host and the port of the coordinator."""
-    host, _, port = operator.superlink.rpartition(":")
-    return host.strip("[]"), int(port)

@@ -2,7 +2,6 @@
 
 import platform
 import shutil
-import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,8 +15,8 @@ from packaging.requirements import Requirement
 
 from client.egress.log import verified
 from client.operator import clock, pins
-from client.operator.clock import address
 from client.operator.picture_secret import read_secret
+from client.operator.server_certificate import address, server_certificate
 from client.operator.site_rules import Operator
 from client.secure.identity import Identity, read_keys
 from client.site import Site
@@ -35,8 +34,6 @@ from common.wire.secure_sums import LEAST_SITES
 
 _CACHE_BYTES, _STATE_BYTES = 2e9, 1e8
 """Free space that features and logs of some thousand images take."""
-
-_PATIENCE = 10.0
 
 
 class Finding(NamedTuple):
@@ -183,19 +180,13 @@ def _peers(operator: Operator) -> Finding:
 
 
 def _server(folder: Path, operator: Operator) -> Finding:
-    host, port = address(operator)
-    context = ssl.create_default_context(cafile=str(folder / AUTHORITY))
     try:
-        with (
-            socket.create_connection((host, port), _PATIENCE) as connection,
-            context.wrap_socket(connection, server_hostname=host) as server,
-        ):
-            left = days_left(server.getpeercert(binary_form=True) or b"")
+        left = days_left(server_certificate(folder, operator))
     except ssl.SSLError as error:
         advice = "it is not the server that this site's ca.crt is for; ask the coordinator"
         return Finding("server", False, f"{operator.superlink}: {error}; {advice}")
     except OSError as error:
-        advice = f"is it up, and may this machine reach port {port} there?"
+        advice = f"is it up, and may this machine reach port {address(operator)[1]} there?"
         return Finding(
             "server", False, f"{operator.superlink} cannot be reached ({error}); {advice}"
         )

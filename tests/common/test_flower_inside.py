@@ -116,7 +116,7 @@ def test_flowers_commands_take_the_options(synthetic_folder, tmp_path):
     file = hospital_file(synthetic_folder, tmp_path / "site")
     public_key(file.parent)
     command, _ = node_command(file.parent)
-    taken = _parse_args_run_supernode().parse_args(command[4:])
+    taken = _parse_args_run_supernode().parse_args(command[5:])  # after this site's folder
     assert taken.superlink == "127.0.0.1:9092"
     assert str(file) in taken.node_config
     assert not taken.insecure
