@@ -96,6 +96,9 @@ def _versions() -> Finding:
 
 def _data(operator: Operator) -> Finding:
     report = check_data(operator.data)
+    if report.diagnosis_missing:
+        says = f"{report.undiagnosed} images, none with a diagnosis: this site takes part in"
+        return Finding("data", True, f"{says} fine-tuning with 'unlabelled_weight' alone")
     fatal = [str(defect) for defect in report.defects if defect.severity == "fatal"]
     if fatal:
         advice = f"; `fedderm data check {operator.data}` shows all"

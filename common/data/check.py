@@ -15,6 +15,7 @@ from common.arrays import Ints
 from common.data.dataset import Dataset
 from common.data.duplicates import Hashes, hash_of, near_duplicates
 from common.data.image import Defect, Image
+from common.data.tables.findings import NO_ROWS
 from common.data.tables.scan import scan
 from common.errors import DataError, reason
 from common.task import HAM10000, Task
@@ -41,6 +42,7 @@ class Check:
     ----------
     layout : as what it was read, with the names of the tables; "" where as nothing.
     task : the diagnoses that were read.
+    undiagnosed : images of rows without a diagnosis.
     """
 
     folder: Path
@@ -50,6 +52,13 @@ class Check:
     defects: tuple[Defect, ...]
     layout: str = ""
     task: Task = HAM10000
+    undiagnosed: int = 0
+
+    @property
+    def diagnosis_missing(self) -> bool:
+        """Whether all that is fatal is that no row has a diagnosis."""
+        fatal = [defect.kind for defect in self.defects if defect.severity == "fatal"]
+        return bool(self.undiagnosed) and fatal == [NO_ROWS.text]
 
     @property
     def usable(self) -> bool:
@@ -90,6 +99,7 @@ def check(folder: str | Path) -> Check:
         defects=(*found.defects, *_image_defects(decoded, rows), *_empty_columns(images)),
         layout=found.layout,
         task=found.task,
+        undiagnosed=sum(not image.dx for image in found.left_out),
     )
 
 

@@ -1,7 +1,9 @@
 """The folders of a federation, and what a hospital's check finds in one that is not ready."""
 
+import csv
 import os
 import re
+import shutil
 import socket
 import ssl
 import threading
@@ -186,6 +188,22 @@ def test_a_hospital_that_is_ready_has_no_problem(ready):
     result = runner.invoke(app, ["site", "check", str(ready)])
     assert result.exit_code == 0
     assert len(result.output.splitlines()) == len(found) == 9
+
+
+def test_a_hospital_without_a_diagnosis_may_take_part(ready, synthetic_folder, tmp_path):
+    folder = tmp_path / "unlabelled"
+    shutil.copytree(synthetic_folder, folder)
+    [table] = folder.glob("*_metadata.csv")
+    with table.open(newline="") as lines:
+        rows = [{**row, "dx": ""} for row in csv.DictReader(lines)]
+    with table.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    set_keys(ready / "site.toml", {"data": str(folder)})
+    found = findings(ready)["data"]
+    assert found.good
+    assert found.says.startswith("120 images, none with a diagnosis")
 
 
 def no_data(folder: Path) -> None:
