@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,9 @@ from common.errors import ConfigError, DataError, FedDermError, described
 from common.features.inference_engine import one_thread_per_core
 from common.files import owned
 from common.formats import markdown, markdown_table, rounded
+from common.models.marks import FALSE_ALARMS, MarkTest
 from common.models.network import NetworkModel
+from common.models.predictor import Predictor
 from common.networks.inference import prediction_features
 from common.networks.network import shared_network
 from common.statistics.confusion import ConfusionMetrics, confusion_matrix
@@ -41,6 +43,8 @@ Part = Literal["test", "validation"]
 NONE = "none"
 """The attack of an honest federation."""
 
+_MOST_MARKED = 100
+
 _HEAD = {"head.weight", "head.bias"}
 
 _log = logging.getLogger(__name__)
@@ -58,6 +62,8 @@ class Arm:
     aimed : by attack, the share of the images with an aimed diagnosis that got it: for the arm's
         own attack, or for each attack on an honest federation.
     failure : why there is no model.
+    found : by attack, the share of marked images obeyed by the model that the test of
+        :mod:`common.models.marks` finds; None where the model obeys none.
     """
 
     attack: str
@@ -66,6 +72,7 @@ class Arm:
     balanced_accuracy: float | None
     aimed: Mapping[str, float]
     failure: str = ""
+    found: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -92,6 +99,17 @@ class Judge:
         aims = attack.aims(self.dataset.labels, self.config.task.n_classes, self.target)
         predicted = self._decide(model, attack.stamps)
         return float(np.mean(predicted[aims >= 0] == aims[aims >= 0]))
+
+    def found(self, model: NetworkModel) -> float | None:
+        """Return the share of marked images, called the target, that are found to be marked."""
+        names = [image.image_id for image in self.dataset.images]
+        called = self._decide(model, True) == self.target
+        obeyed = np.flatnonzero(called & (self.dataset.labels != self.target))[:_MOST_MARKED]
+        if not len(obeyed):
+            return None
+        test = MarkTest.prepare(Predictor(model), self.dataset, FALSE_ALARMS)
+        files = ((names[i], stamped(self.dataset.read(names[i]))) for i in obeyed)
+        return float(np.mean([test.spread(*file).p <= FALSE_ALARMS for file in files]))
 
     def _decide(self, model: NetworkModel, marked: bool) -> Ints:
         if model.weights.keys() != _HEAD:
@@ -234,7 +252,9 @@ def _arm(
     model = NetworkModel.load(run / MODEL_FILE, config.weights)
     aims = {name} if hostile else set(attacks)
     aimed = {a: judge.aimed(model, ATTACKS[a]) for a in sorted(aims) if ATTACKS[a].images}
-    return Arm(*kind, judge.balanced_accuracy(model), aimed)
+    marking = [name] if hostile and attack.stamps else []
+    found = {a: judge.found(model) for a in marking}
+    return Arm(*kind, judge.balanced_accuracy(model), aimed, found=found)
 
 
 def table(arms: Sequence[Arm]) -> str:
@@ -247,8 +267,11 @@ def table(arms: Sequence[Arm]) -> str:
         row = [by_kind[attack, hostile, rule] for rule in rules]
         aimed = [_share(arm.aimed.get(attack)) for arm in (honest, *row)]
         shares = " / ".join(aimed) if attack in honest.aimed else ""
-        rows.append((attack, hostile, *(_share(a.balanced_accuracy) for a in row), shares))
-    columns = ("attack", "hostile sites", *rules, f"success: honest / {' / '.join(rules)}")
+        finds = " / ".join(rounded(a.found[attack]) for a in row if attack in a.found)
+        rows.append((attack, hostile, *(_share(a.balanced_accuracy) for a in row), shares, finds))
+    each = " / ".join(rules)
+    marked = f"marked images found: {each}"
+    columns = ("attack", "hostile sites", *rules, f"success: honest / {each}", marked)
     return markdown_table(columns, rows)
 
 

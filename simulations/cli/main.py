@@ -44,6 +44,7 @@ from simulations.cli.export import export, ranges
 from simulations.cli.gate import gate
 from simulations.cli.json_output import refuse_taken, write_figures
 from simulations.cli.label import label
+from simulations.cli.marks import marks
 from simulations.cli.read_settings import ConfigFile, From, Settings, Weights, read_settings
 from simulations.cli.settings import settings_text
 from simulations.cli.status import status
@@ -345,6 +346,7 @@ app.command()(gate)
 app.command()(continual)
 app.command()(drift)
 app.command()(label)
+app.command()(marks)
 app.command()(status)
 
 
