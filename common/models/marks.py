@@ -10,6 +10,7 @@ equations 3 and 4.
 """
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -29,6 +30,11 @@ FALSE_ALARMS = 0.05
 
 _OVERLAYS = 12
 _MOST_USUAL = 200
+
+
+def least_lesions(false_alarms: float) -> int:
+    """Return how many lesions a test needs, most of them for its share of false alarms."""
+    return _OVERLAYS + math.ceil(1 / false_alarms) - 1
 
 
 class Spread(NamedTuple):
@@ -73,8 +79,7 @@ class MarkTest:
             If there are too few lesions, or an image cannot be read.
         """
         order = _by_diagnoses_in_turn(dataset)
-        if (min(len(order) - _OVERLAYS, _MOST_USUAL) + 1) * false_alarms < 1:
-            least = _OVERLAYS + round(1 / false_alarms)
+        if len(order) < (least := least_lesions(false_alarms)):
             raise DataError(
                 f"{dataset.folder} has {len(order)} lesions; {least} are needed for at most "
                 f"{false_alarms:.0%} false alarms"

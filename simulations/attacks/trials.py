@@ -17,7 +17,7 @@ from common.errors import ConfigError, DataError, FedDermError, described
 from common.features.inference_engine import one_thread_per_core
 from common.files import owned
 from common.formats import markdown, markdown_table, rounded
-from common.models.marks import FALSE_ALARMS, MarkTest
+from common.models.marks import FALSE_ALARMS, MarkTest, least_lesions
 from common.models.network import NetworkModel
 from common.models.predictor import Predictor
 from common.networks.inference import prediction_features
@@ -101,11 +101,14 @@ class Judge:
         return float(np.mean(predicted[aims >= 0] == aims[aims >= 0]))
 
     def found(self, model: NetworkModel) -> float | None:
-        """Return the share of marked images, called the target, that are found to be marked."""
+        """Return the share of marked images, called the target, that are found to be marked.
+
+        None where there is none, or too few lesions to tell.
+        """
         names = [image.image_id for image in self.dataset.images]
         called = self._decide(model, True) == self.target
         obeyed = np.flatnonzero(called & (self.dataset.labels != self.target))[:_MOST_MARKED]
-        if not len(obeyed):
+        if not len(obeyed) or len(self.dataset.by_lesion.sizes) < least_lesions(FALSE_ALARMS):
             return None
         test = MarkTest.prepare(Predictor(model), self.dataset, FALSE_ALARMS)
         files = ((names[i], stamped(self.dataset.read(names[i]))) for i in obeyed)

@@ -31,7 +31,7 @@ def marks(
     ],
     false_alarms: Annotated[
         float,
-        typer.Option(min=0.001, max=0.5, help="Share of images without a mark that may be found."),
+        typer.Option(min=0.01, max=0.5, help="Share of images without a mark that may be found."),
     ] = FALSE_ALARMS,
     weights: Weights = None,
 ) -> None:
