@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 from common.config.run import RunConfig
 from common.errors import FedDermError, QuorumError
 from common.statistics.sums import S
+from server.federation.kept_answers import KeptAnswers
 from server.federation.members import Members, faults_in_words
 from server.federation.question import Answers, LossPolicy, Question, check_size
 from server.federation.rounds import Rounds
@@ -214,6 +215,9 @@ def _add(zero: S, answers: Iterator[tuple[str, S]]) -> Answers[S]:
 
 
 def _keep_each(zero: S, answers: Iterator[tuple[str, S]]) -> Answers[S]:
-    """Add answers and keep each."""
-    by_site = dict(answers)
-    return Answers(sum(by_site.values(), start=zero), list(by_site), by_site)
+    """Add answers as they come and keep each, counts of them packed."""
+    total, by_site = zero, KeptAnswers(zero)
+    for site, answer in answers:
+        total = total + answer
+        by_site.keep(site, answer)
+    return Answers(total, list(by_site), by_site)

@@ -98,7 +98,7 @@ class Answers(Generic[S]):
 
     total: S
     sites: list[str]
-    by_site: dict[str, S]
+    by_site: Mapping[str, S]
 
 
 def check_size(answer: Sums, images: int | None) -> None:

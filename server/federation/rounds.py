@@ -26,7 +26,7 @@ class Rounds:
 
     def __init__(self, grid: Grid, folder: RunFolder) -> None:
         self._grid, self._folder = grid, folder
-        self._transport = Transport(grid)
+        self._transport = Transport(grid, folder.path)
 
     @property
     def silent(self) -> set[str]:

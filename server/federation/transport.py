@@ -1,8 +1,11 @@
 """Messages to nodes and their replies: who answered, who did not, and why."""
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -10,6 +13,7 @@ from flwr.serverapp import Grid
 from common.errors import ReplyError
 from common.flower_inside import NODE_UNAVAILABLE
 from common.wire.messages import check_bound, digest, size, unpack_values
+from server.federation.waiting import Waiting
 
 POLL_SECONDS = 0.2
 
@@ -36,14 +40,18 @@ class RoundRecord:
 class Transport:
     """Sends messages and collects replies over Flower's grid.
 
+    Parameters
+    ----------
+    folder : for answers that wait for others' and are too large for memory.
+
     Attributes
     ----------
     names : the names of the sites, by node; others are called after their nodes.
     silent : those that gave no answer at all to the last messages, not even a refusal.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid, self._sent = grid, 0
+    def __init__(self, grid: Grid, folder: Path) -> None:
+        self._grid, self._folder, self._sent = grid, folder, 0
         self.names: dict[int, str] = {}
         self.silent: set[str] = set()
 
@@ -61,15 +69,18 @@ class Transport:
         """
         digests, self.silent = _digests(contents), set()
         pending = self._send(nodes, contents, record, patience)
-        waiting = list(nodes)
-        arrived: dict[str, RecordDict] = {}
-        for label, reply in self._collect(pending, nodes, digests, record, patience):
-            arrived[label] = reply
-            while waiting and (waiting[0] in arrived or waiting[0] in record.faults):
-                first = waiting.pop(0)
-                if first not in record.faults:
-                    yield first, arrived.pop(first)
-        yield from ((label, arrived[label]) for label in waiting if label not in record.faults)
+        missing = deque(nodes)
+        with SpooledTemporaryFile(1, dir=str(self._folder)) as file:  # none before it is written to
+            waiting = Waiting(file)
+            for label, reply in self._collect(pending, nodes, digests, record, patience):
+                waiting.put(label, reply)
+                while missing and (missing[0] in waiting or missing[0] in record.faults):
+                    first = missing.popleft()
+                    if first not in record.faults:
+                        yield first, waiting.take(first)
+            for label in missing:
+                if label not in record.faults:
+                    yield label, waiting.take(label)
 
     def _send(
         self,

@@ -26,6 +26,7 @@ from simulations.runtimes.flower_run import free_ports
 
 _THREADS = 4
 _START_SECONDS = 300.0
+DATABASE = "links.db"
 
 app = typer.Typer(add_completion=False)
 
@@ -35,7 +36,7 @@ def superlink(folder: Path) -> Iterator[tuple[int, str]]:
     """Run a SuperLink with a database in a folder; yield its process and its address."""
     [port] = free_ports(1)
     command = ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--database", str(folder / "links.db")]
+    command += ["--database", str(folder / DATABASE)]
     with (
         open(folder / "log", "wb") as log,
         subprocess.Popen(
@@ -100,12 +101,13 @@ def _patiently(ask: Any) -> None:
             return
 
 
-def _cpu_seconds(process: int) -> float:
+def cpu_seconds(process: int) -> float:
+    """Return the seconds of CPU that a process has taken."""
     fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _memory(process: int) -> float:
+def memory(process: int) -> float:
     """Return a process's resident memory in MB."""
     [found] = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     return int(found) / 1024
@@ -122,15 +124,15 @@ def main(
         connected: list[_Node] = []
         for count in map(int, nodes.split(",")):
             connected += [_Node(address, stack) for _ in range(count - len(connected))]
-            before = _cpu_seconds(process)
+            before = cpu_seconds(process)
             with ThreadPoolExecutor(_THREADS) as pool:
                 answered = list(pool.map(_Node.poll, connected * polls))
-            spent = (_cpu_seconds(process) - before) / len(answered)
+            spent = (cpu_seconds(process) - before) / len(answered)
             middle, late = statistics.median(answered), statistics.quantiles(answered, n=100)[-1]
             typer.echo(
                 f"{count:6,} nodes: {spent * 1e3:6.2f} ms of the server's CPU a poll, answered in "
                 f"{middle * 1e3:6.1f} ms, the slowest of 100 in {late * 1e3:6.1f} ms, "
-                f"{_memory(process):5.0f} MB"
+                f"{memory(process):5.0f} MB"
             )
 
 

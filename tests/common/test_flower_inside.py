@@ -22,8 +22,10 @@ from server.deployment.superlink import ForSitesOnly
 from tests.sites import hospital_file
 
 ROOT = Path(flower_inside.__file__).parents[1]
-_POLLS = ROOT / "simulations" / "bench" / "polls.py"
-"""A benchmark of Flower's own protocol, which nothing else uses."""
+_BENCHMARKS = [
+    ROOT / "simulations" / "bench" / name for name in ("polls.py", "superlink_messages.py")
+]
+"""Of Flower's own protocol, which nothing else uses."""
 
 PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy"}
 
@@ -177,7 +179,7 @@ def test_no_other_module_leans_on_flowers_inside():
         f"{file.relative_to(ROOT)}: {name}"
         for room in ("client", "common", "server", "simulations")
         for file in (ROOT / room).rglob("*.py")
-        if file not in (Path(flower_inside.__file__), _POLLS)
+        if file not in (Path(flower_inside.__file__), *_BENCHMARKS)
         for name in _imported(file)
         if name.partition(".")[0] == "flwr" and name not in PUBLIC
     }
