@@ -35,6 +35,7 @@ QUICK: Mapping[str, Any] = {
     "secure": True,
     "expected": SITES,
     "quorum": SITES,
+    "timeout": 120.0,
     "out": "run",
 }
 """An exact run over all hospitals."""

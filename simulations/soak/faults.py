@@ -18,8 +18,8 @@ ANSWERING = b"client.operator.flower_process"
 """What stands in the command of a process that answers a message."""
 
 _FAR = 3600.0
-_LONGEST = 25.0
-"""Seconds until a fault is mended, at most."""
+_SHORTEST, _LONGEST = 1.0, 90.0
+"""Seconds until a fault is mended: the server misses a node within them, or does not."""
 
 _MOST = 3
 """Faults in a run, at most."""
@@ -106,7 +106,7 @@ class Hosts:
             Fault(
                 *places[rng.integers(len(places))],
                 int(rng.integers(1, rounds)),
-                float(rng.uniform(1, _LONGEST)),
+                float(np.exp(rng.uniform(*np.log((_SHORTEST, _LONGEST))))),
             )
             for _ in range(rng.integers(1, _MOST + 1))
         ]
