@@ -19,7 +19,8 @@ _CLEAR = re.compile(r"(\w+) \[[\d, ]*\](?: norm \S+)?(?=,|$)")
 _OPEN = {"masked"}
 """Records that may leave by themselves."""
 
-_AT_EACH_START = {"join", "secure.key", "secure.peers", "close"}
+_AT_EACH_START = {"join", "secure.key", "secure.peers", "prepare", "close"}
+"""Questions whose answers hold no sum that could be kept."""
 
 
 class BrokenError(FedDermError):
@@ -39,7 +40,7 @@ def same_model(federation: Loopback, out: str, expected: bytes) -> None:
 
 
 def asked(federation: Loopback, out: str) -> Counter[str]:
-    """Count the questions of a run that all sites answered, but for those that begin it."""
+    """Count the sums of a run that all sites answered for, by their questions."""
     rounds = federation.rounds(out)
     names = (entry["question"] for entry in rounds if entry["answered"] and not entry["faults"])
     return Counter(name for name in names if name not in _AT_EACH_START)

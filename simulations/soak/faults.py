@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ ANSWERING = b"client.operator.flower_process"
 _FAR = 3600.0
 _SHORTEST, _LONGEST = 1.0, 90.0
 """Seconds until a fault is mended: the server misses a node within them, or does not."""
+
+_SOON = 20.0
+"""Seconds within which a site is asked again."""
 
 _MOST = 3
 """Faults in a run, at most."""
@@ -67,7 +71,7 @@ class Hosts:
 
     Attributes
     ----------
-    disks : of the sites that have one which can be filled.
+    disks : of the hosts that have one which can be filled.
     restart : starts a coordinator that was killed, and its training.
     """
 
@@ -87,6 +91,13 @@ class Hosts:
         for process in self.having(host, word):
             with suppress(OSError):
                 os.kill(process, number)
+
+    def kill_answer(self, host: str) -> None:
+        """Kill the process that answers the next message, if there is one soon."""
+        end = time.monotonic() + _SOON
+        while not self.having(host, ANSWERING) and time.monotonic() < end:
+            time.sleep(0.1)
+        self.signal(host, signal.SIGKILL, ANSWERING)
 
     def having(self, host: str, word: bytes) -> list[int]:
         """Return the processes of a host in whose command a word stands."""
@@ -127,7 +138,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "answer killed": Kind(
         lambda hosts, host: host != COORDINATOR,
-        lambda hosts, host: hosts.signal(host, signal.SIGKILL, ANSWERING),
+        Hosts.kill_answer,
         lambda hosts, host: None,
     ),
     "frozen": Kind(

@@ -21,6 +21,8 @@ from common.errors import FedDermError
 from common.files import append
 from common.privacy.accounting import SampledGaussian
 from common.privacy.linear import plan
+from server.deployment.operations import COORDINATOR
+from simulations.runtimes.loopback import Loopback
 from simulations.runtimes.network import Network
 from simulations.soak.checks import (
     BrokenError,
@@ -49,7 +51,7 @@ PRIVATE: Mapping[str, Any] = {
 BOUNDS = Usage(processes=4, megabytes=100.0, handles=40, disk_megabytes=20.0)
 """How much more a host may use after a run than after the first of its kind."""
 
-_STATE_MEGABYTES = 256
+_DISK_MEGABYTES = 512
 _EPSILON = 1000.0
 _MOST_STARTS = 8
 
@@ -92,7 +94,7 @@ class Soak:
     Parameters
     ----------
     deployment : its folders and hosts; all nodes are to be started.
-    disks : of its sites.
+    disks : of its hosts.
     seed : of the faults.
     """
 
@@ -241,10 +243,10 @@ def soak(data: Path, out: Path, minutes: float, seed: int) -> Iterator[str]:
         network = stack.enter_context(Network(host_names()))
         deployment = deploy(data, out, network, {"epsilon": _EPSILON})
         federation = stack.enter_context(deployment.federation)
-        disks = {}
-        for name in federation.sites:
-            state = Operator.read(federation.site_file(name)).state
-            disks[name] = stack.enter_context(small_disk(state, _STATE_MEGABYTES))
+        disks = {
+            name: stack.enter_context(small_disk(folder, _DISK_MEGABYTES))
+            for name, folder in _folders(federation).items()
+        }
         broken = []
         for run in Soak(deployment, disks, seed).runs(60 * minutes):
             append(out / RESULTS, f"{json.dumps(asdict(run))}\n".encode())
@@ -272,6 +274,12 @@ def table(out: Path) -> Iterator[str]:
     for name, first in runs[0]["usage"].items():
         most = {key: max(run["usage"][name][key] for run in runs) for key in first}
         yield f"{name}: {', '.join(f'{key} {first[key]}, at most {most[key]}' for key in first)}"
+
+
+def _folders(federation: Loopback) -> dict[str, Path]:
+    """Return what each host writes to."""
+    states = {name: Operator.read(federation.site_file(name)).state for name in federation.sites}
+    return {COORDINATOR: federation.coordinator, **states}
 
 
 def _names(deployment: Deployment) -> set[str]:

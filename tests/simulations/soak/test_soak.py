@@ -99,11 +99,16 @@ def test_the_coordinators_file_has_the_whole_configuration(tmp_path, settings):
     assert RunConfig.read(Coordinator.read(deployed.coordinator).run) == meant
 
 
-def test_what_all_answered_is_counted_but_not_what_each_start_asks(tmp_path):
+def test_sums_of_all_are_counted_but_not_what_each_start_asks(tmp_path):
     def entry(question: str, **faults: str) -> dict[str, Any]:
         return {"question": question, "answered": SITES, "faults": faults}
 
-    log = [entry("join"), entry("moments", site_00="gone"), entry("moments"), entry("moments")]
+    log = [
+        entry("join"),
+        entry("prepare"),
+        entry("moments", site_00="gone"),
+        *2 * [entry("moments")],
+    ]
     assert checks.asked(federation(tmp_path, *log), "run") == {"moments": 2}
 
 
