@@ -154,7 +154,7 @@ def run_supernode() -> None:
     node: Any = import_module("flwr.supernode.start_client_internal")
     pull, ended = node.pull_objects, node.RunNotRunningException
 
-    def pull_or_fail(*arguments: Any, **options: Any) -> Any:
+    def pull_or_fail(*arguments: object, **options: object) -> object:
         try:
             return pull(*arguments, **options)
         except ended as error:

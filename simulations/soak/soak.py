@@ -39,11 +39,14 @@ from simulations.soak.usage import Usage, usage
 
 RESULTS = "soak.jsonl"
 
+EXACT: Mapping[str, Any] = {**QUICK, "timeout": 120.0}
+"""A run whose model is the same each time; a site that is killed is not waited for for an hour."""
+
 PRIVATE: Mapping[str, Any] = {
     "method": "private",
     "epsilon": 1.0,
     "steps": 3,
-    **{key: value for key, value in QUICK.items() if key not in ("head", "min_active")},
+    **{key: value for key, value in EXACT.items() if key not in ("head", "min_active")},
     "components": 16,
 }
 """A private run over the same sites, in secure sums too; its noise is each time another."""
@@ -129,7 +132,7 @@ class Soak:
     def _trained(self, number: int, disturbed: bool = False) -> Run:
         kind = "private" if number % 2 else "secure"
         run = self._run = Run(number, kind)
-        settings = PRIVATE if kind == "private" else QUICK
+        settings = PRIVATE if kind == "private" else EXACT
         self._private_runs += kind == "private"
         config = RunConfig.read({**settings, "out": self._out})
         self._federation.configure(config)
@@ -241,7 +244,7 @@ def soak(data: Path, out: Path, minutes: float, seed: int) -> Iterator[str]:
     """
     with ExitStack() as stack:
         network = stack.enter_context(Network(host_names()))
-        deployment = deploy(data, out, network, {"epsilon": _EPSILON})
+        deployment = deploy(data, out, network, {"epsilon": _EPSILON}, EXACT)
         federation = stack.enter_context(deployment.federation)
         disks = {
             name: stack.enter_context(small_disk(folder, _DISK_MEGABYTES))

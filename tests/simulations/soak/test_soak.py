@@ -16,9 +16,8 @@ from server.run.folder import MODEL_FILE
 from simulations.runtimes.loopback import Loopback
 from simulations.soak import checks
 from simulations.soak.checks import BrokenError
-from simulations.soak.deployed import QUICK
 from simulations.soak.faults import Hosts
-from simulations.soak.soak import PRIVATE
+from simulations.soak.soak import EXACT, PRIVATE
 from simulations.soak.usage import Usage, usage
 
 SITES = ["site_00", "site_01"]
@@ -91,7 +90,7 @@ def test_a_budget_that_is_spent_twice_is_found(tmp_path, monkeypatch):
         checks.paid_once(federation(tmp_path), [cost], runs=1)
 
 
-@pytest.mark.parametrize("settings", [QUICK, PRIVATE])
+@pytest.mark.parametrize("settings", [EXACT, PRIVATE])
 def test_the_coordinators_file_has_the_whole_configuration(tmp_path, settings):
     meant = RunConfig.read({**settings, "out": "run-1"})
     deployed = Loopback(tmp_path / "all", dict.fromkeys("abc", tmp_path), RunConfig())
