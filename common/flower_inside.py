@@ -144,9 +144,23 @@ def superlink_options(
 
 
 def run_supernode() -> None:
-    """Run the command ``flower-supernode``."""
+    """Run the command ``flower-supernode``.
+
+    Where a run ends while a node receives a message, Flower forgets the process that is to answer:
+    it would wait for the rest for more than an hour. Where receiving fails, Flower ends it.
+    """
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
+    node: Any = import_module("flwr.supernode.start_client_internal")
+    pull, ended = node.pull_objects, node.RunNotRunningException
+
+    def pull_or_fail(*arguments: object, **options: object) -> object:
+        try:
+            return pull(*arguments, **options)
+        except ended as error:
+            raise RuntimeError("its run has ended") from error
+
+    node.pull_objects = pull_or_fail
     flower_supernode()
 
 

@@ -442,7 +442,9 @@ def download(
 def soak(
     data: data_cli.Data,
     out: Annotated[Path, typer.Option(help="New folder for everything.")],
-    minutes: Annotated[float, typer.Option(min=0, help="Runs begin for so long.")] = 120.0,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="Disturbed runs begin for so long.")
+    ] = 120.0,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of the faults.", show_default="another each time")
     ] = None,

@@ -57,6 +57,7 @@ class Loopback:
     ----------
     hosts : the same; what is changed holds for what is started from then on.
     patience : seconds that whatever is waited for may take.
+    logs : folder of what the processes write.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Loopback:
         self.folder, self.sites = folder, list(data)
         self.coordinator = folder / operations.COORDINATOR
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._logs, self.patience = folder / _LOGS, _PATIENCE
+        self.logs, self.patience = folder / _LOGS, _PATIENCE
         port, *own = free_ports(1 + len(data))
         self.hosts = dict(hosts or {})
         operations.init(folder, self.sites, [address], port)
@@ -84,7 +85,7 @@ class Loopback:
             }
             set_keys(self.site_file(name), {**places, **(rules or {})})
             self.hand_in_key(public_key(folder / name), name)
-        self._logs.mkdir()
+        self.logs.mkdir()
         peers = "".join(f"{identity_line(folder / name)}\n" for name in self.sites)
         for name in self.sites:
             (folder / name / "peers").write_text(peers)
@@ -95,8 +96,9 @@ class Loopback:
 
     def configure(self, config: RunConfig) -> None:
         """Set what the next runs are to do."""
-        default = RunConfig().flat()
-        settings = {k: v for k, v in config.flat().items() if v != default.get(k) and k != "sites"}
+        usual = RunConfig.read({"method": config.method, "sites": config.sites}).flat()
+        odd = {key: value for key, value in config.flat().items() if value != usual[key]}
+        settings = {"method": config.method, **odd}
         file = self.coordinator / operations.COORDINATOR_FILE
         head = file.read_text().partition("\n[run]\n")[0]
         file.write_text(
@@ -153,9 +155,7 @@ class Loopback:
         end = time.monotonic() + self.patience
         while not holds():
             if time.monotonic() > end:
-                raise FedDermError(
-                    f"not within {self.patience:g} s: {what}; see {self.folder / _LOGS}"
-                )
+                raise FedDermError(f"not within {self.patience:g} s: {what}; see {self.logs}")
             time.sleep(pause)
 
     def online(self) -> int:
@@ -190,7 +190,7 @@ class Loopback:
 
     def log(self, name: str) -> str:
         """Return what a process has written."""
-        return (self._logs / f"{name}.log").read_text(errors="replace")
+        return (self.logs / f"{name}.log").read_text(errors="replace")
 
     def ended(self, name: str) -> bool:
         """Tell whether a process ended by itself."""
@@ -226,7 +226,7 @@ class Loopback:
         return [*host, sys.executable, "-c", FEDDERM, *map(str, arguments)]
 
     def _log_file(self, name: str) -> IO[bytes]:
-        return (self._logs / f"{name}.log").open("ab")
+        return (self.logs / f"{name}.log").open("ab")
 
 
 def set_keys(file: Path, values: Mapping[str, Json]) -> None:

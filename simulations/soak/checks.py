@@ -3,10 +3,11 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from client.egress.log import lines_of
 from client.operator.site_rules import Operator
-from client.privacy.ledger import Ledger
+from client.privacy.ledger import FILE, Ledger
 from common.errors import FedDermError
 from common.privacy.accounting import SampledGaussian
 from server.run.folder import MODEL_FILE
@@ -15,11 +16,11 @@ from simulations.runtimes.loopback import Loopback
 _CLEAR = re.compile(r"(\w+) \[[\d, ]*\](?: norm \S+)?(?=,|$)")
 """A record in a line of an egress log that is not hidden in a secure sum."""
 
-_OPEN = {"masked", "values"}
-"""Records that may leave by themselves: what is masked in secure runs, noisy in private ones."""
+_OPEN = {"masked"}
+"""Records that may leave by themselves."""
 
-
-_AT_EACH_START = {"join", "secure.key", "secure.peers", "close"}
+_AT_EACH_START = {"join", "secure.key", "secure.peers", "prepare", "close"}
+"""Questions whose answers hold no sum that could be kept."""
 
 
 class BrokenError(FedDermError):
@@ -39,7 +40,7 @@ def same_model(federation: Loopback, out: str, expected: bytes) -> None:
 
 
 def asked(federation: Loopback, out: str) -> Counter[str]:
-    """Count the questions of a run that all sites answered, but for those that begin it."""
+    """Count the sums of a run that all sites answered for, by their questions."""
     rounds = federation.rounds(out)
     names = (entry["question"] for entry in rounds if entry["answered"] and not entry["faults"])
     return Counter(name for name in names if name not in _AT_EACH_START)
@@ -51,7 +52,7 @@ def nothing_leaked(federation: Loopback) -> Iterator[str]:
     Raises
     ------
     BrokenError
-        If a record left that is neither masked nor noisy.
+        If a record left without a mask.
     DataError
         If a log is not what was written.
     """
@@ -61,6 +62,21 @@ def nothing_leaked(federation: Loopback) -> Iterator[str]:
             if odd := set(_CLEAR.findall(line)) - _OPEN:
                 raise BrokenError(f"'{min(odd)}' left {name} as it is: {line}")
         yield f"{name}: {verified}"
+
+
+def nothing_named(federation: Loopback, names: Collection[str]) -> None:
+    """Check that no image or lesion is named in what the coordinator has, nor in a process's log.
+
+    Raises
+    ------
+    BrokenError
+        If one is.
+    """
+    named = re.compile("|".join(map(re.escape, names)).encode())
+    for folder in (federation.coordinator, federation.logs):
+        for file in filter(Path.is_file, folder.rglob("*")):
+            if found := named.search(file.read_bytes()):
+                raise BrokenError(f"{file} names '{found[0].decode()}'")
 
 
 def paid_once(federation: Loopback, costs: Collection[SampledGaussian], runs: int) -> None:
@@ -73,6 +89,8 @@ def paid_once(federation: Loopback, costs: Collection[SampledGaussian], runs: in
     """
     for name in federation.sites:
         operator = Operator.read(federation.site_file(name))
-        history = Ledger(operator.state / "ledger", operator.seals).account().history
+        folder = operator.state / "ledger"
+        begun = (folder / FILE).exists()
+        history = Ledger(folder, operator.seals).account().history if begun else []
         if history != [*costs] * runs:
             raise BrokenError(f"the ledger of {name} has {len(history)} entries for {runs} runs")

@@ -105,7 +105,11 @@ class Deployment:
 
 
 def deploy(
-    data: Path, out: Path, network: Network, rules: Mapping[str, Json] | None = None
+    data: Path,
+    out: Path,
+    network: Network,
+    rules: Mapping[str, Json] | None = None,
+    settings: Mapping[str, Json] = QUICK,
 ) -> Deployment:
     """Make the folders of a federation on hosts, and train its model in process first.
 
@@ -114,10 +118,11 @@ def deploy(
     out : new folder for everything.
     network : has the hosts of :func:`host_names`.
     rules : keys of every site's file that differ from the usual.
+    settings : of the run.
     """
-    config, folders = deal(data, out / "data", RunConfig.read(QUICK))
+    config, folders = deal(data, out / "data", RunConfig.read(settings))
     cache = RunConfig().cache.expanduser()  # a second start finds the features
-    expected = _alone(out / "data", out / "alone", cache)
+    expected = _alone(out / "data", out / "alone", {**settings, "out": None, "cache": cache})
     places: dict[str, Json] = {"cache": str(cache), **(rules or {})}
     address = network.address(COORDINATOR)
     federation = Loopback(out / "federation", folders, config, places, address)
@@ -128,9 +133,8 @@ def deploy(
     return deployment
 
 
-def _alone(sites: Path, out: Path, cache: Path) -> bytes:
+def _alone(sites: Path, out: Path, settings: Mapping[str, Any]) -> bytes:
     """Train over the same sites in one process; return the model's file."""
-    settings = {**QUICK, "out": None, "cache": cache}
     words = [f"{key}={value}" for key, value in settings.items() if value is not None]
     command = ["simulate", str(sites), "--scheme", "folders", "--out", str(out), *words]
     done = subprocess.run(

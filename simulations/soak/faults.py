@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ ANSWERING = b"client.operator.flower_process"
 """What stands in the command of a process that answers a message."""
 
 _FAR = 3600.0
-_LONGEST = 25.0
-"""Seconds until a fault is mended, at most."""
+_SHORTEST, _LONGEST = 1.0, 90.0
+"""Seconds until a fault is mended: the server misses a node within them, or does not."""
+
+_SOON = 20.0
+"""Seconds within which a site is asked again."""
 
 _MOST = 3
 """Faults in a run, at most."""
@@ -67,7 +71,7 @@ class Hosts:
 
     Attributes
     ----------
-    disks : of the sites that have one which can be filled.
+    disks : of the hosts that have one which can be filled.
     restart : starts a coordinator that was killed, and its training.
     """
 
@@ -88,6 +92,13 @@ class Hosts:
             with suppress(OSError):
                 os.kill(process, number)
 
+    def kill_answer(self, host: str) -> None:
+        """Kill the process that answers the next message, if there is one soon."""
+        end = time.monotonic() + _SOON
+        while not self.having(host, ANSWERING) and time.monotonic() < end:
+            time.sleep(0.1)
+        self.signal(host, signal.SIGKILL, ANSWERING)
+
     def having(self, host: str, word: bytes) -> list[int]:
         """Return the processes of a host in whose command a word stands."""
         processes = self.deployment.network.processes(host)
@@ -106,7 +117,7 @@ class Hosts:
             Fault(
                 *places[rng.integers(len(places))],
                 int(rng.integers(1, rounds)),
-                float(rng.uniform(1, _LONGEST)),
+                float(np.exp(rng.uniform(*np.log((_SHORTEST, _LONGEST))))),
             )
             for _ in range(rng.integers(1, _MOST + 1))
         ]
@@ -127,7 +138,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "answer killed": Kind(
         lambda hosts, host: host != COORDINATOR,
-        lambda hosts, host: hosts.signal(host, signal.SIGKILL, ANSWERING),
+        Hosts.kill_answer,
         lambda hosts, host: None,
     ),
     "frozen": Kind(

@@ -1,11 +1,13 @@
 """A federation that works for hours while things go wrong, and what is checked after each run."""
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -14,12 +16,22 @@ import numpy as np
 
 from client.operator.site_rules import Operator
 from common.config.run import RunConfig
+from common.data.dataset import Dataset
 from common.errors import FedDermError
 from common.files import append
 from common.privacy.accounting import SampledGaussian
 from common.privacy.linear import plan
+from server.deployment.operations import COORDINATOR
+from simulations.runtimes.loopback import Loopback
 from simulations.runtimes.network import Network
-from simulations.soak.checks import BrokenError, asked, nothing_leaked, paid_once, same_model
+from simulations.soak.checks import (
+    BrokenError,
+    asked,
+    nothing_leaked,
+    nothing_named,
+    paid_once,
+    same_model,
+)
 from simulations.soak.deployed import PATIENCE, QUICK, Deployment, deploy, host_names
 from simulations.soak.disk import Disk, small_disk
 from simulations.soak.faults import ANSWERING, KINDS, Fault, Hosts
@@ -27,20 +39,22 @@ from simulations.soak.usage import Usage, usage
 
 RESULTS = "soak.jsonl"
 
+EXACT: Mapping[str, Any] = {**QUICK, "timeout": 120.0}
+"""A run whose model is the same each time; a site that is killed is not waited for for an hour."""
+
 PRIVATE: Mapping[str, Any] = {
     "method": "private",
     "epsilon": 1.0,
     "steps": 3,
-    **{key: QUICK[key] for key in ("views", "predictions", "size", "expected", "quorum")},
+    **{key: value for key, value in EXACT.items() if key not in ("head", "min_active")},
     "components": 16,
 }
-"""A private run over the same sites, whose noise is each time another."""
+"""A private run over the same sites, in secure sums too; its noise is each time another."""
 
 BOUNDS = Usage(processes=4, megabytes=100.0, handles=40, disk_megabytes=20.0)
 """How much more a host may use after a run than after the first of its kind."""
 
-_TIMEOUT = 300.0
-_STATE_MEGABYTES = 256
+_DISK_MEGABYTES = 512
 _EPSILON = 1000.0
 _MOST_STARTS = 8
 
@@ -83,7 +97,7 @@ class Soak:
     Parameters
     ----------
     deployment : its folders and hosts; all nodes are to be started.
-    disks : of its sites.
+    disks : of its hosts.
     seed : of the faults.
     """
 
@@ -99,32 +113,36 @@ class Soak:
         self._usual: dict[str, Counter[str]] = {}
         self._first: dict[str, dict[str, Usage]] = {}
         self._private_runs = 0
+        self._names = _names(deployment)
         self._run = Run(0, "")
 
     def runs(self, seconds: float) -> Iterator[Run]:
-        """Train until time is up; the first run of each kind is not disturbed."""
+        """Train until time is up, which the first run of each kind, undisturbed, does not count."""
         self._federation.start_server()
         for name in self._federation.sites:
             self._federation.start_node(name)
-        end, number = time.monotonic() + seconds, 0
-        while number < 2 or time.monotonic() < end:
-            yield self._trained(number)
-            number += 1
+        yield self._trained(0)
+        yield self._trained(1)
+        end = time.monotonic() + seconds
+        for number in count(2):
+            if time.monotonic() > end:
+                return
+            yield self._trained(number, disturbed=True)
 
-    def _trained(self, number: int) -> Run:
+    def _trained(self, number: int, disturbed: bool = False) -> Run:
         kind = "private" if number % 2 else "secure"
         run = self._run = Run(number, kind)
-        settings = PRIVATE if kind == "private" else QUICK
+        settings = PRIVATE if kind == "private" else EXACT
         self._private_runs += kind == "private"
-        config = RunConfig.read({**settings, "timeout": _TIMEOUT, "out": self._out})
+        config = RunConfig.read({**settings, "out": self._out})
         self._federation.configure(config)
         begun = time.monotonic()
         self._start_training()
-        if number > 1:
+        if disturbed:
             rounds = sum(self._usual[kind].values())
             for fault in self._hosts.drawn(self._rng, rounds):
                 self._suffer(fault)
-        self._end()
+        self._go_on(math.inf)
         run.seconds = round(time.monotonic() - begun, 1)
         self._check()
         rmtree(self._federation.coordinator / self._out)
@@ -136,46 +154,38 @@ class Soak:
 
     def _suffer(self, fault: Fault) -> None:
         """Let a fault happen once the run is so far; one that it does not reach never happens."""
-        self._federation.wait(
-            lambda: self._ended() or len(self._federation.rounds(self._out)) >= fault.after,
-            f"{self._out} gets on",
-        )
-        if self._ended():
+        if self._go_on(fault.after):
             return
         self._run.faults.append(fault)
         KINDS[fault.kind].strike(self._hosts, fault.host)
         time.sleep(fault.seconds)
         KINDS[fault.kind].mend(self._hosts, fault.host)
 
-    def _end(self) -> None:
-        """Wait for the end of the run; start it again where it stopped, as its operators would."""
-        while self._code():
-            if self._run.starts == _MOST_STARTS:
-                raise BrokenError(f"{self._out} does not end in {_MOST_STARTS} starts")
-            for name in self._federation.sites:
-                if self._federation.ended(name):
-                    self._federation.start_node(name)
-            self._start_training()
+    def _go_on(self, rounds: float) -> bool:
+        """Wait until so many rounds are logged, or for the run's end; tell whether it has ended.
 
-    def _code(self) -> int:
-        """Return the exit code of the training, which must get on until its end."""
+        Where it stops, start it again, as its operators would.
+        """
         seen, end = -1, 0.0
-        while not self._ended():
-            if (logged := len(self._federation.rounds(self._out))) != seen:
+        while (logged := len(self._federation.rounds(self._out))) < rounds:
+            if (code := self._training.poll()) == 0:
+                return True
+            if code:
+                self._start_training()
+            if logged != seen:
                 seen, end = logged, time.monotonic() + PATIENCE
             if time.monotonic() > end:
                 raise BrokenError(f"{self._out} hangs after round {seen}")
             time.sleep(0.5)
-        return self._training.wait()
-
-    def _ended(self) -> bool:
-        return self._training.poll() is not None
+        return False
 
     def _start_coordinator(self) -> None:
         self._federation.start_server()
         self._start_training()
 
     def _start_training(self) -> None:
+        if self._run.starts == _MOST_STARTS:
+            raise BrokenError(f"{self._out} does not end in {_MOST_STARTS} starts")
         self._training = self._federation.start_training()
         self._run.starts += 1
 
@@ -185,6 +195,7 @@ class Soak:
         self._usual.setdefault(run.kind, asked(self._federation, self._out))
         checks: list[Callable[[], object]] = [
             lambda: [*nothing_leaked(self._federation)],
+            lambda: nothing_named(self._federation, self._names),
             lambda: paid_once(self._federation, _costs(), self._private_runs),
             self._keeps_its_checkpoint,
             self._stays_flat,
@@ -233,12 +244,12 @@ def soak(data: Path, out: Path, minutes: float, seed: int) -> Iterator[str]:
     """
     with ExitStack() as stack:
         network = stack.enter_context(Network(host_names()))
-        deployment = deploy(data, out, network, {"epsilon": _EPSILON})
+        deployment = deploy(data, out, network, {"epsilon": _EPSILON}, EXACT)
         federation = stack.enter_context(deployment.federation)
-        disks = {}
-        for name in federation.sites:
-            state = Operator.read(federation.site_file(name)).state
-            disks[name] = stack.enter_context(small_disk(state, _STATE_MEGABYTES))
+        disks = {
+            name: stack.enter_context(small_disk(folder, _DISK_MEGABYTES))
+            for name, folder in _folders(federation).items()
+        }
         broken = []
         for run in Soak(deployment, disks, seed).runs(60 * minutes):
             append(out / RESULTS, f"{json.dumps(asdict(run))}\n".encode())
@@ -250,7 +261,7 @@ def soak(data: Path, out: Path, minutes: float, seed: int) -> Iterator[str]:
 
 
 def table(out: Path) -> Iterator[str]:
-    """Sum the results up: runs, faults by kind, and what hosts used after the first and the last.
+    """Sum the results up: runs, faults by kind, and what hosts used after the first and at most.
 
     Parameters
     ----------
@@ -263,10 +274,23 @@ def table(out: Path) -> Iterator[str]:
     yield f"faults: {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items())) or 'none'}"
     yield f"sums asked for again: {sum(run['asked_again'] for run in runs)}"
     yield f"checks failed: {sum(len(run['broken']) for run in runs)}"
-    first, last = runs[0]["usage"], runs[-1]["usage"]
-    for name in first.keys() & last.keys():
-        each = ", ".join(f"{key} {first[name][key]} to {last[name][key]}" for key in first[name])
-        yield f"{name}: {each}"
+    for name, first in runs[0]["usage"].items():
+        most = {key: max(run["usage"][name][key] for run in runs) for key in first}
+        yield f"{name}: {', '.join(f'{key} {first[key]}, at most {most[key]}' for key in first)}"
+
+
+def _folders(federation: Loopback) -> dict[str, Path]:
+    """Return what each host writes to."""
+    states = {name: Operator.read(federation.site_file(name)).state for name in federation.sites}
+    return {COORDINATOR: federation.coordinator, **states}
+
+
+def _names(deployment: Deployment) -> set[str]:
+    """Return the names of all images and lesions."""
+    federation = deployment.federation
+    data = (Operator.read(federation.site_file(name)).data for name in federation.sites)
+    images = [image for folder in data for image in Dataset.open(folder).images]
+    return {name for image in images for name in (image.image_id, image.lesion_id)}
 
 
 def _costs() -> list[SampledGaussian]:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
+from unittest.mock import MagicMock
 
 import pytest
 from flwr.app import Message, RecordDict
@@ -49,6 +50,8 @@ RELIED = [
     Relied("flwr.supernode.cli.flwr_clientapp:flwr_clientapp", (), "client_command"),
     Relied(_FINDS_APP, _APP_FINDER, "answer_one_message"),
     Relied("flwr.supernode.cli.flower_supernode:flower_supernode", (), "run_supernode"),
+    Relied("flwr.supernode.start_client_internal:pull_objects", None, "run_supernode"),
+    Relied("flwr.supernode.start_client_internal:RunNotRunningException", None, "run_supernode"),
     Relied("flwr.supercore.error.http:BearerAuthenticationError", None, "answer_one_message"),
     Relied("flwr.supercore.error.http:http_error_translator", None, "answer_one_message"),
     Relied("flwr.superlink.extensions:get_middleware", (), "run_superlink"),
@@ -122,6 +125,26 @@ def test_flowers_commands_take_the_options(synthetic_folder, tmp_path):
     assert taken.superlink == "127.0.0.1:9092"
     assert str(file) in taken.node_config
     assert not taken.insecure
+
+
+def test_a_message_whose_run_ends_while_it_is_received_leaves_no_task(monkeypatch):
+    """Else the process that is to answer it waits for the rest."""
+    node: Any = import_module("flwr.supernode.start_client_internal")
+
+    def ended(*_: object) -> bytes:
+        raise node.RunNotRunningException
+
+    monkeypatch.setattr(node, "pull_objects", node.pull_objects)
+    command = import_module("flwr.supernode.cli.flower_supernode")
+    monkeypatch.setattr(command, "flower_supernode", lambda: None)
+    flower_inside.run_supernode()
+    message, state, store = MagicMock(), MagicMock(), MagicMock()
+    store.preregister.return_value = ["part"]
+    received = {"receive": lambda: (message, MagicMock()), "pull_object": ended}
+    others = dict.fromkeys(inspect.signature(node._pull_and_store_message).parameters)
+    node._pull_and_store_message(**{**others, "state": state, "object_store": store, **received})
+    state.finish_task.assert_called_once()
+    store.delete.assert_called_once_with(message.metadata.message_id)
 
 
 def test_a_superlink_has_the_guard_outermost_and_sites_paths_where_it_lets_them(monkeypatch):

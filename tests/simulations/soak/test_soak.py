@@ -8,17 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client.privacy.ledger import Ledger
+from common.config.run import RunConfig
 from common.privacy.accounting import SampledGaussian
+from server.deployment.operations import Coordinator
 from server.run.folder import MODEL_FILE
+from simulations.runtimes.loopback import Loopback
 from simulations.soak import checks
 from simulations.soak.checks import BrokenError
 from simulations.soak.faults import Hosts
+from simulations.soak.soak import EXACT, PRIVATE
 from simulations.soak.usage import Usage, usage
 
 SITES = ["site_00", "site_01"]
 LINE = "     1  2026-01-01T00:00:00  run 1  round 4  moments  9 bytes  "
 HIDDEN = f"{LINE}masked [9], gram [4] norm 3 hidden"
-NOISY = f"{LINE}values [2, 3] norm 1, epsilon 1 spent"
+PAID = f"{LINE}masked [6], values [2, 3] norm 1 hidden, epsilon 1 spent"
 CLEAR = f"{LINE}masked [9], gram [4] norm 3e+02"
 
 
@@ -48,8 +53,8 @@ def log(monkeypatch) -> list[str]:
     return lines
 
 
-def test_a_record_that_is_neither_masked_nor_noisy_is_a_leak(tmp_path, log):
-    log += [HIDDEN, NOISY]
+def test_a_record_without_a_mask_is_a_leak(tmp_path, log):
+    log += [HIDDEN, PAID]
     said = [*checks.nothing_leaked(federation(tmp_path))]
     assert said == [f"{name}: verified: 9" for name in SITES]
     log.append(CLEAR)
@@ -57,23 +62,52 @@ def test_a_record_that_is_neither_masked_nor_noisy_is_a_leak(tmp_path, log):
         [*checks.nothing_leaked(federation(tmp_path))]
 
 
-def test_a_budget_that_is_spent_twice_is_found(tmp_path, log, monkeypatch):
-    cost, ledger = SampledGaussian(1.0, 1.0, 2), []
-    account = SimpleNamespace(history=ledger)
-    place = SimpleNamespace(state=tmp_path, seals=tmp_path)
+def test_whoever_is_named_at_the_coordinator_or_in_a_log_is_found(tmp_path):
+    deployed = SimpleNamespace(coordinator=tmp_path / "coordinator", logs=tmp_path / "logs")
+    for folder in vars(deployed).values():
+        folder.mkdir()
+        (folder / "file").write_bytes(b"\xffISIC_1\x00HAM_22")
+    checks.nothing_named(deployed, {"ISIC_2", "HAM.22"})
+    for name in ("ISIC_1", "HAM_22"):
+        with pytest.raises(BrokenError, match=f"file names '{name}'"):
+            checks.nothing_named(deployed, {"ISIC_2", name})
+    (deployed.coordinator / "file").unlink()
+    with pytest.raises(BrokenError, match="logs/file names 'HAM_22'"):
+        checks.nothing_named(deployed, {"HAM_22"})
+
+
+def test_a_budget_that_is_spent_twice_is_found(tmp_path, monkeypatch):
+    cost = SampledGaussian(1.0, 1.0, 2)
+    place = SimpleNamespace(state=tmp_path, seals=tmp_path / "seals")
     monkeypatch.setattr(checks.Operator, "read", lambda file: place)
-    monkeypatch.setattr(checks, "Ledger", lambda *_: SimpleNamespace(account=lambda: account))
-    ledger += [cost, cost]
-    checks.paid_once(federation(tmp_path), [cost], runs=2)
+    checks.paid_once(federation(tmp_path), [cost], runs=0)  # before there is a ledger
+    (tmp_path / "ledger").mkdir()
+    ledger = Ledger.open(tmp_path / "ledger", "digest", "lesion_id", 100.0, 1e-5, place.seals)
+    ledger.reserve(cost, "run 1")
+    checks.paid_once(federation(tmp_path), [cost], runs=1)
+    ledger.reserve(cost, "run 1")
     with pytest.raises(BrokenError, match="site_00 has 2 entries for 1 runs"):
         checks.paid_once(federation(tmp_path), [cost], runs=1)
 
 
-def test_what_all_answered_is_counted_but_not_what_each_start_asks(tmp_path):
+@pytest.mark.parametrize("settings", [EXACT, PRIVATE])
+def test_the_coordinators_file_has_the_whole_configuration(tmp_path, settings):
+    meant = RunConfig.read({**settings, "out": "run-1"})
+    deployed = Loopback(tmp_path / "all", dict.fromkeys("abc", tmp_path), RunConfig())
+    deployed.configure(meant)
+    assert RunConfig.read(Coordinator.read(deployed.coordinator).run) == meant
+
+
+def test_sums_of_all_are_counted_but_not_what_each_start_asks(tmp_path):
     def entry(question: str, **faults: str) -> dict[str, Any]:
         return {"question": question, "answered": SITES, "faults": faults}
 
-    log = [entry("join"), entry("moments", site_00="gone"), entry("moments"), entry("moments")]
+    log = [
+        entry("join"),
+        entry("prepare"),
+        entry("moments", site_00="gone"),
+        *2 * [entry("moments")],
+    ]
     assert checks.asked(federation(tmp_path, *log), "run") == {"moments": 2}
 
 
