@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flwr.app import Message
     from flwr.clientapp import ClientApp
+    from flwr.serverapp import Grid
     from flwr.supercore.run import Run as Run
     from starlette.middleware import Middleware
 
@@ -187,6 +188,11 @@ def local_superlink_environment(superlink: int, control: int) -> dict[str, str]:
         "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(superlink),
         "FLWR_LOCAL_CONTROL_API_PORT": str(control),
     }
+
+
+def is_simulation(grid: "Grid") -> bool:
+    """Tell whether a grid's nodes are those of ``flwr run`` in one process."""
+    return type(grid).__name__ == "InMemoryGrid"  # to import it takes seconds
 
 
 def is_local_superlink(command: Sequence[bytes]) -> bool:

@@ -11,11 +11,13 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.errors import ReplyError
-from common.flower_inside import NODE_UNAVAILABLE
+from common.flower_inside import NODE_UNAVAILABLE, is_simulation
 from common.wire.messages import check_bound, digest, size, unpack_values
 from server.federation.waiting import Waiting
 
 POLL_SECONDS = 0.2
+SIMULATED_AT_ONCE = 128
+"""Most sites that are asked at the same time under ``flwr run``; no fewer than it has cores."""
 
 
 @dataclass
@@ -68,6 +70,28 @@ class Transport:
         need not be held at once. Faults are put into ``record``.
         """
         digests, self.silent = _digests(contents), set()
+        self._sent += 1
+        for part in self._parts(nodes):
+            yield from self._replies(part, contents, digests, record, patience)
+
+    def _parts(self, nodes: Mapping[str, int]) -> Iterator[Mapping[str, int]]:
+        """Yield all nodes; those of a simulation in parts, after each other.
+
+        For each of its nodes it looks at every message there is, without a pause.
+        """
+        labels = list(nodes)
+        most = SIMULATED_AT_ONCE if is_simulation(self._grid) else max(1, len(labels))
+        for first in range(0, len(labels), most):
+            yield {label: nodes[label] for label in labels[first : first + most]}
+
+    def _replies(
+        self,
+        nodes: Mapping[str, int],
+        contents: Mapping[str, RecordDict],
+        digests: Mapping[str, bytes],
+        record: RoundRecord,
+        patience: float,
+    ) -> Iterator[tuple[str, RecordDict]]:
         pending = self._send(nodes, contents, record, patience)
         missing = deque(nodes)
         with SpooledTemporaryFile(1, dir=str(self._folder)) as file:  # none before it is written to
@@ -92,7 +116,6 @@ class Transport:
         """Send each node its content and return their labels by message id."""
         # Sites that share a machine answer one after the other.
         ttl = patience * max(1, len(nodes))
-        self._sent += 1
         messages = [
             Message(contents[label], node, "query", ttl=ttl, group_id=str(self._sent))
             for label, node in nodes.items()

@@ -97,7 +97,9 @@ def test_codes_and_words_are_flowers():
     from flwr.cli import constant, local_superlink
     from flwr.supercore.error.base import ApiErrorCode
     from flwr.supercore.superexec import run_superexec
+    from flwr.superlink.grid import InMemoryGrid
 
+    assert flower_inside.is_simulation(object.__new__(InMemoryGrid))
     assert flower_inside.NODE_UNAVAILABLE == ErrorCode.NODE_UNAVAILABLE
     assert flower_inside.APP_RAISED == ErrorCode.CLIENT_APP_RAISED_EXCEPTION
     assert f"code: {int(ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE)}" == flower_inside.KEY_IS_KNOWN

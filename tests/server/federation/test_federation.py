@@ -23,6 +23,7 @@ from common.models.linear import LinearModel
 from common.statistics.sums import Sums
 from common.task import HAM10000
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
+from server.federation import transport
 from server.federation.federation import Federation
 from server.federation.question import LossPolicy, Question
 from server.run.folder import CARD_FILE, MODEL_FILE, RunFolder
@@ -338,3 +339,25 @@ def test_few_answers_are_alive_at_once(config, tmp_path):
     total = federation.total(Question("x", Ten(np.zeros(10))), LossPolicy.RESTART)
     assert (total.x == 20).all()
     assert most <= 2
+
+
+def test_a_simulation_with_many_sites_is_asked_in_parts_and_gives_the_same_model(
+    svm_config, tmp_path, monkeypatch
+):
+    most = []
+
+    class InMemoryGrid(InProcessGrid):  # as Flower's is called
+        def push_messages(self, messages):
+            ids = super().push_messages(messages)
+            most.append(len(self._pending))
+            return ids
+
+    monkeypatch.setattr(transport, "SIMULATED_AT_ONCE", 2)
+    models = []
+    for grid_type in (InProcessGrid, InMemoryGrid):
+        run = svm_config.model_copy(update={"out": tmp_path / grid_type.__name__})
+        train(run, client.app.app, grid_type)
+        models.append((run.out / MODEL_FILE).read_bytes())
+    assert max(most) == 2
+    assert models[0] == models[1]
+    assert rounds(tmp_path / "InMemoryGrid")[0]["answered"] == ["site_00", "site_01", "site_02"]
