@@ -21,7 +21,7 @@ from PIL import Image as Pillow
 
 from common.arrays import Floats, Ints
 from common.data.dataset import Dataset
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.models.predictor import Predictor
 from common.statistics.calibration import probabilities
 
@@ -33,7 +33,15 @@ _MOST_USUAL = 200
 
 
 def least_lesions(false_alarms: float) -> int:
-    """Return how many lesions a test needs, most of them for its share of false alarms."""
+    """Return how many lesions a test needs, most of them for its share of false alarms.
+
+    Raises
+    ------
+    ConfigError
+        If the share is not in (0, 1).
+    """
+    if not 0 < false_alarms < 1:
+        raise ConfigError(f"the share of false alarms is {false_alarms}; it must be in (0, 1)")
     return _OVERLAYS + math.ceil(1 / false_alarms) - 1
 
 
@@ -75,6 +83,8 @@ class MarkTest:
 
         Raises
         ------
+        ConfigError
+            If ``false_alarms`` is out of range.
         DataError
             If there are too few lesions, or an image cannot be read.
         """

@@ -23,7 +23,7 @@ MARKED = 3
 
 def marks(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its model file.")],
-    usual: Annotated[
+    data: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of images that carry no mark.")
     ],
     paths: Annotated[
@@ -42,7 +42,7 @@ def marks(
     """
     predictor = Predictor.open(model_file(run), *(weights or ()))
     found = expand(paths, ())
-    test = MarkTest.prepare(predictor, Dataset.open(usual), false_alarms)
+    test = MarkTest.prepare(predictor, Dataset.open(data), false_alarms)
     low, middle, high = map(rounded, np.quantile(test.usual, (0, 0.5, 1)))
     typer.echo(f"{len(test.usual)} usual images: entropy {low} to {high}, median {middle}")
     marked = unreadable = False
