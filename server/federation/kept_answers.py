@@ -13,15 +13,18 @@ _FASTEST = 1
 
 
 class _Packed(NamedTuple):
-    """An array of counts, most of which are zero or small: a hundredth of its bytes or less."""
+    """An array of counts, most of which are zero or small: a tenth of its bytes or less."""
 
-    packed: bytes
+    content: bytes
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
 
 
+_Kept = Mapping[str, _Packed | NDArray[np.generic]]
+
+
 class KeptAnswers(Mapping[str, S]):
-    """Each site's answer by its name; those that are counts are unpacked when they are asked for.
+    """Each site's answer by its name; counts in it are unpacked when it is asked for.
 
     Parameters
     ----------
@@ -30,18 +33,21 @@ class KeptAnswers(Mapping[str, S]):
 
     def __init__(self, zero: S) -> None:
         self._zero = zero
-        self._each: dict[str, S | dict[str, _Packed]] = {}
+        self._each: dict[str, S | _Kept] = {}
 
     def keep(self, site: str, answer: S) -> None:
         """Keep a site's answer, in the order of the calls."""
         record = answer.to_record()
-        counts = all(array.dtype.kind == "i" for array in record.values())
-        self._each[site] = _packed(record) if counts else answer
+        # Of some a record holds less than they do: updates in half precision.
+        whole = all(getattr(answer, name, None) is array for name, array in record.items())
+        self._each[site] = {n: _packed(a) for n, a in record.items()} if whole else answer
 
     def __getitem__(self, site: str) -> S:
         """Return a site's answer."""
         kept = self._each[site]
-        return self._zero.from_record(_unpacked(kept)) if isinstance(kept, dict) else kept
+        if not isinstance(kept, Mapping):
+            return kept
+        return self._zero.from_record({name: _unpacked(each) for name, each in kept.items()})
 
     def __iter__(self) -> Iterator[str]:
         """Yield the sites."""
@@ -52,15 +58,13 @@ class KeptAnswers(Mapping[str, S]):
         return len(self._each)
 
 
-def _packed(record: Mapping[str, NDArray[np.generic]]) -> dict[str, _Packed]:
-    return {
-        name: _Packed(zlib.compress(array.tobytes(), _FASTEST), array.dtype, array.shape)
-        for name, array in record.items()
-    }
+def _packed(array: NDArray[np.generic]) -> _Packed | NDArray[np.generic]:
+    if array.dtype.kind != "i":
+        return array
+    return _Packed(zlib.compress(array.tobytes(), _FASTEST), array.dtype, array.shape)
 
 
-def _unpacked(record: Mapping[str, _Packed]) -> dict[str, NDArray[np.generic]]:
-    return {
-        name: np.frombuffer(zlib.decompress(each.packed), each.dtype).reshape(each.shape)
-        for name, each in record.items()
-    }
+def _unpacked(kept: _Packed | NDArray[np.generic]) -> NDArray[np.generic]:
+    if not isinstance(kept, _Packed):
+        return kept
+    return np.frombuffer(zlib.decompress(kept.content), kept.dtype).reshape(kept.shape)

@@ -9,6 +9,7 @@ import re
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from simulations.runtimes.flower_run import free_ports
 
 _THREADS = 4
 _START_SECONDS = 300.0
-DATABASE = "links.db"
+DATABASE, LOG = "links.db", "log"
 
 app = typer.Typer(add_completion=False)
 
@@ -35,10 +36,10 @@ app = typer.Typer(add_completion=False)
 def superlink(folder: Path) -> Iterator[tuple[int, str]]:
     """Run a SuperLink with a database in a folder; yield its process and its address."""
     [port] = free_ports(1)
-    command = ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--database", str(folder / DATABASE)]
+    command = [sys.executable, "-P", "-m", "server.deployment.superlink", "--insecure"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--database", str(folder / DATABASE)]
     with (
-        open(folder / "log", "wb") as log,
+        open(folder / LOG, "wb") as log,
         subprocess.Popen(
             command,
             env=flwr_environment(folder / "home"),

@@ -22,7 +22,7 @@ from common.command_line import run as run_command
 from common.errors import FedDermError
 from common.flower_commands import COMPLETED, flwr, flwr_environment, run_config_toml
 from common.flower_inside import identify_message
-from simulations.bench.polls import DATABASE, cpu_seconds, memory, superlink
+from simulations.bench.polls import DATABASE, LOG, cpu_seconds, memory, superlink
 from simulations.runtimes.flower_run import last_status
 
 _ECHO = Path(__file__).parent / "echo"
@@ -34,8 +34,15 @@ app = typer.Typer(add_completion=False)
 
 @dataclass
 class _Nodes:
-    """How many messages connected nodes have answered, and whether they shall stop."""
+    """How many messages connected nodes have answered, and whether they shall stop.
 
+    Attributes
+    ----------
+    log : the server's.
+    connected : passed when all are.
+    """
+
+    log: Path
     connected: threading.Barrier
     answered: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -53,6 +60,9 @@ class _Nodes:
                     with self.lock:
                         self.answered += 1
 
+    def _last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-500:]
+
     def wait_for(self, count: int) -> None:
         """Wait until so many messages are answered.
 
@@ -65,7 +75,7 @@ class _Nodes:
             before, end = self.answered, time.monotonic() + _PATIENCE_SECONDS
             while self.answered == before:
                 if time.monotonic() > end:
-                    raise FedDermError(f"the SuperLink stopped after {before} messages")
+                    raise FedDermError(f"no answer after {before:,} messages: {self._last_words()}")
                 time.sleep(_POLL_SECONDS)
 
 
@@ -94,8 +104,8 @@ def _answer(
 
 
 @contextmanager
-def _connected(address: str, count: int) -> Iterator[_Nodes]:
-    nodes = _Nodes(threading.Barrier(count + 1, timeout=_PATIENCE_SECONDS))
+def _connected(address: str, count: int, log: Path) -> Iterator[_Nodes]:
+    nodes = _Nodes(log, threading.Barrier(count + 1, timeout=_PATIENCE_SECONDS))
     threads = [threading.Thread(target=nodes.answer, args=(address,)) for _ in range(count)]
     for thread in threads:
         thread.start()
@@ -163,7 +173,10 @@ def main(
     looks = [int(mark) for mark in marks.split(",")]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with superlink(folder) as (process, address), _connected(address, nodes) as answering:
+        with (
+            superlink(folder) as (process, address),
+            _connected(address, nodes, folder / LOG) as answering,
+        ):
             environment = _environment(folder, address)
             typer.echo(f"no message: {_state(folder, process)}")
             for size, stages in ((small, looks), (1_000_000, [large])):

@@ -6,6 +6,7 @@ import numpy as np
 
 from common.answers.counts import AnswerCounts
 from common.finetune.update import Update
+from common.statistics.metrics import Evaluation
 from common.task import HAM10000
 from server.federation.kept_answers import KeptAnswers
 
@@ -43,6 +44,17 @@ def test_counts_of_many_sites_take_a_tenth_of_their_bytes():
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert taken < len(answers) * bare / 10
+
+
+def test_numbers_beside_counts_come_back_to_the_last_bit():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(7), 30)
+    labels, predicted = rng.integers(0, 7, (2, 30))
+    evaluation = Evaluation.measure(labels, predicted, probabilities)
+    answers = KeptAnswers(Evaluation.zero(7))
+    answers.keep("a", evaluation)
+    for name, array in evaluation.to_record().items():
+        assert answers["a"].to_record()[name].tobytes() == array.tobytes(), name
 
 
 def test_what_is_no_count_is_kept_as_it_is():
