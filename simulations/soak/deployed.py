@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from client.operator.site_rules import Operator
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import site_splits
@@ -80,6 +81,20 @@ class Deployment:
     federation: Loopback
     network: Network
     expected: bytes
+
+    def folders(self) -> dict[str, Path]:
+        """Return what each host writes to."""
+        states = {name: self._operator(name).state for name in self.federation.sites}
+        return {COORDINATOR: self.federation.coordinator, **states}
+
+    def names(self) -> set[str]:
+        """Return the names of all images and lesions."""
+        data = (Dataset.open(self._operator(name).data) for name in self.federation.sites)
+        images = [image for dataset in data for image in dataset.images]
+        return {name for image in images for name in (image.image_id, image.lesion_id)}
+
+    def _operator(self, name: str) -> Operator:
+        return Operator.read(self.federation.site_file(name))
 
     def settle(self, name: str, before: Sequence[str] = ()) -> None:
         """Let a host start its next commands there, with something before them."""
