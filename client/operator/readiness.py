@@ -99,10 +99,10 @@ def _data(operator: Operator) -> Finding:
     if report.diagnosis_missing:
         says = f"{report.undiagnosed} images, none with a diagnosis: this site takes part in"
         return Finding("data", True, f"{says} fine-tuning with 'unlabelled_weight' alone")
-    fatal = [str(defect) for defect in report.defects if defect.severity == "fatal"]
-    if fatal:
+    if report.fatal:
         advice = f"; `fedderm data check {operator.data}` shows all"
-        return Finding("data", False, f"{operator.data}: {'; '.join(fatal)}{advice}")
+        why = "; ".join(map(str, report.fatal))
+        return Finding("data", False, f"{operator.data}: {why}{advice}")
     total = report.total
     return Finding("data", True, f"{total.images} images of {total.lesions} lesions")
 

@@ -55,15 +55,19 @@ class Check:
     undiagnosed: int = 0
 
     @property
+    def fatal(self) -> list[Defect]:
+        """The defects with which no site can take part."""
+        return [defect for defect in self.defects if defect.severity == "fatal"]
+
+    @property
     def diagnosis_missing(self) -> bool:
         """Whether all that is fatal is that no row has a diagnosis."""
-        fatal = [defect.kind for defect in self.defects if defect.severity == "fatal"]
-        return bool(self.undiagnosed) and fatal == [NO_ROWS.text]
+        return bool(self.undiagnosed) and [each.kind for each in self.fatal] == [NO_ROWS.text]
 
     @property
     def usable(self) -> bool:
         """Whether no defect is fatal."""
-        return all(defect.severity != "fatal" for defect in self.defects)
+        return not self.fatal
 
 
 class _Decoded(NamedTuple):

@@ -210,14 +210,12 @@ def information(columns: Sequence[str], sums: Floats) -> dict[str, float]:
 
 def _shared(table: Floats) -> float:
     """Return the mutual information of a contingency table's axes by the entropy of its rows."""
+    from scipy.special import entr  # a command that needs it not is not to wait for it
+
     if not (total := table.sum()):
         return 0.0
     joint = table / total
-    rows, columns = joint.sum(axis=1), joint.sum(axis=0)
-    entropy = _entropy(rows)
-    return (entropy + _entropy(columns) - _entropy(joint.ravel())) / entropy if entropy else 0.0
-
-
-def _entropy(shares: Floats) -> float:
-    shares = shares[shares > 0]
-    return float(-(shares * np.log(shares)).sum())
+    rows, columns, cells = (
+        entr(shares).sum() for shares in (joint.sum(axis=1), joint.sum(axis=0), joint)
+    )
+    return float((rows + columns - cells) / rows) if rows else 0.0

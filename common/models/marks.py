@@ -18,6 +18,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from PIL import Image as Pillow
+from scipy.special import entr
 
 from common.arrays import Floats, Ints
 from common.data.dataset import Dataset
@@ -115,7 +116,7 @@ class MarkTest:
 
 
 def _by_diagnoses_in_turn(dataset: Dataset) -> Ints:
-    """Return an image of each lesion, by chance, the diagnoses taking turns while they last."""
+    """Return an image of each lesion, by chance; among the overlays diagnoses take turns."""
     rng = np.random.default_rng(0)
     order = rng.permutation(len(dataset))
     order = order[np.unique(dataset.lesions[order], return_index=True)[1]]
@@ -141,8 +142,7 @@ def _entropy(
             raise answer
         scores.append(answer.scores)
     chances = probabilities(np.array(scores), predictor.model.basis.calibration)
-    logs = np.log(np.clip(chances, np.finfo(np.float64).tiny, 1))
-    return float(-(chances * logs).sum(axis=1).mean())
+    return float(entr(chances).sum(axis=1).mean())
 
 
 def _blends(image: Pillow.Image, overlays: Sequence[Pillow.Image]) -> Iterator[bytes]:

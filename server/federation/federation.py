@@ -1,7 +1,7 @@
 """The sites of a run as its method sees them: it asks a question and gets the answers' sum."""
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
@@ -103,7 +103,7 @@ class Federation:
         if total is None:
             if on_loss is LossPolicy.CONTINUE:
                 self.take_back()
-            total = self._ask(question, on_loss, _add).total
+            total = self._ask(question, on_loss, keep=False).total
             # The key may be another now: secure sums go on over fewer sites until one is opened.
             self._folder.journal.keep(self._key(question, on_loss), total)
         return total
@@ -126,11 +126,11 @@ class Federation:
         ReplyError
             If a secure sum is none that the sites' images can give.
         """
-        return self._ask(question, on_loss, _keep_each)
+        return self._ask(question, on_loss, keep=True)
 
     def added(self, question: Question[S], on_loss: LossPolicy) -> Answers[S]:
         """Return the same without each site's answer: of many sites large ones need much memory."""
-        return self._ask(question, on_loss, _add)
+        return self._ask(question, on_loss, keep=False)
 
     def close(self, finished: bool) -> None:
         """Ask all sites that joined, lost ones too, to forget what they kept for this run.
@@ -145,20 +145,15 @@ class Federation:
         sites = {site: info.fingerprint for site, info in self.sites.items()} if exact else {}
         return question_key(question.name, sites, question.arrays, question.values)
 
-    def _ask(
-        self,
-        question: Question[S],
-        on_loss: LossPolicy,
-        gather: Callable[[S, Iterator[tuple[str, S]]], Answers[S]],
-    ) -> Answers[S]:
-        """Ask a question, gather the answers and deal with losses."""
+    def _ask(self, question: Question[S], on_loss: LossPolicy, *, keep: bool) -> Answers[S]:
+        """Ask a question, add the answers and deal with losses; keep each answer if so asked."""
         before, secure = list(self.sites), self._secure
         opened = secure is not None and secure.opened
         if secure and question.zero.to_record():
             # Before a sum was opened, one over fewer sites tells nobody's share.
             answers = self._ask_secure(secure, question, on_loss if opened else LossPolicy.CONTINUE)
         else:
-            answers = gather(question.zero, self._each(question))
+            answers = _add(question.zero, self._each(question), keep)
         if lost := self._members.lost(before):
             self._deal_with(lost, on_loss, opened or bool(lost.keys() & set(answers.sites)))
         if question.check_sites:
@@ -205,19 +200,12 @@ class Federation:
             )
 
 
-def _add(zero: S, answers: Iterator[tuple[str, S]]) -> Answers[S]:
-    """Add answers as they come, so that many large ones need not be held at once."""
-    total, sites = zero, []
+def _add(zero: S, answers: Iterator[tuple[str, S]], keep: bool) -> Answers[S]:
+    """Add answers as they come; many large ones are held at once only if each is kept."""
+    total, sites, kept = zero, [], KeptAnswers(zero)
     for site, answer in answers:
         total = total + answer
         sites.append(site)
-    return Answers(total, sites, {})
-
-
-def _keep_each(zero: S, answers: Iterator[tuple[str, S]]) -> Answers[S]:
-    """Add answers as they come and keep each, counts of them packed."""
-    total, by_site = zero, KeptAnswers(zero)
-    for site, answer in answers:
-        total = total + answer
-        by_site.keep(site, answer)
-    return Answers(total, list(by_site), by_site)
+        if keep:
+            kept.keep(site, answer)
+    return Answers(total, sites, kept)

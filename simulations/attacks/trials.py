@@ -255,8 +255,7 @@ def _arm(
     model = NetworkModel.load(run / MODEL_FILE, config.weights)
     aims = {name} if hostile else set(attacks)
     aimed = {a: judge.aimed(model, ATTACKS[a]) for a in sorted(aims) if ATTACKS[a].images}
-    marking = [name] if hostile and attack.stamps else []
-    found = {a: judge.found(model) for a in marking}
+    found = {name: judge.found(model)} if hostile and attack.stamps else {}
     return Arm(*kind, judge.balanced_accuracy(model), aimed, found=found)
 
 

@@ -1,11 +1,9 @@
 """A hospital whose clock is wrong reads so before the server refuses its node."""
 
-import ssl
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,8 @@ import pytest
 from client.operator import clock
 from client.operator.clock import in_words, seconds_ahead, warning
 from client.operator.site_rules import Operator
-from common.site_folder import AUTHORITY, FILE, first_file
-from server.deployment.pki import make_authority, make_server
+from common.site_folder import FILE
+from tests.tls import tls_server
 
 
 @contextmanager
@@ -32,17 +30,8 @@ def server_that_is(behind: float, folder: Path) -> Iterator[Operator]:
         def log_message(self, *_: object) -> None:
             pass
 
-    authority = folder / AUTHORITY, folder / "ca.key"
-    make_authority(*authority)
-    make_server(folder / "server.crt", folder / "server.key", authority, ["127.0.0.1"])
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.crt", folder / "server.key")
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        (folder / FILE).write_text(first_file("north", f"127.0.0.1:{server.server_port}"))
+    with tls_server(folder, Handler):
         yield Operator.read(folder / FILE)
-        server.shutdown()
 
 
 @pytest.mark.parametrize(("behind", "way"), [(3600, "ahead of"), (-3600, "behind")])

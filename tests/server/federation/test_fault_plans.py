@@ -91,9 +91,9 @@ class Diary:
         diary = cls()
         ask = Federation._ask
 
-        def wrapped(self: Federation, question: Question[Any], *args: Any) -> Any:
+        def wrapped(self: Federation, question: Question[Any], *args: Any, **keep: bool) -> Any:
             before = dict(self.sites)
-            found = ask(self, question, *args)
+            found = ask(self, question, *args, **keep)
             after = dict(self.sites)
             diary.asked.append(
                 Asked(question.name, number_of(question), found.sites, before, after)
