@@ -1,7 +1,7 @@
 """The cells of a study: an arm on one fold and one share of the training lesions."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from common.data.splits import folds
 from common.errors import ConfigError
 from common.features.extract import content_keys
 from simulations.data.partition import partition
+from simulations.data.unlabelled import without_labels
 from simulations.study.definition import ALONE, POOLED, Spread, Study
 
 
@@ -112,8 +113,8 @@ def plan(study: Study, dataset: Dataset) -> list[Cell]:
             f"'folds' is {study.folds}, but {dataset.folder} has {counts[rarest]} lesions of "
             f"{dataset.task.codes[rarest]}; ask for at most {counts[rarest]}"
         )
-    for spread in study.spreads.values():
-        _spread(dataset, spread, study.seed)
+    for name, spread in study.spreads.items():
+        _unlabelled(study, name, _spread(dataset, spread, study.seed))
     return [Cell(arm, fold) for fold in range(study.folds) for arm in arms(study, dataset)]
 
 
@@ -127,17 +128,17 @@ def cut(study: Study, dataset: Dataset, cell: Cell) -> Cut:
     test = folds(dataset, study.folds, study.seed) == cell.fold
     kept = ~test & _thinned(dataset, ~test, cell.arm.scale, [study.seed, 3, cell.fold])
     parts = _spread(dataset, study.spreads[cell.arm.spread], study.seed)
+    shares = _unlabelled(study, cell.arm.spread, parts)
     if cell.arm.site:
         kept[np.setdiff1d(np.arange(len(dataset)), parts[cell.arm.site])] = False
         parts = {cell.arm.site: parts[cell.arm.site]}
     training = dataset.select(kept)
     inner = folds(training, study.config(cell.arm.route).folds, study.seed)
+    training = training.with_splits(inner.astype(np.str_))
     number = np.cumsum(kept) - 1
-    return Cut(
-        training.with_splits(inner.astype(np.str_)),
-        {name: number[rows[kept[rows]]] for name, rows in parts.items()},
-        dataset.select(test),
-    )
+    parts = {name: number[rows[kept[rows]]] for name, rows in parts.items()}
+    shares = {site: share for site, share in shares.items() if site in parts}
+    return Cut(without_labels(training, parts, shares, study.seed), parts, dataset.select(test))
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -156,6 +157,19 @@ def _spread(dataset: Dataset, spread: Spread, seed: int) -> dict[str, Ints]:
     if spread.scheme == "dirichlet":
         return partition(dataset, "dirichlet", spread.sites, spread.alpha or 0.0, seed)
     return partition(dataset, "natural", None, 1.0, seed)
+
+
+def _unlabelled(study: Study, spread: str, sites: Collection[str]) -> dict[str, float]:
+    """Return the share of lesions without a diagnosis of each site that has some."""
+    shares = study.spreads[spread].unlabelled
+    if not isinstance(shares, dict):
+        return dict.fromkeys(sites, shares) if shares else {}
+    if unknown := shares.keys() - set(sites):
+        raise ConfigError(
+            f"spread {spread}: 'unlabelled' names {min(unknown)!r}; the sites are "
+            f"{', '.join(sites)}"
+        )
+    return shares
 
 
 def _thinned(dataset: Dataset, among: Bools, scale: float, seed: list[int]) -> Bools:

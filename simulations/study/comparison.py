@@ -21,7 +21,7 @@ from simulations.data.agreed_task import agreed, for_task
 from simulations.study.cells import Cell, arms, fingerprint, plan
 from simulations.study.cost import RouteCost
 from simulations.study.definition import POOLED, TASK, Study
-from simulations.study.findings import FEDERATION, ROUTES, About, Findings
+from simulations.study.findings import FEDERATION, LABELS, ROUTES, About, Findings
 from simulations.study.judge import Judge, by_site
 from simulations.study.judged import JudgedArm
 from simulations.study.measure_cost import measure_route, warm_up
@@ -159,7 +159,7 @@ def _judged(study: Study, dataset: Dataset, folders: Mapping[Path, Cell]) -> Ite
 
 
 def compared(study: Study, judged: Sequence[JudgedArm]) -> list[Comparison]:
-    """Compare each arm with pooled data, and the routes with each other where data lie alike."""
+    """Compare arms with pooled data, with another route, and with all diagnoses in their data."""
     known = [arm for arm in judged if arm.resampled]
     pooled = {
         (r.arm.route, r.arm.scale): r for r in known if study.spreads[r.arm.spread].scheme == POOLED
@@ -178,7 +178,25 @@ def compared(study: Study, judged: Sequence[JudgedArm]) -> list[Comparison]:
     return [
         *compare_pairs(FEDERATION, federation, study.margin, study.seed),
         *compare_pairs(ROUTES, routes, study.margin, study.seed),
+        *compare_pairs(LABELS, list(_with_labelled(study, known)), study.margin, study.seed),
     ]
+
+
+def _with_labelled(
+    study: Study, known: Sequence[JudgedArm]
+) -> Iterator[tuple[JudgedArm, JudgedArm]]:
+    """Pair arms with those over the same data with all diagnoses, of their route if it has one."""
+    for one in known:
+        spread = study.spreads[one.arm.spread]
+        others = [
+            other
+            for other in known
+            if spread.unlabelled
+            and study.spreads[other.arm.spread] == spread.labelled
+            and other.arm[2:] == one.arm[2:]
+        ]
+        own = [other for other in others if other.arm.route == one.arm.route]
+        yield from ((one, other) for other in own or others)
 
 
 def _costs(

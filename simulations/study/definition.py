@@ -51,6 +51,9 @@ Scales = Annotated[
 ]
 
 
+Unlabelled = Annotated[float, Field(ge=0, le=1)]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -63,11 +66,19 @@ class Spread(_Frozen):
     scheme : all at one site; at the acquisition sources; at Dirichlet sites; at each source
         alone, an arm for each.
     sites, alpha : number and skew of Dirichlet sites.
+    unlabelled : share of the training lesions of every site, or of each site that is named, that
+        lose the diagnosis.
     """
 
     scheme: Literal["pooled", "natural", "dirichlet", "alone"]
     sites: int | None = Field(default=None, ge=2)
     alpha: float | None = Field(default=None, gt=0)
+    unlabelled: Unlabelled | dict[str, Unlabelled] = 0.0
+
+    @property
+    def labelled(self) -> "Spread":
+        """The same data with every diagnosis."""
+        return self.model_copy(update={"unlabelled": 0.0})
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

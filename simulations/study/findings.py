@@ -17,6 +17,7 @@ from simulations.study.results import ArmResult
 
 FEDERATION = "against pooled data"
 ROUTES = "between routes"
+LABELS = "against all diagnoses"
 
 
 class About(TypedDict):
@@ -46,8 +47,9 @@ class Findings:
     ----------
     about : data, fingerprint, versions and machine.
     arms : in the order of the study file.
-    comparisons : the comparisons of each arm with pooled data by the same route, and of the routes
-        with each other where the data lie alike.
+    comparisons : the comparisons of each arm with pooled data by the same route, of the routes
+        with each other where the data lie alike, and of arms of which lesions lack the diagnosis
+        with those over the same lesions that all have one.
     costs : the costs by route.
     """
 

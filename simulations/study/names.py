@@ -8,7 +8,7 @@ from typing import Self
 from common.methods import METHODS
 from common.task import Task
 from simulations.study.cells import Arm
-from simulations.study.definition import ALONE, NATURAL, POOLED, Study
+from simulations.study.definition import ALONE, NATURAL, POOLED, Spread, Study
 from simulations.study.results import ArmResult
 
 _CAPITALS = {"svm": "SVM", "rbf": "RBF", "lda": "LDA"}
@@ -73,6 +73,21 @@ def _route(study: Study, route: str) -> str:
 
 
 def _spread(study: Study, name: str, arms: Sequence[ArmResult]) -> str:
+    return f"{_sources(study, name, arms)}{unlabelled(study.spreads[name])}"
+
+
+def unlabelled(spread: Spread) -> str:
+    """Say of what share of the lesions the diagnosis lacks, to follow how the data lie."""
+    shares = spread.unlabelled
+    if not isinstance(shares, dict):
+        return f", {shares:.0%} unlabelled" if shares else ""
+    listed = (
+        site if share == 1 else f"{share:.0%} of {site}" for site, share in shares.items() if share
+    )
+    return f", {' and '.join(listed)} unlabelled"
+
+
+def _sources(study: Study, name: str, arms: Sequence[ArmResult]) -> str:
     spread = study.spreads[name]
     if spread.scheme in (POOLED, ALONE):
         return spread.scheme

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 from flwr.app import Context, Message
 
 import client.app
@@ -184,7 +185,7 @@ def _result(
     metrics = read_metrics(run)
     log = rounds(run)
     return {
-        "training": {"images": len(training), "lesions": len(training.by_lesion.sizes)},
+        "training": {"images": len(training), "lesions": len(np.unique(training.lesions))},
         "sites": sites,
         "cores": cores,
         "left_out": {**metrics["data"]["left_out"], **empty},

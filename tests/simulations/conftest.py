@@ -150,10 +150,11 @@ folds = 2
 pooled = { scheme = "pooled" }
 natural = { scheme = "natural" }
 dirichlet = { scheme = "dirichlet", sites = 3, alpha = 2.0 }
+few = { scheme = "dirichlet", sites = 3, alpha = 2.0, unlabelled = 0.25 }
 alone = { scheme = "alone" }
 [[arms]]
 route = "svm"
-spreads = ["pooled", "natural", "dirichlet", "alone"]
+spreads = ["pooled", "natural", "dirichlet", "few", "alone"]
 curve = ["pooled"]
 [[arms]]
 route = "net"

@@ -1,6 +1,6 @@
 """The tables of paired differences, whose last column is the verdict."""
 
-from simulations.study.findings import FEDERATION, Findings
+from simulations.study.findings import FEDERATION, LABELS, ROUTES, Findings
 from simulations.study.paired_tests import Comparison, points
 from simulations.study.points import SIGNED, span, with_interval
 from simulations.study.report.table import Row, Table
@@ -9,7 +9,7 @@ from simulations.study.report.table import Row, Table
 def differences(findings: Findings, family: str, title: str) -> Table:
     """Return the comparisons of a family."""
     rows = [c for c in findings.comparisons if c.family == family]
-    name = _against_pooled if family == FEDERATION else _between_routes
+    name = _NAMES[family]
     return Table(
         title,
         (
@@ -38,6 +38,14 @@ def _against_pooled(findings: Findings, c: Comparison) -> str:
 def _between_routes(findings: Findings, c: Comparison) -> str:
     first, second = (findings.by_name(name).arm for name in (c.first, c.second))
     return f"{findings.names.routes[first.route]} minus {findings.names.arm(second)}"
+
+
+def _against_labelled(findings: Findings, c: Comparison) -> str:
+    first, second = (findings.names.arm(findings.by_name(n).arm) for n in (c.first, c.second))
+    return f"{first} minus {second}"
+
+
+_NAMES = {FEDERATION: _against_pooled, ROUTES: _between_routes, LABELS: _against_labelled}
 
 
 def _cells(findings: Findings, c: Comparison) -> Row:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from common.methods import METHODS
 from simulations.study.definition import ALONE, NATURAL, POOLED
 from simulations.study.findings import Findings
+from simulations.study.names import unlabelled
 from simulations.study.paired_tests import points
 
 Entry = tuple[str, str]
@@ -47,7 +48,7 @@ def _ways(findings: Findings) -> Iterator[Entry]:
                 f"federated over {values.sites} sites whose shares of the diagnoses were drawn "
                 f"unevenly, by a Dirichlet distribution with alpha = {values.alpha:g}"
             )
-        yield name, f'{text}; "{spread}" in the study file.'
+        yield name, f'{text}{unlabelled(values)}; "{spread}" in the study file.'
 
 
 def _measures(findings: Findings) -> Iterator[Entry]:

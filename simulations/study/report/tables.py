@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from common.text import printable
-from simulations.study.findings import FEDERATION, ROUTES, Findings, groups
+from simulations.study.findings import FEDERATION, LABELS, ROUTES, Findings, groups
 from simulations.study.measures import MELANOMA, PER_CLASS, SCALARS
 from simulations.study.names import diagnosis
 from simulations.study.points import in_points, shown
@@ -27,6 +27,7 @@ def tables(findings: Findings) -> list[Table]:
         *_per_class(findings),
         differences(findings, FEDERATION, "Federated and alone, against pooled data"),
         differences(findings, ROUTES, "One route against the other"),
+        differences(findings, LABELS, "Diagnoses that lack, against all of them"),
         *site_tables(findings),
         *cost_tables(findings),
         _curve(findings),

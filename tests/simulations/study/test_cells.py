@@ -100,6 +100,26 @@ def test_a_source_alone_trains_on_its_own_and_is_tested_on_all(dataset):
         assert _lesions(found.training) == _lesions(own)
 
 
+def test_a_share_of_the_training_lesions_lacks_the_diagnosis(dataset):
+    some = {"scheme": "natural", "unlabelled": {"synth_a": 0.5, "synth_b": 1}}
+    study = make_study(spreads=SPREADS | {"some": some, "alone": some | {"scheme": "alone"}})
+    whole = cut(study, dataset, Cell(Arm("svm", "natural", "", 1.0), 0))
+    found = cut(study, dataset, Cell(Arm("svm", "some", "", 1.0), 0))
+    assert found.test == whole.test
+    blank = np.array([not image.dx for image in found.training.images])
+    told = [image.dx for image in whole.training.images]
+    assert all(b or i.dx == dx for b, i, dx in zip(blank, found.training.images, told, strict=True))
+    for site, rows in found.parts.items():
+        own, site_labels = found.training.lesions[rows], whole.training.labels[rows]
+        for label in np.unique(site_labels):
+            of_label = site_labels == label
+            lacking = len(set(own[of_label & blank[rows]])) / len(set(own[of_label]))
+            n = len(set(own[of_label]))
+            assert lacking == pytest.approx(some["unlabelled"].get(site, 0), abs=0.5 / n)
+    alone = cut(study, dataset, Cell(Arm("svm", "alone", "synth_b", 1.0), 0))
+    assert not any(image.dx for image in alone.training.images)
+
+
 def test_more_folds_than_lesions_of_a_class_are_named(dataset):
     labels = dataset.by_lesion.labels
     counts = np.bincount(labels, minlength=len(HAM10000.codes))

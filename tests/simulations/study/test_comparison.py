@@ -222,7 +222,13 @@ def test_the_federated_svm_is_equal_within_the_margin(studied):
     assert same["verdict"] == "equal within 10 points"
     assert ("net pooled", "svm pooled") in pairs
     families = [c["family"] for c in pairs.values()]
-    assert set(families) == {"against pooled data", "between routes"}
+    assert set(families) == {"against pooled data", "between routes", "against all diagnoses"}
+    lacking = [pair for pair, c in pairs.items() if c["family"] == "against all diagnoses"]
+    assert lacking == [("svm few", "svm dirichlet")]
+    shown = (studied.out / "report.md").read_text()
+    assert (
+        "| linear SVM, 3 uneven sites, 25% unlabelled minus linear SVM, 3 uneven sites |" in shown
+    )
 
 
 def test_costs_are_told_for_every_arm_and_route(studied):
@@ -346,7 +352,7 @@ def test_a_stopped_study_goes_on_with_what_is_not_done(studied, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert kept.stat().st_mtime_ns == before
-    told = re.findall(r"(\d+) of 18 cells, about \S+ \S+ left\. (\w+): (done|FAILED)", done.stderr)
+    told = re.findall(r"(\d+) of 20 cells, about \S+ \S+ left\. (\w+): (done|FAILED)", done.stderr)
     failed = [f"svm_synth_d_alone_fold_{fold}" for fold in range(2)]
     assert sorted(name for _, name, _ in told) == sorted([*lost, *failed])
     assert {name for _, name, how in told if how == "FAILED"} == set(failed)
@@ -438,6 +444,8 @@ def test_mistakes_are_one_line_before_anything_is_trained(studied, fedderm, tmp_
         ('route = "net"', 'route = "nets"', "unknown route 'nets' in arms"),
         ("margin = 0.1", "margn = 0.1", "unknown key 'margn'"),
         ("sites = 3", "sites = 500", "too few for 500 sites"),
+        ("0.25", "{ nowhere = 1 }", "spread few: 'unlabelled' names 'nowhere'; the sites are s"),
+        ("0.25", "1.5", "key 'spreads.few.unlabelled"),
     ):
         assert old in text
         changed.write_text(text.replace(old, new, 1))

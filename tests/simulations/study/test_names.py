@@ -23,6 +23,8 @@ STUDY = {
         "mild": {"scheme": "dirichlet", "sites": 5, "alpha": 10.0},
         "wild": {"scheme": "dirichlet", "sites": 5, "alpha": 0.1},
         "few": {"scheme": "dirichlet", "sites": 2, "alpha": 0.1},
+        "quarter": {"scheme": "natural", "unlabelled": 0.75},
+        "without": {"scheme": "natural", "unlabelled": {"clinic": 1, "city": 0.5}},
         "alone": {"scheme": "alone"},
     },
     "arms": [{"route": "linear", "spreads": ["pooled"]}],
@@ -45,6 +47,8 @@ def test_names_are_plain_and_different():
         "mild": "5 uneven sites [mild]",
         "wild": "5 uneven sites [wild]",
         "few": "2 uneven sites",
+        "quarter": "natural sites, 75% unlabelled",
+        "without": "natural sites, clinic and 50% of city unlabelled",
         "alone": "alone",
     }
     assert (
