@@ -136,7 +136,7 @@ def test_charts_say_what_they_show_and_are_legible(open_report, studied):
 def test_a_phone_shows_the_verdicts(open_report):
     page, _, _ = open_report(PHONE)
     tables = page.locator("table.verdict")
-    assert tables.count() == 4
+    assert tables.count() == 5
     for table in tables.all():
         for cell in table.locator("tr > :last-child").all():
             box = cell.bounding_box() or pytest.fail("a verdict is not shown")

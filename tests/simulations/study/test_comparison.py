@@ -356,7 +356,7 @@ def test_a_stopped_study_goes_on_with_what_is_not_done(studied, tmp_path):
     failed = [f"svm_synth_d_alone_fold_{fold}" for fold in range(2)]
     assert sorted(name for _, name, _ in told) == sorted([*lost, *failed])
     assert {name for _, name, how in told if how == "FAILED"} == set(failed)
-    assert told[-1][0] == "18"
+    assert told[-1][0] == "20"
     assert _metrics(out) == _metrics(studied.out)
 
 
