@@ -6,7 +6,6 @@ Sites are folders with a table and links to a few of the same 120 generated imag
 itself has to compute is small, so what is measured is what the program spends on there being sites.
 """
 
-import io
 import json
 import multiprocessing
 import os
@@ -22,7 +21,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import numpy as np
 import typer
@@ -41,6 +40,10 @@ from simulations.data.partition import write_site
 from simulations.data.synthetic import write_synthetic
 from simulations.runtimes.experiment import rounds, simulate, with_splits
 from simulations.runtimes.flower_run import flwr_run, groups_with
+from simulations.study.report.svg import as_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _ROOT = Path(__file__).parents[2]
 _IMAGES, _OF_SPLIT = 120, 4
@@ -251,31 +254,27 @@ def main(
         found = [old for old in found if (old.method, old.sites) != (each.method, each.sites)]
         found.append(each)
         write_atomically(file, json.dumps([asdict(line) for line in found], indent=1).encode())
-    write_atomically(out / "scale.svg", _chart(found))
+    write_atomically(out / "scale.svg", as_file(lambda: _chart(found)))
 
 
-def _chart(found: Sequence[Growth]) -> bytes:
+def _chart(found: Sequence[Growth]) -> "Figure":
     """Draw seconds a round and memory over the number of sites, a line for each method."""
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"svg.hashsalt": "fedderm", "font.size": 10}):
-        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-        panels = figure.subplots(1, 2)
-        titles = {"round": "seconds a round", "memory": "peak memory, GiB"}
-        for axes, (name, title) in zip(panels, titles.items(), strict=True):
-            for number, method in enumerate(dict.fromkeys(each.method for each in found)):
-                of_method = sorted((g for g in found if g.method == method), key=lambda g: g.sites)
-                values = [getattr(each, name) for each in of_method]
-                places = [each.sites for each in of_method]
-                axes.loglog(places, values, marker="osD^"[number], label=method)
-            axes.set_title(title)
-            axes.set_xlabel("sites")
-            axes.grid(linewidth=0.4)
-        panels[1].legend(frameon=False)
-        out = io.BytesIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    titles = {"round": "seconds a round", "memory": "peak memory, GiB"}
+    for axes, (name, title) in zip(panels, titles.items(), strict=True):
+        for number, method in enumerate(dict.fromkeys(each.method for each in found)):
+            of_method = sorted((g for g in found if g.method == method), key=lambda g: g.sites)
+            values = [getattr(each, name) for each in of_method]
+            places = [each.sites for each in of_method]
+            axes.loglog(places, values, marker="osD^"[number], label=method)
+        axes.set_title(title)
+        axes.set_xlabel("sites")
+        axes.grid(linewidth=0.4)
+    panels[1].legend(frameon=False)
+    return figure
 
 
 if __name__ == "__main__":

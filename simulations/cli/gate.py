@@ -9,6 +9,7 @@ import typer
 from common.answers.verdict import REFUSED
 from common.config.run import RunConfig
 from common.data.dimensions import read_dimensions
+from common.files import write_atomically
 from common.synthetic_note import synthetic_note
 from server.run.card_gate import gate_lines
 from server.run.folder import model_file
@@ -36,6 +37,7 @@ def gate(
     out: Annotated[
         Path | None, typer.Option(help="New JSON file for the same figures, exact.")
     ] = None,
+    chart: Annotated[Path | None, typer.Option(help="New SVG file: the changes, drawn.")] = None,
     weights: Weights = None,
     cache: Annotated[Path, typer.Option(help="Folder for features, and hashes of pictures.")] = (
         _CACHE
@@ -48,8 +50,10 @@ def gate(
     or in a group.
     """
     from simulations.study import replacement
+    from simulations.study.report.gate_chart import gate_chart
 
     refuse_taken(out)
+    refuse_taken(chart)
     files = model_file(old), model_file(new)
     dimensions = read_dimensions(by) if by is not None else ()
     found = replacement.compare(data, *files, cache, weights or (), dimensions, margin, least)
@@ -61,5 +65,7 @@ def gate(
     lines = gate_lines({**values, "reason": found.reason})
     typer.echo("\n".join([*synthetic_note(found.synthetic), about, *lines]))
     write_figures(out, {"data": str(data), "old": str(old), "new": str(new), **values})
+    if chart is not None:
+        write_atomically(chart, gate_chart(found))
     if found.reason:
         raise typer.Exit(REFUSED)

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.files import write_atomically
 from common.formats import estimate, markdown_table, rounded
@@ -13,6 +14,10 @@ from simulations.continual.measures import WayFigures
 from simulations.continual.scenarios import Scenario
 from simulations.continual.training import JOINT, Way
 from simulations.study.bounded import Bounded
+from simulations.study.report.svg import as_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MARKDOWN_FILE, CHART_FILE, JSON_FILE = "continual.md", "continual.svg", "continual.json"
 
@@ -48,7 +53,7 @@ def write_report(
     """Write the report into ``out`` and return its text."""
     text = "\n\n".join(_parts(name, command, scenario, ways, found)) + "\n"
     write_atomically(out / MARKDOWN_FILE, text.encode())
-    write_atomically(out / CHART_FILE, _chart(_TITLES[name], scenario, found))
+    write_atomically(out / CHART_FILE, as_file(lambda: _chart(_TITLES[name], scenario, found)))
     figures = {
         "scenario": name,
         "command": command,
@@ -101,33 +106,27 @@ def _shown(value: Bounded, layout: str) -> str:
     return estimate(value.value, (value.low, value.high), layout)
 
 
-def _chart(title: str, scenario: Scenario, found: Mapping[str, WayFigures]) -> bytes:
+def _chart(title: str, scenario: Scenario, found: Mapping[str, WayFigures]) -> "Figure":
     """Draw balanced accuracy on what has arrived after each step, a line for each way."""
-    import io
-
-    import matplotlib
     from matplotlib.figure import Figure
 
     steps = list(range(1, len(scenario.names) + 1))
-    with matplotlib.rc_context({"svg.hashsalt": "fedderm", "font.size": 10}):
-        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-        axes = figure.subplots()
-        for number, (way, each) in enumerate(found.items()):
-            values = [100 * value.value for value in each.after_each]
-            spread = [
-                [100 * (value.value - value.low) for value in each.after_each],
-                [100 * (value.high - value.value) for value in each.after_each],
-            ]
-            moved = [step + 0.05 * (number - (len(found) - 1) / 2) for step in steps]
-            axes.errorbar(moved, values, yerr=spread, marker="osD^v"[number], capsize=2, label=way)
-        axes.set_xticks(steps, [_wrapped(group) for group in scenario.names])
-        axes.set_ylabel("balanced accuracy so far, points")
-        axes.set_title(title)
-        axes.grid(axis="y", linewidth=0.4)
-        axes.legend(frameon=False)
-        out = io.BytesIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for number, (way, each) in enumerate(found.items()):
+        values = [100 * value.value for value in each.after_each]
+        spread = [
+            [100 * (value.value - value.low) for value in each.after_each],
+            [100 * (value.high - value.value) for value in each.after_each],
+        ]
+        moved = [step + 0.05 * (number - (len(found) - 1) / 2) for step in steps]
+        axes.errorbar(moved, values, yerr=spread, marker="osD^v"[number], capsize=2, label=way)
+    axes.set_xticks(steps, [_wrapped(group) for group in scenario.names])
+    axes.set_ylabel("balanced accuracy so far, points")
+    axes.set_title(title)
+    axes.grid(axis="y", linewidth=0.4)
+    axes.legend(frameon=False)
+    return figure
 
 
 def _wrapped(text: str) -> str:

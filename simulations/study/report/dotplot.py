@@ -9,6 +9,7 @@ from simulations.study.findings import Findings, groups
 from simulations.study.names import sentence
 from simulations.study.points import in_points, span
 from simulations.study.ranking import best, best_alone, federated
+from simulations.study.report.interval_chart import IntervalRow, interval_chart
 from simulations.study.report.style import Styles
 from simulations.study.results import ArmResult, Estimate
 
@@ -89,6 +90,24 @@ def dot_plot(findings: Findings) -> DotPlot | None:
     axis = _Axis.over(r.balanced for r in results)
     styles = Styles.of(r.arm for r in findings.arms)
     return DotPlot([_group(findings, rows, axis, styles) for rows in ranked], axis.ticks())
+
+
+def arms_chart(findings: Findings) -> bytes | None:
+    """Return the same arms as an SVG file for documents; None where none has a model."""
+    ranked = sorted(_by_route(findings), key=_best_of, reverse=True)
+    panels = {
+        sentence(findings.names.routes[rows[0][0].arm.route]): [
+            _interval_row(findings, alike) for alike in rows
+        ]
+        for rows in ranked
+    }
+    return interval_chart(panels, "balanced accuracy, points") if panels else None
+
+
+def _interval_row(findings: Findings, alike: Sequence[ArmResult]) -> IntervalRow:
+    value = alike[0].balanced
+    ends = (100 * each for each in (value.mean, value.low, value.high))
+    return IntervalRow(_name(findings, alike), *ends)
 
 
 def _by_route(findings: Findings) -> Iterator[list[list[ArmResult]]]:

@@ -15,7 +15,7 @@ from simulations.study.findings import About, Findings, groups
 from simulations.study.headline import Headline, headline
 from simulations.study.ranking import best_alone
 from simulations.study.report.charts import draw
-from simulations.study.report.dotplot import dot_plot
+from simulations.study.report.dotplot import arms_chart, dot_plot
 from simulations.study.report.glossary import glossary
 from simulations.study.report.style import DARK, LIGHT
 from simulations.study.report.table import Table
@@ -25,6 +25,7 @@ from simulations.study.report.values import to_values
 
 HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 JSON_FILE, CSV_FILE = "report.json", "report.csv"
+CHART_FILE = "arms.svg"
 
 _TEMPLATE = "report.html.j2"
 
@@ -34,7 +35,7 @@ POINTS = (
 
 
 def write_report(out: Path, findings: Findings) -> str:
-    """Write all four files into ``out``; return the Markdown."""
+    """Write all files into ``out``; return the Markdown."""
     about: About = {**findings.about, "command": command()}
     values = to_values(findings, about, advise(findings))
     _write(out / JSON_FILE, json.dumps(values, indent=1) + "\n")
@@ -43,9 +44,12 @@ def write_report(out: Path, findings: Findings) -> str:
 
 
 def write_pages(out: Path, findings: Findings, about: About) -> str:
-    """Write the page and the Markdown into ``out``; return the Markdown."""
+    """Write the page, the Markdown and its chart into ``out``; return the Markdown."""
     advices, shown, first = advise(findings), tables(findings), headline(findings)
-    text = _markdown(findings, about, first, advices, shown)
+    chart = arms_chart(findings)
+    if chart is not None:
+        write_atomically(out / CHART_FILE, chart)
+    text = _markdown(findings, about, first, advices, shown, chart is not None)
     _write(out / HTML_FILE, _html(findings, about, first, advices, shown))
     _write(out / MARKDOWN_FILE, text)
     return text
@@ -88,7 +92,12 @@ def _confusions(findings: Findings) -> list[tuple[str, list[list[int]]]]:
 
 
 def _markdown(
-    findings: Findings, about: About, first: Headline, advices: list[Advice], shown: list[Table]
+    findings: Findings,
+    about: About,
+    first: Headline,
+    advices: list[Advice],
+    shown: list[Table],
+    drawn: bool,
 ) -> str:
     study, versions = findings.study, about["versions"].items()
     parts = [
@@ -96,6 +105,7 @@ def _markdown(
         *([f"*{unknown}.*"] if (unknown := about.get("unknown_lesions")) else []),
         f"# {study.title}",
         f"**{first.answer}**",
+        *([f"![Balanced accuracy of each arm, with its 95 % interval]({CHART_FILE})"] * drawn),
         "\n".join(f"- {tile.title}: **{tile.value}** ({tile.text})" for tile in first.tiles),
         f"{study.folds} folds of whole lesions, seed {study.seed}. Every arm is tested on the same "
         "lesions, each once; none was trained on them, chosen by them or calibrated on them. "

@@ -1,8 +1,8 @@
-"""Drawings with matplotlib as SVG that takes its colours from the page around it."""
+"""Drawings with matplotlib as SVG: in a page, whose colours they take, or as files."""
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +13,8 @@ from simulations.study.report.style import LIGHT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_NOTHING_OF_TODAY = {"Date": None, "Creator": None}
 
 INK, GRID = "#00000a", "#00000b"
 
@@ -114,10 +116,20 @@ def page_style() -> Iterator[None]:
         yield
 
 
+def as_file(draw: Callable[[], "Figure"]) -> bytes:
+    """Return a drawing as an SVG file that stands alone, the same bytes for the same drawing."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "fedderm", "font.size": 10}):
+        out = io.BytesIO()
+        draw().savefig(out, format="svg", metadata=_NOTHING_OF_TODAY)
+    return out.getvalue()
+
+
 def as_chart(title: str, note: str, alternative: str, figure: "Figure") -> Chart:
     """Return a drawing as SVG that can stand in a page with others."""
     out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(out, format="svg", metadata=_NOTHING_OF_TODAY)
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]
     for drawn, shown in _COLOURS.items():

@@ -34,6 +34,7 @@ from simulations.study.report.site_tables import site_tables
 from simulations.study.report.values import from_values, to_values
 from simulations.study.schedule import FAILURE_FILE, failure
 from simulations.study.train_cell import PREDICTIONS_FILE
+from tests.charts import texts_of
 from tests.commands import is_one_error
 
 
@@ -270,6 +271,7 @@ def test_the_report_is_whole_and_says_what_it_is_made_of(studied):
         "Referral",
         "Cost against quality",
     ]
+    assert "federated, 3 uneven sites, 25% unlabelled" in texts_of(studied.out / "arms.svg")
     with (studied.out / "report.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     listed = {tuple(row.values())[:4]: row["value"] for row in rows}

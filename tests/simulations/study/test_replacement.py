@@ -15,6 +15,7 @@ from common.synthetic_note import SYNTHETIC_NOTE
 from common.task import Task
 from server.run.folder import MODEL_FILE
 from simulations.study.replacement import _refuse_missing
+from tests.charts import texts_of
 from tests.commands import is_one_error
 
 
@@ -34,7 +35,8 @@ def _figures(fedderm, places, old, new, *options):
 
 def test_a_copy_loses_nothing_and_may_replace_its_model(fedderm, places, finished, tmp_path):
     copy = shutil.copytree(finished, tmp_path / "copy")
-    options = ("--least", 5, "--by", "sex")
+    chart = tmp_path / "changes.svg"
+    options = ("--least", 5, "--by", "sex", "--chart", chart)
     code, shown, rows = _figures(fedderm, places, finished, copy, *options)
     assert code == 0
     assert shown.splitlines()[0] == SYNTHETIC_NOTE
@@ -44,6 +46,12 @@ def test_a_copy_loses_nothing_and_may_replace_its_model(fedderm, places, finishe
     measured = [row for row in rows.values() if row["verdict"] != "not measured"]
     assert len(measured) > 3
     assert all(row["change"]["value"] == 0 and row["old"] == row["new"] for row in measured)
+    drawn = {(FIGURES[row["metric"]], f"{row['group']} ({row['lesions']:.0f})") for row in measured}
+    assert {text for pair in drawn for text in pair} <= set(texts_of(chart))
+    before = chart.read_bytes()
+    refused = fedderm("gate", finished, copy, *places, *options)
+    assert is_one_error(*refused)
+    assert chart.read_bytes() == before
 
 
 def test_a_worse_model_is_refused_and_the_better_one_is_not(
