@@ -2,9 +2,7 @@
 
 from client.egress.questions import Form, Forms, Values
 from client.site import Site
-
-LARGEST_TENSOR = 1e6
-"""Largest number in a network's weights and an optimiser's moments."""
+from common.finetune.update import LARGEST_TENSOR
 
 
 def tensor(shape: tuple[int, ...], low: float = -LARGEST_TENSOR) -> Form:

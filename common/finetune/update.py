@@ -14,6 +14,9 @@ from common.finetune.half_precision import dtype_of, from_wire, to_wire
 from common.finetune.plan import SQUARES
 from common.statistics.sums import Narrow, Sums
 
+LARGEST_TENSOR = 1e6
+"""Largest number that sites take in a network's weights and an optimiser's moments."""
+
 _LARGEST = 16.0
 """Largest change in a secure sum; gradients are clipped to a norm of 5, and steps are short."""
 

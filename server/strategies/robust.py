@@ -15,14 +15,11 @@ from common.config.robust import CROSSCHECK, RobustConfig
 from common.data.balance import GroupImages
 from common.errors import QuorumError
 from common.finetune.imbalance import ClassCounts
-from common.finetune.update import Update
+from common.finetune.update import LARGEST_TENSOR, Update
 from server.federation.question import Answers
 from server.strategies.aggregation import only_warnings, reply
 
 Tensors = dict[str, Floats32]
-
-LARGEST_WEIGHT = 1e6
-"""Largest number that sites take in a network's weights."""
 
 
 class Defence:
@@ -123,8 +120,8 @@ class Defence:
         return {
             name: np.clip(
                 weights[name] + factors.reshape(-1, *[1] * weights[name].ndim) * change,
-                -LARGEST_WEIGHT,
-                LARGEST_WEIGHT,
+                -LARGEST_TENSOR,
+                LARGEST_TENSOR,
             )
             for name, change in changes.items()
         }
