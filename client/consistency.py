@@ -49,6 +49,20 @@ class Known(NamedTuple):
     seed: Sequence[int]
 
 
+def pace_of_unlabelled(labelled: int, images: int) -> float:
+    """Return how often an image without a diagnosis is seen while one with is seen once, in (0, 1].
+
+    So that over all sites no more of them are in a batch than with one: of more, a step costs more
+    and is taken as seldom.
+
+    Parameters
+    ----------
+    labelled : training images with a diagnosis, over all sites.
+    images : all images of the sites that say how many they have, held-out ones too; 0 if none does.
+    """
+    return min(1.0, labelled / max(images - labelled, 1))
+
+
 def pseudo_labels(
     site: Site, network: Network, stage: Stage, items: Sequence[Item], known: Known
 ) -> tuple[Ints, Bools]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from client import lesion_appearance
-from client.consistency import Known, pseudo_labels
+from client.consistency import Known, pace_of_unlabelled, pseudo_labels
 from client.crosscheck import count_right
 from client.egress.questions import Question
 from client.group_weights import count_groups, group_weights
@@ -113,7 +113,8 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
     balance = Balance.from_counts(config, own if config.priors == "local" else counts)
     stream = Stream(labels, balance.draws, config.seed, site.name)
     blank = np.zeros(len(site.unlabelled), np.int64)
-    others = Stream(blank, np.ones(1), config.seed, site.name, len(labels))
+    pace = pace_of_unlabelled(int(counts.sum()), int(str(values["images"])))
+    others = Stream(blank, np.ones(1), config.seed, site.name, len(labels), pace)
     batches = batches_of([stream, others], this, int(counts.sum()), config)
     rounds = site.state.by_round(str(values["run"]))
     kept = rounds.load(this.number)

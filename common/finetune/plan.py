@@ -145,14 +145,23 @@ class Stream:
     labels : (n,) of the site's training images.
     draws : (n_classes,) draws of an image of each class in an epoch.
     first : number of the first of these images at the site.
+    pace : share of an epoch's draws that are taken where others are gone through once, in (0, 1].
 
     Attributes
     ----------
     seed : of all that is drawn for this site, beside the round or the image.
     """
 
-    def __init__(self, labels: Ints, draws: Floats, seed: int, site: str, first: int = 0) -> None:
-        self._draws, self._first = draws[labels], first
+    def __init__(
+        self,
+        labels: Ints,
+        draws: Floats,
+        seed: int,
+        site: str,
+        first: int = 0,
+        pace: float = 1.0,
+    ) -> None:
+        self._draws, self._first, self._pace = draws[labels], first, pace
         # Of classes that are never drawn nothing is seen.
         self._length = max(1, round(self._draws.sum())) if self._draws.any() else 0
         digest = hashlib.sha256(site.encode()).digest()
@@ -160,7 +169,8 @@ class Stream:
 
     def between(self, begin: float, end: float) -> list[Item]:
         """Return the items between two times in epochs."""
-        first, last = (math.floor(self._length * time + 1e-6) for time in (begin, end))
+        length = self._length * self._pace
+        first, last = (math.floor(length * time + 1e-6) for time in (begin, end))
         epochs = {position // self._length for position in range(first, last)}
         orders = {epoch: self._order(epoch) for epoch in epochs}
         return [

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from client.consistency import aligned, named
+from client.consistency import aligned, named, pace_of_unlabelled
+from common.finetune.plan import Stream
 
 BASE = np.array([0.8, 0.15, 0.05])
 
@@ -33,6 +34,31 @@ def test_a_site_with_diagnoses_has_its_own_frequencies() -> None:
     # Two images say next to nothing.
     few = aligned(chances, BASE, np.array([0, 0, 2])).mean(axis=0)
     assert few[2] < aligned(chances, BASE, own).mean(axis=0)[2] / 1.5
+
+
+@pytest.mark.parametrize(("labelled", "blank"), [(500, 200), (500, 500), (200, 900), (90, 1800)])
+def test_no_more_are_in_a_batch_than_images_with_a_diagnosis(labelled, blank) -> None:
+    pace = pace_of_unlabelled(labelled, labelled + blank)
+    each = labelled * np.array([0.0, 0.3, 0.7]), blank * np.array([0.5, 0.4, 0.1])  # of three sites
+    streams = [
+        (
+            Stream(np.zeros(round(known), np.int64), np.ones(1), 0, str(site)),
+            Stream(np.zeros(round(lacks), np.int64), np.ones(1), 0, str(site), round(known), pace),
+        )
+        for site, (known, lacks) in enumerate(zip(*each, strict=True))
+    ]
+    seen = [[stream.between(1.0, 4.0) for stream in pair] for pair in streams]
+    with_one, without = (sum(len(pair[kind]) for pair in seen) for kind in (0, 1))
+    assert with_one == pytest.approx(3 * labelled, abs=3)
+    assert without == pytest.approx(3 * min(labelled, blank), abs=3)
+    for (_, items), lacks in zip(seen, each[1], strict=True):
+        # One after the other in an order of their own: none again before all were seen.
+        times = np.bincount([item.image for item in items])
+        assert times.max() <= np.ceil(len(items) / round(lacks)) + 1
+
+
+def test_where_no_site_says_how_many_images_it_has_all_are_seen() -> None:
+    assert pace_of_unlabelled(500, 0) == 1
 
 
 def test_each_class_has_its_threshold() -> None:
