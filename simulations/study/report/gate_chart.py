@@ -22,4 +22,4 @@ def gate_chart(found: Replacement) -> bytes:
     }
     axis = "new minus old, points; the number of lesions in brackets"
     shown = {title: rows for title, rows in panels.items() if rows}
-    return interval_chart(shown, axis, (0, -100 * found.margin))
+    return interval_chart(shown, axis, (0, -100 * found.margin), shared=False)

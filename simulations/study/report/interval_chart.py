@@ -9,8 +9,8 @@ from simulations.study.report.svg import as_file
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_WIDTH, _ROW, _PANEL = 7.0, 0.27, 0.45
-"""Inches of the drawing, of a row, and of a panel's title."""
+_WIDTH, _ROW, _PANEL = 7.0, 0.27, 0.6
+"""Inches of the drawing, of a row, and of a panel's title and scale."""
 
 
 class IntervalRow(NamedTuple):
@@ -23,7 +23,11 @@ class IntervalRow(NamedTuple):
 
 
 def interval_chart(
-    panels: Mapping[str, Sequence[IntervalRow]], axis: str, marks: Sequence[float] = ()
+    panels: Mapping[str, Sequence[IntervalRow]],
+    axis: str,
+    marks: Sequence[float] = (),
+    *,
+    shared: bool = True,
 ) -> bytes:
     """Draw panels of rows below each other, as an SVG file.
 
@@ -32,19 +36,23 @@ def interval_chart(
     panels : rows by title, the uppermost first.
     axis : what the values are.
     marks : values at which a line is drawn through all panels.
+    shared : whether all panels have one scale.
     """
-    return as_file(lambda: _drawn(panels, axis, marks))
+    return as_file(lambda: _drawn(panels, axis, marks, shared))
 
 
 def _drawn(
-    panels: Mapping[str, Sequence[IntervalRow]], axis: str, marks: Sequence[float]
+    panels: Mapping[str, Sequence[IntervalRow]],
+    axis: str,
+    marks: Sequence[float],
+    shared: bool,
 ) -> "Figure":
     from matplotlib.figure import Figure
 
     sizes = [len(rows) for rows in panels.values()]
     height = _ROW * sum(sizes) + _PANEL * (len(sizes) + 1)
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    axes = figure.subplots(len(sizes), 1, sharex=True, squeeze=False, height_ratios=sizes)
+    axes = figure.subplots(len(sizes), 1, sharex=shared, squeeze=False, height_ratios=sizes)
     for panel, (title, rows) in zip(axes.ravel(), panels.items(), strict=True):
         for y, row in enumerate(reversed(rows)):
             if not math.isnan(row.low):
