@@ -18,7 +18,6 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from PIL import Image as Pillow
-from scipy.special import entr
 
 from common.arrays import Floats, Ints
 from common.data.dataset import Dataset
@@ -131,6 +130,8 @@ def _entropy(
     predictor: Predictor, overlays: Sequence[Pillow.Image], name: str, data: bytes
 ) -> float:
     """Return the mean entropy of the answers about an image with others laid over it."""
+    from scipy.special import entr  # a command that needs it not is not to wait for it
+
     try:
         image = predictor.model.config.feature_spec.transform.image(data)
     except DataError as error:
