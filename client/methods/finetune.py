@@ -113,9 +113,10 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
     balance = Balance.from_counts(config, own if config.priors == "local" else counts)
     stream = Stream(labels, balance.draws, config.seed, site.name)
     blank = np.zeros(len(site.unlabelled), np.int64)
-    pace = pace_of_unlabelled(int(counts.sum()), int(str(values["images"])))
+    labelled, all_images = int(counts.sum()), int(str(values["images"]))
+    pace = pace_of_unlabelled(labelled, all_images)
     others = Stream(blank, np.ones(1), config.seed, site.name, len(labels), pace)
-    batches = batches_of([stream, others], this, int(counts.sum()), config)
+    batches = batches_of([stream, others], this, labelled, config)
     rounds = site.state.by_round(str(values["run"]))
     kept = rounds.load(this.number)
     moments = Moments.at(this, tensors, kept)
@@ -161,7 +162,7 @@ def _train(site: Site, tensors: Tensors, question: Question) -> Update:
     if question.name == FAIRLY:
         pull = pull_of(steps, course, before, config)
         return FairUpdate.pulled(weight, loss, change | moved, pull)
-    return Update.of(weight, loss, change | moved, this.most(int(str(values["images"]))))
+    return Update.of(weight, loss, change | moved, this.most(all_images))
 
 
 def _keep_former(site: Site, tensors: Tensors, question: Question) -> Nothing:

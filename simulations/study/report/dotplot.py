@@ -83,7 +83,7 @@ class _Axis:
 
 def dot_plot(findings: Findings) -> DotPlot | None:
     """Return the plot of all arms with a model; of sites alone, of each route's best."""
-    ranked = sorted(_by_route(findings), key=_best_of, reverse=True)
+    ranked = _ranked(findings)
     results = [r for rows in ranked for group in rows for r in group]
     if not results:
         return None
@@ -94,12 +94,11 @@ def dot_plot(findings: Findings) -> DotPlot | None:
 
 def arms_chart(findings: Findings) -> bytes | None:
     """Return the same arms as an SVG file for documents; None where none has a model."""
-    ranked = sorted(_by_route(findings), key=_best_of, reverse=True)
     panels = {
         sentence(findings.names.routes[rows[0][0].arm.route]): [
             _interval_row(findings, alike) for alike in rows
         ]
-        for rows in ranked
+        for rows in _ranked(findings)
     }
     return interval_chart(panels, "balanced accuracy, points") if panels else None
 
@@ -108,6 +107,11 @@ def _interval_row(findings: Findings, alike: Sequence[ArmResult]) -> IntervalRow
     value = alike[0].balanced
     ends = (100 * each for each in (value.mean, value.low, value.high))
     return IntervalRow(_name(findings, alike), *ends)
+
+
+def _ranked(findings: Findings) -> list[list[list[ArmResult]]]:
+    """Return the rows of each route, the best route first."""
+    return sorted(_by_route(findings), key=_best_of, reverse=True)
 
 
 def _by_route(findings: Findings) -> Iterator[list[list[ArmResult]]]:
