@@ -51,7 +51,8 @@ Scales = Annotated[
 ]
 
 
-Unlabelled = Annotated[float, Field(ge=0, le=1)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_SomeShare = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Frozen(BaseModel):
@@ -73,7 +74,7 @@ class Spread(_Frozen):
     scheme: Literal["pooled", "natural", "dirichlet", "alone"]
     sites: int | None = Field(default=None, ge=2)
     alpha: float | None = Field(default=None, gt=0)
-    unlabelled: Unlabelled | dict[str, Unlabelled] = 0.0
+    unlabelled: _Share | Annotated[dict[str, _SomeShare], Field(min_length=1)] = 0.0
 
     @property
     def labelled(self) -> "Spread":

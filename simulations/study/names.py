@@ -81,9 +81,7 @@ def unlabelled(spread: Spread) -> str:
     shares = spread.unlabelled
     if not isinstance(shares, dict):
         return f", {shares:.0%} unlabelled" if shares else ""
-    listed = (
-        site if share == 1 else f"{share:.0%} of {site}" for site, share in shares.items() if share
-    )
+    listed = (site if share == 1 else f"{share:.0%} of {site}" for site, share in shares.items())
     return f", {' and '.join(listed)} unlabelled"
 
 
