@@ -8,11 +8,11 @@ where a name comes in, and escaped where a text goes out.
 import ipaddress
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, ValidationError
 
 NAME_RULE = "use letters, digits, spaces and _.,'&+()-"
 """What to do about a name that a site may not have."""
@@ -67,6 +67,39 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean '...'?" for the known word that is most like one; else nothing."""
     close = get_close_matches(word, list(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def explain(error: ValidationError, sections: Mapping[str, Iterable[str]]) -> str:
+    """Say in a clause what is wrong with the first wrong value of a file or of a run's settings.
+
+    Parameters
+    ----------
+    sections : names of the keys that are known in each section; those of the whole under ``""``.
+    """
+    # A key that is misspelt says more than that it is missing.
+    first = min(error.errors(), key=lambda each: each["type"] == "missing")
+    where = [part for part in first["loc"] if isinstance(part, str) and part != "[key]"]
+    key, value = ".".join(where), first["input"]
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = list(sections[where[0] if len(where) > 1 else ""])
+        other = suggestion(where[-1], known) or f"; known are {', '.join(known)}"
+        return f"unknown key '{key}' with value {value!r}{other}"
+    if first["type"] == "missing":
+        return f"the key '{key}' is missing; add it"
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    return f"key '{key}' is {value!r}: {reason}" if where else reason
+
+
+def matching(pattern: str, words: str) -> AfterValidator:
+    """Return the rule that all of a text matches a pattern, which says in words what is wanted."""
+    expression = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not expression.fullmatch(text):
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
 
 
 def _is_word(character: str) -> bool:

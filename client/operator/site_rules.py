@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import (
     BaseModel,
@@ -26,7 +26,7 @@ from common.config.private import Unit
 from common.errors import ConfigError
 from common.methods import METHODS, MethodName
 from common.reading import read_bytes
-from common.text import SiteName
+from common.text import SiteName, explain, matching
 
 SEALS = Path("~/.local/state/fedderm")
 """Where seals are kept by default."""
@@ -117,7 +117,7 @@ class Operator(BaseModel):
     state: Path = Path("state")
     seals: Path = SEALS
     weights: Path | None = None
-    superlink: Annotated[str, Field(pattern=r"^[\w.:\[\]-]+:\d+$")]
+    superlink: Annotated[str, matching(r"[\w.:\[\]-]+:\d+", "write HOST:PORT")]
     port: Annotated[int, Field(ge=1, le=65535)] = 9094
     rules: Rules = Rules()
 
@@ -155,7 +155,8 @@ def _parsed(file: Path, content: bytes) -> Operator:
         values = tomllib.loads(content.decode())
         return TypeAdapter(Operator).validate_python(values, context={"folder": file.parent})
     except ValidationError as error:
-        raise ConfigError(f"{file}: {_explain(error, values)}") from error
+        sections = {"": Operator.model_fields, "rules": Rules.__dataclass_fields__}
+        raise ConfigError(f"{file}: {explain(error, sections)}") from error
     except ValueError as error:
         raise ConfigError(f"{file} is no TOML file ({error})") from error
 
@@ -167,15 +168,3 @@ def _absolute(path: Path | None, info: ValidationInfo) -> Path | None:
         raise ValueError("no file's name has a NUL character")
     folder: Path = info.context["folder"]
     return folder / path.expanduser()
-
-
-def _explain(error: ValidationError, values: dict[str, Any]) -> str:
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"]]
-    key = ".".join(where)
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = Rules.__dataclass_fields__ if where[0] == "rules" else Operator.model_fields
-        return f"unknown key '{key}' with value {first['input']!r}; known are {', '.join(known)}"
-    if first["type"] == "missing":
-        return f"the key '{key}' is missing; add it"
-    return f"'{key}' is {first['input']!r}: {str(first['msg']).removeprefix('Value error, ')}"

@@ -10,6 +10,7 @@ from common.features.augment import PREDICTION_VIEWS
 from common.features.pretrained import DEFAULT_BACKBONE
 from common.features.transform import RESOLUTION, Colour
 from common.methods import METHODS, MethodName
+from common.text import matching
 
 _EXACT = " and ".join(m.name for m in METHODS.values() if m.model and not m.private)
 
@@ -44,9 +45,8 @@ class CommonConfig(BaseModel):
     names: FullNames = Field(
         default=(), description="their full names, as kc:keratinocyte carcinoma"
     )
-    backbone: str = Field(
+    backbone: Annotated[str, matching(r"[\w.-]{1,100}", "no name in timm")] = Field(
         default=DEFAULT_BACKBONE,
-        pattern=r"^[\w.-]{1,100}$",
         description="pretrained network, by its name in timm",
     )
     weights: OptionalPath = Field(default=None, description="its weights file, if not built in")

@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from common.errors import ConfigError
+from common.text import matching
 
 T = TypeVar("T")
 
@@ -47,7 +48,9 @@ def fill_in(values: dict[str, object], chosen: Mapping[str, object]) -> dict[str
 Some = Field(min_length=1)
 
 Names = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^[\w.]+$")], ...], BeforeValidator(split), Some
+    tuple[Annotated[str, matching(r"[\w.]+", "no name of a module")], ...],
+    BeforeValidator(split),
+    Some,
 ]
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(split), Some]
 Positives = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(split), Some]

@@ -28,7 +28,7 @@ from common.features.extract import FeatureSpec
 from common.features.transform import Transform
 from common.methods import METHODS, Method
 from common.task import Task
-from common.text import suggestion
+from common.text import explain
 
 
 @cache
@@ -205,7 +205,7 @@ class RunConfig(
         try:
             config = complete_class().model_validate(dict(values))
         except ValidationError as error:
-            raise ConfigError(_explain(error)) from error
+            raise ConfigError(explain(error, {"": complete_class().model_fields})) from error
         _refuse_unused(config)
         return config
 
@@ -293,16 +293,3 @@ def flat(value: object) -> str | int | float:
     if isinstance(value, tuple):
         return ",".join(str(item) if isinstance(item, str) else repr(item) for item in value)
     return value if isinstance(value, int | float) else str(value)
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if not first["loc"]:  # a rule about several keys
-        return message
-    key = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
-        known = complete_class().model_fields
-        other = suggestion(key, known) or f"; known are {', '.join(known)}"
-        return f"unknown configuration key {key!r} with value {first['input']!r}{other}"
-    return f"configuration key '{key}' is {first['input']!r}: {message}"

@@ -25,7 +25,7 @@ from common.reading import read_text
 from common.schema import Schema, as_it_is
 from common.site_folder import AUTHORITY, first_file
 from common.site_folder import FILE as SITE_FILE
-from common.text import NAME_RULE, Host, is_site_name
+from common.text import NAME_RULE, Host, explain, is_site_name
 from common.wire.secure_sums import LEAST_SITES
 from server.deployment.authority import Authority
 from server.deployment.pki import check_hosts, make_authority
@@ -88,9 +88,8 @@ class Coordinator(BaseModel):
         try:
             coordinator = cls.model_validate(tomllib.loads(read_text(file)))
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise ConfigError(f"{file}: '{key}' is {first['input']!r}: {first['msg']}") from error
+            known = {"": cls.model_fields}
+            raise ConfigError(f"{file}: {explain(error, known)}") from error
         except OSError as error:
             raise ConfigError(f"{file} cannot be read ({error.strerror}); restore it") from error
         except ValueError as error:

@@ -21,6 +21,7 @@ from common.errors import ConfigError
 from common.methods import METHODS
 from common.reading import read_text
 from common.task import Task
+from common.text import explain, matching
 
 POOLED: Final = "pooled"
 NATURAL: Final = "natural"
@@ -37,7 +38,9 @@ TASK = ("diagnoses", "malignant", "mapping", "names")
 
 _STUDYS_OWN = ("out", "sites", "cache", "seed", "test_fraction", "views", *TASK, *BALANCED)
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]*$")]
+Name = Annotated[
+    str, matching(r"[A-Za-z0-9][\w-]*", "a name has letters, digits, - and _, the first is no mark")
+]
 
 
 def _ascending(scales: tuple[float, ...]) -> tuple[float, ...]:
@@ -174,7 +177,14 @@ class Study(_Frozen):
             values = tomllib.loads(read_text(file))
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(f"{file}: {_explain(error)}") from error
+            known = {
+                "": cls.model_fields,
+                "spreads": Spread.model_fields,
+                "arms": Arms.model_fields,
+            }
+            raise ConfigError(f"{file}: {explain(error, known)}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"{file} is no study file ({error})") from error
 
@@ -211,12 +221,3 @@ def _refuse_unknown(kind: str, names: Iterable[str], known: Iterable[str]) -> No
     for name in names:
         if name not in known:
             raise ValueError(f"unknown {kind} '{name}' in arms; known are {', '.join(known)}")
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    if first["type"] == "extra_forbidden":
-        return f"unknown key '{where}'"
-    reason = str(first["msg"]).removeprefix("Value error, ")
-    return f"key '{where}' is {first['input']!r}: {reason}" if where else reason

@@ -188,7 +188,7 @@ def test_the_same_settings_give_the_model_of_the_command(
 @pytest.mark.parametrize(
     ("scheme", "settings", "reason"),
     [
-        ("iid", {"zebra": "red"}, "unknown configuration key 'zebra' with value 'red'"),
+        ("iid", {"zebra": "red"}, "unknown key 'zebra' with value 'red'"),
         ("iid", {"seed": -1}, "key 'seed' is -1: Input should be greater than or equal to 0"),
         ("iid", {"c": [1e-4, "x"]}, "key 'c' is 'x'"),
         ("iid", {"lr": 0.1}, "'lr' is 0.1, but method svm does not use it"),

@@ -17,10 +17,14 @@ from common.data.tables.text import Table
 from common.errors import ConfigError, DataError
 from common.reading import read_text
 from common.task import Task
+from common.text import explain, matching
 
 FILE = "data.toml"
 
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
+_Code = Annotated[
+    str, matching("[a-z][a-z0-9_]{0,29}", "a code has small letters, digits and _, at most 30")
+]
 _Field = Literal[
     "image",
     "diagnosis",
@@ -76,7 +80,7 @@ class OwnLayout(_Strict):
     folders: bool = False
     pattern: _Text = "{image}"
     columns: dict[_Field, _Text] = {}
-    classes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")], OwnClass] = {}
+    classes: dict[_Code, OwnClass] = {}
 
     @field_validator("pattern")
     @classmethod
@@ -167,9 +171,8 @@ def _parsed(path: Path) -> OwnLayout:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise DataError(f"{path} is no TOML ({error}); correct it") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: {where}: {first['msg']}; see docs/data.md") from error
+        sections = {"": OwnLayout.model_fields, "classes": ("name", "malignant", "from")}
+        raise DataError(f"{path}: {explain(error, sections)} (docs/data.md)") from error
     except ConfigError as error:
         raise DataError(f"{path}: {error}") from error
     return own

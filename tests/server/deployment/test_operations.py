@@ -88,7 +88,7 @@ def test_impossible_federations_are_named(tmp_path, sites, hosts, reason):
     ("text", "reason"),
     [
         ("port = 0", "'port' is 0"),
-        ("ports = 1", "'ports' is 1: Extra inputs"),
+        ("ports = 1", "unknown key 'ports' with value 1; did you mean 'port'?"),
         ("port =", "is no TOML file"),
         ('[run]\nmethod = "magic"', "'method' is 'magic'"),
     ],

@@ -160,7 +160,7 @@ def test_predict_names_what_is_no_image_and_no_model(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["zebra=red"], "unknown configuration key 'zebra' with value 'red'; known are"),
+        (["zebra=red"], "unknown key 'zebra' with value 'red'; known are"),
         (["seed=-1"], "key 'seed' is '-1': Input should be greater than or equal to 0"),
         (["c=1e-4,x"], "key 'c' is 'x'"),
         (["seed"], "'seed' is no setting; write key=value"),

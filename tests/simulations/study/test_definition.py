@@ -57,11 +57,13 @@ def test_routes_get_their_settings_and_those_of_all(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("folds = 3", "fold = 3", "unknown key 'fold'"),
+        ("folds = 3", "fold = 3", "unknown key 'fold' with value 3; did you mean 'folds'?"),
+        ('route = "net"', 'rout = "net"', "unknown key 'arms.rout' with value 'net'; did you mean"),
+        ("[routes.net]", '[routes."a net"]', "a name has letters, digits, - and _"),
         ("folds = 3", "folds = 1", "key 'folds' is 1: Input should be greater than or equal to 2"),
         ("[0.5, 1.0]", "[0.5, 0.7]", "shares of the training lesions must ascend and end with 1.0"),
-        ("c = [1e-4, 1e-3]", "c = [1e-4, -1]", "route svm: configuration key 'c' is '-1'"),
-        ("c = [1e-4, 1e-3]", "zebra = 1", "route svm: unknown configuration key 'zebra'"),
+        ("c = [1e-4, 1e-3]", "c = [1e-4, -1]", "route svm: key 'c' is '-1'"),
+        ("c = [1e-4, 1e-3]", "zebra = 1", "route svm: unknown key 'zebra'"),
         ("c = [1e-4, 1e-3]", "views = 2", "route svm: 'views' is the study's, the same for all"),
         ("c = [1e-4, 1e-3]", "imbalance = 'none'", "route svm: 'imbalance' is the study's"),
         ('scheme = "pooled"', 'scheme = "polled"', "key 'spreads.pooled.scheme' is 'polled'"),

@@ -62,7 +62,12 @@ def test_folders_of_classes_may_have_names_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("[columns]", "[column]"), "column: Extra inputs are not permitted"),
+        (("[columns]", "[column]"), "unknown key 'column' .* did you mean 'columns'"),
+        (
+            ("malignant =", "maligne ="),
+            r"unknown key 'classes\..*maligne' .* did you mean 'malignant'",
+        ),
+        (("[classes.mel]", "[classes.Mel]"), "a code has small letters"),
         (('image = "Bild"', ""), "lacks image; add it"),
         (('image = "Bild"', 'image = "Foto"'), "lacks the columns foto"),
         (("malignant = true", 'malignant = "yes"'), "should be a valid boolean"),
