@@ -18,9 +18,10 @@ from client.egress.questions import check as check_question
 from client.egress.quota import REFUSED
 from client.known_diagnoses import known_diagnoses
 from client.method import ClientMethod, client_method
+from client.open_site import SITE, open_site, operator_of
 from client.operator import pins
 from client.operator.site_rules import Operator
-from client.site import SITE, Site, open_site, operator_of
+from client.site import Site
 from common.config.run import RunConfig
 from common.errors import ConfigError, FedDermError, Reason, RefusalError, described
 from common.methods import METHODS

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from client.app import app
 from client.egress.quota import REFUSED
-from client.site import SITE
+from client.open_site import SITE
 from common.answers.appearance import SIZE
 from common.answers.paired import OF_INCUMBENT, DecisionRules
 from common.config.run import RunConfig, dependent, flat, settings_of

@@ -21,15 +21,15 @@ import client.app
 import client.methods.finetune
 import client.methods.private
 import client.methods.svm
+import client.open_site
 import client.privacy.ledger
 import client.secure.session
-import client.site
 import client.state
 import server.app
 import server.federation.members
 import server.federation.rounds
 import server.federation.transport
-from client.site import site_folders
+from client.open_site import site_folders
 from common.config.run import RunConfig
 from common.errors import FedDermError
 from common.flower_inside import APP_RAISED, NODE_UNAVAILABLE
@@ -275,7 +275,7 @@ class FaultyGrid(InProcessGrid):
 
     def _crash(self, message: Message) -> Message:
         """End the site's process; the next message finds a new one."""
-        client.site._sites_of.cache_clear()
+        client.open_site._sites_of.cache_clear()
         return self._failed(message, Error(APP_RAISED, "power cut"))
 
     def _failed(self, message: Message, error: Error) -> Message:
@@ -321,7 +321,7 @@ def _damaged_bytes(data: bytes, rng: np.random.Generator) -> bytes:
 def world_of(config: RunConfig, plan: Plan) -> Iterator[World]:
     """Enter a world: its time is the coordinator's, and its crashes are the processes'."""
     world = World(config, plan)
-    client.site._sites_of.cache_clear()
+    client.open_site._sites_of.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("transport", "rounds", "members"):
             patch.setattr(getattr(server.federation, name), "time", world)
@@ -330,7 +330,7 @@ def world_of(config: RunConfig, plan: Plan) -> Iterator[World]:
         for owner, name in ((Journal, "keep"), (Checkpoint, "save")):
             patch.setattr(owner, name, _around(getattr(owner, name), world.moment))
         yield world
-    client.site._sites_of.cache_clear()
+    client.open_site._sites_of.cache_clear()
 
 
 def _around(function: Callable[..., Any], tick: Callable[[], None]) -> Callable[..., Any]:

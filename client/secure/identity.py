@@ -7,7 +7,8 @@ from typing import Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from client.site import Site, site_folders
+from client.open_site import site_folders
+from client.site import Site
 from common.errors import ConfigError, Reason, RefusalError
 from common.files import locked, write_atomically
 from common.reading import read_text

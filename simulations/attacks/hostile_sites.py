@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw
 
 import client.app
-from client.site import site_folders
+from client.open_site import site_folders
 from common.arrays import Bools, Ints
 from common.data.dataset import IMAGE_FOLDER, Dataset
 from common.files import whole_folder

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from client.methods.private import lesions_of
-from client.site import Records, Site, site_folders
+from client.open_site import site_folders
+from client.site import Records, Site
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError

@@ -12,7 +12,7 @@ import numpy as np
 from flwr.app import Context, Message, RecordDict
 
 from client.app import app
-from client.site import SITE
+from client.open_site import SITE
 from common.config.run import RunConfig
 from common.errors import FedDermError
 from common.site_folder import FILE

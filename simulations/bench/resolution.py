@@ -19,7 +19,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from client.site import site_folders
+from client.open_site import site_folders
 from common.arrays import Bools, Floats, Ints
 from common.config.run import RunConfig
 from common.data.dataset import Dataset

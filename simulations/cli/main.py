@@ -2,50 +2,35 @@
 
 import logging
 import secrets
-import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from client.operator import cli as site_cli
-from client.predict.answerer import ModelAnswerer, chosen_prevalence, refuse_place_as_site
-from client.predict.cli import check_form
-from client.predict.cli import predict as show_answers
-from client.predict.images import expand, patients_of
-from client.predict.recorded import RecordedAnswerer
-from client.predict.serve import LOOPBACK
-from client.predict.serve import serve as serve_answers
-from client.predict.shown import Answerer
-from common.answers.answering import AnswerOptions
 from common.command_line import command
 from common.command_line import run as run_command
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
-from common.data.dimensions import read_dimensions
-from common.data.patients import stated
 from common.errors import ConfigError
 from common.features.extract import content_keys, extract
 from common.logs import log_lines
 from common.methods import METHODS
-from common.models.predictor import Predictor
-from common.models.registry import Registry
 from common.networks.appearance_rows import appearances
 from common.text import printable
 from server.deployment import cli as deploy_cli
-from server.run.folder import model_file
 from simulations.cli import data as data_cli
 from simulations.cli import models as models_cli
 from simulations.cli import privacy as privacy_cli
 from simulations.cli.continual import continual
 from simulations.cli.drift import drift
+from simulations.cli.evaluate import evaluate
 from simulations.cli.export import export, ranges
 from simulations.cli.gate import gate
-from simulations.cli.json_output import refuse_taken, write_figures
 from simulations.cli.label import label
 from simulations.cli.marks import marks
-from simulations.cli.read_settings import ConfigFile, From, Settings, Weights, read_settings
+from simulations.cli.predict import predict, serve
+from simulations.cli.read_settings import ConfigFile, From, Settings, read_settings
 from simulations.cli.settings import settings_text
 from simulations.cli.status import status
 
@@ -181,165 +166,8 @@ def compare(
     typer.echo(printable(f"report: {out / page.HTML_FILE}"))
 
 
-@app.command()
-def evaluate(
-    data: data_cli.Data,
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN... [cache=FOLDER]",
-            help="Folders of finished runs, the one to compare with first.",
-        ),
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="New JSON file for the same figures, exact.")
-    ] = None,
-    every: Annotated[
-        bool,
-        typer.Option("--all", help="Test on every lesion of DIR, not on those held out."),
-    ] = False,
-    trained: Annotated[
-        Literal["refuse", "leave-out"] | None,
-        typer.Option(
-            help="With --all: what becomes of lesions that a run trained on.", show_default="refuse"
-        ),
-    ] = None,
-    trained_on: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="With --all: folder of images trained on.", show_default="the runs' own sites"
-        ),
-    ] = None,
-    matrix: Annotated[
-        bool, typer.Option("--matrix", help="Show each run on the lesions of each site of DIR.")
-    ] = False,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="sex,age:40,60,...",
-            help="Show each run by groups: sex, age, localization, site, dx_type, or two, sex*age.",
-        ),
-    ] = None,
-    weights: Weights = None,
-    without_metadata: Annotated[
-        bool,
-        typer.Option(
-            "--without-metadata",
-            help="Judge runs that use age, sex or place a second time, without them.",
-        ),
-    ] = False,
-) -> None:
-    """Evaluate the models of runs on the same test lesions of DIR; compare with the first.
-
-    Diagnoses of DIR that the models do not know are counted apart. Images that a run trained on
-    are found by their content; a copy that was encoded again is another image.
-    """
-    from simulations.cli import summary
-    from simulations.study import evaluation
-    from simulations.study.other_data import EveryLesion
-
-    refuse_taken(out)
-    files = {run: model_file(Path(run)) for run in runs if not run.startswith("cache=")}
-    cache = read_settings([run for run in runs if run.startswith("cache=")], None).cache
-    if (trained or trained_on) and not every:
-        raise ConfigError("--trained and --trained-on are for all lesions of DIR; add --all")
-    chosen = EveryLesion(trained or "refuse", trained_on or ()) if every else None
-    dimensions = read_dimensions(by) if by is not None else ()
-    judgement = evaluation.evaluate(
-        data, files, cache, weights or (), chosen, dimensions, without_metadata
-    )
-    typer.echo(summary.evaluation(judgement, by_site=every or matrix))
-    write_figures(out, {"data": str(data), **asdict(judgement)})
-
-
-Coverage = Annotated[
-    float, typer.Option(help="Share of new lesions whose set is to hold their diagnosis.")
-]
-Sensitivity = Annotated[float, typer.Option(help="Sensitivity of the screening rules.")]
-Refer = Annotated[float, typer.Option(help="Share of the least sure lesions to refer to a person.")]
-SetBy = Annotated[
-    Literal["pooled", "class", "site", "everywhere"],
-    typer.Option(help="Where sets keep their promise: over all lesions, in each class, at a site."),
-]
-OfSite = Annotated[str, typer.Option("--site", help="Name of the training site that asks.")]
-Prevalence = Annotated[
-    str | None,
-    typer.Option(
-        metavar="nv=0.7,...|FOLDER",
-        help="Frequencies of the diagnoses where you are; or a folder of images to estimate them.",
-        show_default="those of the training sites",
-    ),
-]
-Age = Annotated[str, typer.Option(metavar="YEARS", help="The patient's age, of all images.")]
-Sex = Annotated[str, typer.Option(help="The patient's sex: female or male.")]
-Place = Annotated[
-    str,
-    typer.Option(
-        "--place",
-        "--localization",
-        help="Place on the body: back, face, ... (--site is the training site.)",
-    ),
-]
-OfPatients = Annotated[
-    Path | None,
-    typer.Option(
-        "--metadata",
-        metavar="FILE.csv",
-        help="Table with image_id and age, sex, localization of each image.",
-    ),
-]
-RunModel = Annotated[
-    Path,
-    typer.Argument(metavar="RUN", help="Folder of a run, its model file, or a model registry."),
-]
-
-
-@app.command()
-def predict(
-    run: RunModel,
-    paths: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PATH...", help="Image files, folders of them, or - for a list of paths."
-        ),
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print a table.")] = False,
-    html: Annotated[Path | None, typer.Option(help="New page with pictures and maps.")] = None,
-    age: Age = "",
-    sex: Sex = "",
-    place: Place = "",
-    metadata: OfPatients = None,
-    coverage: Coverage = AnswerOptions.coverage,
-    sets: SetBy = AnswerOptions.threshold,
-    site: OfSite = AnswerOptions.site,
-    sensitivity: Sensitivity = AnswerOptions.sensitivity,
-    refer: Refer = AnswerOptions.refer,
-    prevalence: Prevalence = None,
-    weights: Weights = None,
-) -> None:
-    """Answer about images: how likely, how sure, or "ask a person". Not a medical device.
-
-    For each image the likeliest diagnosis (rule `likeliest`); what stands out beside how rare it is
-    (rule `balanced`, by which a run's accuracies are measured); whether it is above the thresholds
-    for melanoma and for all malignant diagnoses (rule `screening`); the diagnoses that cannot be
-    excluded; and whether to refer it to a person. A file that cannot be read is a line of its own,
-    and the exit code is then 1. A model that was trained with metadata uses age, sex and place, and
-    says what they changed.
-    """
-    check_form(as_json, as_csv, html)
-    about = stated(age, sex, place)
-    found = expand(paths, sys.stdin.buffer)
-    patients = patients_of(found, about, metadata)
-    options = AnswerOptions(
-        coverage=coverage, threshold=sets, site=site, sensitivity=sensitivity, refer=refer
-    )
-    answerer = _answerer(run, options, prevalence, weights)
-    forms = {"as_json": as_json, "as_csv": as_csv}
-    if not show_answers(answerer, found, **forms, html=html, patients=patients):
-        raise typer.Exit(1)
-
-
+app.command()(evaluate)
+app.command()(predict)
 app.command()(export)
 app.command()(ranges)
 app.command()(gate)
@@ -348,29 +176,7 @@ app.command()(drift)
 app.command()(label)
 app.command()(marks)
 app.command()(status)
-
-
-@app.command()
-def serve(
-    run: RunModel,
-    host: Annotated[str, typer.Option(help="Address of this machine to listen at.")] = LOOPBACK,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free one.")] = 0,
-    coverage: Coverage = AnswerOptions.coverage,
-    sets: SetBy = AnswerOptions.threshold,
-    site: OfSite = AnswerOptions.site,
-    sensitivity: Sensitivity = AnswerOptions.sensitivity,
-    refer: Refer = AnswerOptions.refer,
-    prevalence: Prevalence = None,
-    weights: Weights = None,
-) -> None:
-    """Answer in a browser on this machine: drop images, see answers. Not a medical device.
-
-    The address that is printed has a secret; whoever knows it can ask. Images are kept nowhere.
-    """
-    options = AnswerOptions(
-        coverage=coverage, threshold=sets, site=site, sensitivity=sensitivity, refer=refer
-    )
-    serve_answers(_answerer(run, options, prevalence, weights), host, port)
+app.command()(serve)
 
 
 @app.command()
@@ -471,26 +277,6 @@ def bench(
     for figure in run(data, read_settings([f"c={c}"], None).c[0]):
         target = f"   (target: {figure.target})" if figure.target else ""
         typer.echo(f"{figure.what:60} {figure.value:10.4g} {figure.unit}{target}")
-
-
-def _answerer(
-    run: Path, options: AnswerOptions, prevalence: str | None, weights: list[Path] | None
-) -> Answerer:
-    # Opened once, so that a version that is promoted meanwhile is not named in this one's place.
-    registry = Registry.open(run) if Registry.is_at(run) else None
-    file = model_file(run) if registry is None else registry.file(registry.current)
-    answerer = _of_model(Predictor.open(file, *(weights or ())), options, prevalence)
-    return answerer if registry is None else RecordedAnswerer(answerer, registry)
-
-
-def _of_model(
-    predictor: Predictor, options: AnswerOptions, prevalence: str | None
-) -> ModelAnswerer:
-    refuse_place_as_site(predictor, options.site)
-    if prevalence is None:
-        return ModelAnswerer(predictor, options)
-    frequencies, source = chosen_prevalence(predictor, prevalence)
-    return ModelAnswerer(predictor, replace(options, prevalence=frequencies), source)
 
 
 def _numbers(text: str) -> list[int]:

@@ -10,7 +10,7 @@ from flwr.app import UserConfig
 
 import client.app
 import server.app
-from client.site import site_folders
+from client.open_site import site_folders
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.duplicates import open_joined

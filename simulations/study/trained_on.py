@@ -13,7 +13,8 @@ from typing import Self
 
 import numpy as np
 
-from client.site import Site, site_folders
+from client.open_site import site_folders
+from client.site import Site
 from common.arrays import Bools
 from common.config.run import RunConfig
 from common.data.dataset import Dataset

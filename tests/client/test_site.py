@@ -11,7 +11,8 @@ from flwr.app import Context, RecordDict
 
 from client.egress.questions import Question
 from client.methods import svm
-from client.site import Site, open_site, operator_of
+from client.open_site import open_site, operator_of
+from client.site import Site
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.splits import TEST

@@ -19,8 +19,8 @@ from client.egress.answer import Answer
 from client.egress.log import lines_of
 from client.egress.log_files import FILE, EgressLog
 from client.egress.records import MASKED, TENSORS, VALUES
+from client.open_site import SITE
 from client.operator.site_rules import Operator
-from client.site import SITE
 from common.config.finetune import FAIRLY
 from common.config.run import RunConfig
 from common.data.balance import GROUP_COUNTS

@@ -13,7 +13,7 @@ from PIL import Image
 
 from client.app import app
 from client.methods.duplicates import ELSEWHERE_FILE
-from client.site import SITE
+from client.open_site import SITE
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.duplicates import hash_of

@@ -9,7 +9,8 @@ import pytest
 import client.methods.svm
 from client.egress.allowlist import allowlist_of
 from client.group_screening import screening_by_group
-from client.site import Site, site_folders
+from client.open_site import site_folders
+from client.site import Site
 from common.answers.group_counts import ScreeningCounts
 from common.config.run import RunConfig
 from common.data.counted_groups import CountedGroups

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import client.methods.statistics
-import client.site
+import client.open_site
 from client.egress.allowlist import allowlist_of
 from client.operator.site_rules import Rules
 from common.config.run import RunConfig
@@ -149,7 +149,7 @@ def test_two_hospitals_that_differ_in_a_lesion_of_a_small_group_answer_alike_the
     lines = table.read_text().splitlines(keepends=True)
     gone = next(line.split(",")[0] for line in lines if f",{code}," in line)
     table.write_text("".join(line for line in lines if not line.startswith(f"{gone},")))
-    client.site._sites_of.cache_clear()  # as in a process of its own
+    client.open_site._sites_of.cache_clear()  # as in a process of its own
     after = unpack_arrays(node.ask("statistics"))["diagnosis"]
     np.testing.assert_array_equal(before[:, :-1], after[:, :-1])
     assert before[LESIONS, -1] == after[LESIONS, -1] + 1

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import client.operator.pins
 from client.app import app
-from client.site import SITE
+from client.open_site import SITE
 from common.config.run import RunConfig
 from common.errors import Reason
 from common.methods import METHODS

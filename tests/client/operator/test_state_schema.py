@@ -9,13 +9,13 @@ from flwr.app import Context, RecordDict
 
 from client.egress.log import lines_of
 from client.egress.log_files import EgressLog
+from client.open_site import operator_of
 from client.operator.cli import node_command
 from client.operator.node_key import public_key
 from client.operator.readiness import check
 from client.operator.site_rules import Operator
 from client.privacy.ledger import Ledger
 from client.secure.identity import Identity
-from client.site import operator_of
 from client.state import STATE, RoundCount
 from common.errors import DataError, RefusalError
 from common.privacy.accounting import SampledGaussian

@@ -11,9 +11,10 @@ from scipy import stats
 from client.app import app
 from client.egress.activity_gate import Gate, Gated
 from client.egress.log_files import FILE as EGRESS
+from client.open_site import SITE
 from client.operator.site_rules import Operator
 from client.secure.identity import Identity, pinned_keys
-from client.site import SITE, Site
+from client.site import Site
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError, Reason, RefusalError
 from common.wire.messages import pack, stamp, unpack_arrays, unpack_values

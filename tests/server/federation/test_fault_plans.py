@@ -22,9 +22,10 @@ import client.methods.private
 import server.methods.finetune
 import server.methods.private
 from client.egress import questions
+from client.open_site import site_folders
 from client.privacy.ledger import SEAL_FOLDER, Ledger
 from client.privacy.paid_step import PaidStep
-from client.site import Site, site_folders
+from client.site import Site
 from common.config.run import RunConfig
 from common.networks.network import HEAD
 from common.privacy.linear import plan as privacy_plan

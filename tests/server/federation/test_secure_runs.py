@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 import client.app
 import client.privacy.clipped
 import server.app
-from client.site import site_folders
+from client.open_site import site_folders
 from common.config.run import RunConfig
 from common.errors import ConfigError, QuorumError
 from common.models.linear import LinearModel

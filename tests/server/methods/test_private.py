@@ -14,7 +14,7 @@ import client.methods.private
 import server.app
 import server.methods.private
 from client.egress.questions import Question
-from client.site import SITE, site_folders
+from client.open_site import SITE, site_folders
 from common.config.run import RunConfig
 from common.errors import ConfigError, QuorumError
 from common.models.file import load_model

@@ -18,7 +18,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 
-from client.site import Records, Site, site_folders
+from client.open_site import site_folders
+from client.site import Records, Site
 from common.config.run import RunConfig
 from common.data.balance import MOST_WEIGHT
 from common.data.metadata import UNKNOWN, About, encode

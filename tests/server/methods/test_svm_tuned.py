@@ -12,7 +12,8 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 
-from client.site import Site, site_folders
+from client.open_site import site_folders
+from client.site import Site
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import ConfigError

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import client.site
+import client.open_site
 import server.app
 from client.methods.svm import Prepared
 from common.config.run import RunConfig
@@ -80,7 +80,7 @@ class Disk:
 
 def outcome(config: RunConfig) -> str:
     """Run as a new process would; return in what words it failed."""
-    client.site._sites_of.cache_clear()
+    client.open_site._sites_of.cache_clear()
     try:
         simulate(config)
     except FedDermError as error:
@@ -176,7 +176,7 @@ def test_what_a_site_keeps_between_questions_is_verified(configs, monkeypatch) -
     monkeypatch.setattr(Prepared, "save", damaged)
     config = configs["svm"]
     run = config.model_copy(update={"out": config.out.parent / "other"})
-    client.site._sites_of.cache_clear()
+    client.open_site._sites_of.cache_clear()
     with pytest.raises(QuorumError, match=r"X1\.npy is damaged"):
         simulate(run)
 

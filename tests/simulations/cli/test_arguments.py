@@ -26,7 +26,7 @@ HEAVY = (
     "common.features.download._fetch",
     "common.features.extract.extract",
     "common.models.predictor.map_network",
-    "simulations.cli.main.serve_answers",
+    "simulations.cli.predict.serve_answers",
     "simulations.cli.main.extract",
     "simulations.runtimes.experiment.run_in_process",
     "simulations.study.comparison.run_cells",

@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from client.app import app
 from client.egress.log_files import FILE as LOG
+from client.open_site import SITE
 from client.operator.site_rules import Operator
 from client.privacy.ledger import FILE as LEDGER
 from client.privacy.ledger import Ledger
-from client.site import SITE
 from common.config.run import RunConfig
 from common.errors import ConfigError, Reason
 from common.files import owned

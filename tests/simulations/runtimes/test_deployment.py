@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 
 from client.egress.log import lines_of
+from client.open_site import site_folders
 from client.operator.node_key import NEXT, public_key
 from client.operator.site_rules import Operator
 from client.privacy.ledger import Ledger
-from client.site import site_folders
 from common.answers.verdict import ALL, REFUSED
 from common.config.run import RunConfig
 from common.data.tables.ham10000 import METADATA_FILE

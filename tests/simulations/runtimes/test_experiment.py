@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from client.site import site_folders
+from client.open_site import site_folders
 from common.data.dataset import IMAGE_FOLDER, Dataset
 from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import DataError

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from client.open_site import site_folders
 from client.operator.site_rules import Operator
-from client.site import site_folders
 from common.errors import FedDermError
 from server.deployment import operations
 from simulations.runtimes.experiment import rounds

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client.open_site import site_folders
 from client.privacy.ledger import SEAL_FOLDER, Ledger
-from client.site import site_folders
 from common.config.run import RunConfig
 from common.errors import QuorumError
 from common.flower_commands import run_config_toml
