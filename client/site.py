@@ -336,7 +336,7 @@ class Site:
         if self.config.metadata:
             X = beside(X, self._trained_metadata(train, n_views))
         return Records(
-            X.reshape(len(train) * n_views, -1),
+            X.reshape(len(train) * n_views, X.shape[2]),
             np.repeat(self.dataset.labels[train], n_views),
             np.full(len(train) * n_views, 1.0 / n_views),
             np.repeat(self.dataset.by_lesion.index[train], n_views),

@@ -126,7 +126,10 @@ class _Training:
         answers = self._answers(Question("counts", ClassCounts.zero(self._n_classes)))
         counts = self._defence.counts(answers)
         if not counts.sum():
-            raise DataError("no site has training images; lower test_fraction or add sites")
+            raise DataError(
+                "no site has a training image with a diagnosis that is no pseudo-label; lower "
+                "test_fraction, or add some"
+            )
         state = Checkpoint(
             secrets.token_hex(8),
             self._settings,

@@ -13,7 +13,7 @@ from common.answers.paired import INCUMBENT
 from common.arrays import Floats, Ints
 from common.config.run import RunConfig
 from common.data.metadata import GIVES_AWAY, information, width
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
 from common.features.extract import check_network
 from common.features.tuned import tuned_settings
 from common.json_types import Json, JsonObject
@@ -332,6 +332,11 @@ def _path(
         rates = sites.moments.class_weight / sites.moments.class_weight.sum()
         counts = sites.evaluate(unseen, calibrated, rates).total
         metrics, judged = Metrics.compute(counts), counts.confusion.sum(axis=1)
+        if not judged.any():
+            raise DataError(
+                "no training lesion has a diagnosis that is no pseudo-label, so there is none to "
+                "choose C by; add some, or a site that has them"
+            )
         score = metrics.balanced_accuracy, metrics.macro_auc
         yield Candidate(c, scale, sites, preconditioner, weights, calibrated, *score, judged)
 

@@ -312,7 +312,7 @@ def test_stages_that_cannot_be_are_refused_in_one_line(base, tmp_path, stages, m
 
 def test_without_training_images_there_is_no_run(dataset, network_file, cache, tmp_path):
     spread(dataset.select(dataset.splits == TEST), tmp_path, dealt(2))
-    with pytest.raises(DataError, match="no site has training images; lower test_fraction"):
+    with pytest.raises(DataError, match="no site has a training image with a diagnosis"):
         simulate(quick(tmp_path, network_file, cache=cache))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from client.open_site import site_folders
 from client.site import Records, Site
 from common.config.run import RunConfig
 from common.data.balance import MOST_WEIGHT
+from common.data.image import PSEUDO_LABEL
 from common.data.metadata import UNKNOWN, About, encode
 from common.data.splits import TEST
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
 from common.models.linear import LinearModel
 from common.svm.feature_map import FourierMap
 from server.run.folder import CARD_FILE, MODEL_FILE
@@ -191,16 +193,48 @@ def test_balanced_groups_are_sample_weights_of_the_pooled_records(
     assert "sex, within each diagnosis" in card
 
 
+def with_rows(sites: Path, out: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
+    """Copy a site's folder, or those of several, and change the rows of the tables."""
+    shutil.copytree(sites, out, symlinks=True)
+    for table in out.rglob("HAM10000_metadata*"):
+        change(pd.read_csv(table)).to_csv(table, index=False)
+    return out
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_site_with_test_lesions_alone_adds_nothing_and_is_judged_on(
+    config: RunConfig, tmp_path: Path, secure: bool
+) -> None:
+    first, *others = site_folders(config.sites)
+    for folder in others:
+        shutil.copytree(folder, tmp_path / "others" / folder.name, symlinks=True)
+    everyone = with_rows(tmp_path / "others", tmp_path / "everyone", lambda rows: rows)
+    with_rows(first, everyone / first.name, lambda rows: rows[rows["split"] == TEST])
+    of_others, few = train(config, tmp_path / "few", sites=tmp_path / "others")
+    of_all, more = train(config, tmp_path / "more", sites=everyone, secure=secure)
+    np.testing.assert_allclose(of_all.scores(VIEWS), of_others.scores(VIEWS), rtol=0, atol=1e-6)
+    tested = int(Site(first, config).held_out.sum())
+    assert more["overall"]["n"] == few["overall"]["n"] + tested > tested > 0
+
+
+def test_pseudo_labels_alone_choose_nothing(config: RunConfig, tmp_path: Path) -> None:
+    def guessed(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(dx_type=rows["dx_type"].where(rows["split"] == TEST, PSEUDO_LABEL))
+
+    sites = with_rows(config.sites, tmp_path / "sites", guessed)
+    with pytest.raises(DataError, match="no training lesion has a diagnosis that is no pseudo-"):
+        train(config, tmp_path / "run", sites=sites)
+
+
 def test_a_column_that_gives_the_diagnosis_away_is_told_of(
     synthetic_folder: Path, config: RunConfig, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Each site's table says by the sex whether a lesion is a naevus."""
-    sites = tmp_path / "sites"
-    shutil.copytree(config.sites, sites, symlinks=True)
-    for table in sites.glob("*/HAM10000_metadata*"):
-        rows = pd.read_csv(table)
-        rows["sex"] = np.where(rows["dx"] == "nv", "female", "male")
-        rows.to_csv(table, index=False)
+
+    def telling(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(sex=np.where(rows["dx"] == "nv", "female", "male"))
+
+    sites = with_rows(config.sites, tmp_path / "sites", telling)
     for folder, told in ((config.sites, False), (sites, True)):
         caplog.clear()
         train(config, tmp_path / f"run-{told}", sites=folder, metadata=("sex",), head="ridge")
