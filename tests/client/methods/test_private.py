@@ -159,11 +159,11 @@ def test_one_lesion_more_moves_no_other_whatever_is_known_of_it(make_site, hospi
         [replace(i, localization="scalp" if i.lesion_id == lone else "back") for i in images],
     )
     site = make_site(epsilon=2, **changes)
-    more, told = _mapped(site), client.app._describe(site)
+    more, told = client.methods.private.units_of(site), client.app._describe(site)
     more_told = {**told, **client.methods.private.describe(site)}
     write_metadata(site.folder, [i for i in site.dataset.images if i.lesion_id != lone])
     fewer_site = make_site(epsilon=2, **changes)
-    fewer = _mapped(fewer_site)
+    fewer = client.methods.private.units_of(fewer_site)
     assert more.total == fewer.total + 1
     same = more.of(more.unit != _alone(more, fewer))
     np.testing.assert_array_equal(_rows(same), _rows(fewer))
@@ -172,12 +172,6 @@ def test_one_lesion_more_moves_no_other_whatever_is_known_of_it(make_site, hospi
     assert more_told == fewer_told
     assert "metadata" not in more_told
     _check_price(site.config, more, fewer)
-
-
-def _mapped(site: Site) -> Units:
-    """Return a site's units without their last digits, which threads of BLAS move."""
-    units = client.methods.private.units_of(site)
-    return units._replace(X=np.round(units.X, 12) + 0.0)
 
 
 def _alone(more: Units, fewer: Units) -> int:
