@@ -171,7 +171,8 @@ def _parsed(path: Path) -> OwnLayout:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise DataError(f"{path} is no TOML ({error}); correct it") from error
     except ValidationError as error:
-        sections = {"": OwnLayout.model_fields, "classes": ("name", "malignant", "from")}
+        of_class = [field.alias or name for name, field in OwnClass.model_fields.items()]
+        sections = {"": OwnLayout.model_fields, "classes": of_class}
         raise DataError(f"{path}: {explain(error, sections)} (docs/data.md)") from error
     except ConfigError as error:
         raise DataError(f"{path}: {error}") from error
