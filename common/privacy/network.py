@@ -181,9 +181,11 @@ def clipped_sum(
     # Opacus's own rule for convolutions is wrong in the layout channels_last, without a word, and
     # many times slower for depthwise ones.
     module = GradSampleModule(part, loss_reduction="sum", force_functorch=True)
-    total = [torch.zeros_like(p) for p in part.opened]
+    total = [torch.zeros_like(p, dtype=torch.float64) for p in part.opened]
+    # TF32 rounds an image's gradient by more than the noise counts, as the batch lies.
+    whole = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), whole:
             # Activations are given, and need no gradient.
             warnings.filterwarnings("ignore", "Full backward hook is firing")
             for inputs, about, labels in batches:

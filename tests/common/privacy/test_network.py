@@ -9,7 +9,8 @@ from torch.nn import functional
 from common.errors import ConfigError
 from common.networks.fusion import Fusion
 from common.networks.network import Network, build, open_stage, trunk
-from common.privacy.network import Batch, OpenPart, clipped_sum
+from common.privacy.network import CHUNK, Batch, OpenPart, clipped_sum
+from common.privacy.noise import ROUNDING
 from common.task import HAM10000
 from tests.finetuning import BACKBONE, STAGE
 
@@ -74,6 +75,21 @@ def test_a_sum_is_that_of_gradients_clipped_one_by_one(
     got = clipped_sum(part, weights, batches, OFFSET, CLASS_WEIGHT, clip_norm)
     assert (norms > 0.1).all()
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+
+
+def test_one_image_more_moves_the_others_by_far_less_than_the_noise_counts(
+    part, weights, activations, about
+):
+    """In other batches their gradients round otherwise, which adds to what the image moves."""
+    drawn = np.random.default_rng(0).integers(0, len(Y), 200)
+
+    def summed(images: np.ndarray) -> np.ndarray:
+        chunks = (images[i : i + CHUNK] for i in range(0, len(images), CHUNK))
+        batches = (Batch(activations[c], about[c], Y[c]) for c in chunks)
+        return clipped_sum(part, weights, batches, OFFSET, CLASS_WEIGHT, 0.5)
+
+    moved = summed(drawn) - summed(drawn[1:]) - summed(drawn[:1])
+    assert np.linalg.norm(moved) <= 0.5 * ROUNDING / 50
 
 
 def test_an_image_adds_no_more_than_the_clip_and_leaves_no_hook(part, weights, activations, about):
