@@ -32,15 +32,15 @@ from common.models.predictor import Predictor
 from common.task import TASKS
 from server.run.folder import model_file
 from simulations.data.partition import Scheme
-from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetrics
-from simulations.study.evaluated import (
+from simulations.evaluation.evaluated import (
     EvaluatedGroup,
     EvaluatedRun,
     EvaluatedSite,
     Evaluation,
     evaluated,
 )
-from simulations.study.judgement import Selection
+from simulations.evaluation.judgement import Selection
+from simulations.runtimes.finished_run import ClassMetrics, Round, Run, SiteMetrics
 
 __all__ = [
     "About",
@@ -174,8 +174,8 @@ def evaluate(
         If a run is not finished, or the data cannot be used.
     """
     from common.data.dimensions import read_dimensions
-    from simulations.study import evaluation
-    from simulations.study.other_data import EveryLesion
+    from simulations.evaluation.other_data import EveryLesion
+    from simulations.evaluation.runs import evaluate_runs
 
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
     files = {str(folder): model_file(folder) for folder in folders}
@@ -184,7 +184,7 @@ def evaluate(
     every = EveryLesion(trained, _paths(trained_on)) if every_lesion else None
     dimensions = read_dimensions(by if isinstance(by, str) else ",".join(by)) if by else ()
     weights_files = _paths(weights)
-    judgement = evaluation.evaluate(
+    judgement = evaluate_runs(
         Path(data), files, kept, weights_files, every, dimensions, without_metadata
     )
     return evaluated(judgement)

@@ -8,6 +8,7 @@ import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.counts.known_diagnoses import known_diagnoses
 from client.egress.activity_gate import Gated
 from client.egress.allowlist import allowlist_of
 from client.egress.answer import Answer
@@ -16,7 +17,6 @@ from client.egress.log import refuse_beyond_quota
 from client.egress.questions import CLOSE, JOIN, Question
 from client.egress.questions import check as check_question
 from client.egress.quota import REFUSED
-from client.known_diagnoses import known_diagnoses
 from client.method import ClientMethod, client_method
 from client.open_site import SITE, open_site, operator_of
 from client.operator import pins

@@ -25,8 +25,8 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from common.errors import DataError
-from common.files import locked, sync_folder, write_atomically
 from common.json_types import JsonObject
+from common.storage.whole_files import locked, sync_folder, write_atomically
 
 Line = JsonObject
 

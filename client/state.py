@@ -17,9 +17,9 @@ from pathlib import Path
 
 from client.sealed_log import SealedLog
 from common.errors import Reason, RefusalError
-from common.files import append, locked
-from common.schema import Schema, as_it_is
-from common.verified import Array, map_array, read_arrays, write_arrays
+from common.storage.schema import Schema, as_it_is
+from common.storage.verified import Array, map_array, read_arrays, write_arrays
+from common.storage.whole_files import append, locked
 
 STATE = Schema("a hospital's state", (as_it_is,))
 """Ledger, egress log, identity, counts of rounds, and runs that go on, as this program has them."""

@@ -23,7 +23,7 @@ ARRAYS = {"NDArray", "ndarray", "ArrayLike", "Tensor"}
 
 UNTYPED = {
     "common.json_types.JsonObject": "JSON that was read; its reader indexes and checks it",
-    "common.verified.Array": "an array that was read; its type is in the file",
+    "common.storage.verified.Array": "an array that was read; its type is in the file",
     "client.egress.questions.Type": "an annotated type, for which Python has no type",
     "simulations.cli.json_output.write_figures": "dataclasses as they become JSON",
 }

@@ -25,7 +25,7 @@ from common.answers.answer import Answer, Metadata, PredictionSet, Screening
 from common.config.run import RunConfig, complete_class
 from common.errors import ConfigError
 from common.methods import METHODS
-from common.status import Level
+from common.operation.status import Level
 from common.task import HAM10000, KNOWN, TASKS
 from simulations.attacks.hostile_sites import ATTACKS
 from simulations.cli.main import app
@@ -73,7 +73,7 @@ IN_TABLES = words_in("common/data/tables/*.py")
 """What the readers of tables know: columns, words in cells, keys of data.toml."""
 
 IN_STATUS = words_in(
-    "common/logs.py", "common/status.py", "*/*/status.py", "server/run/observed.py"
+    "common/logs.py", "common/operation/status.py", "*/*/status.py", "server/run/observed.py"
 )
 """Keys and codes of a status and a log; tests/simulations/cli/test_status.py compares them."""
 

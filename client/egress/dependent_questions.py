@@ -16,7 +16,7 @@ import numpy as np
 
 from common.arrays import Floats
 from common.errors import Reason, RefusalError
-from common.verified import map_array, write_array
+from common.storage.verified import map_array, write_array
 
 _INDEPENDENT = 1e-3
 """Least distance from the space of earlier points, over that from the nearest of them. Solving on

@@ -15,7 +15,7 @@ from flwr.app import RecordDict
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
-from client.group_weights import balanced_groups
+from client.counts.group_weights import balanced_groups
 from client.site import Site
 from common.answers.appearance import SIZE
 from common.data.balance import GROUP_COUNTS

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from client.counts.group_weights import balanced_groups
 from client.egress.questions import Question
-from client.group_weights import balanced_groups
 from client.site import Site
 from common.answers.appearance import SIZE, DistanceCounts
 from common.answers.operating import targets_of

@@ -20,8 +20,8 @@ from common.data.duplicates import Hashes, near_duplicates, picture_hashes
 from common.data.picture_tokens import PictureTokens, order, padded
 from common.errors import Reason, RefusalError
 from common.features.extract import content_keys
-from common.files import write_atomically
 from common.statistics.sums import Nothing
+from common.storage.whole_files import write_atomically
 from common.text import printable
 from common.wire.messages import Value
 

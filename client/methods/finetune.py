@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client import lesion_appearance
-from client.consistency import Known, pace_of_unlabelled, pseudo_labels
-from client.crosscheck import count_right
+from client.counts import lesion_appearance
+from client.counts.group_weights import count_groups, group_weights
+from client.counts.judged_scores import judge
+from client.counts.network_scores import image_features, scores
+from client.counts.paired_counts import count_pairs, keep_incumbent
 from client.egress.questions import Question
-from client.group_weights import count_groups, group_weights
-from client.judged_scores import judge
-from client.local_round import batches_of, loss_before, pull_of, walk
-from client.moments import Moments, Tensors
-from client.network_scores import image_features, scores
-from client.paired_counts import count_pairs, keep_incumbent
+from client.finetune.consistency import Known, pace_of_unlabelled, pseudo_labels
+from client.finetune.crosscheck import count_right
+from client.finetune.local_round import batches_of, loss_before, pull_of, walk
+from client.finetune.moments import Moments, Tensors
+from client.finetune.training_views import loader
 from client.site import Site
 from client.state import kept_array
-from client.training_views import loader
 from common.answers.paired import INCUMBENT, PAIRED, PAIRED_GROUPS, RULE_NAMES
 from common.arrays import Floats, Floats32, Ints
 from common.config.finetune import FAIRLY, FORMER, TRAIN
@@ -44,7 +44,7 @@ from common.networks.activations import activations
 from common.networks.appearance_rows import appearances
 from common.networks.network import ALL, DEVICE, HEAD, Network, Stage, open_stage, run_network
 from common.statistics.sums import Nothing, Sums
-from common.verified import write_array
+from common.storage.verified import write_array
 from common.wire.messages import Value
 
 _NO_TENSORS = (*RULE_NAMES, GROUP_COUNTS)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from client.counts.network_scores import scores
 from client.egress.questions import Question
-from client.network_scores import scores
 from client.privacy import rules
 from client.privacy.clipped import Clipped, clipped_overview, training_noise
 from client.privacy.draws import sample, uniform

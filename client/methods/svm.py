@@ -7,14 +7,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from client import lesion_appearance
+from client.counts import lesion_appearance
+from client.counts.group_weights import count_groups, group_weights
+from client.counts.judged_scores import judge
+from client.counts.linear_scores import linear_scores
+from client.counts.paired_counts import count_pairs, keep_incumbent
 from client.egress.activity_gate import Gate, Gated
 from client.egress.dependent_questions import Lines
 from client.egress.questions import Question
-from client.group_weights import count_groups, group_weights
-from client.judged_scores import judge
-from client.linear_scores import linear_scores
-from client.paired_counts import count_pairs, keep_incumbent
 from client.site import Site
 from client.state import kept_array
 from common.answers.paired import INCUMBENT, PAIRED, PAIRED_GROUPS
@@ -29,9 +29,9 @@ from common.models.linear import average_views, decision_values
 from common.networks.appearance_rows import appearances
 from common.statistics.moments import Moments
 from common.statistics.sums import Nothing, Sums
+from common.storage.verified import write_array
 from common.svm.feature_map import FeatureMap, powers_of, raised
 from common.svm.objective import HingeSums, hinge_sums, with_intercept
-from common.verified import write_array
 from common.wire.messages import Value
 
 _LEAST_WIDTH = 1e-6

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from client import frozen_features
+from client.counts.linear_scores import linear_scores
 from client.egress.questions import Question
-from client.linear_scores import linear_scores
 from client.operator import pins
 from client.site import Site
 from client.state import kept_array
@@ -17,7 +17,7 @@ from common.errors import Reason, RefusalError
 from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Nothing, Sums
-from common.verified import write_array
+from common.storage.verified import write_array
 from common.wire.messages import Value
 
 prepare = frozen_features.prepare
@@ -75,7 +75,7 @@ def _judged(site: Site) -> tuple[Ints, Ints]:
 
 def _network_scores(site: Site, images: Ints, question: Question) -> Floats:
     """Return logits (n, n_classes) of the images by a network's trained tensors."""
-    from client.network_scores import scores  # a linear model needs no PyTorch
+    from client.counts.network_scores import scores  # a linear model needs no PyTorch
 
     pins.check_network(site)
     tensors = {n: np.asarray(a, dtype=np.float32) for n, a in question.arrays.items()}

@@ -55,7 +55,7 @@ def check(folder: Folder) -> None:
 @app.command()
 def service(folder: Folder) -> None:
     """Print a unit of systemd that runs this hospital's node as a service, in a sandbox."""
-    from common.systemd_unit import systemd_unit
+    from common.operation.systemd_unit import systemd_unit
 
     operator, folder = Operator.read(folder / FILE), folder.resolve()
     writable = [folder, operator.cache, operator.state]

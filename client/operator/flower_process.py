@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import FedDermError
-from common.files import write_atomically
 from common.flower_inside import TASK_STARTER, answer_one_message, task_commands
 from common.logs import log_lines
+from common.storage.whole_files import write_atomically
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from common.errors import ConfigError
-from common.files import write_atomically
-from common.new_file import write_secret
-from common.reading import read_bytes
 from common.site_folder import NODE_KEY
+from common.storage.new_file import write_secret
+from common.storage.reading import read_bytes
+from common.storage.whole_files import write_atomically
 
 NEXT = f"{NODE_KEY}.next"
 """The key that is to follow, beside the one in use."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from common.errors import ConfigError
-from common.reading import read_text
+from common.storage.reading import read_text
 
 _LEAST = 32
 """Bytes; whoever can guess the secret can test pictures against the tokens."""

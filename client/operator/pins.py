@@ -16,8 +16,8 @@ from common.config.run import RunConfig
 from common.errors import ConfigError, Reason, RefusalError
 from common.features.pretrained import weights_digest
 from common.methods import METHODS
-from common.reading import read_text
 from common.sources import sources_digest
+from common.storage.reading import read_text
 
 CODE, WEIGHTS, NETWORK = "code", "weights", "network"
 

@@ -26,8 +26,8 @@ from common.data.check import check as check_data
 from common.data.dataset import Dataset
 from common.errors import FedDermError, described
 from common.methods import METHODS
-from common.reading import read_bytes
 from common.site_folder import AUTHORITY, NODE_KEY
+from common.storage.reading import read_bytes
 from common.text import printable
 from common.wire.certificates import NOTICE_DAYS, announcement, days_left
 from common.wire.secure_sums import LEAST_SITES

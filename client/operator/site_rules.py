@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from common.config.private import Unit
 from common.errors import ConfigError
 from common.methods import METHODS, MethodName
-from common.reading import read_bytes
+from common.storage.reading import read_bytes
 from common.text import SiteName, explain, matching
 
 SEALS = Path("~/.local/state/fedderm")

@@ -18,9 +18,18 @@ from client.privacy.ledger import FILE as LEDGER_FILE
 from client.privacy.ledger import Ledger
 from client.privacy.paid_step import FOLDER as LEDGER_FOLDER
 from common.errors import DataError, described
+from common.operation.status import (
+    Code,
+    Level,
+    Metric,
+    Notice,
+    Part,
+    Status,
+    certificates,
+    metrics_by,
+)
 from common.site_folder import AUTHORITY
 from common.site_folder import FILE as SITE_FILE
-from common.status import Code, Level, Metric, Notice, Part, Status, certificates, metrics_by
 
 _SHOWN = 3
 """Last messages that are told of."""

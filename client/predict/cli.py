@@ -18,7 +18,7 @@ from client.predict.words import NOT_A_DEVICE
 from common.answers.answer import Unreadable
 from common.data.metadata import Described
 from common.errors import ConfigError
-from common.files import refuse_taken_file
+from common.storage.whole_files import refuse_taken_file
 from common.task import Task
 from common.text import printable
 

@@ -14,7 +14,7 @@ from common.data.metadata import UNKNOWN, About, Described
 from common.data.patients import read_patients
 from common.data.pictures import ENDINGS, KNOWN_FORMATS, is_image
 from common.errors import ConfigError, DataError
-from common.reading import open_file
+from common.storage.reading import open_file
 
 STANDARD_INPUT = "-"
 """What stands for a list of paths on standard input, one a line."""

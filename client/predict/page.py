@@ -15,7 +15,7 @@ from client.predict.picture import Picture, small_picture
 from client.predict.shown import About, Shown
 from common.answers.answer import Answer, Unreadable
 from common.errors import DataError
-from common.files import write_atomically
+from common.storage.whole_files import write_atomically
 from common.templates import templates
 from common.text import printable
 

@@ -30,7 +30,7 @@ from common.export.facts import LEFT_OUT
 from common.json_types import Json, plain
 from common.models.file import Model
 from common.models.predictor import Predictor, lacking_pixels
-from common.reading import read_bytes
+from common.storage.reading import read_bytes
 
 VERSION = "1.30.0"
 """Of onnxruntime-web, as package.json in this folder asks for it."""

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from client.open_site import site_folders
 from client.site import Site
 from common.errors import ConfigError, Reason, RefusalError
-from common.files import locked, write_atomically
-from common.reading import read_text
+from common.storage.reading import read_text
+from common.storage.whole_files import locked, write_atomically
 from common.text import is_site_name
 from common.wire.secure_sums import derive
 

@@ -15,8 +15,8 @@ from common.arrays import Floats, Ints
 from common.data.patient_groups import PatientGroups
 from common.statistics.calibration import decisions, probabilities
 from common.statistics.metrics import SCORE_BINS
+from common.storage.verified import Array, Kind
 from common.task import Task
-from common.verified import Array, Kind
 
 _MOST_LESIONS = 10**9
 _BEYOND = 1e9

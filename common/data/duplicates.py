@@ -31,7 +31,7 @@ MOST_DIFFERENT = 32
 """Bits of 256 by which copies of a picture may differ.
 
 Of HAM10000 at 300x225 pixels one pair of different lesions' images is within it, which is one slide
-scanned twice: `python -m simulations.bench.duplicates`.
+scanned twice: `python -m simulations.experiments.duplicates`.
 """
 
 _SIDE = 16  # frequencies along each side of a hash

@@ -24,7 +24,7 @@ DRAWS = 128
 LEAST_EQUAL = 2
 """Tokens from which on two pictures are copies.
 
-How many copies this finds, and how many others: `python -m simulations.bench.duplicates`.
+How many copies this finds, and how many others: `python -m simulations.experiments.duplicates`.
 """
 
 _BITS = 256

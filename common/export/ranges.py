@@ -20,7 +20,7 @@ from common.export.graph import Parts
 from common.export.session import Exported, pixels_of
 from common.features.inference_engine import one_thread_per_core
 from common.statistics.sums import Sums
-from common.verified import DamagedError, read_arrays, write_arrays
+from common.storage.verified import DamagedError, read_arrays, write_arrays
 
 Tensors = Mapping[str, int]
 """The tensors that a network computes with, in order: numbers of channels by name."""

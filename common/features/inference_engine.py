@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from common.arrays import Floats32
 from common.errors import DataError, reason
 from common.json_types import Json, JsonObject
-from common.verified import read_verified, write_verified
+from common.storage.verified import read_verified, write_verified
 
 if TYPE_CHECKING:
     from torch import nn

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from common.errors import DataError
-from common.files import write_atomically
+from common.storage.whole_files import write_atomically
 
 _SUFFIX = ".safetensors"
 _log = logging.getLogger(__name__)

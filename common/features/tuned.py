@@ -6,7 +6,7 @@ from typing import NamedTuple
 from common.arrays import Floats32
 from common.errors import ConfigError, DataError, reason
 from common.json_types import JsonObject
-from common.verified import FORMAT_ERRORS, open_arrays
+from common.storage.verified import FORMAT_ERRORS, open_arrays
 
 _BACKBONE = "backbone."
 

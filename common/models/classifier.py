@@ -19,7 +19,7 @@ from common.data.patients import checked
 from common.errors import DataError
 from common.models.file import Prediction
 from common.models.predictor import Predictor
-from common.reading import read_bytes
+from common.storage.reading import read_bytes
 from common.task import Task
 
 if TYPE_CHECKING:

@@ -20,9 +20,16 @@ from common.errors import ConfigError, DataError, reason
 from common.features.pretrained import find_weights, weights_digest
 from common.json_types import Json
 from common.methods import METHODS
+from common.storage.verified import (
+    FORMAT_ERRORS,
+    Array,
+    Kind,
+    StoredArrays,
+    open_arrays,
+    write_arrays,
+)
 from common.task import Task
 from common.text import is_site_name
-from common.verified import FORMAT_ERRORS, Array, Kind, StoredArrays, open_arrays, write_arrays
 
 if TYPE_CHECKING:
     from common.explanations.evidence import PooledHead

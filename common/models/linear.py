@@ -18,10 +18,10 @@ from common.explanations.evidence import PooledHead, linear_head
 from common.features.extract import extract
 from common.models.file import ModelFile, check_answers, open_model
 from common.networks.spatial_maps import pooled
+from common.storage.verified import Kind
 from common.svm.feature_map import FeatureMap
 from common.svm.objective import with_intercept
 from common.task import Task
-from common.verified import Kind
 
 _LARGEST_MAP = 2**27
 """Numbers that a Fourier map draws, at most: those of the largest that can be configured."""

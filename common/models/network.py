@@ -21,8 +21,8 @@ from common.features.transform import Transform
 from common.models.file import ModelFile, check_answers, check_kinds, network_folders, open_model
 from common.networks.fusion import METADATA, fusion_of, heard, told
 from common.networks.spatial_maps import is_kept, pooled
+from common.storage.verified import Array, Kind
 from common.task import Task
-from common.verified import Array, Kind
 
 if TYPE_CHECKING:
     from common.networks.network import Network

@@ -22,7 +22,7 @@ from common.errors import DataError
 from common.models.file import Model, Prediction, load_model, network_folders
 from common.networks.appearance_rows import LEVELS, appearance_of, stem_spec
 from common.networks.spatial_maps import BLOCK, MapNetwork, Maps, map_network
-from common.reading import read_bytes
+from common.storage.reading import read_bytes
 
 _NOTHING: Mapping[str, Described] = MappingProxyType({})
 

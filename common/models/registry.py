@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Self
 
 from common.errors import ConfigError, DataError, reason
-from common.files import append, owned, whole_folder, write_atomically
 from common.json_types import JsonObject
-from common.reading import read_bytes
-from common.verified import FORMAT_ERRORS, DamagedError, read_json, write_json
+from common.storage.reading import read_bytes
+from common.storage.verified import FORMAT_ERRORS, DamagedError, read_json, write_json
+from common.storage.whole_files import append, owned, whole_folder, write_atomically
 
 MODEL_FILE = "model.safetensors"
 """Of each version, and of each run."""

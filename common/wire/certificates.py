@@ -6,7 +6,7 @@ from pathlib import Path
 from cryptography import x509
 
 from common.errors import ConfigError
-from common.reading import read_bytes
+from common.storage.reading import read_bytes
 
 NOTICE_DAYS = 30
 """Days before a certificate expires at which warnings begin."""

@@ -8,7 +8,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from common.errors import ConfigError
-from common.reading import read_bytes
+from common.storage.reading import read_bytes
 
 
 def fingerprint(public: Path) -> str:

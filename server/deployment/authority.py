@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from common.errors import ConfigError
-from common.reading import read_bytes
+from common.storage.reading import read_bytes
 
 SignerKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 

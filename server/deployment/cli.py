@@ -139,7 +139,7 @@ def unregister(
 @app.command()
 def service(folder: Folder) -> None:
     """Print a unit of systemd that runs the coordinator's server as a service, in a sandbox."""
-    from common.systemd_unit import systemd_unit
+    from common.operation.systemd_unit import systemd_unit
     from server.deployment.operations import Coordinator
 
     Coordinator.read(folder)

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.errors import ConfigError, FedDermError
-from common.files import write_atomically
 from common.flower_commands import flwr
 from common.flower_inside import KEY_IS_KNOWN
-from common.reading import read_text
+from common.storage.reading import read_text
+from common.storage.whole_files import write_atomically
 from common.wire.node_keys import fingerprint
 from server.deployment.operations import (
     COORDINATOR,

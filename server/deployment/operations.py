@@ -16,15 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import server
 from common.config.run import RunConfig
 from common.errors import ConfigError, FedDermError
-from common.files import abandoned, make_folder, owned, write_atomically
 from common.flower_commands import COMPLETED, flwr, flwr_environment, run_config_toml
 from common.flower_inside import superlink_options
 from common.json_types import JsonObject
-from common.new_file import write_new
-from common.reading import read_text
-from common.schema import Schema, as_it_is
 from common.site_folder import AUTHORITY, first_file
 from common.site_folder import FILE as SITE_FILE
+from common.storage.new_file import write_new
+from common.storage.reading import read_text
+from common.storage.schema import Schema, as_it_is
+from common.storage.whole_files import abandoned, make_folder, owned, write_atomically
 from common.text import NAME_RULE, Host, explain, is_site_name
 from common.wire.secure_sums import LEAST_SITES
 from server.deployment.authority import Authority

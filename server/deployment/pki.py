@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.errors import ConfigError
-from common.new_file import write_new, write_secret
+from common.storage.new_file import write_new, write_secret
 from common.text import is_host
 from server.deployment.authority import Authority, pem
 

@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from common.errors import ConfigError
-from common.files import write_atomically
-from common.new_file import write_secret
-from common.reading import read_bytes
 from common.site_folder import AUTHORITY
+from common.storage.new_file import write_secret
+from common.storage.reading import read_bytes
+from common.storage.whole_files import write_atomically
 from server.deployment.authority import Authority
 from server.deployment.pki import new_key, private_pem, server_certificate, server_request
 

@@ -7,9 +7,18 @@ from datetime import datetime
 from pathlib import Path
 
 from common.errors import reason
-from common.reading import read_text
+from common.operation.status import (
+    Code,
+    Level,
+    Metric,
+    Notice,
+    Part,
+    Status,
+    certificates,
+    metrics_by,
+)
 from common.site_folder import AUTHORITY
-from common.status import Code, Level, Metric, Notice, Part, Status, certificates, metrics_by
+from common.storage.reading import read_text
 from server.deployment import operations
 from server.deployment.nodes import numbers, states
 from server.deployment.server_files import SERVER

@@ -17,10 +17,10 @@ from common.features.pretrained import weights_digest
 from common.json_types import Json, JsonObject
 from common.models.file import Model, load_model
 from common.models.linear import LinearModel
-from common.reading import read_bytes
 from common.statistics.calibration import even, uncalibrated
 from common.statistics.metrics import Evaluation
 from common.statistics.sums import Nothing, S
+from common.storage.reading import read_bytes
 from server.federation.federation import Federation, SitesLostError
 from server.federation.plausibility import check_groups
 from server.federation.question import Answers, LossPolicy, Question

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from common.arrays import Floats32
 from common.errors import DataError, reason
-from common.verified import DamagedError, read_arrays, write_arrays
+from common.storage.verified import DamagedError, read_arrays, write_arrays
 
 Tensors = dict[str, Floats32]
 

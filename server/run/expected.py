@@ -4,8 +4,8 @@ from pathlib import Path
 
 from common.answers.counts import AnswerCounts
 from common.answers.watch import WatchCounts
+from common.storage.verified import read_arrays, write_arrays
 from common.task import Task
-from common.verified import read_arrays, write_arrays
 
 EXPECTED_FILE = "expected.safetensors"
 

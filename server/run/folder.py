@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 from common.config.run import RunConfig
 from common.errors import ConfigError, DataError
 from common.features.pretrained import weights_digest
-from common.files import append, make_folder, owned, write_atomically
 from common.json_types import Json, JsonObject
 from common.methods import METHODS
 from common.models import registry
 from common.models.file import Model
-from common.verified import read_verified, write_verified
+from common.storage.verified import read_verified, write_verified
+from common.storage.whole_files import append, make_folder, owned, write_atomically
 from server.run.journal import Journal
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 
 from common.errors import ReplyError
 from common.statistics.sums import S, Sums
-from common.verified import DamagedError, read_arrays, write_arrays
+from common.storage.verified import DamagedError, read_arrays, write_arrays
 
 if TYPE_CHECKING:  # it imports Flower, which whoever reads a run's folder does without
     from common.wire.messages import Arrays, Value

@@ -13,8 +13,8 @@ import numpy as np
 
 from common.errors import DataError
 from common.statistics.moments import Moments
+from common.storage.verified import read_arrays, write_arrays
 from common.task import Task
-from common.verified import read_arrays, write_arrays
 
 _FILE = "moments.safetensors"
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
-from common.files import in_use
 from common.json_types import JsonObject
-from common.reading import read_text
+from common.storage.reading import read_text
+from common.storage.whole_files import in_use
 from server.run.folder import CONFIG_FILE, MODEL_FILE, ROUNDS_FILE, STATISTICS_FILE
 from server.run.progress import TRAINING_FILE
 

@@ -15,7 +15,7 @@ from common.features.pretrained import weights_digest
 from common.json_types import JsonObject
 from common.methods import METHODS
 from common.models.file import Model, load_model
-from common.reading import read_bytes
+from common.storage.reading import read_bytes
 from common.task import Task
 from server.federation.site_info import SiteInfo
 from server.run.folder import METRICS_FILE, model_file, read_metrics

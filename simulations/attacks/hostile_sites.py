@@ -21,7 +21,7 @@ import client.app
 from client.open_site import site_folders
 from common.arrays import Bools, Ints
 from common.data.dataset import IMAGE_FOLDER, Dataset
-from common.files import whole_folder
+from common.storage.whole_files import whole_folder
 from common.task import Task
 from common.wire.messages import bind, digest, pack, unpack_arrays, unpack_values
 from simulations.data.partition import write_site

@@ -15,7 +15,6 @@ from common.data.dataset import Dataset
 from common.data.splits import TEST
 from common.errors import ConfigError, DataError, FedDermError, described
 from common.features.inference_engine import one_thread_per_core
-from common.files import owned
 from common.formats import markdown, markdown_table, rounded
 from common.models.marks import FALSE_ALARMS, MarkTest, least_lesions
 from common.models.network import NetworkModel
@@ -23,8 +22,9 @@ from common.models.predictor import Predictor
 from common.networks.inference import prediction_features
 from common.networks.network import shared_network
 from common.statistics.confusion import ConfusionMetrics, confusion_matrix
+from common.storage.verified import read_json, write_json
+from common.storage.whole_files import owned
 from common.synthetic_note import synthetic_note
-from common.verified import read_json, write_json
 from server.run.folder import MODEL_FILE
 from simulations.attacks.hostile_sites import (
     ATTACKS,

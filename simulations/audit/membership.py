@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.arrays import Bools, Floats, Ints
-from simulations.study.intervals import Interval, interval
-from simulations.study.measures import RocCurve
+from simulations.evaluation.intervals import Interval, interval
+from simulations.evaluation.measures import RocCurve
 
 Fit = Callable[[Bools], Floats]
 """Trains on the members (n,) of n lesions and returns scores (n, n_classes) of all of them."""

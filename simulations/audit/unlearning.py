@@ -24,9 +24,9 @@ from server.run.folder import read_metrics
 from simulations.audit.membership import SHADOWS, halves, likelihood_ratio, log_odds
 from simulations.audit.shadows import svm_fit
 from simulations.audit.withdrawn import Compared, FinishedRun
-from simulations.study.bounded import Bounded
-from simulations.study.intervals import interval, resample
-from simulations.study.measures import RocCurve
+from simulations.evaluation.bounded import Bounded
+from simulations.evaluation.intervals import interval, resample
+from simulations.evaluation.measures import RocCurve
 
 CONFIDENCE = "confidence"
 """The log-odds that a model gives to a lesion's diagnosis: more, if it was trained on it."""

@@ -16,7 +16,7 @@ from common.methods import METHODS
 from common.models.file import Model, load_model
 from server.run.folder import model_file, read_metrics
 from server.run.parent import ABSENT, LINEAGE
-from simulations.study.trained_on import training_sets
+from simulations.evaluation.trained_on import training_sets
 
 
 @dataclass(frozen=True)

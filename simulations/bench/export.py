@@ -64,7 +64,7 @@ def _exported(run: Path, data: Path, folder: Path) -> Iterator[tuple[str, Path]]
     """Yield the files of both formats; whether they pass is not asked here."""
     from common.models.file import load_model
     from server.run.folder import model_file
-    from simulations.study.exported import content_of
+    from simulations.evaluation.exported import content_of
 
     for form, name in _FORMS.items():
         file = folder / f"{form}.onnx"

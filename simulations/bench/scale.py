@@ -33,7 +33,7 @@ from common.command_line import run as run_command
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import FedDermError
-from common.files import write_atomically
+from common.storage.whole_files import write_atomically
 from common.wire.messages import unpack_values
 from simulations.bench.measurement import peak_memory, timed
 from simulations.data.partition import write_site

@@ -33,10 +33,10 @@ from common.data.image_measures import ImageMeasures, measure_image
 from common.errors import ConfigError, DataError, ReplyError, reason
 from common.formats import markdown_table, rounded
 from common.models.predictor import Judged, Predictor
-from common.reading import read_bytes, read_text
 from common.statistics.calibration import probabilities
+from common.storage.reading import read_bytes, read_text
+from common.storage.verified import FORMAT_ERRORS
 from common.text import printable
-from common.verified import FORMAT_ERRORS
 from server.run.expected import read_expected
 from server.run.folder import RUN, model_file, read_metrics
 from simulations.cli.json_output import refuse_taken, write_figures

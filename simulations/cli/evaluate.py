@@ -67,8 +67,8 @@ def evaluate(
     are found by their content; a copy that was encoded again is another image.
     """
     from simulations.cli import summary
-    from simulations.study import evaluation
-    from simulations.study.other_data import EveryLesion
+    from simulations.evaluation.other_data import EveryLesion
+    from simulations.evaluation.runs import evaluate_runs
 
     refuse_taken(out)
     files = {run: model_file(Path(run)) for run in runs if not run.startswith("cache=")}
@@ -77,7 +77,7 @@ def evaluate(
         raise ConfigError("--trained and --trained-on are for all lesions of DIR; add --all")
     chosen = EveryLesion(trained or "refuse", trained_on or ()) if every else None
     dimensions = read_dimensions(by) if by is not None else ()
-    judgement = evaluation.evaluate(
+    judgement = evaluate_runs(
         data, files, cache, weights or (), chosen, dimensions, without_metadata
     )
     typer.echo(summary.evaluation(judgement, by_site=every or matrix))

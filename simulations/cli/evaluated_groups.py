@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from common.formats import estimate, markdown_table
 from common.statistics.metrics import CALIBRATION_BINS
 from common.text import printable
-from simulations.study.bounded import Bounded
-from simulations.study.groups.figures import LEAST, ByGroup, GroupFigures
-from simulations.study.groups.gaps import Gap
-from simulations.study.groups.measures import METRICS
-from simulations.study.judgement import Judgement
+from simulations.evaluation.bounded import Bounded
+from simulations.evaluation.groups.figures import LEAST, ByGroup, GroupFigures
+from simulations.evaluation.groups.gaps import Gap
+from simulations.evaluation.groups.measures import METRICS
+from simulations.evaluation.judgement import Judgement
 
 _HEADER = ("group", "lesions", *METRICS.values())
 

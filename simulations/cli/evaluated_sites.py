@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from common.formats import estimate, markdown_table
 from common.text import printable
-from simulations.study.intervals import Interval
-from simulations.study.judgement import (
+from simulations.evaluation.intervals import Interval
+from simulations.evaluation.judgement import (
     Judgement,
     OtherDiagnosis,
     SiteFigures,

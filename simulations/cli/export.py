@@ -8,7 +8,7 @@ import typer
 from common.config.run import RunConfig
 from common.errors import DataError
 from common.export import Form
-from common.files import refuse_taken_file, write_atomically
+from common.storage.whole_files import refuse_taken_file, write_atomically
 from common.text import printable
 from server.run.folder import model_file
 from simulations.cli.data import Data
@@ -60,7 +60,7 @@ def export(
     from client.predict.standalone import Runtime, standalone_page
     from common.export.gate import table
     from common.models.file import load_model
-    from simulations.study import exported
+    from simulations.evaluation import exported
 
     refuse_taken_file(out)
     runtime = None if page is None else Runtime(page)
@@ -91,7 +91,7 @@ def ranges(
     The counts are over 256 training images of DIR at most. No image is in them; those of several
     sites add.
     """
-    from simulations.study import exported
+    from simulations.evaluation import exported
 
     refuse_taken_file(out)
     images = exported.count(model_file(run), data, out, weights or ())

@@ -9,7 +9,7 @@ import typer
 from common.answers.verdict import REFUSED
 from common.config.run import RunConfig
 from common.data.dimensions import read_dimensions
-from common.files import write_atomically
+from common.storage.whole_files import write_atomically
 from common.synthetic_note import synthetic_note
 from server.run.card_gate import gate_lines
 from server.run.folder import model_file
@@ -49,7 +49,7 @@ def gate(
     melanoma sensitivity or the coverage of sets over all lesions, or is shown to lose it at a site
     or in a group.
     """
-    from simulations.study import replacement
+    from simulations.evaluation import replacement
     from simulations.study.report.gate_chart import gate_chart
 
     refuse_taken(out)

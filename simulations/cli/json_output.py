@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from common.command_line import command
-from common.files import refuse_taken_file, write_atomically
 from common.json_types import plain
+from common.storage.whole_files import refuse_taken_file, write_atomically
 
 
 def refuse_taken(out: Path | None) -> None:

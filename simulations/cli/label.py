@@ -11,9 +11,9 @@ from client.predict.pseudo_labels import SHARE, pseudo_labelled
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import DataError
-from common.files import owned, whole_folder
 from common.formats import markdown_table
 from common.models.file import load_model
+from common.storage.whole_files import owned, whole_folder
 from common.text import printable
 from server.run.folder import model_file
 from simulations.cli.data import Data

@@ -55,7 +55,7 @@ PROGRESS_LOGGERS = (
     "server.run.progress",
     "simulations.attacks.trials",
     "simulations.study.comparison",
-    "simulations.study.exported",
+    "simulations.evaluation.exported",
     "simulations.study.schedule",
 )
 """Loggers, named as the modules are, that say how far a long command is."""

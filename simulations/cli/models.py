@@ -12,7 +12,7 @@ from common.formats import markdown_table
 from common.json_types import JsonObject
 from common.models.file import load_model
 from common.models.registry import MODEL_FILE, Registry, Version, changing
-from common.reading import read_bytes
+from common.storage.reading import read_bytes
 from common.text import printable
 from server.run.folder import GATE, METRICS_FILE, model_file, read_metrics
 from simulations.cli.read_settings import Weights

@@ -8,7 +8,7 @@ import typer
 
 from common.config.run import RunConfig
 from common.errors import ConfigError
-from common.reading import read_text
+from common.storage.reading import read_text
 
 Settings = Annotated[
     list[str] | None,

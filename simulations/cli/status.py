@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from common.errors import ConfigError
-from common.prometheus import check_file, write_metrics
+from common.operation.prometheus import check_file, write_metrics
+from common.operation.status import Status
 from common.site_folder import FILE as SITE_FILE
-from common.status import Status
 
 
 def status(

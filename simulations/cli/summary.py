@@ -6,7 +6,7 @@ from common.formats import estimate, markdown_table, rounded
 from common.synthetic_note import synthetic_note
 from simulations.cli.evaluated_groups import group_tables
 from simulations.cli.evaluated_sites import selected, site_tables
-from simulations.study.judgement import Gap, Judged, Judgement
+from simulations.evaluation.judgement import Gap, Judged, Judgement
 
 _EVALUATION_COLUMNS = (
     "run",

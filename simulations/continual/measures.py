@@ -17,9 +17,9 @@ from common.statistics.confusion import ConfusionMetrics, mean_defined
 from server.run.folder import MODEL_FILE, ROUNDS_FILE
 from simulations.continual.scenarios import Scenario
 from simulations.continual.training import JOINT, Step
-from simulations.study.bounded import Bounded
-from simulations.study.intervals import interval, resample
-from simulations.study.measures import weighted_confusion
+from simulations.evaluation.bounded import Bounded
+from simulations.evaluation.intervals import interval, resample
+from simulations.evaluation.measures import weighted_confusion
 
 _REPEATS = 1000
 

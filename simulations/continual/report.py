@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.files import write_atomically
 from common.formats import estimate, markdown_table, rounded
 from common.json_types import plain
+from common.storage.whole_files import write_atomically
 from common.synthetic_note import synthetic_note
 from simulations.continual.measures import WayFigures
 from simulations.continual.scenarios import Scenario
 from simulations.continual.training import JOINT, Way
-from simulations.study.bounded import Bounded
+from simulations.evaluation.bounded import Bounded
 from simulations.study.report.svg import as_file
 
 if TYPE_CHECKING:

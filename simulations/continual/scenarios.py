@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from common.arrays import Bools, Ints
 from common.data.dataset import IMAGE_FOLDER, Dataset
 from common.data.splits import folds
-from common.files import owned, whole_folder, write_atomically
+from common.storage.whole_files import owned, whole_folder, write_atomically
 from common.task import Task
 from simulations.data.partition import partition, write_site
 

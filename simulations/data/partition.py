@@ -14,8 +14,8 @@ from common.data.dataset import IMAGE_FOLDER, MASK_FOLDER, SYNTHETIC_MARKER, Dat
 from common.data.image import Image
 from common.data.tables.ham10000 import METADATA_FILE, write_metadata
 from common.errors import ConfigError, DataError
-from common.files import owned, whole_folder
-from common.reading import read_bytes
+from common.storage.reading import read_bytes
+from common.storage.whole_files import owned, whole_folder
 from common.text import NAME_RULE, is_site_name
 
 _MOST_ALPHA = 1e6

@@ -23,7 +23,7 @@ from common.data.dataset import MASK_FOLDER, SYNTHETIC_MARKER
 from common.data.image import Image
 from common.data.tables.ham10000 import write_metadata
 from common.errors import ConfigError
-from common.files import owned, whole_folder
+from common.storage.whole_files import owned, whole_folder
 from common.task import BINARY, HAM10000, ISIC2019, Task
 from simulations.data.isic2019 import INPUT_FOLDER, write_isic2019
 

@@ -14,7 +14,7 @@ from common.arrays import Bools, Floats
 from common.data.dataset import MASK_FOLDER, Dataset
 from common.errors import DataError
 from common.features.transform import Colour, Transform, balanced
-from common.reading import read_bytes
+from common.storage.reading import read_bytes
 from simulations.data.skin_tone import CATEGORIES, WAYS, category
 
 COLOURS: tuple[Colour, ...] = get_args(Colour)

@@ -16,9 +16,9 @@ from common.data.dataset import Dataset
 from common.data.duplicates import open_joined
 from common.data.splits import site_splits
 from common.errors import ConfigError, DataError, QuorumError
-from common.files import owned, whole_folder, write_atomically
 from common.json_types import JsonObject
 from common.methods import METHODS
+from common.storage.whole_files import owned, whole_folder, write_atomically
 from common.task import Task
 from common.text import suggestion
 from server.method import server_method

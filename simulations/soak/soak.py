@@ -16,9 +16,9 @@ import numpy as np
 
 from common.config.run import RunConfig
 from common.errors import FedDermError
-from common.files import append
 from common.privacy.accounting import SampledGaussian
 from common.privacy.linear import plan
+from common.storage.whole_files import append
 from simulations.runtimes.network import Network
 from simulations.soak.checks import (
     BrokenError,

@@ -14,8 +14,8 @@ from typing import cast
 from common.data.dataset import Dataset
 from common.data.duplicates import open_joined
 from common.errors import ConfigError, DataError
-from common.files import make_folder, owned, write_atomically
-from common.verified import read_json, write_json
+from common.storage.verified import read_json, write_json
+from common.storage.whole_files import make_folder, owned, write_atomically
 from server.run.folder import MODEL_FILE
 from simulations.data.agreed_task import agreed, for_task
 from simulations.study.cells import Cell, arms, fingerprint, plan

@@ -9,7 +9,7 @@ from common.answers.answering import AnswerOptions
 from common.arrays import Bools, Floats
 from common.statistics.proportions import wilson
 from common.task import Task
-from simulations.study.answer_measures import risk_curve
+from simulations.evaluation.answer_measures import risk_curve
 from simulations.study.predictions import Predictions
 from simulations.study.results import ACCEPTED, GroupCoverage, Groups
 

@@ -19,7 +19,7 @@ from common.config.run import RunConfig
 from common.config.task_settings import task_of
 from common.errors import ConfigError
 from common.methods import METHODS
-from common.reading import read_text
+from common.storage.reading import read_text
 from common.task import Task
 from common.text import explain, matching
 

@@ -10,10 +10,10 @@ import numpy as np
 from common.arrays import Floats
 from common.statistics.confusion import confusion_matrix
 from common.task import Task
-from simulations.study.answer_measures import measure_answers
-from simulations.study.bounded import Bounded
-from simulations.study.intervals import metric_interval, resample
-from simulations.study.measures import measure
+from simulations.evaluation.answer_measures import measure_answers
+from simulations.evaluation.bounded import Bounded
+from simulations.evaluation.intervals import metric_interval, resample
+from simulations.evaluation.measures import measure
 from simulations.study.predictions import Predictions
 from simulations.study.results import SiteQuality
 

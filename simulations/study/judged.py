@@ -9,10 +9,10 @@ import numpy as np
 from common.arrays import Floats, Ints
 from common.statistics.metrics import Evaluation
 from common.task import Task
+from simulations.evaluation.intervals import metric_interval
 from simulations.study.cells import Arm
 from simulations.study.coverage import coverage_by_group, referral_curve
-from simulations.study.groups.of_arm import arm_by_group
-from simulations.study.intervals import metric_interval
+from simulations.study.groups_of_arm import arm_by_group
 from simulations.study.predictions import Predictions
 from simulations.study.results import (
     FALSE_POSITIVE_RATES,

@@ -7,7 +7,7 @@ import numpy as np
 
 from common.arrays import Floats
 from common.statistics.confusion import balanced_shares
-from simulations.study.intervals import Interval, interval
+from simulations.evaluation.intervals import Interval, interval
 from simulations.study.judged import JudgedArm
 from simulations.study.predictions import Predictions
 

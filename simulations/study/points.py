@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from common.formats import rounded
-from simulations.study.bounded import Bounded
+from simulations.evaluation.bounded import Bounded
 from simulations.study.results import Estimate
 
 SIGNED = "+.1f"

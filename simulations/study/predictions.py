@@ -13,8 +13,8 @@ from common.arrays import Bools, Floats, Ints
 from common.data.dataset import Dataset
 from common.errors import DataError
 from common.models.file import Model
-from common.verified import read_verified, write_verified
-from simulations.study.answered import Answered
+from common.storage.verified import read_verified, write_verified
+from simulations.evaluation.answered import Answered
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Predictions:
     label, predicted : (n,) true classes, and those by the rule ``balanced``.
     probabilities : (n, n_classes) in [0, 1].
     inside, inside_pooled, flagged, distance : (n, n_classes) twice, (n, targets) and (n,), as of
-        :class:`simulations.study.answered.Answered`.
+        :class:`simulations.evaluation.answered.Answered`.
     """
 
     image: NDArray[np.str_]

@@ -11,9 +11,9 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 
 from common.arrays import Floats, Ints
-from simulations.study.bounded import Bounded
+from simulations.evaluation.bounded import Bounded
+from simulations.evaluation.groups.figures import ByGroup
 from simulations.study.cells import Arm
-from simulations.study.groups.figures import ByGroup
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)
 """False-positive rates at which the mean ROC curve is given."""

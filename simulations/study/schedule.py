@@ -18,8 +18,8 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from common.files import write_atomically
-from common.verified import read_json
+from common.storage.verified import read_json
+from common.storage.whole_files import write_atomically
 from simulations.runtimes.stop_signals import sigterm_raises, stops_deferred
 from simulations.study.cells import Cell
 from simulations.study.definition import Study

@@ -24,12 +24,12 @@ from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.data.duplicates import open_joined
 from common.errors import DataError, FedDermError, described
-from common.files import owned
 from common.json_types import Json
 from common.logs import log_lines
 from common.models.file import load_model
+from common.storage.verified import write_json
+from common.storage.whole_files import owned
 from common.text import printable
-from common.verified import write_json
 from common.wire.messages import unpack_values
 from server.run.folder import MODEL_FILE, read_metrics
 from simulations.data.partition import check_sites, write_sites

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import common.files
+import common.storage.whole_files
 from client.state import RoundArrays, SiteState
 from common.errors import DataError, RefusalError
 
@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, function) -> N
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(common.files.os, function, full)
+        patch.setattr(common.storage.whole_files.os, function, full)
         with pytest.raises(DataError, match="No space left on device"):
             state.save(2, _arrays(2))
     assert _number(state.load(2)) == 1

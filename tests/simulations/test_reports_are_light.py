@@ -10,7 +10,7 @@ REPORTS = (
     "simulations.study.advice",
     "simulations.study.findings",
     "simulations.study.headline",
-    "simulations.study.judgement",
+    "simulations.evaluation.judgement",
     "simulations.study.report.charts",
     "simulations.study.report.page",
     "simulations.study.report.svg",

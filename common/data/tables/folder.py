@@ -15,7 +15,7 @@ from common.data.image import Location
 from common.data.pictures import ENDINGS
 from common.data.tables.text import Table, read_table
 from common.errors import DataError, reason
-from common.reading import open_file, read_bytes
+from common.storage.reading import open_file, read_bytes
 
 TABLE_ENDINGS = (".csv", ".tab", ".tsv", ".txt", ".xlsx", ".xls")
 

@@ -15,7 +15,7 @@ from common.data.tables.folder import Folder
 from common.data.tables.layout import Reading, only, records
 from common.data.tables.text import Table
 from common.errors import ConfigError, DataError
-from common.reading import read_text
+from common.storage.reading import read_text
 from common.task import Task
 from common.text import explain, matching
 

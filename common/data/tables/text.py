@@ -19,7 +19,7 @@ from common.data.tables.findings import (
     Findings,
 )
 from common.errors import DataError
-from common.reading import open_file
+from common.storage.reading import open_file
 
 MOST_BYTES = 128 * 2**20
 MOST_ROWS = 500_000

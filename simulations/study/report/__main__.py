@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from common.reading import read_text
+from common.storage.reading import read_text
 from simulations.study.report.page import write_pages
 from simulations.study.report.values import from_values
 

@@ -7,7 +7,7 @@ from common.answers.answer import TARGETS
 from common.answers.operating import targets_of
 from common.formats import estimate
 from common.task import Task
-from simulations.study.answer_measures import AUGRCS, SHARES, SIZES
+from simulations.evaluation.answer_measures import AUGRCS, SHARES, SIZES
 from simulations.study.coverage import CROSSED, DIMENSIONS, MANY, worst
 from simulations.study.findings import Findings, groups
 from simulations.study.names import diagnosis, sentence

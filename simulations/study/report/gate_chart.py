@@ -3,7 +3,7 @@
 import math
 
 from common.answers.paired import FIGURES
-from simulations.study.replacement import Replacement
+from simulations.evaluation.replacement import Replacement
 from simulations.study.report.interval_chart import IntervalRow, interval_chart
 
 

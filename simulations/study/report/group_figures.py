@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from simulations.evaluation.groups.figures import LEAST, GroupFigures
+from simulations.evaluation.groups.gaps import Gap
+from simulations.evaluation.groups.measures import METRICS
 from simulations.study.findings import Findings
-from simulations.study.groups.figures import LEAST, GroupFigures
-from simulations.study.groups.gaps import Gap
-from simulations.study.groups.measures import METRICS
-from simulations.study.groups.of_arm import DIMENSIONS
+from simulations.study.groups_of_arm import DIMENSIONS
 from simulations.study.names import sentence
 from simulations.study.points import SIGNED, in_points, with_interval
 from simulations.study.report.answer_charts import of_each_route

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from common.command_line import command
-from common.files import write_atomically
 from common.json_types import plain
+from common.storage.whole_files import write_atomically
 from common.synthetic_note import SYNTHETIC_NOTE
 from common.templates import templates
 from simulations.study.advice import Advice, advise

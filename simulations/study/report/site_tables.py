@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from simulations.evaluation.measures import SCALARS
 from simulations.study.findings import Findings, groups
-from simulations.study.measures import SCALARS
 from simulations.study.points import shown
 from simulations.study.report.table import Table
 from simulations.study.results import ArmResult, SiteQuality

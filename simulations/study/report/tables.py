@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from common.text import printable
+from simulations.evaluation.measures import MELANOMA, PER_CLASS, SCALARS
 from simulations.study.findings import FEDERATION, LABELS, ROUTES, Findings, groups
-from simulations.study.measures import MELANOMA, PER_CLASS, SCALARS
 from simulations.study.names import diagnosis
 from simulations.study.points import in_points, shown
 from simulations.study.report.answer_tables import answer_tables

@@ -8,14 +8,14 @@ import numpy as np
 
 from common.arrays import Floats
 from common.json_types import JsonObject, number, plain
+from simulations.evaluation.bounded import Bounded
+from simulations.evaluation.groups.plain_values import read_by_group
+from simulations.evaluation.measures import CALIBRATION_ERRORS
 from simulations.study.advice import Advice
-from simulations.study.bounded import Bounded
 from simulations.study.cells import Arm
 from simulations.study.cost import RouteCost
 from simulations.study.definition import Study
 from simulations.study.findings import About, Findings
-from simulations.study.groups.plain_values import read_by_group
-from simulations.study.measures import CALIBRATION_ERRORS
 from simulations.study.paired_tests import Comparison
 from simulations.study.results import (
     ACCEPTED,

@@ -13,9 +13,9 @@ import torch
 import client.methods.finetune
 from client.egress.allowlist import allowlist_of
 from client.egress.questions import Question, check
+from client.finetune.training_views import loader
 from client.methods.finetune import answer
 from client.site import Site
-from client.training_views import loader
 from common.config.run import RunConfig
 from common.data.dataset import Dataset
 from common.errors import ConfigError, RefusalError

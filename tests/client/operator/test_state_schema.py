@@ -19,7 +19,7 @@ from client.secure.identity import Identity
 from client.state import STATE, RoundCount
 from common.errors import DataError, RefusalError
 from common.privacy.accounting import SampledGaussian
-from common.schema import FILE
+from common.storage.schema import FILE
 
 BEFORE = Path(__file__).with_name("state_0")
 """As version 0 wrote it in a folder PLACE: four messages, a private step, two rounds."""

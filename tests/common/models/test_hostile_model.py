@@ -23,9 +23,9 @@ from common.models.linear import LinearModel
 from common.models.network import NetworkModel
 from common.models.predictor import Predictor
 from common.networks.spatial_maps import map_network
+from common.storage.verified import pack_arrays, read_arrays
 from common.svm.feature_map import FourierMap
 from common.task import HAM10000
-from common.verified import pack_arrays, read_arrays
 from tests.common.models.test_linear import VIEWS, make_model
 from tests.examples import examples
 from tests.finetuning import quick

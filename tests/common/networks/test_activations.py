@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import common.features.extract
-import common.files
 import common.networks.activations
+import common.storage.whole_files
 from common.data.dataset import Dataset
 from common.errors import DataError
 from common.features.extract import FeatureSpec, content_keys
@@ -187,7 +187,7 @@ def test_a_full_disk_is_said_in_one_line(compute, expected, monkeypatch, tmp_pat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(common.files.os, "fsync", full)
+        patch.setattr(common.storage.whole_files.os, "fsync", full)
         with pytest.raises(DataError, match="No space left on device") as refusal:
             compute()
     assert str(tmp_path) in str(refusal.value)

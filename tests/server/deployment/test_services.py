@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from common.systemd_unit import systemd_unit
+from common.operation.systemd_unit import systemd_unit
 from server.deployment import operations
 from simulations.cli.main import app
 from tests.image_root import instructions

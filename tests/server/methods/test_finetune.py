@@ -8,9 +8,9 @@ import pytest
 
 import client.app
 import client.methods.finetune
-import common.files
 import common.finetune.plan
 import common.finetune.update
+import common.storage.whole_files
 import server.app
 import server.methods.finetune
 from client.egress.questions import Question

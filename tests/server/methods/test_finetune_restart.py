@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-import common.files
 import common.finetune.local_steps
+import common.storage.whole_files
 import server.app
 import server.methods.finetune
 from client.state import RoundArrays
@@ -97,7 +97,7 @@ def test_a_run_that_is_interrupted_again_and_again_gives_the_same_model(
 
 KILLED = """
 import os, signal, sys
-from common import files
+from common.storage import whole_files
 from common.config.run import RunConfig
 from common.finetune.local_steps import LocalSteps
 from simulations.runtimes.experiment import simulate
@@ -128,7 +128,7 @@ def killed(*arguments):
 if sys.argv[1] == "step":
     LocalSteps.step = killed
 else:
-    files.os = Replacing()
+    whole_files.os = Replacing()
 simulate(RunConfig.model_validate_json(sys.argv[3]))
 """
 
@@ -196,7 +196,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(base, tmp_path, monke
     # The coordinator's disk, later the sites', later that of all, at last just for the model.
     for after, only in ((3, CHECKPOINT_FILE), (4, "-"), (9, ""), (0, MODEL_FILE)):
         with monkeypatch.context() as patch:
-            patch.setattr(common.files.os, "replace", filled(after, only))
+            patch.setattr(common.storage.whole_files.os, "replace", filled(after, only))
             with pytest.raises(FedDermError, match="No space left on device") as refusal:
                 simulate(run)
         assert isinstance(refusal.value, DataError | QuorumError)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save
 
-import common.files
+import common.storage.whole_files
 from common.errors import DataError
-from common.verified import pack_arrays
+from common.storage.verified import pack_arrays
 from server.run.checkpoint import Checkpoint
 
 SETTINGS = "cd" * 32
@@ -155,7 +155,7 @@ def test_what_was_written_before_survives_a_full_disk(tmp_path, monkeypatch, fun
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(common.files.os, function, full)
+        patch.setattr(common.storage.whole_files.os, function, full)
         with pytest.raises(DataError, match="No space left on device") as refusal:
             _state(4).save(file)
     assert str(tmp_path) in str(refusal.value)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from simulations.audit.membership import Fit, attack, halves, log_odds, measure
-from simulations.study.measures import RocCurve
+from simulations.evaluation.measures import RocCurve
 
 N, CLASSES = 300, 7
 RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ import typer
 from client.operator.cli import identity_line
 from client.privacy.ledger import SEAL_FOLDER, Ledger
 from common.errors import FedDermError
-from common.status import Level
+from common.operation.status import Level
 from server.deployment import operations
 from server.run.folder import CONFIG_FILE
 from simulations.cli import main as cli
@@ -30,9 +30,9 @@ HEAVY = (
     "simulations.cli.main.extract",
     "simulations.runtimes.experiment.run_in_process",
     "simulations.study.comparison.run_cells",
-    "simulations.study.exported.parts_of",
+    "simulations.evaluation.exported.parts_of",
     "simulations.study.comparison._warm_up",
-    "simulations.study.replacement.changes_by_group",
+    "simulations.evaluation.replacement.changes_by_group",
     "simulations.audit.audit.AuditedRun.opened",
     "simulations.audit.unlearning._confidence",
     "simulations.bench.all.bench_features",

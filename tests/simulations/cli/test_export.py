@@ -17,7 +17,7 @@ import pytest
 from common.data.dataset import Dataset
 from common.data.tables.ham10000 import METADATA_FILE
 from common.models.predictor import Predictor
-from simulations.study import exported
+from simulations.evaluation import exported
 from tests.common.export import models
 from tests.documents import ROOT, blocks
 from tests.finetuning import BACKBONE

@@ -13,7 +13,7 @@ from common.data.dataset import Dataset
 from common.data.splits import TEST
 from common.models.file import load_model
 from server.run.folder import MODEL_FILE
-from simulations.bench.metadata import main
+from simulations.experiments.metadata import main
 from simulations.runtimes.experiment import with_splits
 from simulations.study.cells import cut, plan
 from simulations.study.definition import Study

@@ -20,9 +20,9 @@ from client.privacy.ledger import FILE as LEDGER
 from client.privacy.ledger import Ledger
 from common.config.run import RunConfig
 from common.errors import ConfigError, Reason
-from common.files import owned
+from common.operation.status import Code, Level, Status
 from common.privacy.accounting import SampledGaussian
-from common.status import Code, Level, Status
+from common.storage.whole_files import owned
 from server.deployment import operations
 from server.federation.question import content_of
 from server.run.folder import MODEL_FILE, ROUNDS_FILE

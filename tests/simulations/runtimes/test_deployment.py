@@ -32,8 +32,8 @@ from common.data.tables.ham10000 import METADATA_FILE
 from common.errors import Reason
 from common.flower_commands import flwr, flwr_environment
 from common.models.linear import LinearModel
+from common.operation.status import Level
 from common.site_folder import NODE_KEY
-from common.status import Level
 from server.deployment import operations
 from server.deployment.pki import make_authority, make_server
 from server.run.folder import MODEL_FILE, STATISTICS_FILE

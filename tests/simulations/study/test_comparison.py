@@ -23,11 +23,11 @@ from common.models.file import load_model
 from common.synthetic_note import SYNTHETIC_NOTE
 from common.task import HAM10000
 from server.run.folder import MODEL_FILE
-from simulations.bench import answers as bench
+from simulations.evaluation.measures import CALIBRATION_ERRORS
+from simulations.experiments import answers as bench
 from simulations.study.advice import advise
 from simulations.study.cells import arms, cut, plan
 from simulations.study.definition import Study
-from simulations.study.measures import CALIBRATION_ERRORS
 from simulations.study.predictions import Predictions
 from simulations.study.report import __main__ as again
 from simulations.study.report.site_tables import site_tables
