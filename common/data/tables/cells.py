@@ -11,7 +11,8 @@ _MISSING = frozenset(
 )
 _LONGEST = max(map(len, _MISSING))
 _SPREADSHEET = re.compile(r"-?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
-_AGE = re.compile(r"(\d+)([.,]\d+)?(\s*\+)?", re.ASCII)
+_UNIT = "years?( old)?|yrs?|y/?o|y|jahre?|j|ans?|años?|anni"
+_AGE = re.compile(rf"(\d+)([.,]\d+)?(\s*(\+|({_UNIT})\.?))?", re.ASCII | re.IGNORECASE)
 _OLDEST = 130
 
 
@@ -49,7 +50,7 @@ def spreadsheet_number(text: str) -> bool:
 
 
 def age(text: str) -> Age:
-    """Read an age in years: ``45``, ``45.0``, ``45,0`` or, loosely, ``85+``."""
+    """Read an age in years: ``45``, ``45.0``, ``45,0`` or, loosely, ``85+`` or ``45 years``."""
     text = present(text)
     match = _AGE.fullmatch(text)
     if not match:

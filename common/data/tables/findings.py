@@ -70,8 +70,9 @@ ODD_SOURCE = Kind(
 )
 
 LOOSE_TEXT = Kind("table read loosely", "note", "")
-LOOSE_COLUMN = Kind("column read without blanks around it", "note", "")
+LOOSE_COLUMN = Kind("column read under another spelling", "note", "")
 EMPTY_ROW = Kind("empty row", "note", "")
+ROW_TWICE = Kind("row that stands twice; it is read once", "note", "")
 SHORT_ROW = Kind("row with fewer cells than there are columns, read as empty", "note", "")
 LOOSE_ID = Kind("id read without its folder or ending", "note", "")
 LOOSE_FILE = Kind("image found under another spelling", "note", "")

@@ -53,7 +53,7 @@ class Ham10000:
         table = folder.table(path) if path else only(_alike(folder))
         table.require("image_id", "dx")
         known = {name for names in _FIELDS.values() for name in names}
-        findings.add(UNREAD_COLUMN, *(name for name in table.header if name not in known))
+        findings.add(UNREAD_COLUMN, *(name for name in table.header if name and name not in known))
         rows = (record for record, _ in records(table, _FIELDS, findings))
         return Reading(rows, [table.path.name])
 

@@ -13,7 +13,7 @@ from common.data.tables.diagnoses import SYNONYMS
 from common.data.tables.findings import Findings
 from common.data.tables.folder import Folder
 from common.data.tables.layout import Reading, only, records
-from common.data.tables.text import Table
+from common.data.tables.text import Table, column_name
 from common.errors import ConfigError, DataError
 from common.storage.reading import read_text
 from common.task import Task
@@ -153,8 +153,7 @@ class Own:
         if own.folders:
             return ClassFolders(own.codes, own.task).read(folder, findings)
         columns: dict[str, Sequence[str]] = {
-            _FIELDS.get(what, what): (column.strip().lower(),)
-            for what, column in own.columns.items()
+            _FIELDS.get(what, what): (column_name(column),) for what, column in own.columns.items()
         }
         if missing := {"image", "diagnosis"} - columns.keys():
             raise DataError(f"{path}: [columns] lacks {' and '.join(sorted(missing))}; add it")

@@ -21,6 +21,7 @@ from common.data.tables.findings import (
     NO_ROW,
     ODD_AGE,
     PATIENT_AS_LESION,
+    ROW_TWICE,
     SPREADSHEET_ID,
     UNKNOWN_DIAGNOSIS,
     Findings,
@@ -59,6 +60,7 @@ def content(reading: Reading, files: Files, findings: Findings) -> Content:
     rows = [
         placed for record in legible(reading.records, findings) if (placed := reader.placed(record))
     ]
+    rows = _once(rows, findings)
     if reading.task is None:
         rows = _one_kind(rows, reader, findings)
     for image, place in rows:
@@ -148,6 +150,16 @@ class _Reader:
             kind = ODD_AGE if years is None else LOOSE_AGE
             self._findings.add(kind, f"{record.age} ({name}, {record.place})")
         return years
+
+
+def _once(rows: list[Placed], findings: Findings) -> list[Placed]:
+    """Leave out rows that say the same as one before."""
+    first: dict[Image, str] = {}
+    for image, place in rows:
+        if image in first:
+            findings.add(ROW_TWICE, f"{image.image_id} ({first[image]}, {place})")
+        first.setdefault(image, place)
+    return [Placed(image, place) for image, place in first.items()]
 
 
 def _one_kind(rows: list[Placed], reader: _Reader, findings: Findings) -> list[Placed]:

@@ -5,7 +5,7 @@ A spreadsheet's number of a row is the row's: the header is row 1.
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -27,9 +27,9 @@ MOST_ROWS = 500_000
 _LONGEST_LINE = 100_000
 _MOST_LINES_A_ROW = 200
 _MARKS = ((b"\xef\xbb\xbf", "utf-8", "a byte order mark"), (b"\xff\xfe", "utf-16-le", "UTF-16"))
-_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-_SEPARATOR_LINE = re.compile(r'"?sep=([,;\t])"?', re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(r'"?sep=([,;\t|])"?', re.IGNORECASE)
 
 
 class Row(NamedTuple):
@@ -45,7 +45,7 @@ class Table:
 
     Attributes
     ----------
-    header : the columns in lower case, without blanks around them.
+    header : the columns, as of :func:`column_name`.
     loose : how the text differs from UTF-8 with commas.
     """
 
@@ -84,7 +84,7 @@ class Table:
             if self.header.count(column) > 1:
                 raise DataError(f"{self.path} has the column {column} twice; keep the right one")
         where = {c: self.header.index(c) for c in columns if c in self.header}
-        self._tell(findings)
+        self._tell(where, findings)
         number = 1
         for number, cells in enumerate(_after_header(self), 2):
             place = f"{self.path.name} row {number}"
@@ -102,12 +102,18 @@ class Table:
         if number == 1:
             raise DataError(f"{self.path} has no rows; restore the published file")
 
-    def _tell(self, findings: Findings) -> None:
+    def _tell(self, where: Mapping[str, int], findings: Findings) -> None:
         for how in self.loose:
             findings.add(LOOSE_TEXT, f"{self.path.name} ({how})")
-        for cell in next(_records(self.text, self.delimiter)):
-            if cell.strip() != cell:
-                findings.add(LOOSE_COLUMN, f"{cell!r} in {self.path.name}")
+        cells = next(_records(self.text, self.delimiter))
+        for name, i in where.items():
+            if cells[i].lower() != name:
+                findings.add(LOOSE_COLUMN, f"{cells[i]!r} as {name} in {self.path.name}")
+
+
+def column_name(text: str) -> str:
+    """Return a column's name in lower case, with _ for blanks and hyphens between its words."""
+    return "_".join(re.split(r"[\s_-]+", text.strip().lower()))
 
 
 def read_table(path: Path) -> Table:
@@ -176,9 +182,9 @@ def _table(path: Path, text: str, loose: tuple[str, ...]) -> Table:
         cells = next(_records(text, delimiter), [])
     except csv.Error as error:
         raise DataError(f"{path} is no table ({error}); restore the published file") from error
-    if delimiter == ";":
+    if delimiter in ";|":
         loose = (*loose, f"{_DELIMITERS[delimiter]} between cells")
-    header = tuple(cell.strip().lower() for cell in cells)
+    header = tuple(map(column_name, cells))
     return Table(path, text, delimiter, header, loose)
 
 

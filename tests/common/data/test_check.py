@@ -92,7 +92,7 @@ def spreadsheet_id(folder: Path) -> None:
 
 def duplicate_id(folder: Path) -> None:
     table = folder / METADATA_FILE
-    table.write_text(table.read_text() + table.read_text().splitlines()[1])
+    table.write_text(table.read_text() + table.read_text().splitlines()[1] + " again")
 
 
 def two_diagnoses(folder: Path) -> None:

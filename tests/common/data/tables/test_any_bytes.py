@@ -23,7 +23,23 @@ HEADERS = (
     "isic_id,diagnosis,diagnosis_1,diagnosis_3,age_approx",
 )
 CELLS = st.sampled_from(
-    ("", "a", "A.jpg", "nv", "DF ", "mel", "wart", "1.0", "0", "1", "85+", "65,0", "NA", "1.2E+06")
+    (
+        "",
+        "a",
+        "A.jpg",
+        "nv",
+        "DF ",
+        "mel",
+        "wart",
+        "1.0",
+        "0",
+        "1",
+        "85+",
+        "65,0",
+        "45 y",
+        "NA",
+        "1.2E+06",
+    )
 ) | st.text(max_size=5)
 
 

@@ -44,6 +44,22 @@ def test_m_beside_h_is_a_woman_in_spanish_and_so_is_not_guessed(tmp_path: Path) 
     assert "sex h (1 rows), sex m (1 rows)" in notes(folder)
 
 
+def test_columns_and_rows_are_read_as_spreadsheets_and_databases_export_them(
+    tmp_path: Path,
+) -> None:
+    """Names with blanks or hyphens, bars between cells, an index without a name, a row twice."""
+    first, second = "0|ISIC_0000000|nv|L0|45 years\n", "1|ISIC_0000001|mel|L1|9 J.\n"
+    text = "|Image ID |DX|lesion-id|Age\n" + first + second + first
+    folder = write(tmp_path, {"export.csv": text}, {".": numbered(2)})
+    read = [(each.dx, each.lesion_id, each.age) for each in Dataset.open(folder).images]
+    assert read == [("nv", "L0", 45.0), ("mel", "L1", 9.0)]
+    said = notes(folder)
+    assert "table read loosely: export.csv (bars between cells)" in said
+    assert "'Image ID ' as image_id in export.csv, 'lesion-id' as lesion_id in export.csv" in said
+    assert "row that stands twice; it is read once: ISIC_0000000 (export.csv row 2, " in said
+    assert "column that is not read" not in said
+
+
 def test_months_that_are_called_so_are_read_as_years(tmp_path: Path) -> None:
     folder = table(tmp_path, "age_months", "540", "6", "", "old")
     assert [each.age for each in Dataset.open(folder).images] == [45.0, 0.5, None, None]
