@@ -18,13 +18,13 @@ from flwr.app import Array, Context, Error, Message, RecordDict
 from hypothesis import strategies as st
 
 import client.app
-import client.methods.finetune
 import client.methods.private
 import client.methods.svm
 import client.open_site
 import client.privacy.ledger
 import client.secure.session
 import client.state
+import common.finetune.local_steps
 import server.app
 import server.federation.members
 import server.federation.rounds
@@ -52,7 +52,7 @@ HARMLESS = "twice"
 
 _HOUR = 3600.0
 _MIDWAY: tuple[tuple[Any, str], ...] = (
-    (client.methods.finetune.LocalSteps, "step"),
+    (common.finetune.local_steps.LocalSteps, "step"),
     (client.methods.private, "clipped"),
     (client.privacy.ledger.Ledger, "answer"),
     (client.privacy.ledger.Ledger, "reserve_all"),

@@ -48,5 +48,13 @@ def group_weights(
     return np.asarray(weights[site.dataset.labels[images], _of(site, groups, images)])
 
 
+def own_group_weights(site: Site, images: Ints) -> Floats | None:
+    """Return what ``images`` (n,) weigh by this site's counts, (n,); None without groups."""
+    if site.config.balanced_groups is None:
+        return None
+    own = count_groups(site, images).images
+    return group_weights(site, images, {GROUP_COUNTS: own})
+
+
 def _of(site: Site, groups: BalancedGroups, images: Ints) -> Ints:
     return groups.of([site.dataset.images[i] for i in images], site.config.task)

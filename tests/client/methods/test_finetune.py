@@ -246,7 +246,7 @@ def test_control_variates_follow_option_ii_of_scaffold(make_site) -> None:
     own: Arrays = {n: np.zeros_like(a) for n, a in sent.items()}
     arrays |= {CONTROL + n: a for n, a in sent.items()}
     for number in (2, 3):
-        this = client.methods.finetune._round(site.config, {"round": number})
+        this = plan(site.config)[number]
         times = this.times(sum(_values(site)["counts"]), 5)
         middles = [(a + b) / 2 for a, b in itertools.pairwise(times)]
         rate = sum(this.learning_rate(t, site.config.warmup) for t in middles)

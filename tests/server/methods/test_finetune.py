@@ -157,14 +157,14 @@ def test_patience_goes_on_to_the_next_stage_from_the_best_weights(base, tmp_path
     scores = [0.5, 0.6, 0.4, 0.3, 0.2, 0.1, 0.7, 0.65, 0.64]
     monkeypatch.setattr(server.methods.finetune, "Metrics", _Scripted(scores))
     sent: dict[int, Arrays] = {}
-    train = client.methods.finetune._train
+    train = client.methods.finetune.train
 
     def note(site: Any, tensors: Arrays, question: Question) -> Any:
         number = int(question.values["round"])
         sent.setdefault(number, {n: a for n, a in tensors.items() if "/" not in n})
         return train(site, tensors, question)
 
-    monkeypatch.setattr(client.methods.finetune, "_train", note)
+    monkeypatch.setattr(client.methods.finetune, "train", note)
     run = changed(base, tmp_path / "run", rounds=6, validate_every=1, patience=2)
     metrics = simulate(run)
     # The head's best round is 1, and two evaluations without a better one end its stage; the next
