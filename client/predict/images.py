@@ -12,7 +12,7 @@ from client.predict.shown import Answerer, ImageFile, Shown
 from common.answers.answer import Unreadable
 from common.data.metadata import UNKNOWN, About, Described
 from common.data.patients import read_patients
-from common.data.pictures import ENDINGS, KNOWN_FORMATS, is_image
+from common.data.pictures import KNOWN_FORMATS, PICTURE_ENDINGS, is_image
 from common.errors import ConfigError, DataError
 from common.storage.reading import open_file
 
@@ -21,6 +21,8 @@ STANDARD_INPUT = "-"
 
 BATCH = 16
 """Images that are in memory at once, and that a model answers together."""
+
+_FIRST_BYTES = 132  # where DICOM says so; others say it before
 
 LARGEST = 200_000_000
 """Most bytes of a file: no image of a lesion is larger."""
@@ -41,7 +43,8 @@ def expand(paths: Iterable[str], listed: Iterable[bytes]) -> list[Path | Unreada
     """Return the image files that paths name, those of a folder sorted, at any depth.
 
     A folder that has none or cannot be listed has an entry that says so. A file that is named is
-    an image whatever its ending.
+    an image whatever its ending. In a folder pictures of formats that are not read are images too,
+    so that their answer says so, and files without an ending whose first bytes are an image's.
 
     Parameters
     ----------
@@ -150,17 +153,32 @@ def _of_path(path: Path) -> Iterator[Path | Unreadable]:
     empty = True
     for folder, inner, names in os.walk(path, onerror=problems.append):
         inner.sort()
-        images = [name for name in sorted(names) if _looks_like_image(name)]
-        yield from (Path(folder, name) for name in images)
+        images = [path for name in sorted(names) if _may_be_image(path := Path(folder, name))]
+        yield from images
         empty = empty and not images
     yield from (Unreadable(str(e.filename), f"cannot be listed ({e.strerror})") for e in problems)
     if empty and not problems:
         yield Unreadable(str(path), f"a folder without {KNOWN_FORMATS}; name another")
 
 
-def _looks_like_image(name: str) -> bool:
+def _may_be_image(path: Path) -> bool:
     # Names with a leading dot are the resource forks that macOS leaves on other disks.
-    return name.lower().endswith(ENDINGS) and not name.startswith(".")
+    if path.name.startswith("."):
+        return False
+    return path.suffix.lower() in PICTURE_ENDINGS or (_has_no_ending(path) and _is_image(path))
+
+
+def _has_no_ending(path: Path) -> bool:
+    # Cameras and archives of DICOM name files by a number or by an identifier of numbers and dots.
+    return path.suffix[1:].isdigit() or not path.suffix
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        with open_file(path) as file:
+            return is_image(file.read(_FIRST_BYTES))
+    except OSError:
+        return False
 
 
 def read(path: Path | Unreadable) -> ImageFile | Unreadable:

@@ -26,6 +26,9 @@ KNOWN_FORMATS = "JPEG, PNG, TIFF, BMP, WebP or DICOM"
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm")
 """How names of such files end, in small letters."""
 
+PICTURE_ENDINGS = (*ENDINGS, ".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".psd", ".dng")
+"""And how those of pictures end that are not read, but must not be lost without a word."""
+
 LEAST_SIDE = 64
 """Least pixels of a shorter side: less shows no lesion."""
 

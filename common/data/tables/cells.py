@@ -4,7 +4,7 @@ import math
 import re
 from typing import NamedTuple
 
-from common.data.pictures import ENDINGS
+from common.data.pictures import PICTURE_ENDINGS
 
 _MISSING = frozenset(
     ("", "na", "n/a", "#n/a", "nan", "none", "null", "nil", "unknown", "missing", "-", "--", "?")
@@ -41,7 +41,7 @@ def without_ending(name: str) -> str:
     if "/" in name or "\\" in name:
         name = name.replace("\\", "/").rpartition("/")[2]
     stem, dot, ending = name.rpartition(".")
-    return stem.strip() if dot + ending.lower() in ENDINGS else name
+    return stem.strip() if dot + ending.lower() in PICTURE_ENDINGS else name
 
 
 def spreadsheet_number(text: str) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from common.data.image import Location
+from common.data.pictures import ENDINGS
 from common.data.tables.cells import without_ending
 from common.data.tables.findings import FILE_TWICE, Findings
 from common.data.tables.folder import is_zip
@@ -34,13 +35,14 @@ class Files:
 
     @classmethod
     def of(cls, locations: Iterable[Location], findings: Findings) -> "Files":
-        """Name images by their files; of two with one name, the first."""
+        """Name images by their files; of two with one name, the first of a format that is read."""
         by_name: dict[str, Location] = {}
-        for location in locations:
+        for location in sorted(locations, key=lambda each: not _is_read(each.member)):
             name = without_ending(location.member)
             first = by_name.setdefault(name, location)
             # A part may be both unpacked and zipped.
-            if first is not location and is_zip(first.container) == is_zip(location.container):
+            alike = is_zip(first.container) == is_zip(location.container)
+            if first is not location and alike and _is_read(location.member):
                 paths = [str(each.container / each.member) for each in (first, location)]
                 findings.add(FILE_TWICE, " and ".join(paths))
         return cls(by_name)
@@ -51,6 +53,10 @@ class Files:
             return Match(name, True)
         alike = self._folded.get(_folded(name), [])
         return Match(alike[0] if len(alike) == 1 else "", False)
+
+
+def _is_read(name: str) -> bool:
+    return name.lower().endswith(ENDINGS)
 
 
 def _folded(name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.data.image import Location
-from common.data.pictures import ENDINGS
+from common.data.pictures import PICTURE_ENDINGS
 from common.data.tables.text import Table, read_table
 from common.errors import DataError, reason
 from common.storage.reading import open_file, read_bytes
@@ -141,10 +141,10 @@ def read_image(location: Location) -> bytes:
 
 
 def is_image(name: str) -> bool:
-    """Tell by its name whether a file may be an image."""
+    """Tell by its name whether a file may be an image, of a format that is read or not."""
     base = os.path.basename(name)
     # Names with a leading dot are the resource forks that macOS leaves in archives.
-    return name.lower().endswith(ENDINGS) and not base.startswith(".")
+    return name.lower().endswith(PICTURE_ENDINGS) and not base.startswith(".")
 
 
 def is_zip(path: Path) -> bool:

@@ -42,6 +42,18 @@ def test_a_folder_gives_its_images_at_any_depth_in_order(folder):
     assert names(expand([str(folder)], ()), folder) == expected
 
 
+def test_no_picture_of_a_folder_is_lost(tmp_path):
+    """One of a format that is not read is refused by name; an archive's has no ending."""
+    contents = {"IM0001": image(), "1.2.840.7": image(), "phone.HEIC": b"\0\0\0\x18ftypheic"}
+    contents |= {"LICENSE": b"MIT", "2.1": b"Version", "list.csv": image()}
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    found = expand([str(tmp_path)], ())
+    assert names(found, tmp_path) == ["1.2.840.7", "IM0001", "phone.HEIC"]
+    *_, phone = answers(Model(), found, evidence=False)
+    assert "no JPEG, PNG" in phone.shown.answer.error
+
+
 def test_paths_keep_their_order_and_a_list_stands_where_it_is_named(folder):
     lines = [f"{folder}/inner/c.tiff\r\n".encode(), b"\n", f"{folder}/inner/deep".encode()]
     found = expand([str(folder / "b.JPG"), "-", str(folder / "a.png")], lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from common.data.check import check
 from common.data.dataset import Dataset
 from common.data.image import Scan
 from common.data.tables.pad_ufes import PAD_UFES
@@ -149,6 +150,17 @@ def test_metadata_is_read_as_the_archive_has_it(tmp_path: Path) -> None:
     assert (melanoma.source, melanoma.lesion_id) == ("Hospital, A", "IL_1")
     (loose,) = [d for d in scan(data.folder).defects if d.kind == "age read as a number"]
     assert loose.offenders == ("85+ (ISIC_0000000, metadata.csv row 2)",)
+
+
+def test_pictures_of_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
+    table = "image_id,dx,lesion_id\nphone,nv,L0\nboth,mel,L1\n"
+    folder = folders.write(tmp_path, {"table.csv": table}, {".": ["both.png"]})
+    for name in ("phone.HEIC", "both.heic"):
+        (folder / name).write_bytes(b"\0\0\0\x18ftypheic")
+    report = check(folder)
+    (broken,) = [defect for defect in report.defects if defect.severity == "fatal"]
+    assert [each.partition(" ")[0] for each in broken.offenders] == ["phone"]
+    assert "use JPEG, PNG" in broken.offenders[0]
 
 
 def test_folders_of_classes_may_be_divided_or_zipped_or_number_their_images(
