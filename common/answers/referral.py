@@ -13,8 +13,6 @@ from common.statistics.metrics import SCORE_BINS, score_edges
 from common.statistics.proportions import wilson
 
 Confidence = Literal["probability", "margin", "entropy"]
-
-CONFIDENCES: tuple[Confidence, ...] = ("probability", "margin", "entropy")
 """Scores of how sure a model is: the largest probability; by how much it is larger than the next;
 1 minus the entropy's share of the largest that there is."""
 
@@ -135,7 +133,7 @@ def confidences(probabilities: NDArray[np.floating], score: Confidence) -> Float
     Parameters
     ----------
     probabilities : (n, n_classes) whose rows sum to 1.
-    score : which of `CONFIDENCES`.
+    score : one of `Confidence`.
     """
     ascending = np.sort(probabilities, axis=1)
     if score == "probability":
