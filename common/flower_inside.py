@@ -145,13 +145,31 @@ def superlink_options(
 
 
 def run_supernode() -> None:
-    """Run the command ``flower-supernode``.
+    """Run the command ``flower-supernode``, which returns where it gives its server up.
+
+    It does so for a certificate that is refused. Flower also does for anything else that happens
+    while TLS is agreed on, as a server that is slow for some seconds or is being started.
 
     Where a run ends while a node receives a message, Flower forgets the process that is to answer:
     it would wait for the rest for more than an hour. Where receiving fails, Flower ends it.
     """
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
+    connection: Any = import_module("flwr.supernode.fleet_http_connection")
+    make, unreachable = connection.make_simple_http_retry_invoker, connection.httpx.TransportError
+
+    def patient() -> Any:
+        invoker = make()
+        gives_up = invoker.should_giveup
+
+        def refused(error: Exception) -> bool:
+            away = isinstance(error, unreachable) and "certificate" not in str(error).lower()
+            return not away and bool(gives_up(error))
+
+        invoker.should_giveup = refused
+        return invoker
+
+    connection.make_simple_http_retry_invoker = patient
     node: Any = import_module("flwr.supernode.start_client_internal")
     pull, ended = node.pull_objects, node.RunNotRunningException
 

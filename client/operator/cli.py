@@ -83,7 +83,7 @@ def node_command(folder: Path) -> tuple[list[str], dict[str, str]]:
     config = f"site={str(folder / FILE)!r}"
     options = supernode_options(operator.superlink, *keys, operator.port, config)
     environment = {**flwr_environment(home), **SUPERNODE_ENVIRONMENT, "PATH": str(commands)}
-    node = [sys.executable, "-P", "-m", "client.operator.supernode", str(folder)]
+    node = [sys.executable, "-P", "-m", "client.operator.supernode"]
     return [*node, *options], environment
 
 

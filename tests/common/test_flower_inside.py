@@ -11,6 +11,7 @@ from pkgutil import resolve_name
 from typing import Any, NamedTuple
 from unittest.mock import MagicMock
 
+import httpx
 import pytest
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -40,6 +41,7 @@ class Relied(NamedTuple):
 
 
 _FINDS_APP = "flwr.supernode.runtime.run_clientapp:get_load_client_app_fn"
+_MAKES_INVOKER = "flwr.supernode.fleet_http_connection:make_simple_http_retry_invoker"
 _APP_FINDER = ("default_app_ref", "app_path", "multi_app")
 
 RELIED = [
@@ -51,6 +53,8 @@ RELIED = [
     Relied(_FINDS_APP, _APP_FINDER, "answer_one_message"),
     Relied("flwr.supernode.cli.flower_supernode:flower_supernode", (), "run_supernode"),
     Relied("flwr.supernode.start_client_internal:pull_objects", None, "run_supernode"),
+    Relied("flwr.supernode.fleet_http_connection:httpx.TransportError", None, "run_supernode"),
+    Relied(_MAKES_INVOKER, (), "run_supernode"),
     Relied("flwr.supernode.start_client_internal:RunNotRunningException", None, "run_supernode"),
     Relied("flwr.supercore.error.http:BearerAuthenticationError", None, "answer_one_message"),
     Relied("flwr.supercore.error.http:http_error_translator", None, "answer_one_message"),
@@ -123,23 +127,32 @@ def test_flowers_commands_take_the_options(synthetic_folder, tmp_path):
     file = hospital_file(synthetic_folder, tmp_path / "site")
     public_key(file.parent)
     command, _ = node_command(file.parent)
-    taken = _parse_args_run_supernode().parse_args(command[5:])  # after this site's folder
+    taken = _parse_args_run_supernode().parse_args(command[4:])
     assert taken.superlink == "127.0.0.1:9092"
     assert str(file) in taken.node_config
     assert not taken.insecure
 
 
-def test_a_message_whose_run_ends_while_it_is_received_leaves_no_task(monkeypatch):
-    """Else the process that is to answer it waits for the rest."""
+@pytest.fixture
+def supernode(monkeypatch) -> tuple[Any, Any]:
+    """Run a node's command that does nothing; return Flower's modules as they are for it."""
     node: Any = import_module("flwr.supernode.start_client_internal")
+    connection: Any = import_module("flwr.supernode.fleet_http_connection")
+    for module, name in ((node, "pull_objects"), (connection, "make_simple_http_retry_invoker")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    command = import_module("flwr.supernode.cli.flower_supernode")
+    monkeypatch.setattr(command, "flower_supernode", lambda: None)
+    flower_inside.run_supernode()
+    return node, connection
+
+
+def test_a_message_whose_run_ends_while_it_is_received_leaves_no_task(supernode):
+    """Else the process that is to answer it waits for the rest."""
+    node, _ = supernode
 
     def ended(*_: object) -> bytes:
         raise node.RunNotRunningException
 
-    monkeypatch.setattr(node, "pull_objects", node.pull_objects)
-    command = import_module("flwr.supernode.cli.flower_supernode")
-    monkeypatch.setattr(command, "flower_supernode", lambda: None)
-    flower_inside.run_supernode()
     message, state, store = MagicMock(), MagicMock(), MagicMock()
     store.preregister.return_value = ["part"]
     received = {"receive": lambda: (message, MagicMock()), "pull_object": ended}
@@ -147,6 +160,32 @@ def test_a_message_whose_run_ends_while_it_is_received_leaves_no_task(monkeypatc
     node._pull_and_store_message(**{**others, "state": state, "object_store": store, **received})
     state.finish_task.assert_called_once()
     store.delete.assert_called_once_with(message.metadata.message_id)
+
+
+def _status(code: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "https://server")
+    return httpx.HTTPStatusError(
+        "", request=request, response=httpx.Response(code, request=request)
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "given_up"),
+    [
+        (httpx.ConnectTimeout("_ssl.c:989: The handshake operation timed out"), False),
+        (httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred"), False),
+        (httpx.ReadTimeout("The read operation timed out"), False),
+        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired"), True),
+        (_status(httpx.codes.NOT_FOUND), True),
+        (_status(httpx.codes.BAD_GATEWAY), False),
+    ],
+    ids=repr,
+)
+def test_a_server_is_given_up_for_its_certificate_and_not_for_being_slow(
+    supernode, error, given_up
+):
+    _, connection = supernode
+    assert connection.make_simple_http_retry_invoker().should_giveup(error) == given_up
 
 
 def test_a_superlink_has_the_guard_outermost_and_sites_paths_where_it_lets_them(monkeypatch):
