@@ -1,9 +1,11 @@
 """A hospital whose clock is wrong reads so before the server refuses its node."""
 
+import ssl
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ import pytest
 from client.operator import clock
 from client.operator.clock import in_words, seconds_ahead, warning
 from client.operator.site_rules import Operator
-from common.site_folder import FILE
-from tests.tls import tls_server
+from common.site_folder import AUTHORITY, FILE, first_file
+from server.deployment.pki import make_authority, make_server
+
+HOST = "127.0.0.1"
 
 
 @contextmanager
@@ -30,8 +34,18 @@ def server_that_is(behind: float, folder: Path) -> Iterator[Operator]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with tls_server(folder, Handler):
+    authority = folder / AUTHORITY, folder / "ca.key"
+    certificate = folder / "server.crt", folder / "server.key"
+    make_authority(*authority)
+    make_server(*certificate, authority, [HOST])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with HTTPServer((HOST, 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (folder / FILE).write_text(first_file("north", f"{HOST}:{server.server_port}"))
         yield Operator.read(folder / FILE)
+        server.shutdown()
 
 
 @pytest.mark.parametrize(("behind", "way"), [(3600, "ahead of"), (-3600, "behind")])
