@@ -201,6 +201,15 @@ class Loopback:
         if process := self._processes.pop(name, None):
             _kill_group(process)
 
+    def freeze(self, name: str, seconds: float) -> None:
+        """Stop a process and those that it started for so long, as a machine that is suspended."""
+        group = self._processes[name].pid
+        os.killpg(group, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            os.killpg(group, signal.SIGCONT)
+
     def __enter__(self) -> Self:
         return self
 

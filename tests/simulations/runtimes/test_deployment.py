@@ -321,6 +321,17 @@ def test_a_node_gets_a_new_key_while_the_server_runs(federation, config):
     assert "Exit Code: 305" in said
 
 
+def test_nodes_wait_for_a_server_that_answers_nobody(federation):
+    """First what they ask is not answered for 30 s, then TLS is not agreed on for as long."""
+    before = {name: len(federation.log(name)) for name in federation.sites}
+    federation.freeze(operations.COORDINATOR, 70)
+    again = "Connection successful"
+    federation.wait(
+        lambda: all(again in federation.log(name)[n:] for name, n in before.items()),
+        "all nodes have reached the server again",
+    )
+
+
 def refusal(folder: Path, superlink: str, log: Path, **changed: Path) -> str:
     """Start a node whose certificate or key is not right; return what it says before it ends."""
     [port] = free_ports(1)
