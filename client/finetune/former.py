@@ -16,7 +16,12 @@ from common.storage.verified import write_array
 
 
 def keep_former(site: Site, tensors: Tensors, question: Question) -> Nothing:
-    """Keep what the parent's model says of each training image, seen as in prediction."""
+    """Keep what the parent's model says of each training image, seen as in prediction.
+
+    Parameters
+    ----------
+    tensors : of the parent's network, by name, of its shapes.
+    """
     known = np.array(question.values["known"], dtype=np.bool_)
     said = scores(site, tensors, site.part("train"), views=1)
     write_array(_former_file(site, question), softened(said, known))

@@ -13,7 +13,18 @@ from common.networks.network import DEVICE, Stage
 
 
 def correction(stage: Stage, tensors: Tensors, control: Tensors) -> dict[str, torch.Tensor]:
-    """Return c - c_i by parameter, in their shapes; nothing where no control variates were sent."""
+    """Return c - c_i by parameter; nothing where no control variates were sent.
+
+    Parameters
+    ----------
+    tensors : as sent, by name, in the network's shapes; those of c are named as parameters after
+        ``CONTROL``.
+    control : this site's c_i, by the same names, in the same shapes; zeros where it has none.
+
+    Returns
+    -------
+    By parameter, in the network's shapes.
+    """
     sent = {n: tensors[CONTROL + n] for n in stage.trainable if CONTROL + n in tensors}
     return {
         name: torch.from_numpy(np.asarray(c - control.get(CONTROL + name, 0))).to(DEVICE)
@@ -28,7 +39,13 @@ def control_change(
 
     Parameters
     ----------
-    travelled : sum of the learning rates of this round's steps.
+    tensors : as of :func:`correction`, in the network's shapes.
+    change : of each parameter by this round's steps, in the network's shapes.
+    travelled : sum of the learning rates of these steps.
+
+    Returns
+    -------
+    By the names of c, in the network's shapes.
     """
     moved: Tensors = {}
     for name, depth in stage.depth.items():
