@@ -147,8 +147,8 @@ def superlink_options(
 def run_supernode() -> None:
     """Run the command ``flower-supernode``, which returns where it gives its server up.
 
-    It does so for a certificate that is refused. Flower also does for anything else that happens
-    while TLS is agreed on, as a server that is slow for some seconds or is being started.
+    It does so for a certificate that is refused. Flower alone would do so for whatever goes wrong
+    while TLS is agreed on, as where a server is slow for some seconds or is being started.
 
     Where a run ends while a node receives a message, Flower forgets the process that is to answer:
     it would wait for the rest for more than an hour. Where receiving fails, Flower ends it.

@@ -7,7 +7,7 @@ certificate is renewed.
 
 import logging
 import os
-import traceback
+import sys
 
 from common.flower_inside import run_supernode
 from common.logs import choose_form, tell
@@ -19,7 +19,7 @@ def main() -> None:
     try:
         run_supernode()
     except Exception:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())  # a record where the log is JSON
     tell(logging.ERROR, "the server was given up; this node ends, to be started anew")
     os._exit(1)  # threads of Flower's go on for ever
 

@@ -12,7 +12,7 @@ from client.predict.shown import Answerer, ImageFile, Shown
 from common.answers.answer import Unreadable
 from common.data.metadata import UNKNOWN, About, Described
 from common.data.patients import read_patients
-from common.data.pictures import KNOWN_FORMATS, PICTURE_ENDINGS, is_image
+from common.data.pictures import KNOWN_FORMATS, is_image, named_as_image
 from common.errors import ConfigError, DataError
 from common.storage.reading import open_file
 
@@ -162,15 +162,13 @@ def _of_path(path: Path) -> Iterator[Path | Unreadable]:
 
 
 def _may_be_image(path: Path) -> bool:
-    # Names with a leading dot are the resource forks that macOS leaves on other disks.
-    if path.name.startswith("."):
-        return False
-    return path.suffix.lower() in PICTURE_ENDINGS or (_has_no_ending(path) and _is_image(path))
+    return named_as_image(path.name) or (_has_no_ending(path) and _is_image(path))
 
 
 def _has_no_ending(path: Path) -> bool:
     # Cameras and archives of DICOM name files by a number or by an identifier of numbers and dots.
-    return path.suffix[1:].isdigit() or not path.suffix
+    numbered = not path.suffix or path.suffix[1:].isdigit()
+    return numbered and not path.name.startswith(".")
 
 
 def _is_image(path: Path) -> bool:

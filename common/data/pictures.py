@@ -86,6 +86,12 @@ def _begin_again() -> None:
 os.register_at_fork(after_in_child=_begin_again)
 
 
+def named_as_image(name: str) -> bool:
+    """Tell by its name whether a file may be an image, of a format that is read or not."""
+    # Names with a leading dot are the resource forks that macOS leaves on disks and in archives.
+    return name.lower().endswith(PICTURE_ENDINGS) and not os.path.basename(name).startswith(".")
+
+
 def is_image(data: bytes) -> bool:
     """Tell by the first bytes whether a file is of a format that is read."""
     jpeg, png = data.startswith(b"\xff\xd8\xff"), data.startswith(b"\x89PNG\r\n\x1a\n")

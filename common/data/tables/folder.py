@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.data.image import Location
-from common.data.pictures import PICTURE_ENDINGS
+from common.data.pictures import named_as_image
 from common.data.tables.text import Table, read_table
 from common.errors import DataError, reason
 from common.storage.reading import open_file, read_bytes
@@ -108,12 +108,12 @@ class Folder:
     @cached_property
     def found(self) -> Found:
         """The images, but for masks: in HAM10000's parts where there are any, else anywhere."""
-        inside = [self.path / name for name in self._names if not is_image(name)]
+        inside = [self.path / name for name in self._names if not named_as_image(name)]
         # Folders before archives: where a part is both unpacked and zipped, the files are quicker.
         inside.sort(key=lambda path: (is_zip(path), path.name))
         # The published download also holds test images and masks, which are not in the table.
         parts = [path for path in inside if _PUBLISHED_PART.fullmatch(path.name)]
-        own = [Location(self.path, name) for name in self._names if is_image(name)]
+        own = [Location(self.path, name) for name in self._names if named_as_image(name)]
         return _found([] if parts else own, parts or inside)
 
     def _folders(self) -> Iterable[Path]:
@@ -138,13 +138,6 @@ def read_image(location: Location) -> bytes:
         raise DataError(
             f"{container / member} cannot be read ({reason(error)}); restore the file"
         ) from error
-
-
-def is_image(name: str) -> bool:
-    """Tell by its name whether a file may be an image, of a format that is read or not."""
-    base = os.path.basename(name)
-    # Names with a leading dot are the resource forks that macOS leaves in archives.
-    return name.lower().endswith(PICTURE_ENDINGS) and not base.startswith(".")
 
 
 def is_zip(path: Path) -> bool:
@@ -179,11 +172,13 @@ def _inside(container: Path, depth: int = _DEPTH) -> Iterator[Location]:
         return
     if is_zip(container):
         names = _archive(container, os.getpid()).namelist()
-        yield from (Location(container, name) for name in names if is_image(name))
+        yield from (Location(container, name) for name in names if named_as_image(name))
     elif container.is_dir():
         names = sorted(os.listdir(container))
-        yield from (Location(container, name) for name in names if is_image(name))
-        folders = (container / name for name in names if not is_image(name) and name[0] != ".")
+        yield from (Location(container, name) for name in names if named_as_image(name))
+        folders = (
+            container / name for name in names if not named_as_image(name) and name[0] != "."
+        )
         for folder in folders if depth > 1 else ():
             if folder.is_dir():
                 yield from _inside(folder, depth - 1)
