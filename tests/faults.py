@@ -55,7 +55,7 @@ _MIDWAY: tuple[tuple[Any, str], ...] = (
     (common.finetune.local_steps.LocalSteps, "step"),
     (client.methods.private, "clipped"),
     (client.privacy.ledger.Ledger, "answer"),
-    (client.privacy.ledger.Ledger, "reserve_all"),
+    (client.privacy.ledger.Ledger, "reserve"),
     (client.privacy.ledger.Ledger, "settle"),
     (client.secure.session.SealedLog, "append"),
     (client.state, "write_arrays"),

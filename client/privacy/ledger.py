@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from client.log_file import Line
 from client.operator.site_rules import SEALS
@@ -26,6 +26,17 @@ from common.privacy.accounting import SampledGaussian, epsilon, steps_within
 FILE = "privacy-ledger.jsonl"
 SEAL_FOLDER = "seal"
 """Where the seal of a simulated site is, in the ledger's folder."""
+
+
+class Release(NamedTuple):
+    """What leaves a site, for a purpose, at a cost.
+
+    A key names one release for ever, such as a digest of run and question; None if it has none.
+    """
+
+    cost: SampledGaussian
+    what: str
+    key: str | None = None
 
 
 class Ledger:
@@ -128,20 +139,11 @@ class Ledger:
             finally:
                 self._held = None
 
-    def reserve(self, cost: SampledGaussian, what: str, key: str | None = None) -> int:
-        """Reserve what one release costs, as :meth:`reserve_all` does; return its number."""
-        return self.reserve_all([(cost, what, key)])[0]
-
-    def reserve_all(self, releases: Sequence[tuple[SampledGaussian, str, str | None]]) -> list[int]:
+    def reserve(self, *releases: Release) -> list[int]:
         """Reserve what releases cost, all or none; return the entries' numbers.
 
-        They are on disk when this returns. A key names one release for ever, such as a digest of
-        run and question. Reserved again, it costs nothing more, and the caller must then give the
-        identical answer, with the same noise.
-
-        Parameters
-        ----------
-        releases : cost, purpose and key of each; the key is None if it has none.
+        They are on disk when this returns. What has a key and is reserved again costs nothing more,
+        and the caller must then give the identical answer, with the same noise.
 
         Raises
         ------
@@ -153,21 +155,22 @@ class Ledger:
         """
         with self.held() as account:
             known = {entry.key: entry for entry in account.entries if entry.key is not None}
-            new = [release for release in releases if release[2] not in known]
-            for cost, what, key in releases:
-                if key in known:
-                    _check_same(known[key], cost, what)
-            after = epsilon([*account.history, *(cost for cost, _, _ in new)], account.delta)
+            new = [release for release in releases if release.key not in known]
+            for release in releases:
+                if release.key in known:
+                    _check_same(known[release.key], release)
+            after = epsilon([*account.history, *(each.cost for each in new)], account.delta)
             if new and not after <= account.limit:  # nor if it is not a number
                 raise RefusalError(Reason.BUDGET, _refusal(account, new))
             numbers = {key: entry.number for key, entry in known.items()}
             return [
-                numbers[key] if key in numbers else self._reserve(cost, what, key)
-                for cost, what, key in releases
+                numbers[each.key] if each.key in numbers else self._reserve(each)
+                for each in releases
             ]
 
-    def _reserve(self, cost: SampledGaussian, what: str, key: str | None) -> int:
-        return self._add({"kind": "reserve", **_about(what), **asdict(cost), "key": key})
+    def _reserve(self, release: Release) -> int:
+        cost = asdict(release.cost)
+        return self._add({"kind": "reserve", **_about(release.what), **cost, "key": release.key})
 
     def settle(self, number: int) -> None:
         """Note that what was reserved as ``number`` has left; once is enough.
@@ -319,24 +322,24 @@ def _compare(
             )
 
 
-def _check_same(entry: Entry, cost: SampledGaussian, what: str) -> None:
-    if (entry.cost, entry.what) != (cost, what):
+def _check_same(entry: Entry, release: Release) -> None:
+    if (entry.cost, entry.what) != (release.cost, release.what):
         raise RefusalError(
             Reason.ORDER,
-            f"'{what}' has the key of entry {entry.number}, which is another release; "
+            f"'{release.what}' has the key of entry {entry.number}, which is another release; "
             "give each release a key of its own",
         )
 
 
-def _refusal(account: Account, releases: Sequence[tuple[SampledGaussian, str, str | None]]) -> str:
+def _refusal(account: Account, releases: Sequence[Release]) -> str:
     *before, (cost, _, _) = releases
-    history = [*account.history, *(each for each, _, _ in before)]
+    history = [*account.history, *(each.cost for each in before)]
     most = 0
     if epsilon(history, account.delta) <= account.limit:
         most = steps_within(
             account.limit, account.delta, cost.noise, cost.rate, history, cost.steps
         )
-    names = " and ".join(what for _, what, _ in releases)
+    names = " and ".join(each.what for each in releases)
     return (
         f"the privacy budget does not allow '{names}' ({cost.steps} steps): epsilon "
         f"{account.spent:.4g} of {account.limit:g} is spent, {account.left:.4g} is left; with "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from client.privacy.clipped import Clipped
-from client.privacy.ledger import SEAL_FOLDER, Ledger
+from client.privacy.ledger import SEAL_FOLDER, Ledger, Release
 from client.site import Site
 from client.state import RoundArrays
 from common.config.run import RunConfig
@@ -116,7 +116,7 @@ class PaidStep:
         spent = plan(config)
         if ledger is not None and spent is not None:
             costs = spent._asdict().items()
-            ledger.reserve_all([(cost, part, self._key(part)) for part, cost in costs])
+            ledger.reserve(*(Release(cost, part, self._key(part)) for part, cost in costs))
 
     def _note(self, config: RunConfig, ledger: Ledger) -> None:
         """Note an answer before it leaves; only a first one adds anything."""

@@ -19,7 +19,7 @@ from client.egress.allowlist import allowlist_of
 from client.egress.questions import Question, check
 from client.methods.private import answer
 from client.operator.site_rules import Operator
-from client.privacy.ledger import Ledger
+from client.privacy.ledger import Ledger, Release
 from client.privacy.paid_step import ledger_of
 from client.sealed_log import SealedLog
 from client.site import Site
@@ -375,7 +375,7 @@ def test_a_ledger_of_before_is_carried_over(make_site):
     before = site.former_fingerprint
     assert before != site.fingerprint
     old = Ledger.open(site.own_folder / "ledger", before, "lesion_id", 9.0, 1e-5, seals)
-    old.reserve(SampledGaussian(5.0, 1.0), "overview")
+    old.reserve(Release(SampledGaussian(5.0, 1.0), "overview"))
     spent = old.account().spent
     assert ledger_of(site).account().spent == spent
     _ask(site, 0)

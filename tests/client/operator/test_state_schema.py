@@ -14,7 +14,7 @@ from client.operator.cli import node_command
 from client.operator.node_key import public_key
 from client.operator.readiness import check
 from client.operator.site_rules import Operator
-from client.privacy.ledger import Ledger
+from client.privacy.ledger import Ledger, Release
 from client.secure.identity import Identity
 from client.state import STATE, RoundCount
 from common.errors import DataError, RefusalError
@@ -70,7 +70,7 @@ def test_state_of_the_version_before_is_carried_over_whole(hospital, begin):
     assert account.spent == pytest.approx(0.3237, abs=1e-4)
     assert (account.limit, account.settled, account.answered) == (4, {2}, {"ef" * 16: 0})
     cost = SampledGaussian(noise=8.0, rate=0.5, steps=2)
-    assert ledger.reserve(cost, "training", "cd" * 32) == 2  # paid for, and not again
+    assert ledger.reserve(Release(cost, "training", "cd" * 32))[0] == 2  # paid for, and not again
     assert Identity(state).public().hex() == PUBLIC
     count = RoundCount(state / "rounds" / "17.count")
     count.add(3)

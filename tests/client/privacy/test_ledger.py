@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.privacy.ledger import FILE, Ledger
+from client.privacy.ledger import FILE, Ledger, Release
 from common.errors import ConfigError, DataError, FedDermError, RefusalError
 from common.privacy.accounting import SampledGaussian, epsilon
 from tests.examples import examples
@@ -49,7 +49,7 @@ def place(tmp_path: Path) -> Place:
 def reserve_until_refused(ledger: Ledger, cost: SampledGaussian = COST) -> int:
     for count in range(1000):
         try:
-            ledger.reserve(cost, "round")
+            ledger.reserve(Release(cost, "round"))
         except RefusalError:
             return count
     raise AssertionError
@@ -58,7 +58,7 @@ def reserve_until_refused(ledger: Ledger, cost: SampledGaussian = COST) -> int:
 def test_what_was_reserved_is_spent_until_nothing_fits(place):
     ledger = place.open()
     assert ledger.account().spent == 0
-    first = ledger.reserve(COST, "round 1 of run a")
+    first = ledger.reserve(Release(COST, "round 1 of run a"))[0]
     ledger.settle(first)
     assert ledger.account().spent == epsilon([COST], DELTA)
     assert 1 + reserve_until_refused(place.open()) == FIT
@@ -70,25 +70,25 @@ def test_what_was_reserved_is_spent_until_nothing_fits(place):
 
 def test_a_refusal_says_what_is_left_and_what_would_fit(place):
     ledger = place.open()
-    ledger.reserve(COST, "round 1")
+    ledger.reserve(Release(COST, "round 1"))
     before = place.file.read_bytes()
     with pytest.raises(RefusalError) as refusal:
-        ledger.reserve(SampledGaussian(5.0, 1.0, 40), "rounds 2 to 41")
+        ledger.reserve(Release(SampledGaussian(5.0, 1.0, 40), "rounds 2 to 41"))
     assert str(refusal.value) == (
         "the privacy budget does not allow 'rounds 2 to 41' (40 steps): epsilon 0.7255 of 2 is "
         "spent, 1.274 is left; with noise multiplier 5 and sampling rate 1 at most 5 steps fit"
     )
     assert place.file.read_bytes() == before
-    ledger.reserve(SampledGaussian(5.0, 1.0, 5), "five steps")
+    ledger.reserve(Release(SampledGaussian(5.0, 1.0, 5), "five steps"))
     with pytest.raises(RefusalError, match="at most 0 steps fit"):
-        ledger.reserve(COST, "one more")
+        ledger.reserve(Release(COST, "one more"))
 
 
 def test_sampled_steps_are_accounted_for_together(place):
     ledger, steps = place.open(), SampledGaussian(1.0, 0.01, 200)
-    ledger.reserve(steps, "epoch 1")
-    ledger.reserve(COST, "standardisation")
-    ledger.reserve(steps, "epoch 2")
+    ledger.reserve(Release(steps, "epoch 1"))
+    ledger.reserve(Release(COST, "standardisation"))
+    ledger.reserve(Release(steps, "epoch 2"))
     assert ledger.account().spent == epsilon([SampledGaussian(1.0, 0.01, 400), COST], DELTA)
 
 
@@ -106,7 +106,7 @@ def test_what_is_spent_grows_and_never_passes_the_limit(tmp_path_factory, costs)
     ledger, spent, accepted = place.open(), 0.0, []
     for cost in costs:
         try:
-            ledger.reserve(cost, "round")
+            ledger.reserve(Release(cost, "round"))
         except RefusalError:
             assert epsilon([*accepted, cost], DELTA) > LIMIT
         else:
@@ -119,21 +119,21 @@ def test_what_is_spent_grows_and_never_passes_the_limit(tmp_path_factory, costs)
 
 def test_the_same_release_is_paid_once(place):
     ledger = place.open()
-    first = ledger.reserve(COST, "round 1", key="run a, round 1")
-    other = ledger.reserve(COST, "round 1", key="run b, round 1")
+    first = ledger.reserve(Release(COST, "round 1", key="run a, round 1"))[0]
+    other = ledger.reserve(Release(COST, "round 1", key="run b, round 1"))[0]
     assert first != other
     reserve_until_refused(ledger)
     before = place.file.read_bytes()
-    assert place.open().reserve(COST, "round 1", key="run a, round 1") == first
+    assert place.open().reserve(Release(COST, "round 1", key="run a, round 1"))[0] == first
     assert place.file.read_bytes() == before
     for cost, what in ((SampledGaussian(6.0, 1.0), "round 1"), (COST, "round 2")):
         with pytest.raises(RefusalError, match="which is another release"):
-            ledger.reserve(cost, what, key="run a, round 1")
+            ledger.reserve(Release(cost, what, key="run a, round 1"))
 
 
 def test_it_is_settled_once_and_only_what_was_reserved(place):
     ledger = place.open()
-    number = ledger.reserve(COST, "round 1")
+    number = ledger.reserve(Release(COST, "round 1"))[0]
     ledger.settle(number)
     before = place.file.read_bytes()
     ledger.settle(number)
@@ -152,21 +152,21 @@ def test_a_change_of_the_limit_is_an_entry(place):
         place.open(epsilon=3.0)
     ledger.change_limit(3.0)
     ledger = place.open(epsilon=3.0)
-    ledger.reserve(COST, "after")
+    ledger.reserve(Release(COST, "after"))
     ledger.change_limit(1.0)
     ledger.change_limit(1.0)
     account = ledger.account()
     assert (account.limit, account.left) == (1.0, 0.0)
     assert account.spent > 2
     with pytest.raises(RefusalError, match="0 is left"):
-        ledger.reserve(SampledGaussian(1000.0, 1.0), "little")
+        ledger.reserve(Release(SampledGaussian(1000.0, 1.0), "little"))
     changes = [entry.what for entry in account.entries if entry.cost is None]
     assert changes == ["limit changed from 2 to 3", "limit changed from 3 to 1"]
 
 
 def test_a_change_of_delta_is_an_entry_and_counts_for_what_is_spent(place):
     ledger = place.open()
-    ledger.reserve(COST, "round")
+    ledger.reserve(Release(COST, "round"))
     ledger.change_delta(DELTA / 10)
     assert ledger.account().spent == epsilon([COST], DELTA / 10) > epsilon([COST], DELTA)
     with pytest.raises(ConfigError, match="--delta"):
@@ -176,8 +176,8 @@ def test_a_change_of_delta_is_an_entry_and_counts_for_what_is_spent(place):
 
 def test_it_describes_itself(place):
     ledger = place.open()
-    ledger.settle(ledger.reserve(COST, "round 1"))
-    ledger.reserve(COST, "round 2")
+    ledger.settle(ledger.reserve(Release(COST, "round 1"))[0])
+    ledger.reserve(Release(COST, "round 2"))
     ledger.change_limit(4)
     header, first, second, change, last = ledger.account().lines()
     assert header == "data abababababababab, privacy unit lesion_id, delta 1e-05"
@@ -201,7 +201,7 @@ def test_it_describes_itself(place):
     ],
 )
 def test_other_data_or_another_promise_is_refused(place, changes, reason):
-    place.open().reserve(COST, "round")
+    place.open().reserve(Release(COST, "round"))
     before = place.file.read_bytes()
     assert_refused(place, reason, ConfigError, **changes)
     assert place.file.read_bytes() == before
@@ -218,7 +218,7 @@ def assert_refused(
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_an_edited_line_is_noticed(place, number):
     for _ in range(2):
-        place.open().reserve(COST, "round")
+        place.open().reserve(Release(COST, "round"))
     lines = place.file.read_text().splitlines(keepends=True)
     lines[number - 1] = lines[number - 1].replace("5.0", "9.0").replace("2.0", "8.0")
     place.file.write_text("".join(lines))
@@ -231,7 +231,7 @@ def test_an_edited_line_is_noticed_even_after_the_seal(place):
     ledger = place.open()
     seal = place.seal.read_bytes()
     for _ in range(2):
-        ledger.reserve(COST, "round")
+        ledger.reserve(Release(COST, "round"))
     place.seal.write_bytes(seal)
     place.file.write_text(place.file.read_text().replace("5.0", "9.0", 1))
     assert_refused(place, "was changed at or before line 3")
@@ -241,20 +241,20 @@ def test_an_edited_line_is_noticed_even_after_the_seal(place):
 def test_an_older_copy_is_noticed(place, kept):
     ledger = place.open()
     for _ in range(2):
-        ledger.reserve(COST, "round")
+        ledger.reserve(Release(COST, "round"))
     lines = place.file.read_text().splitlines(keepends=True)
     place.file.write_text("".join(lines[:kept]))
     assert_refused(place, "an older copy was put back.* knows 3 other lines")
 
 
 def test_a_ledger_that_is_gone_is_not_begun_anew(place):
-    place.open().reserve(COST, "round")
+    place.open().reserve(Release(COST, "round"))
     place.file.unlink()
     assert_refused(place, "put the newest file back")
 
 
 def test_a_copy_elsewhere_is_refused(place, tmp_path):
-    place.open().reserve(COST, "round")
+    place.open().reserve(Release(COST, "round"))
     copy = tmp_path / "copy"
     shutil.copytree(place.folder, copy)
     with pytest.raises(DataError, match=f"the ledger of this data is {place.file}, not {copy}"):
@@ -288,7 +288,7 @@ def test_what_is_no_ledger_is_named(place, content):
 
 def test_a_ledger_of_a_later_version_is_refused(place, monkeypatch):
     monkeypatch.setattr("client.privacy.account.SCHEMA", 2)
-    Ledger.open(place.folder, DATA, UNIT, LIMIT, DELTA, place.state).reserve(COST, "round")
+    Ledger.open(place.folder, DATA, UNIT, LIMIT, DELTA, place.state).reserve(Release(COST, "round"))
     monkeypatch.undo()
     assert_refused(place, "is of another version of this program .schema 2, not 1.; use that")
 
@@ -298,7 +298,7 @@ def test_a_ledger_of_a_later_version_is_refused(place, monkeypatch):
 def test_a_line_that_was_never_finished_is_dropped(place, share, begun, caplog):
     ledger = place.open()
     before, seal = place.file.read_bytes() if begun else b"", place.seal.read_bytes()
-    ledger.reserve(COST, "round")
+    ledger.reserve(Release(COST, "round"))
     line = place.file.read_bytes()[len(before) :].splitlines()[0]
     place.file.write_bytes(before + line[: int(share * len(line)) + 1])
     empty = json.dumps({"path": str(place.file), "lines": 0, "head": ""}).encode()
@@ -312,7 +312,7 @@ def test_a_line_that_was_never_finished_is_dropped(place, share, begun, caplog):
 def test_a_line_that_is_not_yet_sealed_counts(place):
     ledger = place.open()
     seal = place.seal.read_bytes()
-    ledger.reserve(COST, "round")
+    ledger.reserve(Release(COST, "round"))
     place.seal.write_bytes(seal)  # as if killed between the two
     assert place.open().account().spent == epsilon([COST], DELTA)
     assert reserve_until_refused(place.open()) == FIT - 1
@@ -326,7 +326,7 @@ def full(*_: object) -> int:
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_full_disk_reserves_nothing(place, function, begun, monkeypatch):
     if begun:
-        place.open().reserve(COST, "round 1")
+        place.open().reserve(Release(COST, "round 1"))
     before = place.file.read_bytes() if begun else b""
     write, room = os.write, [20]
 
@@ -339,7 +339,7 @@ def test_a_full_disk_reserves_nothing(place, function, begun, monkeypatch):
         else:
             patch.setattr(os, function, full)
         with pytest.raises(DataError, match="No space left on device") as refusal:
-            place.open().reserve(COST, "round 2")
+            place.open().reserve(Release(COST, "round 2"))
     assert "\n" not in str(refusal.value)
     assert place.file.read_bytes() == before
     ledger = place.open()
@@ -355,7 +355,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(place):
 JOB = """
 import os, signal, sys
 from pathlib import Path
-from client.privacy.ledger import Ledger
+from client.privacy.ledger import Ledger, Release
 from common.privacy.accounting import SampledGaussian
 from common.errors import RefusalError
 
@@ -371,7 +371,7 @@ if mode == "write":
     os.write = killed
 for _ in range(20):
     try:
-        ledger.reserve(SampledGaussian(5.0, 1.0), f"job {os.getpid()}")
+        ledger.reserve(Release(SampledGaussian(5.0, 1.0), f"job {os.getpid()}"))
     except RefusalError:
         break
     count += 1

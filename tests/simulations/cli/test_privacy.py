@@ -5,7 +5,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from client.privacy.ledger import FILE, SEAL_FOLDER, Ledger
+from client.privacy.ledger import FILE, SEAL_FOLDER, Ledger, Release
 from common.privacy.accounting import SampledGaussian, epsilon, largest_delta
 from simulations.cli.privacy import app
 from tests.commands import is_one_error
@@ -74,7 +74,7 @@ def test_a_mistake_is_one_line(fedderm, arguments, reason):
 def test_a_ledger_is_verified_and_shown(fedderm, tmp_path):
     state = tmp_path / "state"
     ledger = Ledger.open(tmp_path, "ab" * 32, "lesion_id", 2.0, 1e-5, state)
-    ledger.settle(ledger.reserve(SampledGaussian(5.0, 1.0), "class counts"))
+    ledger.settle(ledger.reserve(Release(SampledGaussian(5.0, 1.0), "class counts"))[0])
     command = ("privacy", "ledger", tmp_path, "--state", state)
     code, out, err = fedderm(*command)
     assert (code, err) == (0, "")
@@ -91,7 +91,7 @@ def test_a_ledger_is_verified_and_shown(fedderm, tmp_path):
 
 def test_a_simulated_sites_ledger_is_shown_without_more_ado(fedderm, tmp_path):
     ledger = Ledger.open(tmp_path, "ab" * 32, "lesion_id", 2.0, 1e-5, tmp_path / SEAL_FOLDER)
-    ledger.reserve(SampledGaussian(5.0, 1.0), "class counts")
+    ledger.reserve(Release(SampledGaussian(5.0, 1.0), "class counts"))
     code, out, _ = fedderm("privacy", "ledger", tmp_path)
     assert (code, out.splitlines()) == (0, list(ledger.account().lines()))
 

@@ -17,7 +17,7 @@ from client.egress.log_files import FILE as LOG
 from client.open_site import SITE
 from client.operator.site_rules import Operator
 from client.privacy.ledger import FILE as LEDGER
-from client.privacy.ledger import Ledger
+from client.privacy.ledger import Ledger, Release
 from common.config.run import RunConfig
 from common.errors import ConfigError, Reason
 from common.operation.status import Code, Level, Status
@@ -211,7 +211,7 @@ def test_the_budget_is_that_of_the_ledger(site):
     folder = operator.state / "ledger"
     ledger = Ledger.open(folder, "ab" * 32, "lesion_id", 2.0, 1e-5, operator.seals)
     assert Code.BUDGET not in levels(look(site, NOW))
-    ledger.reserve(SampledGaussian(noise=2.0, rate=1.0), "overview")
+    ledger.reserve(Release(SampledGaussian(noise=2.0, rate=1.0), "overview"))
     budget = look(site, NOW).as_json()["budget"]
     assert budget["spent"] == pytest.approx(ledger.account().spent)
     assert budget["spent"] + budget["left"] == pytest.approx(2)

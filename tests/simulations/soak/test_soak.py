@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.privacy.ledger import Ledger
+from client.privacy.ledger import Ledger, Release
 from common.config.run import RunConfig
 from common.privacy.accounting import SampledGaussian
 from server.deployment.operations import Coordinator
@@ -83,9 +83,9 @@ def test_a_budget_that_is_spent_twice_is_found(tmp_path, monkeypatch):
     checks.paid_once(federation(tmp_path), [cost], runs=0)  # before there is a ledger
     (tmp_path / "ledger").mkdir()
     ledger = Ledger.open(tmp_path / "ledger", "digest", "lesion_id", 100.0, 1e-5, place.seals)
-    ledger.reserve(cost, "run 1")
+    ledger.reserve(Release(cost, "run 1"))
     checks.paid_once(federation(tmp_path), [cost], runs=1)
-    ledger.reserve(cost, "run 1")
+    ledger.reserve(Release(cost, "run 1"))
     with pytest.raises(BrokenError, match="site_00 has 2 entries for 1 runs"):
         checks.paid_once(federation(tmp_path), [cost], runs=1)
 
