@@ -40,7 +40,7 @@ from simulations.data.partition import write_site
 from simulations.data.synthetic import write_synthetic
 from simulations.runtimes.experiment import rounds, simulate, with_splits
 from simulations.runtimes.flower_run import flwr_run, groups_with
-from simulations.study.report.svg import as_file
+from simulations.study.report.charts.svg import as_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

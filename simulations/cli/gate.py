@@ -50,7 +50,7 @@ def gate(
     or in a group.
     """
     from simulations.evaluation import replacement
-    from simulations.study.report.gate_chart import gate_chart
+    from simulations.study.report.charts.gate import gate_chart
 
     refuse_taken(out)
     refuse_taken(chart)

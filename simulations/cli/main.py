@@ -56,7 +56,7 @@ PROGRESS_LOGGERS = (
     "simulations.attacks.trials",
     "simulations.study.comparison",
     "simulations.evaluation.exported",
-    "simulations.study.schedule",
+    "simulations.study.training.schedule",
 )
 """Loggers, named as the modules are, that say how far a long command is."""
 
@@ -155,9 +155,10 @@ def compare(
 
     A study that was stopped goes on when it is started again with the same command.
     """
-    from simulations.study import comparison, schedule
+    from simulations.study import comparison
     from simulations.study.definition import DEFAULT_STUDY, Study
     from simulations.study.report import page
+    from simulations.study.training import schedule
 
     definition = Study.read(study or DEFAULT_STUDY)
     side_by_side = schedule.default_jobs() if jobs is None else jobs

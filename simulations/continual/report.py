@@ -14,7 +14,7 @@ from simulations.continual.measures import WayFigures
 from simulations.continual.scenarios import Scenario
 from simulations.continual.training import JOINT, Way
 from simulations.evaluation.bounded import Bounded
-from simulations.study.report.svg import as_file
+from simulations.study.report.charts.svg import as_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -24,11 +24,11 @@ from common.models.file import load_model
 from common.task import Task
 from server.run.folder import MODEL_FILE
 from simulations.study.cells import Arm
-from simulations.study.coverage import CROSSED, DIMENSIONS, coverage_by_group
-from simulations.study.predictions import Predictions
-from simulations.study.report.answer_tables import least_covered
-from simulations.study.schedule import finished
-from simulations.study.train_cell import JOB_FILE, PREDICTIONS_FILE
+from simulations.study.judging.coverage import CROSSED, DIMENSIONS, coverage_by_group
+from simulations.study.judging.predictions import Predictions
+from simulations.study.report.tables.answers import least_covered
+from simulations.study.training.schedule import finished
+from simulations.study.training.train_cell import JOB_FILE, PREDICTIONS_FILE
 
 _DRAWN = 400
 """Lesions that are drawn by class, to be as frequent as at a site."""

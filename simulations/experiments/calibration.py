@@ -24,8 +24,8 @@ from common.statistics.calibration import (
 )
 from common.statistics.metrics import Evaluation, Metrics
 from server.run.folder import MODEL_FILE
-from simulations.study.predictions import Predictions
-from simulations.study.train_cell import PREDICTIONS_FILE
+from simulations.study.judging.predictions import Predictions
+from simulations.study.training.train_cell import PREDICTIONS_FILE
 
 _SPREADS = (1e-3, 0.1, SPREAD, 0.3, 0.5, 1.0, 100.0)
 _IMAGES = 800

@@ -22,8 +22,8 @@ from simulations.evaluation.groups.measures import METRICS, Records
 from simulations.evaluation.groups.weights import lesion_weights
 from simulations.study.cells import folders_of
 from simulations.study.comparison import CELLS_FOLDER
-from simulations.study.predictions import Predictions
-from simulations.study.train_cell import PREDICTIONS_FILE
+from simulations.study.judging.predictions import Predictions
+from simulations.study.training.train_cell import PREDICTIONS_FILE
 
 _SEED, _REPEATS = 7, 1000
 

@@ -28,8 +28,8 @@ from simulations.evaluation.runs import WITHOUT
 from simulations.study.cells import Arm, Cell, cut, folders_of
 from simulations.study.comparison import CELLS_FOLDER
 from simulations.study.definition import Study
-from simulations.study.predictions import Predictions
-from simulations.study.train_cell import JOB_FILE, PREDICTIONS_FILE
+from simulations.study.judging.predictions import Predictions
+from simulations.study.training.train_cell import JOB_FILE, PREDICTIONS_FILE
 
 _SHOWN = ("balanced_accuracy", "macro_auc", "calibration_error")
 

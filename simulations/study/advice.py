@@ -7,8 +7,8 @@ from statistics import fmean
 from common.methods import METHODS
 from simulations.study.definition import NATURAL
 from simulations.study.findings import Findings
+from simulations.study.judging.paired_tests import Comparison, points
 from simulations.study.names import sentence
-from simulations.study.paired_tests import Comparison, points
 from simulations.study.points import SIGNED, amount, in_points, span
 from simulations.study.ranking import best, best_private, federated, without_privacy
 from simulations.study.results import ArmResult

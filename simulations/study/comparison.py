@@ -22,14 +22,14 @@ from simulations.study.cells import Cell, arms, fingerprint, plan
 from simulations.study.cost import RouteCost
 from simulations.study.definition import POOLED, TASK, Study
 from simulations.study.findings import FEDERATION, LABELS, ROUTES, About, Findings
-from simulations.study.judge import Judge, by_site
-from simulations.study.judged import JudgedArm
-from simulations.study.measure_cost import measure_route, warm_up
-from simulations.study.paired_tests import Comparison, compare_pairs
-from simulations.study.predictions import Predictions
+from simulations.study.judging.judge import Judge, by_site
+from simulations.study.judging.judged import JudgedArm
+from simulations.study.judging.paired_tests import Comparison, compare_pairs
+from simulations.study.judging.predictions import Predictions
 from simulations.study.results import CellResult
-from simulations.study.schedule import failure, finished, run_cells
-from simulations.study.train_cell import PREDICTIONS_FILE, RESULT_FILE
+from simulations.study.training.measure_cost import measure_route, warm_up
+from simulations.study.training.schedule import failure, finished, run_cells
+from simulations.study.training.train_cell import PREDICTIONS_FILE, RESULT_FILE
 
 STATE_FILE = "study.json"
 COST_FILE = "cost.json"

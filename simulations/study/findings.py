@@ -11,8 +11,8 @@ from typing import NotRequired, TypedDict
 from common.task import Task
 from simulations.study.cost import ArmCost, RouteCost, arm_cost
 from simulations.study.definition import POOLED, Study
+from simulations.study.judging.paired_tests import Comparison
 from simulations.study.names import Names
-from simulations.study.paired_tests import Comparison
 from simulations.study.results import ArmResult
 
 FEDERATION = "against pooled data"
@@ -106,6 +106,13 @@ class Findings:
         """Return the comparison of an arm with the same route on pooled data."""
         gaps = (c for c in self.comparisons if c.family == FEDERATION)
         return next((c for c in gaps if c.first == result.arm.name), None)
+
+    def standing(self, alike: Sequence[ArmResult]) -> str:
+        """Say in a word how identical arms stand against pooled data by the same route."""
+        if any(self.scheme(r) == POOLED for r in alike):
+            return "identical" if len(alike) > 1 else "reference"
+        gap = self.against_pooled(alike[0])
+        return "-" if gap is None else self.verdict(gap)
 
     def by_name(self, name: str) -> ArmResult:
         """Return the arm that a comparison names."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from simulations.study.definition import POOLED
 from simulations.study.findings import Findings, groups
+from simulations.study.judging.paired_tests import Comparison, points
 from simulations.study.names import sentence
-from simulations.study.paired_tests import Comparison, points
 from simulations.study.points import SIGNED, amount, in_points, shown, span, spelled, with_interval
 from simulations.study.ranking import best, best_alone, best_private, federated, without_privacy
 from simulations.study.results import ArmResult

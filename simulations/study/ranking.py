@@ -1,7 +1,7 @@
 """Which arms stand for what: the best of all, of a route, of sites alone, of private routes."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from common.methods import METHODS
 from simulations.study.definition import POOLED
@@ -49,3 +49,12 @@ def without_privacy(findings: Findings, private: ArmResult) -> ArmResult | None:
         and r.arm[1:] == private.arm[1:]
         and trains_network(r) == trains_network(private)
     )
+
+
+def of_each_route(findings: Findings) -> Iterator[ArmResult]:
+    """Yield of each route the best federated arm with prediction sets, or the best of all."""
+    for route in findings.study.routes:
+        whole = [r for r in findings.whole if r.arm.route == route and r.coverage]
+        over_sites = [r for r in federated(findings, route) if r in whole]
+        if (chosen := best(over_sites) or best(whole)) is not None:
+            yield chosen

@@ -11,9 +11,9 @@ from simulations.study.comparison import compared
 from simulations.study.cost import RouteCost
 from simulations.study.definition import Study
 from simulations.study.findings import Findings
-from simulations.study.judge import Judge
-from simulations.study.judged import JudgedArm
-from simulations.study.predictions import Predictions
+from simulations.study.judging.judge import Judge
+from simulations.study.judging.judged import JudgedArm
+from simulations.study.judging.predictions import Predictions
 
 N_CLASSES = len(HAM10000.codes)
 

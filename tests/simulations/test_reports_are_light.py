@@ -11,10 +11,10 @@ REPORTS = (
     "simulations.study.findings",
     "simulations.study.headline",
     "simulations.evaluation.judgement",
-    "simulations.study.report.charts",
+    "simulations.study.report.charts.all_charts",
     "simulations.study.report.page",
-    "simulations.study.report.svg",
-    "simulations.study.report.tables",
+    "simulations.study.report.charts.svg",
+    "simulations.study.report.tables.all_tables",
     "simulations.study.report.tidy",
     "simulations.study.report.values",
 )

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from common.methods import METHODS
 from simulations.study.definition import ALONE, NATURAL, POOLED
 from simulations.study.findings import Findings
+from simulations.study.judging.paired_tests import points
 from simulations.study.names import unlabelled
-from simulations.study.paired_tests import points
 
 Entry = tuple[str, str]
 

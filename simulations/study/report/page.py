@@ -14,12 +14,12 @@ from simulations.study.advice import Advice, advise
 from simulations.study.findings import About, Findings, groups
 from simulations.study.headline import Headline, headline
 from simulations.study.ranking import best_alone
-from simulations.study.report.charts import draw
-from simulations.study.report.dotplot import arms_chart, dot_plot
+from simulations.study.report.charts.all_charts import draw
+from simulations.study.report.charts.dotplot import arms_chart, dot_plot
+from simulations.study.report.charts.style import DARK, LIGHT
 from simulations.study.report.glossary import glossary
-from simulations.study.report.style import DARK, LIGHT
-from simulations.study.report.table import Table
-from simulations.study.report.tables import tables
+from simulations.study.report.tables.all_tables import tables
+from simulations.study.report.tables.table import Table
 from simulations.study.report.tidy import COLUMNS, tidy
 from simulations.study.report.values import to_values
 

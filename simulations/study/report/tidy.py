@@ -6,7 +6,7 @@ from dataclasses import asdict
 from common.arrays import Ints
 from simulations.study.cost import RouteCost
 from simulations.study.findings import Findings
-from simulations.study.paired_tests import Comparison
+from simulations.study.judging.paired_tests import Comparison
 from simulations.study.results import ArmResult, SiteQuality
 
 Number = float | int | None

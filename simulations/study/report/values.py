@@ -16,7 +16,7 @@ from simulations.study.cells import Arm
 from simulations.study.cost import RouteCost
 from simulations.study.definition import Study
 from simulations.study.findings import About, Findings
-from simulations.study.paired_tests import Comparison
+from simulations.study.judging.paired_tests import Comparison
 from simulations.study.results import (
     ACCEPTED,
     FALSE_POSITIVE_RATES,

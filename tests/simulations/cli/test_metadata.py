@@ -17,7 +17,7 @@ from simulations.experiments.metadata import main
 from simulations.runtimes.experiment import with_splits
 from simulations.study.cells import cut, plan
 from simulations.study.definition import Study
-from simulations.study.predictions import Predictions
+from simulations.study.judging.predictions import Predictions
 from tests.commands import IID, is_one_error
 from tests.simulations.conftest import METADATA
 

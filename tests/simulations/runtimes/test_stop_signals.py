@@ -12,7 +12,7 @@ from simulations.runtimes.loopback import Loopback
 from simulations.runtimes.stop_signals import sigterm_raises, stops_deferred
 from simulations.study.cells import plan
 from simulations.study.definition import DEFAULT_STUDY, Study
-from simulations.study.schedule import run_cells
+from simulations.study.training.schedule import run_cells
 
 STOPS = pytest.mark.parametrize(
     ("stop", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]

@@ -28,12 +28,12 @@ from simulations.experiments import answers as bench
 from simulations.study.advice import advise
 from simulations.study.cells import arms, cut, plan
 from simulations.study.definition import Study
-from simulations.study.predictions import Predictions
+from simulations.study.judging.predictions import Predictions
 from simulations.study.report import __main__ as again
-from simulations.study.report.site_tables import site_tables
+from simulations.study.report.tables.sites import site_tables
 from simulations.study.report.values import from_values, to_values
-from simulations.study.schedule import FAILURE_FILE, failure
-from simulations.study.train_cell import PREDICTIONS_FILE
+from simulations.study.training.schedule import FAILURE_FILE, failure
+from simulations.study.training.train_cell import PREDICTIONS_FILE
 from tests.charts import texts_of
 from tests.commands import is_one_error
 

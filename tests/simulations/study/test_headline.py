@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from simulations.study.headline import headline
-from simulations.study.report.dotplot import dot_plot
+from simulations.study.report.charts.dotplot import dot_plot
 from simulations.study.report.page import write_pages
 from tests.simulations.arms import make_arm, make_findings
 

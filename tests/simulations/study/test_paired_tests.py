@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from simulations.study.judged import JudgedArm
-from simulations.study.paired_tests import compare_pairs, holm
-from simulations.study.predictions import Predictions
+from simulations.study.judging.judged import JudgedArm
+from simulations.study.judging.paired_tests import compare_pairs, holm
+from simulations.study.judging.predictions import Predictions
 from tests.simulations.arms import make_arm
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulations.study.cells import Arm
-from simulations.study.report.style import DARK, LIGHT, Styles
+from simulations.study.report.charts.style import DARK, LIGHT, Styles
 
 NAMES = st.text("abcdefghijklmnop", min_size=1, max_size=3)
 

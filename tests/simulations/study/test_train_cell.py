@@ -6,7 +6,7 @@ import pytest
 
 import client.app
 from common.wire.messages import pack
-from simulations.study.train_cell import Stopwatch
+from simulations.study.training.train_cell import Stopwatch
 
 
 def test_time_is_split_as_sites_with_machines_of_their_own_would_see_it():

@@ -10,7 +10,7 @@ from common.task import HAM10000
 from simulations.evaluation.groups.changes import CHANGED, changes_by_group
 from simulations.evaluation.groups.weights import lesion_weights
 from simulations.experiments.changes_by_group import main
-from simulations.study.predictions import Predictions
+from simulations.study.judging.predictions import Predictions
 from tests.simulations.evaluation.groups.test_figures import (
     CODES,
     FLAG,

@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from simulations.study.report.charts import draw
-from simulations.study.report.tables import tables
+from simulations.study.report.charts.all_charts import draw
+from simulations.study.report.tables.all_tables import tables
 from simulations.study.report.tidy import tidy
 from simulations.study.report.values import from_values, to_values
 from tests.simulations.arms import make_arm, make_findings

@@ -1,19 +1,19 @@
 """The charts of how sure a study's models are: coverage of sets where it hurts, and referral."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common.task import Task
-from simulations.study.coverage import DIMENSIONS, MANY, WANTED, worst
 from simulations.study.findings import Findings
+from simulations.study.judging.coverage import DIMENSIONS, MANY, WANTED, worst
 from simulations.study.names import sentence
 from simulations.study.points import in_points, with_interval
-from simulations.study.ranking import best, federated
-from simulations.study.report.answer_tables import group_name, group_sizes, in_group
-from simulations.study.report.drawing import Look, drawn, identities
-from simulations.study.report.svg import INK, Chart, as_chart, new_figure, stacked
+from simulations.study.ranking import of_each_route
+from simulations.study.report.charts.drawing import Look, drawn, identities
+from simulations.study.report.charts.svg import INK, Chart, as_chart, new_figure, stacked
+from simulations.study.report.tables.answers import group_name, group_sizes, in_group
 from simulations.study.results import ACCEPTED, ArmResult, GroupCoverage
 
 if TYPE_CHECKING:
@@ -46,15 +46,6 @@ def coverage(findings: Findings, look: Look) -> Chart | None:
         f"lesions, horizontal lines 95 % intervals. Least of at least {MANY} lesions: {least}."
     )
     return as_chart("Coverage of prediction sets", note, _in_words(findings, arms, shown), figure)
-
-
-def of_each_route(findings: Findings) -> Iterator[ArmResult]:
-    """Yield of each route the best federated arm with prediction sets, or the best of all."""
-    for route in findings.study.routes:
-        whole = [r for r in findings.whole if r.arm.route == route and r.coverage]
-        over_sites = [r for r in federated(findings, route) if r in whole]
-        if (chosen := best(over_sites) or best(whole)) is not None:
-            yield chosen
 
 
 def _panel(

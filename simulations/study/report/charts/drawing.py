@@ -6,8 +6,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from simulations.study.findings import Findings, groups
-from simulations.study.report.style import Dashes, Styles
-from simulations.study.report.svg import INK, series_colour
+from simulations.study.report.charts.style import Dashes, Styles
+from simulations.study.report.charts.svg import INK, series_colour
 from simulations.study.results import ArmResult
 
 if TYPE_CHECKING:

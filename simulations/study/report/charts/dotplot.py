@@ -9,8 +9,8 @@ from simulations.study.findings import Findings, groups
 from simulations.study.names import sentence
 from simulations.study.points import in_points, span
 from simulations.study.ranking import best, best_alone, federated
-from simulations.study.report.interval_chart import IntervalRow, interval_chart
-from simulations.study.report.style import Styles
+from simulations.study.report.charts.intervals import IntervalRow, interval_chart
+from simulations.study.report.charts.style import Styles
 from simulations.study.results import ArmResult, Estimate
 
 _MOST_TICKS = 6
@@ -41,7 +41,7 @@ class DotGroup:
 
     Attributes
     ----------
-    colour : as of :class:`simulations.study.report.style.Style`.
+    colour : as of :class:`simulations.study.report.charts.style.Style`.
     reference : place of pooled data on the axis; None where the route has none.
     """
 
@@ -148,7 +148,7 @@ def _row(findings: Findings, alike: Sequence[ArmResult], axis: _Axis) -> DotRow:
     low, high = (value.mean if math.isnan(end) else end for end in (value.low, value.high))
     places = (axis.place(place) for place in (low, value.mean, high))
     bounds = "" if math.isnan(value.low) else span((value.low, value.high))
-    verdict = against_pooled(findings, alike)
+    verdict = findings.standing(alike)
     return DotRow(_name(findings, alike), in_points(value.mean), bounds, verdict, *places)
 
 
@@ -162,11 +162,3 @@ def _name(findings: Findings, alike: Sequence[ArmResult]) -> str:
             return "pooled = all federated"
         return findings.names.ways(alike)
     return f"federated, {findings.names.way(first.arm)}"
-
-
-def against_pooled(findings: Findings, alike: Sequence[ArmResult]) -> str:
-    """Say in a word how identical arms stand against pooled data by the same route."""
-    if any(findings.scheme(r) == POOLED for r in alike):
-        return "identical" if len(alike) > 1 else "reference"
-    gap = findings.against_pooled(alike[0])
-    return "-" if gap is None else findings.verdict(gap)

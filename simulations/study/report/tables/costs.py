@@ -4,7 +4,7 @@ from common.formats import rounded
 from simulations.study.cost import ArmCost
 from simulations.study.findings import Findings
 from simulations.study.points import amount
-from simulations.study.report.table import Row, Table
+from simulations.study.report.tables.table import Row, Table
 
 
 def cost_tables(findings: Findings) -> list[Table]:

@@ -6,8 +6,8 @@ from common.task import Task
 from simulations.evaluation.groups.figures import ByGroup, Grouping, by_group
 from simulations.evaluation.groups.measures import Records
 from simulations.evaluation.groups.weights import lesion_weights
-from simulations.study.coverage import groups_of
-from simulations.study.predictions import Predictions
+from simulations.study.judging.coverage import groups_of
+from simulations.study.judging.predictions import Predictions
 
 DIMENSIONS = ("sex", "age", "localization", "site")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from simulations.study.report.style import LIGHT
+from simulations.study.report.charts.style import LIGHT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

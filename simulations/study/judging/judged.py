@@ -11,9 +11,9 @@ from common.statistics.metrics import Evaluation
 from common.task import Task
 from simulations.evaluation.intervals import metric_interval
 from simulations.study.cells import Arm
-from simulations.study.coverage import coverage_by_group, referral_curve
-from simulations.study.groups_of_arm import arm_by_group
-from simulations.study.predictions import Predictions
+from simulations.study.judging.coverage import coverage_by_group, referral_curve
+from simulations.study.judging.groups_of_arm import arm_by_group
+from simulations.study.judging.predictions import Predictions
 from simulations.study.results import (
     FALSE_POSITIVE_RATES,
     ArmResult,

@@ -7,13 +7,12 @@ from simulations.evaluation.measures import MELANOMA, PER_CLASS, SCALARS
 from simulations.study.findings import FEDERATION, LABELS, ROUTES, Findings, groups
 from simulations.study.names import diagnosis
 from simulations.study.points import in_points, shown
-from simulations.study.report.answer_tables import answer_tables
-from simulations.study.report.cost_tables import cost_tables
-from simulations.study.report.differences import differences
-from simulations.study.report.dotplot import against_pooled
-from simulations.study.report.group_figures import group_table
-from simulations.study.report.site_tables import site_tables
-from simulations.study.report.table import Table
+from simulations.study.report.tables.answers import answer_tables
+from simulations.study.report.tables.costs import cost_tables
+from simulations.study.report.tables.differences import differences
+from simulations.study.report.tables.groups import group_table
+from simulations.study.report.tables.sites import site_tables
+from simulations.study.report.tables.table import Table
 from simulations.study.results import ArmResult
 
 
@@ -45,7 +44,7 @@ def _quality(findings: Findings) -> Table:
             (
                 findings.names.alike(group),
                 *(_shown(group[0], metric) for metric in scalars),
-                against_pooled(findings, group),
+                findings.standing(group),
             )
             for group in groups(findings.full)
         ],

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from simulations.evaluation.measures import SCALARS
 from simulations.study.findings import Findings, groups
 from simulations.study.points import shown
-from simulations.study.report.table import Table
+from simulations.study.report.tables.table import Table
 from simulations.study.results import ArmResult, SiteQuality
 
 _METRICS = ("balanced_accuracy", "macro_auc", "accuracy")

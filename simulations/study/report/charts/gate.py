@@ -4,7 +4,7 @@ import math
 
 from common.answers.paired import FIGURES
 from simulations.evaluation.replacement import Replacement
-from simulations.study.report.interval_chart import IntervalRow, interval_chart
+from simulations.study.report.charts.intervals import IntervalRow, interval_chart
 
 
 def gate_chart(found: Replacement) -> bytes:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from simulations.study.report.svg import as_file
+from simulations.study.report.charts.svg import as_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,7 +23,7 @@ from common.storage.whole_files import write_atomically
 from simulations.runtimes.stop_signals import sigterm_raises, stops_deferred
 from simulations.study.cells import Cell
 from simulations.study.definition import Study
-from simulations.study.train_cell import JOB_FILE, RESULT_FILE
+from simulations.study.training.train_cell import JOB_FILE, RESULT_FILE
 
 FAILURE_FILE = "failure.txt"
 LOG_FILE = "log.txt"
@@ -154,7 +154,13 @@ def _describe(folder: Path, study: Study, data: Path, cache: Path, cell: Cell) -
 def _start(folder: Path, own: list[int]) -> _Running:
     threads = str(len(own))
     limits = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-    command = [sys.executable, "-m", "simulations.study.train_cell", str(folder), *map(str, own)]
+    command = [
+        sys.executable,
+        "-m",
+        "simulations.study.training.train_cell",
+        str(folder),
+        *map(str, own),
+    ]
     with (folder / LOG_FILE).open("ab") as log:
         # A group of its own: a Ctrl-C is for this process, which then ends the cells.
         process = subprocess.Popen(

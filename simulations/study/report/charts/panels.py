@@ -9,8 +9,8 @@ from common.task import Task
 from simulations.study.findings import Findings, groups
 from simulations.study.names import diagnosis, sentence
 from simulations.study.points import in_points, shown
-from simulations.study.report.drawing import Look, drawn, identities
-from simulations.study.report.svg import GRID, Chart, as_chart, panel_grid
+from simulations.study.report.charts.drawing import Look, drawn, identities
+from simulations.study.report.charts.svg import GRID, Chart, as_chart, panel_grid
 from simulations.study.results import FALSE_POSITIVE_RATES, ArmResult, Reliability
 
 if TYPE_CHECKING:

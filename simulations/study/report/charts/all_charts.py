@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from simulations.study.findings import Findings
 from simulations.study.points import amount, shown
 from simulations.study.ranking import best_alone
-from simulations.study.report.answer_charts import coverage, referral
-from simulations.study.report.drawing import Look
-from simulations.study.report.group_figures import groups_chart
-from simulations.study.report.panels import by_site, reliability, roc
-from simulations.study.report.svg import Chart, as_chart, new_figure, page_style
+from simulations.study.report.charts.answers import coverage, referral
+from simulations.study.report.charts.drawing import Look
+from simulations.study.report.charts.groups import groups_chart
+from simulations.study.report.charts.panels import by_site, reliability, roc
+from simulations.study.report.charts.svg import Chart, as_chart, new_figure, page_style
 from simulations.study.results import ArmResult
 
 if TYPE_CHECKING:

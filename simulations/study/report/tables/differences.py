@@ -1,9 +1,9 @@
 """The tables of paired differences, whose last column is the verdict."""
 
 from simulations.study.findings import FEDERATION, LABELS, ROUTES, Findings
-from simulations.study.paired_tests import Comparison, points
+from simulations.study.judging.paired_tests import Comparison, points
 from simulations.study.points import SIGNED, span, with_interval
-from simulations.study.report.table import Row, Table
+from simulations.study.report.tables.table import Row, Table
 
 
 def differences(findings: Findings, family: str, title: str) -> Table:

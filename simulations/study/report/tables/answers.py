@@ -8,11 +8,11 @@ from common.answers.operating import targets_of
 from common.formats import estimate
 from common.task import Task
 from simulations.evaluation.answer_measures import AUGRCS, SHARES, SIZES
-from simulations.study.coverage import CROSSED, DIMENSIONS, MANY, worst
 from simulations.study.findings import Findings, groups
+from simulations.study.judging.coverage import CROSSED, DIMENSIONS, MANY, worst
 from simulations.study.names import diagnosis, sentence
 from simulations.study.points import shown, with_interval
-from simulations.study.report.table import Table
+from simulations.study.report.tables.table import Table
 from simulations.study.results import ArmResult, Estimate, GroupCoverage, Groups
 
 Group = Sequence[ArmResult]

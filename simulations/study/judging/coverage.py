@@ -10,7 +10,7 @@ from common.arrays import Bools, Floats
 from common.statistics.proportions import wilson
 from common.task import Task
 from simulations.evaluation.answer_measures import risk_curve
-from simulations.study.predictions import Predictions
+from simulations.study.judging.predictions import Predictions
 from simulations.study.results import ACCEPTED, GroupCoverage, Groups
 
 WANTED = AnswerOptions.coverage

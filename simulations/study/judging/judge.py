@@ -14,7 +14,7 @@ from simulations.evaluation.answer_measures import measure_answers
 from simulations.evaluation.bounded import Bounded
 from simulations.evaluation.intervals import metric_interval, resample
 from simulations.evaluation.measures import measure
-from simulations.study.predictions import Predictions
+from simulations.study.judging.predictions import Predictions
 from simulations.study.results import SiteQuality
 
 

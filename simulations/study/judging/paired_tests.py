@@ -8,8 +8,8 @@ import numpy as np
 from common.arrays import Floats
 from common.statistics.confusion import balanced_shares
 from simulations.evaluation.intervals import Interval, interval
-from simulations.study.judged import JudgedArm
-from simulations.study.predictions import Predictions
+from simulations.study.judging.judged import JudgedArm
+from simulations.study.judging.predictions import Predictions
 
 LEVEL = 0.05
 """Chance of a wrong claim."""

@@ -1,4 +1,6 @@
-"""One cell in a process of its own: ``python -m simulations.study.train_cell FOLDER CORE...``.
+"""One cell in a process of its own.
+
+``python -m simulations.study.training.train_cell FOLDER CORE...``
 
 So its peak memory is its own, it uses its own cores alone, and its end leaves the other cells
 alone.
@@ -36,7 +38,7 @@ from simulations.data.partition import check_sites, write_sites
 from simulations.runtimes.experiment import rounds, simulate
 from simulations.study.cells import Arm, Cell, cut
 from simulations.study.definition import Study
-from simulations.study.predictions import Predictions
+from simulations.study.judging.predictions import Predictions
 from simulations.study.results import CellResult
 
 JOB_FILE = "job.json"

@@ -1,0 +1,1 @@
+"""Judging a study's predictions: figures, intervals and paired tests of its arms."""
