@@ -23,11 +23,11 @@ from tests.adversary import (
     Attack,
     Hospital,
     K,
-    attacks,
     distinguish,
     sent_config,
     used_by,
 )
+from tests.attacks import attacks
 from tests.examples import examples
 from tests.sites import N_FEATURES, make_quick_sites
 
