@@ -162,9 +162,13 @@ def main() -> None:
     end = line.index("--") if "--" in line else len(line)
     given, command = parser.parse_args(line[:end]), line[end + 1 :]
     kept = {name: os.environ[name] for name in given.env if name in os.environ}
-    stage = build(given.base, given.out, given.mount, kept)
-    if command:
-        start(stage, given.writable, command)
+    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        stage = build(given.base, given.out, given.mount, kept)
+        if command:
+            start(stage, given.writable, command)
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)  # the step has said what is wrong
 
 
 if __name__ == "__main__":
