@@ -207,14 +207,14 @@ def test_a_site_that_is_killed_is_missed_within_the_timeout(federation, config):
 
 
 def test_the_hospitals_counts_decide_whether_a_model_replaces_another(federation, config):
-    patient = {**QUICK, "timeout": 300}
-    old = trained(federation, config, "incumbent", **patient)
-    gate = {"parent": "incumbent", "gate": True, "gate_least": 5, "penalty": 1e9}
-    worse = configured(federation, config, "worse", **{**patient, **gate})
+    """The model in use is that of the test before."""
+    gate = {"parent": "joined", "gate": True, "gate_least": 5, "penalty": 1e9}
+    worse = configured(federation, config, "worse", **{**QUICK, "timeout": 300, **gate})
     assert federation.start_training().wait() == REFUSED, federation.log("train")
     found = json.loads((worse.out / "metrics.json").read_text())["gate"]
     assert {row["group"] for row in found["rows"]} == {ALL, *federation.sites}
-    assert found["old"] == sha256((old.out / MODEL_FILE).read_bytes()).hexdigest()
+    old = federation.coordinator / "joined" / MODEL_FILE
+    assert found["old"] == sha256(old.read_bytes()).hexdigest()
 
 
 def test_a_killed_coordinator_goes_on_and_no_budget_is_spent_twice(federation, config):
